@@ -1,0 +1,1 @@
+//! Networks for diffusion models: layers, MLP, UNet, and their published weights.

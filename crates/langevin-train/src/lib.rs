@@ -1,0 +1,1 @@
+//! Training of diffusion models: objectives, EMA, trainer, checkpoints.
