@@ -1,1 +1,25 @@
-//! The mathematics of diffusion: processes, predictions, levels, grids, noise, denoisers and exact problems.
+//! The mathematics of diffusion models, without any network.
+//!
+//! Everything continuous here is a Gaussian perturbation `x_t = α(t)·x_0 + σ(t)·ε` of data `x_0` by standard
+//! normal noise `ε`. The crate has
+//!
+//! * [`process`]: what α and σ are (DDPM chains, VP, sub-VP, VE, EDM, rectified flow, or your own);
+//! * [`prediction`]: what a network answers with (ε, x_0, v, score, flow, EDM's raw output) and the exact
+//!   conversions between them;
+//! * [`level`]: where on the process a question is asked;
+//! * [`denoiser`]: networks bound to a process, guidance, thresholding, constraints;
+//! * [`noise`]: the one explicit source of randomness.
+//!
+//! Schedule arithmetic is `f64` on the host; tensors only ever meet finished coefficients.
+
+pub mod denoiser;
+pub mod level;
+pub mod noise;
+pub mod prediction;
+pub mod process;
+
+pub use denoiser::{Condition, Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Network, Query};
+pub use level::{Level, Levels, Node};
+pub use noise::{Key, NoiseError, NoiseSource};
+pub use prediction::{Prediction, PredictionError};
+pub use process::{Process, ProcessError};

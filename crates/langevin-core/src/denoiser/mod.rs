@@ -1,0 +1,219 @@
+//! Denoisers: what solvers ask.
+//!
+//! A [`Network`] is what models implement; bound to a process, a prediction and a [`Condition`] it becomes a
+//! [`Denoiser`], which answers a [`Query`] with an [`Estimate`]. Guidance, thresholding and the like wrap one
+//! denoiser in another, in an explicit order.
+
+mod bound;
+mod constraint;
+mod estimate;
+mod threshold;
+
+pub use bound::{Bound, FromFn, Guided, from_fn};
+pub use constraint::{Clamp, ConstraintFn, constraint_fn};
+pub use estimate::Estimate;
+pub use threshold::{Threshold, Thresholded};
+
+use crate::level::Levels;
+use crate::noise::{NoiseError, NoiseSource};
+use crate::prediction::{Prediction, PredictionError};
+use burn::tensor::Tensor;
+
+/// A question: what is clean and what is noise in `x`?
+pub struct Query<'a, const D: usize> {
+    /// The state, `[batch, ..]`.
+    pub x: Tensor<D>,
+    /// The level of each sample.
+    pub levels: &'a Levels,
+    /// Estimates of earlier steps, oldest first; as many as [`Denoiser::memory`] asks for, fewer at the start.
+    pub past: &'a [Estimate<D>],
+    /// Randomness, for denoisers that need it.
+    pub noise: &'a dyn NoiseSource,
+}
+
+/// Answers queries. `&T` and `Box<T>` forward; closures become denoisers through [`from_fn`].
+pub trait Denoiser<const D: usize>: Send + Sync {
+    /// Estimates the clean sample and the noise in `query.x`.
+    ///
+    /// # Errors
+    /// [`DenoiseError`]: wrong shapes or conditions, or a failure inside a network.
+    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError>;
+
+    /// How many estimates of earlier steps this denoiser wants to see in [`Query::past`].
+    fn memory(&self) -> usize {
+        0
+    }
+}
+
+impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
+    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
+        (**self).denoise(query)
+    }
+    fn memory(&self) -> usize {
+        (**self).memory()
+    }
+}
+
+impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
+    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
+        (**self).denoise(query)
+    }
+    fn memory(&self) -> usize {
+        (**self).memory()
+    }
+}
+
+/// Combinators that every denoiser has.
+pub trait DenoiserExt<const D: usize>: Denoiser<D> + Sized {
+    /// Keeps x̂_0 in range; ε̂ stays the network's unless
+    /// [`rederive_eps`](Thresholded::rederive_eps) is called.
+    ///
+    /// # Errors
+    /// [`DenoiseError::Setting`] for a range, quantile or maximum that makes no sense.
+    fn thresholded(self, threshold: Threshold) -> Result<Thresholded<Self>, DenoiseError> {
+        Thresholded::new(self, threshold)
+    }
+}
+
+impl<const D: usize, T: Denoiser<D>> DenoiserExt<D> for T {}
+
+/// What a network is told beside the state: labels, text, control images.
+pub trait Condition: Clone + Send + Sync {
+    /// Rows it is for; `None` if it fits any batch.
+    fn rows(&self) -> Option<usize>;
+
+    /// The same condition with exactly `rows` rows; a single row is repeated.
+    ///
+    /// # Errors
+    /// [`DenoiseError::ConditionRows`] if it has another number of rows, more than one.
+    fn expand(&self, rows: usize) -> Result<Self, DenoiseError>;
+
+    /// The rows of all parts behind one another.
+    ///
+    /// # Errors
+    /// [`DenoiseError`] if the parts do not fit together.
+    fn cat(parts: &[&Self]) -> Result<Self, DenoiseError>;
+}
+
+/// No condition.
+impl Condition for () {
+    fn rows(&self) -> Option<usize> {
+        None
+    }
+    fn expand(&self, _rows: usize) -> Result<Self, DenoiseError> {
+        Ok(())
+    }
+    fn cat(_parts: &[&Self]) -> Result<Self, DenoiseError> {
+        Ok(())
+    }
+}
+
+/// A network as models implement it.
+pub trait Network<const D: usize>: Clone + Send + Sync {
+    /// What it is told beside state and time.
+    type Cond: Condition;
+
+    /// The raw output for states `[batch, ..]` at network times `[batch]`.
+    ///
+    /// # Errors
+    /// [`DenoiseError`] if shapes or the condition do not fit the network.
+    fn forward(&self, x: Tensor<D>, time: Tensor<1>, cond: &Self::Cond) -> Result<Tensor<D>, DenoiseError>;
+
+    /// The network as sampling wants it: no dropout, no gradients. For a Burn module this is `self.valid()`.
+    fn for_sampling(&self) -> Self;
+
+    /// Checks one sample's shape, without the batch dimension, before a run starts.
+    ///
+    /// # Errors
+    /// [`DenoiseError::Shape`] if the network cannot take it.
+    fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
+        let _ = sample;
+        Ok(())
+    }
+
+    /// Binds the network to a process's levels, a prediction and a condition.
+    ///
+    /// # Errors
+    /// [`DenoiseError::Prediction`] if the prediction's settings are bad.
+    fn denoiser(&self, prediction: Prediction, cond: Self::Cond) -> Result<Bound<Self, D>, DenoiseError>
+    where
+        Self: Sized,
+    {
+        Bound::new(self, prediction, cond)
+    }
+}
+
+/// A map of the state after each committed step: inpainting's known region, projections.
+pub trait Constraint<const D: usize>: Send + Sync {
+    /// The state to go on with, of the same shape.
+    ///
+    /// # Errors
+    /// [`DenoiseError`] if the constraint does not fit the state.
+    fn apply(&self, x: Tensor<D>, levels: &Levels) -> Result<Tensor<D>, DenoiseError>;
+}
+
+/// What can go wrong when a denoiser is built or asked.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DenoiseError {
+    /// The prediction has bad settings or is singular at the level.
+    #[error(transparent)]
+    Prediction(#[from] PredictionError),
+    /// Noise could not be delivered.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
+    /// A tensor has the wrong shape.
+    #[error("{what} has shape {given:?}, expected {expected}")]
+    Shape {
+        /// Which tensor.
+        what: String,
+        /// Its shape.
+        given: Vec<usize>,
+        /// What was expected, in words.
+        expected: String,
+    },
+    /// The condition's rows do not match the batch.
+    #[error("the condition has {condition} rows, the batch has {batch}: give one row, or one for each sample")]
+    ConditionRows {
+        /// Rows of the condition.
+        condition: usize,
+        /// Rows of the batch.
+        batch: usize,
+    },
+    /// Per-sample levels do not match the batch.
+    #[error("levels were given for {levels} samples, the batch has {batch}")]
+    LevelRows {
+        /// Number of levels.
+        levels: usize,
+        /// Rows of the batch.
+        batch: usize,
+    },
+    /// A class label that the network does not know.
+    #[error("class {given} is out of range: the network knows classes 0..{classes}")]
+    Class {
+        /// The label given.
+        given: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A network was given a condition it has no use for, or lacks one it needs.
+    #[error("the network {problem}")]
+    Condition {
+        /// What does not fit, as a clause: "was built without classes; …".
+        problem: String,
+    },
+    /// A setting of a combinator is out of range.
+    #[error("{setting} is {given}, expected {expected}")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Its value.
+        given: f64,
+        /// What is allowed, in words.
+        expected: &'static str,
+    },
+    /// An estimate was asked for a variance that the network does not predict.
+    #[error(
+        "the solver needs the network's predicted variance; bind it with `.with_learned_variance()`, or use a fixed variance"
+    )]
+    NoVariance,
+}

@@ -1,0 +1,312 @@
+//! What a network answers with, and the exact conversions between the answers.
+//!
+//! With `x = α·x_0 + σ·ε` every parameterization is linear in `(x, output)`, so a conversion is a pair of
+//! coefficients, computed in `f64`. Where a conversion divides by zero it is an error, never an infinity.
+
+use crate::level::Level;
+use serde::{Deserialize, Serialize};
+
+/// The quantity a network was trained to predict.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Prediction {
+    /// The noise ε (Ho et al. 2020, eq. 14).
+    Epsilon,
+    /// The clean sample x_0.
+    Sample,
+    /// The velocity `v = α·ε − σ·x_0` (Salimans & Ho 2022, appendix D).
+    Velocity,
+    /// The score `∇ ln p(x) = −ε/σ` (Song et al. 2021).
+    Score,
+    /// The flow `u = ε − x_0` (Liu et al. 2022), which points from data to noise.
+    Flow,
+    /// The raw output F of EDM preconditioning, `x_0 = c_skip·x + c_out·F(c_in·x, c_noise)` at α = 1
+    /// (Karras et al. 2022, table 1), on any process through `x/α`.
+    Edm {
+        /// Standard deviation of the data, > 0; 0.5 in the paper.
+        sigma_data: f64,
+    },
+}
+
+/// A conversion that does not exist at a level, or a bad setting.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum PredictionError {
+    /// The quantity cannot be recovered from this prediction at this level.
+    #[error(
+        "{wanted} cannot be computed from a {prediction:?} prediction at alpha = {alpha}, sigma = {sigma} (time {time}): \
+         the conversion divides by zero; use a velocity or flow prediction, or a grid that leaves this level out"
+    )]
+    Singular {
+        /// What was asked for.
+        wanted: Quantity,
+        /// What the network predicts.
+        prediction: Prediction,
+        /// α of the level.
+        alpha: f64,
+        /// σ of the level.
+        sigma: f64,
+        /// The network's time at the level.
+        time: f64,
+    },
+    /// EDM's data deviation must be positive and finite.
+    #[error("sigma_data of EDM preconditioning must be positive and finite, got {given}")]
+    SigmaData {
+        /// The value given.
+        given: f64,
+    },
+}
+
+/// A quantity that an estimate can be turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// The clean sample x̂_0.
+    X0,
+    /// The noise ε̂.
+    Epsilon,
+    /// The score.
+    Score,
+    /// The training target of the prediction.
+    Target,
+}
+
+impl std::fmt::Display for Quantity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Quantity::X0 => "the clean sample x_0",
+            Quantity::Epsilon => "the noise epsilon",
+            Quantity::Score => "the score",
+            Quantity::Target => "the training target",
+        })
+    }
+}
+
+/// A quantity as `x·X + output·OUT`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Linear {
+    /// Coefficient of the state x.
+    pub x: f64,
+    /// Coefficient of the network's output.
+    pub output: f64,
+}
+
+/// A training target as `x0·X_0 + eps·ε`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Target {
+    /// Coefficient of the clean sample.
+    pub x0: f64,
+    /// Coefficient of the noise.
+    pub eps: f64,
+}
+
+impl Prediction {
+    /// Checks the settings a prediction carries.
+    ///
+    /// # Errors
+    /// [`PredictionError::SigmaData`] unless σ_data is positive and finite.
+    pub fn validate(self) -> Result<Self, PredictionError> {
+        match self {
+            Prediction::Edm { sigma_data } if !(sigma_data > 0.0 && sigma_data.is_finite()) => {
+                Err(PredictionError::SigmaData { given: sigma_data })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    fn singular(self, wanted: Quantity, at: &Level) -> PredictionError {
+        PredictionError::Singular { wanted, prediction: self, alpha: at.alpha, sigma: at.sigma, time: at.time }
+    }
+
+    /// `c / d`, or an error that names what was wanted where that is not a number.
+    fn over(self, c: f64, d: f64, wanted: Quantity, at: &Level) -> Result<f64, PredictionError> {
+        let value = c / d;
+        if value.is_finite() { Ok(value) } else { Err(self.singular(wanted, at)) }
+    }
+
+    /// Coefficients of x̂_0.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] for ε and score at α = 0, and for EDM there.
+    ///
+    /// ```
+    /// use langevin_core::{Level, Prediction};
+    /// let level = Level { alpha: 0.6, sigma: 0.8, time: 0.0 };
+    /// let c = Prediction::Velocity.x0(&level)?;
+    /// // x = 0.6·1 + 0.8·2 and v = 0.6·2 − 0.8·1 give back x_0 = 1.
+    /// assert!((c.x * 2.2 + c.output * 0.4 - 1.0).abs() < 1e-12);
+    /// # Ok::<(), langevin_core::PredictionError>(())
+    /// ```
+    pub fn x0(self, at: &Level) -> Result<Linear, PredictionError> {
+        let (a, s) = (at.alpha, at.sigma);
+        let over = |c, d| self.over(c, d, Quantity::X0, at);
+        Ok(match self {
+            Prediction::Epsilon => Linear { x: over(1.0, a)?, output: over(-s, a)? },
+            Prediction::Sample => Linear { x: 0.0, output: 1.0 },
+            Prediction::Velocity => {
+                let n = a * a + s * s;
+                Linear { x: over(a, n)?, output: over(-s, n)? }
+            }
+            Prediction::Score => Linear { x: over(1.0, a)?, output: over(s * s, a)? },
+            Prediction::Flow => Linear { x: over(1.0, a + s)?, output: over(-s, a + s)? },
+            Prediction::Edm { sigma_data } => {
+                let k = over(s, a)?;
+                let n = k * k + sigma_data * sigma_data;
+                Linear { x: over(sigma_data * sigma_data, n * a)?, output: over(k * sigma_data, n.sqrt())? }
+            }
+        })
+    }
+
+    /// Coefficients of ε̂.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] for x_0 at σ = 0, and for EDM at α = 0.
+    pub fn eps(self, at: &Level) -> Result<Linear, PredictionError> {
+        let (a, s) = (at.alpha, at.sigma);
+        let over = |c, d| self.over(c, d, Quantity::Epsilon, at);
+        Ok(match self {
+            Prediction::Epsilon => Linear { x: 0.0, output: 1.0 },
+            Prediction::Sample => Linear { x: over(1.0, s)?, output: over(-a, s)? },
+            Prediction::Velocity => {
+                let n = a * a + s * s;
+                Linear { x: over(s, n)?, output: over(a, n)? }
+            }
+            Prediction::Score => Linear { x: 0.0, output: -s },
+            Prediction::Flow => Linear { x: over(1.0, a + s)?, output: over(a, a + s)? },
+            Prediction::Edm { sigma_data } => {
+                let k = over(s, a)?;
+                let n = k * k + sigma_data * sigma_data;
+                Linear { x: over(k, n * a)?, output: over(-sigma_data, n.sqrt())? }
+            }
+        })
+    }
+
+    /// Coefficients of the score `−ε̂/σ`.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] at σ = 0 unless the network predicts the score itself.
+    pub fn score(self, at: &Level) -> Result<Linear, PredictionError> {
+        if self == Prediction::Score {
+            return Ok(Linear { x: 0.0, output: 1.0 });
+        }
+        let eps = self.eps(at)?;
+        let over = |c| self.over(c, -at.sigma, Quantity::Score, at);
+        Ok(Linear { x: over(eps.x)?, output: over(eps.output)? })
+    }
+
+    /// The training target in terms of x_0 and ε.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] for the score at σ = 0 and for EDM at α = 0.
+    pub fn target(self, at: &Level) -> Result<Target, PredictionError> {
+        let (a, s) = (at.alpha, at.sigma);
+        let over = |c, d| self.over(c, d, Quantity::Target, at);
+        Ok(match self {
+            Prediction::Epsilon => Target { x0: 0.0, eps: 1.0 },
+            Prediction::Sample => Target { x0: 1.0, eps: 0.0 },
+            Prediction::Velocity => Target { x0: -s, eps: a },
+            Prediction::Score => Target { x0: 0.0, eps: over(-1.0, s)? },
+            Prediction::Flow => Target { x0: -1.0, eps: 1.0 },
+            Prediction::Edm { sigma_data } => {
+                let k = over(s, a)?;
+                let n = (k * k + sigma_data * sigma_data).sqrt();
+                Target { x0: over(k, sigma_data * n)?, eps: over(-sigma_data, n)? }
+            }
+        })
+    }
+
+    /// What the state is multiplied by before the network sees it: 1, or EDM's `c_in/α`.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] for EDM at α = 0.
+    pub fn input_scale(self, at: &Level) -> Result<f64, PredictionError> {
+        match self {
+            Prediction::Edm { sigma_data } => {
+                let k = self.over(at.sigma, at.alpha, Quantity::X0, at)?;
+                let n = (k * k + sigma_data * sigma_data).sqrt();
+                self.over(1.0, at.alpha * n, Quantity::X0, at)
+            }
+            _ => Ok(1.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [Prediction; 6] = [
+        Prediction::Epsilon,
+        Prediction::Sample,
+        Prediction::Velocity,
+        Prediction::Score,
+        Prediction::Flow,
+        Prediction::Edm { sigma_data: 0.5 },
+    ];
+
+    fn level(alpha: f64, sigma: f64) -> Level {
+        Level { alpha, sigma, time: 7.0 }
+    }
+
+    proptest! {
+        #[test]
+        fn conversions_recover_x0_eps_and_score(
+            alpha in 1e-3f64..3.0, sigma in 1e-3f64..50.0, x0 in -3.0f64..3.0, eps in -3.0f64..3.0,
+        ) {
+            let at = level(alpha, sigma);
+            let x = alpha * x0 + sigma * eps;
+            for p in ALL {
+                let t = p.target(&at).unwrap();
+                let output = t.x0 * x0 + t.eps * eps;
+                let scale = 1.0 + (sigma / alpha).max(alpha / sigma).powi(2);
+                let c = p.x0(&at).unwrap();
+                prop_assert!((c.x * x + c.output * output - x0).abs() < 1e-12 * scale, "{p:?} x0");
+                let c = p.eps(&at).unwrap();
+                prop_assert!((c.x * x + c.output * output - eps).abs() < 1e-12 * scale, "{p:?} eps");
+                let c = p.score(&at).unwrap();
+                prop_assert!((c.x * x + c.output * output + eps / sigma).abs() < 1e-12 * scale / sigma, "{p:?} score");
+            }
+        }
+    }
+
+    #[test]
+    fn singular_conversions_are_errors() {
+        let noise = level(0.0, 1.0);
+        let clean = level(1.0, 0.0);
+        for p in [Prediction::Epsilon, Prediction::Score, Prediction::Edm { sigma_data: 0.5 }] {
+            assert!(matches!(p.x0(&noise), Err(PredictionError::Singular { wanted: Quantity::X0, .. })));
+        }
+        assert!(matches!(
+            Prediction::Sample.eps(&clean),
+            Err(PredictionError::Singular { wanted: Quantity::Epsilon, .. })
+        ));
+        assert!(matches!(
+            Prediction::Velocity.score(&clean),
+            Err(PredictionError::Singular { wanted: Quantity::Score, .. })
+        ));
+        assert!(matches!(
+            Prediction::Score.target(&clean),
+            Err(PredictionError::Singular { wanted: Quantity::Target, .. })
+        ));
+        for p in [Prediction::Velocity, Prediction::Flow] {
+            assert!(p.x0(&noise).is_ok() && p.eps(&noise).is_ok() && p.x0(&clean).is_ok() && p.eps(&clean).is_ok());
+        }
+        let message = Prediction::Epsilon.x0(&noise).unwrap_err().to_string();
+        assert!(message.contains("alpha = 0") && message.contains("velocity"), "{message}");
+    }
+
+    #[test]
+    fn edm_input_has_unit_variance() {
+        let p = Prediction::Edm { sigma_data: 0.5 };
+        for (alpha, sigma) in [(1.0, 0.002), (1.0, 80.0), (0.3, 0.7)] {
+            let c = p.input_scale(&level(alpha, sigma)).unwrap();
+            let variance = c * c * (alpha * alpha * 0.25 + sigma * sigma);
+            assert!((variance - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn sigma_data_is_checked() {
+        for given in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(Prediction::Edm { sigma_data: given }.validate(), Err(PredictionError::SigmaData { .. })));
+        }
+    }
+}
