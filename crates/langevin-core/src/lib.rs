@@ -14,12 +14,14 @@
 
 pub mod denoiser;
 pub mod level;
+pub mod load;
 pub mod noise;
 pub mod prediction;
 pub mod process;
 
 pub use denoiser::{Condition, Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Network, Query};
 pub use level::{Level, Levels, Node};
+pub use load::Load;
 pub use noise::{Key, NoiseError, NoiseSource};
 pub use prediction::{Prediction, PredictionError};
 pub use process::{Process, ProcessError};

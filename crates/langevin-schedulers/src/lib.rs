@@ -1,1 +1,17 @@
-//! Solvers that move a sample along a diffusion process, as tables of coefficients.
+//! Solvers that move a sample along a diffusion process.
+//!
+//! Most solvers are tables: [`Solver::plan`] turns a process and a grid into a [`Plan`], and one loop runs every plan.
+//! Data-dependent methods (adaptive steps) implement [`Sampler`] directly. Both are started the same way
+//! ([`SamplerExt::start`]) and run as an iterator of [`Step`]s.
+
+pub mod ddim;
+pub mod ddpm;
+pub mod plan;
+pub mod sampler;
+pub mod solver;
+
+pub use ddim::Ddim;
+pub use ddpm::{Ddpm, Variance};
+pub use plan::Plan;
+pub use sampler::{Context, Run, RunState, SampleError, Sampler, SamplerExt, SavedRun, Step};
+pub use solver::{PlanError, Solver};

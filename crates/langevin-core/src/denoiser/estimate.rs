@@ -19,6 +19,25 @@ pub struct Estimate<const D: usize> {
     variance: Option<Tensor<D>>,
 }
 
+/// The parts of an [`Estimate`].
+#[derive(Clone, Copy, Debug)]
+pub struct EstimateParts<'a, const D: usize> {
+    /// The state that was asked about.
+    pub x: &'a Tensor<D>,
+    /// The network's output.
+    pub output: &'a Tensor<D>,
+    /// Where the question was asked.
+    pub levels: &'a Levels,
+    /// What the output is.
+    pub prediction: Prediction,
+    /// A replaced x̂_0.
+    pub x0: Option<&'a Tensor<D>>,
+    /// A replaced ε̂.
+    pub eps: Option<&'a Tensor<D>>,
+    /// Raw variance channels.
+    pub variance: Option<&'a Tensor<D>>,
+}
+
 impl<const D: usize> Estimate<D> {
     /// An estimate from a network's output for the state `x`, both `[batch, ..]`.
     pub fn new(x: Tensor<D>, output: Tensor<D>, levels: Levels, prediction: Prediction) -> Self {
@@ -114,6 +133,26 @@ impl<const D: usize> Estimate<D> {
         self.eps = Some(eps);
         self.x0 = Some(x0);
         Ok(self)
+    }
+
+    /// What the estimate is made of: all that is needed to save it.
+    pub fn parts(&self) -> EstimateParts<'_, D> {
+        EstimateParts {
+            x: &self.x,
+            output: &self.output,
+            levels: &self.levels,
+            prediction: self.prediction,
+            x0: self.x0.as_ref(),
+            eps: self.eps.as_ref(),
+            variance: self.variance.as_ref(),
+        }
+    }
+
+    /// Sets what combinators had replaced, when an estimate is restored from its [`parts`](Self::parts).
+    pub fn with_parts(mut self, x0: Option<Tensor<D>>, eps: Option<Tensor<D>>) -> Self {
+        self.x0 = x0;
+        self.eps = eps;
+        self
     }
 
     fn linear(

@@ -11,7 +11,7 @@ mod threshold;
 
 pub use bound::{Bound, FromFn, Guided, from_fn};
 pub use constraint::{Clamp, ConstraintFn, constraint_fn};
-pub use estimate::Estimate;
+pub use estimate::{Estimate, EstimateParts};
 pub use threshold::{Threshold, Thresholded};
 
 use crate::level::Levels;

@@ -180,6 +180,22 @@ pub fn like<const D: usize>(
     Ok(noise.reshape(dims))
 }
 
+/// Path increments of the shape of `x` for consecutive samples that start at `first`.
+///
+/// # Errors
+/// As [`NoiseSource::path`].
+pub fn path_like<const D: usize>(
+    source: &dyn NoiseSource,
+    x: &Tensor<D>,
+    first: u64,
+    interval: (f64, f64),
+) -> Result<Tensor<D>, NoiseError> {
+    let dims = x.dims();
+    let numel = dims[1..].iter().product();
+    let noise = source.path(first..first + dims[0] as u64, interval, numel, (&x.device(), x.dtype()))?;
+    Ok(noise.reshape(dims))
+}
+
 fn host_tensor(
     samples: Range<u64>,
     numel: usize,

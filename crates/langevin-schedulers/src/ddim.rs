@@ -1,0 +1,73 @@
+//! Denoising diffusion implicit models, DDIM (Song, Meng & Ermon 2021).
+
+use crate::ddpm::{Posterior, check_direction};
+use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::solver::{PlanError, Solver};
+use langevin_core::grid::Stop;
+use langevin_core::{Grid, Process};
+use serde::{Deserialize, Serialize};
+
+/// DDIM on any process: `x_s = α_s·x̂_0 + √(σ_s² − η²v)·ε̂ + η√v·z`, where v is the posterior's variance.
+///
+/// η = 0 is deterministic (the exponential integrator of order 1), η = 1 draws from DDPM's posterior. A grid that
+/// rises ([`Grid::inverted`]) inverts: it encodes data to noise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ddim {
+    eta: f64,
+}
+
+impl Ddim {
+    /// Deterministic, η = 0.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With noise of relative size η in [0, 1].
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] outside [0, 1].
+    pub fn eta(mut self, eta: f64) -> Result<Self, PlanError> {
+        if !(0.0..=1.0).contains(&eta) {
+            return Err(PlanError::Setting {
+                solver: "DDIM",
+                setting: "eta",
+                given: eta,
+                expected: "a number in [0, 1]: 0 is deterministic, 1 is DDPM",
+            });
+        }
+        self.eta = eta;
+        Ok(self)
+    }
+
+    fn row(&self, index: usize, stop: &Stop) -> Result<Row, PlanError> {
+        let s = &stop.to.level;
+        let variance = if self.eta > 0.0 { Posterior::of("DDIM", stop)?.variance * self.eta * self.eta } else { 0.0 };
+        // The posterior's variance never exceeds σ_s²; only rounding can.
+        let of_eps = (s.sigma * s.sigma - variance).max(0.0).sqrt();
+        let draws = if variance > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() };
+        let mut sum = vec![Term::new(s.alpha, Src::X0(0)), Term::new(of_eps, Src::Eps(0))];
+        if variance > 0.0 {
+            sum.push(Term::new(variance.sqrt(), Src::Z(0)));
+        }
+        Ok(Row {
+            draws,
+            pre: Vec::new(),
+            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
+            post: vec![Set::new(0, sum)],
+            step: Some(index as u32),
+            after: stop.to,
+            report: vec![Term::new(1.0, Src::X0(0))],
+        })
+    }
+}
+
+impl Solver for Ddim {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        let stops = grid.stops(process)?;
+        // Inversion has no noise to take away, so only the deterministic method can rise.
+        let falling = self.eta > 0.0 || !grid.is_inverted();
+        check_direction("DDIM", &stops, falling)?;
+        let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
+        Ok(Plan::new(format!("DDIM (eta {})", self.eta), stops[0].from, process.prior_std(), rows)?)
+    }
+}

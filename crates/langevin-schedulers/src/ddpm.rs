@@ -1,0 +1,137 @@
+//! Ancestral sampling from the posterior, DDPM (Ho et al. 2020, algorithm 2).
+
+use crate::plan::{Coef, Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::solver::{PlanError, Solver};
+use langevin_core::grid::Stop;
+use langevin_core::process::Transition;
+use langevin_core::{Grid, Level, Process};
+use serde::{Deserialize, Serialize};
+
+/// Variance of the reverse step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Variance {
+    /// The posterior's own, `σ_s²·σ²_{t|s}/σ_t²`: right for data that is one point.
+    #[default]
+    FixedSmall,
+    /// The forward step's, `σ²_{t|s}` (β on a chain): right for data that is standard normal.
+    FixedLarge,
+    /// The network's variance channels are the variance.
+    Learned,
+    /// The network's variance channels, in [-1, 1], interpolate the logarithm between small and large
+    /// (Nichol & Dhariwal 2021).
+    LearnedRange,
+}
+
+/// DDPM on any process and any respacing: `x_s` is drawn from `q(x_s | x_t, x̂_0)`.
+///
+/// With `σ²_{t|s} = σ_t² − (α_t/α_s)²σ_s²` its mean is
+/// `(α_t/α_s)(σ_s²/σ_t²)·x_t + α_s(σ²_{t|s}/σ_t²)·x̂_0`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ddpm {
+    variance: Variance,
+    noise_at_end: bool,
+}
+
+/// The smallest variance whose logarithm is taken, as in the original code.
+const VARIANCE_FLOOR: f64 = 1e-20;
+
+impl Ddpm {
+    /// With the small fixed variance.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With another variance.
+    pub fn variance(mut self, variance: Variance) -> Self {
+        self.variance = variance;
+        self
+    }
+
+    /// Adds noise in the last step too, unless it starts at network time 0, as diffusers does. The paper's algorithm
+    /// adds none; the fixed small variance is zero there.
+    pub fn noise_at_end(mut self, noise: bool) -> Self {
+        self.noise_at_end = noise;
+        self
+    }
+
+    fn row(&self, index: usize, stop: &Stop) -> Result<Row, PlanError> {
+        let posterior = Posterior::of("DDPM", stop)?;
+        let last = stop.to.level.sigma == 0.0;
+        let noisy = if last { self.noise_at_end && stop.ask.time != 0.0 } else { true };
+        let std = match self.variance {
+            Variance::FixedSmall => Coef::C(posterior.variance.sqrt()),
+            Variance::FixedLarge => Coef::C(posterior.forward.sqrt()),
+            Variance::Learned => Coef::PredictedStd { slot: 0 },
+            Variance::LearnedRange => Coef::LearnedStd {
+                slot: 0,
+                log_min: libm::log(posterior.variance.max(VARIANCE_FLOOR)),
+                log_max: libm::log(posterior.forward.max(VARIANCE_FLOOR)),
+            },
+        };
+        let noisy = noisy && std != Coef::C(0.0);
+        let mut sum = vec![Term::new(posterior.of_x, Src::X(0)), Term::new(posterior.of_x0, Src::X0(0))];
+        if noisy {
+            sum.push(Term { c: std, of: Src::Z(0) });
+        }
+        Ok(Row {
+            draws: if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() },
+            pre: Vec::new(),
+            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
+            post: vec![Set::new(0, sum)],
+            step: Some(index as u32),
+            after: stop.to,
+            report: vec![Term::new(1.0, Src::X0(0))],
+        })
+    }
+}
+
+/// The posterior `q(x_s | x_t, x_0) = N(of_x·x_t + of_x0·x_0, variance)` of a Gaussian process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Posterior {
+    pub of_x: f64,
+    pub of_x0: f64,
+    pub variance: f64,
+    /// Variance of the forward step.
+    pub forward: f64,
+}
+
+impl Posterior {
+    pub fn of(solver: &'static str, stop: &Stop) -> Result<Self, PlanError> {
+        let (t, s) = (&stop.from.level, &stop.to.level);
+        if !(t.sigma > 0.0) {
+            return Err(PlanError::Singular {
+                solver,
+                t: stop.from.t,
+                alpha: t.alpha,
+                sigma: t.sigma,
+                advice: "there is no noise left to take away; end the grid earlier",
+            });
+        }
+        let Transition { scale, variance: forward } = Transition::between(s, t);
+        let ratio = (s.sigma / t.sigma).powi(2);
+        let share = forward / (t.sigma * t.sigma);
+        Ok(Self { of_x: scale * ratio, of_x0: s.alpha * share, variance: s.sigma * s.sigma * share, forward })
+    }
+}
+
+/// Checks that the noise-to-signal ratio falls (or rises) in every step.
+pub(crate) fn check_direction(solver: &'static str, stops: &[Stop], falling: bool) -> Result<(), PlanError> {
+    let ratio = |level: &Level| level.sigma / level.alpha;
+    for (step, stop) in stops.iter().enumerate() {
+        let (from, to) = (ratio(&stop.from.level), ratio(&stop.to.level));
+        if !(if falling { to < from } else { to > from }) {
+            let expected = if falling { "falling" } else { "rising" };
+            return Err(PlanError::Direction { solver, expected, step, from, to });
+        }
+    }
+    Ok(())
+}
+
+impl Solver for Ddpm {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        let stops = grid.stops(process)?;
+        check_direction("DDPM", &stops, true)?;
+        let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
+        Ok(Plan::new(format!("DDPM ({:?} variance)", self.variance), stops[0].from, process.prior_std(), rows)?)
+    }
+}

@@ -1,0 +1,143 @@
+//! Plans on `f64` vectors: no tensor, no device, full precision. This is how orders of convergence are measured.
+
+use super::Plan;
+use super::analysis::Needs;
+use super::machine::{Answer, Arithmetic, Factor, Memory, advance};
+use langevin_core::{Key, Level, Node, NoiseError, NoiseSource};
+
+/// What a host model answers: x̂_0 and ε̂, and the raw variance if it has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostAnswer {
+    /// The clean sample.
+    pub x0: Vec<f64>,
+    /// The noise.
+    pub eps: Vec<f64>,
+    /// Raw variance channels.
+    pub variance: Option<Vec<f64>>,
+}
+
+/// What can go wrong in a host run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum HostError {
+    /// Noise could not be delivered.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
+    /// The model's answer has another length than the state.
+    #[error("the model answered with {given} values for a state of {expected}")]
+    Length {
+        /// Values expected.
+        expected: usize,
+        /// Values given.
+        given: usize,
+    },
+    /// The plan needs a variance that the model does not give.
+    #[error("the plan needs the model's variance, but its answers have none")]
+    NoVariance,
+}
+
+struct Host<'a, M> {
+    model: M,
+    noise: &'a dyn NoiseSource,
+    sample: u64,
+    numel: usize,
+}
+
+impl<M: FnMut(&[f64], &Level) -> HostAnswer> Arithmetic for Host<'_, M> {
+    type Value = Vec<f64>;
+    type Error = HostError;
+
+    fn sum(&mut self, like: &Vec<f64>, terms: &[(Factor<'_, Vec<f64>>, &Vec<f64>)]) -> Vec<f64> {
+        let mut out = vec![0.0; like.len()];
+        for (factor, value) in terms {
+            for (i, sum) in out.iter_mut().enumerate() {
+                let c = match factor {
+                    Factor::Number(c) => *c,
+                    Factor::LearnedStd { variance, log_min, log_max } => {
+                        let fraction = 0.5 * (variance[i] + 1.0);
+                        libm::exp(0.5 * (fraction * log_max + (1.0 - fraction) * log_min))
+                    }
+                    Factor::PredictedStd { variance } => variance[i].sqrt(),
+                };
+                *sum += c * value[i];
+            }
+        }
+        out
+    }
+
+    fn ask(&mut self, x: &Vec<f64>, at: &Level, needs: Needs) -> Result<Answer<Vec<f64>>, HostError> {
+        let answer = (self.model)(x, at);
+        let expected = x.len();
+        for given in [answer.x0.len(), answer.eps.len()] {
+            if given != expected {
+                return Err(HostError::Length { expected, given });
+            }
+        }
+        if needs.variance {
+            match &answer.variance {
+                None => return Err(HostError::NoVariance),
+                Some(v) if v.len() != expected => return Err(HostError::Length { expected, given: v.len() }),
+                Some(_) => {}
+            }
+        }
+        Ok(Answer {
+            x0: needs.x0.then_some(answer.x0),
+            eps: needs.eps.then_some(answer.eps),
+            variance: answer.variance.filter(|_| needs.variance),
+        })
+    }
+
+    fn white(&mut self, key: Key) -> Result<Vec<f64>, HostError> {
+        let mut out = vec![0.0; self.numel];
+        self.noise.fill(self.sample, key, &mut out)?;
+        Ok(out)
+    }
+
+    fn path(&mut self, from: f64, until: f64) -> Result<Vec<f64>, HostError> {
+        let mut out = vec![0.0; self.numel];
+        self.noise.fill_path(self.sample, from, until, &mut out)?;
+        Ok(out)
+    }
+}
+
+impl Plan {
+    /// Runs the plan on one sample's `f64` values and returns the final state.
+    ///
+    /// `model` answers with x̂_0 and ε̂ for a state at a level; `noise` is asked for the draws of `sample`.
+    ///
+    /// # Errors
+    /// [`HostError`] if noise is missing or an answer does not fit.
+    pub fn run_host(
+        &self,
+        x: Vec<f64>,
+        sample: u64,
+        noise: &dyn NoiseSource,
+        model: impl FnMut(&[f64], &Level) -> HostAnswer,
+    ) -> Result<Vec<f64>, HostError> {
+        let mut last = x.clone();
+        self.run_host_steps(x, sample, noise, model, |_, x| last.copy_from_slice(x))?;
+        Ok(last)
+    }
+
+    /// As [`run_host`](Self::run_host), and shows the state after every step.
+    ///
+    /// # Errors
+    /// As [`run_host`](Self::run_host).
+    pub fn run_host_steps(
+        &self,
+        x: Vec<f64>,
+        sample: u64,
+        noise: &dyn NoiseSource,
+        model: impl FnMut(&[f64], &Level) -> HostAnswer,
+        mut each: impl FnMut(Node, &[f64]),
+    ) -> Result<(), HostError> {
+        let mut host = Host { model, noise, sample, numel: x.len() };
+        let mut memory = Memory::new(x);
+        let mut row = 0;
+        while let Some(committed) = advance(self, &mut row, &mut memory, &mut host)? {
+            if let Some(x) = memory.state(0) {
+                each(committed.after, x);
+            }
+        }
+        Ok(())
+    }
+}

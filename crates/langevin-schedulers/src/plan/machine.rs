@@ -1,0 +1,196 @@
+//! The one loop that runs every plan, over any arithmetic.
+
+use super::analysis::{Needs, Place};
+use super::{Coef, Draw, Plan, Reg, Row, Set, Slot, Src, Term};
+use langevin_core::{Key, Level, Node};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// All values of a running plan: registers, estimates, noises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Memory<V> {
+    states: BTreeMap<Reg, V>,
+    x0: BTreeMap<Slot, V>,
+    eps: BTreeMap<Slot, V>,
+    variance: BTreeMap<Slot, V>,
+    noises: BTreeMap<Reg, V>,
+}
+
+impl<V> Memory<V> {
+    /// Memory whose register 0 is the sample.
+    pub fn new(x: V) -> Self {
+        Self {
+            states: BTreeMap::from([(0, x)]),
+            x0: BTreeMap::new(),
+            eps: BTreeMap::new(),
+            variance: BTreeMap::new(),
+            noises: BTreeMap::new(),
+        }
+    }
+
+    /// A state register; register 0 is the sample.
+    pub fn state(&self, reg: Reg) -> Option<&V> {
+        self.states.get(&reg)
+    }
+
+    /// Writes a state register.
+    pub fn set_state(&mut self, reg: Reg, value: V) {
+        self.states.insert(reg, value);
+    }
+
+    /// How many values are held.
+    pub fn len(&self) -> usize {
+        [&self.x0, &self.eps, &self.variance].iter().map(|m| m.len()).sum::<usize>()
+            + self.states.len()
+            + self.noises.len()
+    }
+
+    /// Whether nothing is held, which never happens in a run.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same memory in another representation.
+    ///
+    /// # Errors
+    /// The first error of `f`.
+    pub fn try_map<W, E>(&self, f: impl Fn(&V) -> Result<W, E>) -> Result<Memory<W>, E> {
+        fn each<V, W, E>(map: &BTreeMap<u8, V>, f: &impl Fn(&V) -> Result<W, E>) -> Result<BTreeMap<u8, W>, E> {
+            map.iter().map(|(key, value)| Ok((*key, f(value)?))).collect()
+        }
+        Ok(Memory {
+            states: each(&self.states, &f)?,
+            x0: each(&self.x0, &f)?,
+            eps: each(&self.eps, &f)?,
+            variance: each(&self.variance, &f)?,
+            noises: each(&self.noises, &f)?,
+        })
+    }
+
+    fn get(&self, source: Src) -> &V {
+        let value = match source {
+            Src::X(reg) => self.states.get(&reg),
+            Src::X0(slot) => self.x0.get(&slot),
+            Src::Eps(slot) => self.eps.get(&slot),
+            Src::Z(reg) => self.noises.get(&reg),
+        };
+        value.expect("a plan reads only what it has written: checked when it was made")
+    }
+
+    fn drop_dead(&mut self, places: &[Place]) {
+        for place in places {
+            match *place {
+                Place::Value(Src::X(reg)) => drop(self.states.remove(&reg)),
+                Place::Value(Src::X0(slot)) => drop(self.x0.remove(&slot)),
+                Place::Value(Src::Eps(slot)) => drop(self.eps.remove(&slot)),
+                Place::Value(Src::Z(reg)) => drop(self.noises.remove(&reg)),
+                Place::Variance(slot) => drop(self.variance.remove(&slot)),
+            }
+        }
+    }
+}
+
+/// What an evaluation delivers: the parts that the plan needs.
+pub(super) struct Answer<V> {
+    pub x0: Option<V>,
+    pub eps: Option<V>,
+    pub variance: Option<V>,
+}
+
+/// A coefficient with its tensor parts filled in.
+pub(super) enum Factor<'a, V> {
+    Number(f64),
+    LearnedStd { variance: &'a V, log_min: f64, log_max: f64 },
+    PredictedStd { variance: &'a V },
+}
+
+/// What the loop runs on.
+pub(super) trait Arithmetic {
+    type Value: Clone;
+    type Error;
+    /// The sum of `factor · value`; zero of the shape of `like` if there are no terms.
+    fn sum(&mut self, like: &Self::Value, terms: &[(Factor<'_, Self::Value>, &Self::Value)]) -> Self::Value;
+    fn ask(&mut self, x: &Self::Value, at: &Level, needs: Needs) -> Result<Answer<Self::Value>, Self::Error>;
+    fn white(&mut self, key: Key) -> Result<Self::Value, Self::Error>;
+    fn path(&mut self, from: f64, until: f64) -> Result<Self::Value, Self::Error>;
+}
+
+/// What a completed step leaves.
+pub(super) struct Committed<V> {
+    pub after: Node,
+    pub report: Option<V>,
+}
+
+/// Runs rows from `*row` until one completes a step.
+pub(super) fn advance<A: Arithmetic>(
+    plan: &Plan,
+    row: &mut usize,
+    memory: &mut Memory<A::Value>,
+    arithmetic: &mut A,
+) -> Result<Option<Committed<A::Value>>, A::Error> {
+    while let Some(current) = plan.rows().get(*row) {
+        let committed = run_row(plan, *row, current, memory, arithmetic)?;
+        *row += 1;
+        if committed.is_some() {
+            return Ok(committed);
+        }
+    }
+    Ok(None)
+}
+
+fn run_row<A: Arithmetic>(
+    plan: &Plan,
+    index: usize,
+    row: &Row,
+    memory: &mut Memory<A::Value>,
+    arithmetic: &mut A,
+) -> Result<Option<Committed<A::Value>>, A::Error> {
+    for draw in &row.draws {
+        let (to, value) = match *draw {
+            Draw::White { to, lane } => (to, arithmetic.white(Key::step(index as u64, u32::from(lane)))?),
+            Draw::Path { to, from, until } => (to, arithmetic.path(from, until)?),
+        };
+        memory.noises.insert(to, value);
+    }
+    assign(&row.pre, memory, arithmetic);
+    if let Some(eval) = &row.eval {
+        let answer = arithmetic.ask(memory.get(Src::X(eval.x)), &eval.at, plan.analysis.needs[index])?;
+        let places =
+            [(&mut memory.x0, answer.x0), (&mut memory.eps, answer.eps), (&mut memory.variance, answer.variance)];
+        for (place, part) in places {
+            match part {
+                Some(value) => drop(place.insert(eval.into, value)),
+                None => drop(place.remove(&eval.into)),
+            }
+        }
+    }
+    assign(&row.post, memory, arithmetic);
+    let report = row.step.filter(|_| !row.report.is_empty()).map(|_| combine(&row.report, memory, arithmetic));
+    memory.drop_dead(&plan.analysis.dead[index]);
+    Ok(row.step.map(|_| Committed { after: row.after, report }))
+}
+
+fn assign<A: Arithmetic>(sets: &[Set], memory: &mut Memory<A::Value>, arithmetic: &mut A) {
+    for set in sets {
+        let value = combine(&set.sum, memory, arithmetic);
+        memory.states.insert(set.to, value);
+    }
+}
+
+fn combine<A: Arithmetic>(terms: &[Term], memory: &Memory<A::Value>, arithmetic: &mut A) -> A::Value {
+    let variance = |slot| memory.variance.get(&slot).expect("the analysis asks for every variance that is read");
+    let terms: Vec<_> = terms
+        .iter()
+        .map(|term| {
+            let factor = match term.c {
+                Coef::C(value) => Factor::Number(value),
+                Coef::LearnedStd { slot, log_min, log_max } => {
+                    Factor::LearnedStd { variance: variance(slot), log_min, log_max }
+                }
+                Coef::PredictedStd { slot } => Factor::PredictedStd { variance: variance(slot) },
+            };
+            (factor, memory.get(term.of))
+        })
+        .collect();
+    arithmetic.sum(memory.get(Src::X(0)), &terms)
+}

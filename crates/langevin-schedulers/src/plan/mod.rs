@@ -1,0 +1,286 @@
+//! Solvers as tables.
+//!
+//! A solver that is linear in states, estimates and noises *plans*: from a process and a grid it makes a [`Plan`],
+//! rows of `f64` coefficients. One loop runs every plan, on tensors ([`Sampler`](crate::Sampler)) and on `f64`
+//! vectors ([`Plan::run_host`]). A plan can be printed, serialized and compared with a paper.
+
+mod analysis;
+mod display;
+mod host;
+mod machine;
+mod tensor;
+
+pub use host::{HostAnswer, HostError};
+pub use machine::Memory;
+
+use langevin_core::{Level, Node};
+use serde::{Deserialize, Serialize};
+
+/// A register: a state or a noise that lives across rows. State register 0 is the sample itself.
+pub type Reg = u8;
+/// A slot that holds the estimate of one evaluation.
+pub type Slot = u8;
+
+/// The coefficient of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Coef {
+    /// A number.
+    C(f64),
+    /// `exp(½·(f·log_max + (1 − f)·log_min))` with `f = (v + 1)/2` of the slot's raw variance channels v
+    /// (Nichol & Dhariwal 2021, eq. 15).
+    LearnedStd {
+        /// Slot of the estimate with variance channels.
+        slot: Slot,
+        /// Logarithm of the smallest variance.
+        log_min: f64,
+        /// Logarithm of the largest variance.
+        log_max: f64,
+    },
+    /// The square root of the slot's raw variance channels.
+    PredictedStd {
+        /// Slot of the estimate with variance channels.
+        slot: Slot,
+    },
+}
+
+/// What a coefficient multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Src {
+    /// A state register.
+    X(Reg),
+    /// The clean sample x̂_0 of a slot.
+    X0(Slot),
+    /// The noise ε̂ of a slot.
+    Eps(Slot),
+    /// A noise register.
+    Z(Reg),
+}
+
+/// `coefficient · source`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Term {
+    /// The coefficient.
+    pub c: Coef,
+    /// What it multiplies.
+    pub of: Src,
+}
+
+impl Term {
+    /// A term with a plain number.
+    pub fn new(c: f64, of: Src) -> Self {
+        Self { c: Coef::C(c), of }
+    }
+}
+
+/// Noise drawn before anything else in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Draw {
+    /// Independent standard normal noise, keyed by (row, lane).
+    White {
+        /// Noise register that takes it.
+        to: Reg,
+        /// Tells several draws of one row apart.
+        lane: u8,
+    },
+    /// The increment of the sample's Brownian path over a clock interval.
+    Path {
+        /// Noise register that takes it.
+        to: Reg,
+        /// Start of the interval.
+        from: f64,
+        /// End of the interval.
+        until: f64,
+    },
+}
+
+/// Writes a linear combination to a state register.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Set {
+    /// The register.
+    pub to: Reg,
+    /// The terms; their sum is taken over the values before this assignment.
+    pub sum: Vec<Term>,
+}
+
+impl Set {
+    /// An assignment; terms with a zero coefficient are dropped.
+    pub fn new(to: Reg, sum: impl IntoIterator<Item = Term>) -> Self {
+        Self { to, sum: sum.into_iter().filter(|term| term.c != Coef::C(0.0)).collect() }
+    }
+}
+
+/// An evaluation of the denoiser.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Eval {
+    /// The level that is asked about.
+    pub at: Level,
+    /// The state register that is asked about.
+    pub x: Reg,
+    /// The slot that takes the answer.
+    pub into: Slot,
+}
+
+/// One row: draw, set, ask, set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Noise for this row.
+    pub draws: Vec<Draw>,
+    /// Assignments before the evaluation, in order.
+    pub pre: Vec<Set>,
+    /// The evaluation, if the row has one.
+    pub eval: Option<Eval>,
+    /// Assignments after the evaluation, in order.
+    pub post: Vec<Set>,
+    /// The step this row completes; `None` for an inner stage.
+    pub step: Option<u32>,
+    /// Where the sample is after the row.
+    pub after: Node,
+    /// The predicted clean sample at the row's end, for previews.
+    pub report: Vec<Term>,
+}
+
+/// A solver's table for one process and one grid.
+///
+/// ```
+/// use langevin_core::{Grid, process::{Betas, DiscreteChain}};
+/// use langevin_schedulers::{Ddim, Solver};
+/// let chain = DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000)?;
+/// let plan = Ddim::new().plan(&chain, &Grid::leading(10))?;
+/// assert_eq!(plan.steps(), 10);
+/// println!("{plan}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Table", into = "Table")]
+pub struct Plan {
+    table: Table,
+    analysis: analysis::Analysis,
+}
+
+/// The serialized part of a plan: data only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Table {
+    name: String,
+    start: Node,
+    prior_std: f64,
+    rows: Vec<Row>,
+}
+
+impl From<Plan> for Table {
+    fn from(plan: Plan) -> Self {
+        plan.table
+    }
+}
+
+impl TryFrom<Table> for Plan {
+    type Error = TableError;
+    fn try_from(table: Table) -> Result<Self, TableError> {
+        Plan::checked(table)
+    }
+}
+
+/// A table that cannot be run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TableError {
+    /// The table has no rows.
+    #[error("the plan has no rows: a plan needs at least one step")]
+    Empty,
+    /// A row reads what no earlier row wrote.
+    #[error("row {row} of the plan reads {source_name}, which nothing before it has written")]
+    Unwritten {
+        /// The row.
+        row: usize,
+        /// What it reads.
+        source_name: String,
+    },
+    /// A coefficient is not a finite number.
+    #[error("row {row} of the plan has the coefficient {value} of {source_name}; coefficients must be finite")]
+    Coefficient {
+        /// The row.
+        row: usize,
+        /// What the coefficient multiplies.
+        source_name: String,
+        /// The coefficient.
+        value: f64,
+    },
+    /// The steps are not numbered 0, 1, 2, …
+    #[error("row {row} of the plan completes step {given}, expected step {expected}")]
+    StepNumber {
+        /// The row.
+        row: usize,
+        /// The number given.
+        given: u32,
+        /// The number expected.
+        expected: u32,
+    },
+    /// The last row does not complete a step.
+    #[error("the last row of the plan completes no step: its work would be lost")]
+    Unfinished,
+    /// The prior's deviation is not a positive number.
+    #[error("the plan starts from noise of standard deviation {given}, expected a positive number")]
+    Prior {
+        /// The value given.
+        given: f64,
+    },
+}
+
+impl Plan {
+    /// A plan from its rows.
+    ///
+    /// `start` is where the first row begins, `prior_std` the deviation of the noise that sampling starts from.
+    ///
+    /// # Errors
+    /// [`TableError`] if the rows cannot be run: nothing to do, reads of unwritten registers, coefficients that are
+    /// not finite, steps out of order.
+    pub fn new(name: impl Into<String>, start: Node, prior_std: f64, rows: Vec<Row>) -> Result<Self, TableError> {
+        Plan::checked(Table { name: name.into(), start, prior_std, rows })
+    }
+
+    fn checked(table: Table) -> Result<Self, TableError> {
+        if !(table.prior_std > 0.0 && table.prior_std.is_finite()) {
+            return Err(TableError::Prior { given: table.prior_std });
+        }
+        let analysis = analysis::Analysis::of(&table.rows)?;
+        Ok(Self { table, analysis })
+    }
+
+    /// The solver's name and settings.
+    pub fn name(&self) -> &str {
+        &self.table.name
+    }
+
+    /// Where the first row begins.
+    pub fn start_node(&self) -> Node {
+        self.table.start
+    }
+
+    /// Standard deviation of the noise that sampling starts from.
+    pub fn prior_deviation(&self) -> f64 {
+        self.table.prior_std
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[Row] {
+        &self.table.rows
+    }
+
+    /// Number of committed steps.
+    pub fn steps(&self) -> usize {
+        self.table.rows.iter().filter(|row| row.step.is_some()).count()
+    }
+
+    /// Number of evaluations of the denoiser.
+    pub fn evaluations(&self) -> usize {
+        self.table.rows.iter().filter(|row| row.eval.is_some()).count()
+    }
+
+    /// Whether any noise is drawn after the start.
+    pub fn is_stochastic(&self) -> bool {
+        self.table.rows.iter().any(|row| !row.draws.is_empty())
+    }
+
+    /// A fingerprint of all numbers of the table: equal plans have equal ones.
+    pub fn fingerprint(&self) -> u64 {
+        analysis::fingerprint(&self.table.rows)
+    }
+}

@@ -1,0 +1,86 @@
+//! Plans on tensors: a plan is a [`Sampler`].
+
+use super::Plan;
+use super::analysis::Needs;
+use super::machine::{Answer, Arithmetic, Factor, advance};
+use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
+use burn::tensor::Tensor;
+use langevin_core::{Key, Level, Levels, noise};
+
+struct Tensors<'a, 'b, const D: usize> {
+    cx: &'a Context<'b, D>,
+    /// Counts evaluations and keeps what denoisers remember.
+    state: &'a mut RunState<D>,
+    like: Tensor<D>,
+}
+
+impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
+    type Value = Tensor<D>;
+    type Error = SampleError;
+
+    fn sum(&mut self, like: &Tensor<D>, terms: &[(Factor<'_, Tensor<D>>, &Tensor<D>)]) -> Tensor<D> {
+        let mut total: Option<Tensor<D>> = None;
+        for (factor, value) in terms {
+            let value = (*value).clone();
+            let part = match factor {
+                Factor::Number(1.0) => value,
+                Factor::Number(c) => value.mul_scalar(*c),
+                Factor::LearnedStd { variance, log_min, log_max } => {
+                    let log = (*variance).clone().mul_scalar(0.25 * (log_max - log_min));
+                    value.mul(log.add_scalar(0.25 * (log_max + log_min)).exp())
+                }
+                Factor::PredictedStd { variance } => value.mul((*variance).clone().sqrt()),
+            };
+            total = Some(match total {
+                Some(sum) => sum.add(part),
+                None => part,
+            });
+        }
+        total.unwrap_or_else(|| like.zeros_like())
+    }
+
+    fn ask(&mut self, x: &Tensor<D>, at: &Level, needs: Needs) -> Result<Answer<Tensor<D>>, SampleError> {
+        let estimate = self.cx.ask(self.state, x.clone(), &Levels::Shared(*at))?;
+        Ok(Answer {
+            x0: if needs.x0 { Some(estimate.x0()?) } else { None },
+            eps: if needs.eps { Some(estimate.eps()?) } else { None },
+            variance: if needs.variance { Some(estimate.variance()?) } else { None },
+        })
+    }
+
+    fn white(&mut self, key: Key) -> Result<Tensor<D>, SampleError> {
+        Ok(noise::like(self.cx.noise, &self.like, self.state.first_sample(), key)?)
+    }
+
+    fn path(&mut self, from: f64, until: f64) -> Result<Tensor<D>, SampleError> {
+        Ok(noise::path_like(self.cx.noise, &self.like, self.state.first_sample(), (from, until))?)
+    }
+}
+
+impl<const D: usize> Sampler<D> for Plan {
+    fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
+        let mut memory = state.memory().clone();
+        let mut row = state.row();
+        let like = state.x();
+        let mut tensors = Tensors { cx, state, like };
+        let Some(committed) = advance(self, &mut row, &mut memory, &mut tensors)? else { return Ok(None) };
+        state.commit(row, memory);
+        Ok(Some(state.step(Levels::Shared(committed.after.level), committed.report)))
+    }
+
+    fn start_levels(&self) -> Levels {
+        Levels::Shared(self.start_node().level)
+    }
+
+    fn prior_std(&self) -> f64 {
+        self.prior_deviation()
+    }
+
+    fn total_steps(&self) -> Option<usize> {
+        Some(self.steps())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        Plan::fingerprint(self)
+    }
+}

@@ -1,0 +1,70 @@
+//! What a planning solver implements.
+
+use crate::plan::{Plan, TableError};
+use langevin_core::{Grid, GridError, PredictionError, Process, ProcessError};
+
+/// A solver that is linear in states, estimates and noises: it turns a process and a grid into a [`Plan`].
+pub trait Solver {
+    /// Makes the table.
+    ///
+    /// # Errors
+    /// [`PlanError`] for settings out of range, grids the solver cannot walk, and singular levels.
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError>;
+}
+
+/// Why a solver cannot plan.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// The grid cannot be laid on the process.
+    #[error(transparent)]
+    Grid(#[from] GridError),
+    /// The process cannot answer.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A conversion is singular.
+    #[error(transparent)]
+    Prediction(#[from] PredictionError),
+    /// The rows do not make a table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A setting is out of range.
+    #[error("{setting} of {solver} is {given}, expected {expected}")]
+    Setting {
+        /// The solver.
+        solver: &'static str,
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        given: f64,
+        /// What is allowed, in words.
+        expected: &'static str,
+    },
+    /// The levels run the wrong way.
+    #[error("{solver} needs {expected} noise levels, but step {step} goes from σ = {from} to σ = {to}")]
+    Direction {
+        /// The solver.
+        solver: &'static str,
+        /// "falling" or "rising".
+        expected: &'static str,
+        /// The step.
+        step: usize,
+        /// σ/α before.
+        from: f64,
+        /// σ/α after.
+        to: f64,
+    },
+    /// The solver divides by something that is zero at a level.
+    #[error("{solver} is singular at t = {t} (α = {alpha}, σ = {sigma}): {advice}")]
+    Singular {
+        /// The solver.
+        solver: &'static str,
+        /// Process time.
+        t: f64,
+        /// α there.
+        alpha: f64,
+        /// σ there.
+        sigma: f64,
+        /// What to do.
+        advice: &'static str,
+    },
+}
