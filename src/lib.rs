@@ -1,1 +1,36 @@
-//! langevin
+//! Diffusion models in Rust, on [Burn](https://burn.dev): noise processes, solvers, networks and training.
+//!
+//! The same code runs on CPU (`flex`, the default) and on GPUs (`wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm`),
+//! whichever of them are compiled in; [`device::device`] picks one by name.
+//!
+//! The parts, each a crate of its own:
+//!
+//! * [`core`]: the mathematics: processes, predictions, levels, grids, noise, denoisers, exact problems;
+//! * [`schedulers`]: solvers as tables, adaptive methods, SDEs;
+//! * [`models`] (feature `models`): layers, an MLP, the UNet, published weights;
+//! * [`train`] (feature `train`): objectives, EMA, the trainer, checkpoints;
+//! * [`data`] (feature `data`): data sets and their preparation.
+//!
+//! [`prelude`] has what most programs use.
+
+pub mod device;
+
+pub use langevin_core as core;
+#[cfg(feature = "data")]
+pub use langevin_data as data;
+#[cfg(feature = "models")]
+pub use langevin_models as models;
+pub use langevin_schedulers as schedulers;
+#[cfg(feature = "train")]
+pub use langevin_train as train;
+
+/// What most programs use.
+pub mod prelude {
+    pub use crate::device::device;
+    pub use burn::tensor::{DType, Device, Tensor};
+    pub use langevin_core::denoiser::{self, Threshold};
+    pub use langevin_core::{
+        Condition, Denoiser, DenoiserExt, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
+    };
+    pub use langevin_schedulers::{Ddim, Ddpm, Plan, Sampler, SamplerExt, Solver};
+}
