@@ -47,6 +47,11 @@ impl Ddpm {
         self
     }
 
+    /// Whether the network's variance channels are read.
+    pub fn learns_variance(&self) -> bool {
+        matches!(self.variance, Variance::Learned | Variance::LearnedRange)
+    }
+
     /// Adds noise in the last step too, unless it starts at network time 0, as diffusers does. The paper's algorithm
     /// adds none; the fixed small variance is zero there.
     pub fn noise_at_end(mut self, noise: bool) -> Self {

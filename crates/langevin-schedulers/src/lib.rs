@@ -6,6 +6,7 @@
 
 pub mod ddim;
 pub mod ddpm;
+pub mod diffusers;
 pub mod plan;
 pub mod sampler;
 pub mod solver;

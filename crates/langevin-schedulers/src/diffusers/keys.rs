@@ -1,0 +1,99 @@
+//! Strict reading of a published configuration: every key is either used or an error.
+
+use super::ConfigError;
+use serde_json::{Map, Value};
+
+/// The keys of one configuration that have not been read yet.
+pub(super) struct Keys {
+    class: String,
+    map: Map<String, Value>,
+    known: Vec<&'static str>,
+}
+
+impl Keys {
+    pub fn parse(json: &str) -> Result<Self, ConfigError> {
+        let value: Value =
+            serde_json::from_str(json).map_err(|error| ConfigError::Json { message: error.to_string() })?;
+        let Value::Object(mut map) = value else {
+            return Err(ConfigError::Json { message: "expected an object".to_owned() });
+        };
+        let class = match map.get("_class_name") {
+            Some(Value::String(class)) => class.clone(),
+            _ => return Err(ConfigError::NoClass),
+        };
+        // Keys with an underscore are the library's bookkeeping.
+        map.retain(|key, _| !key.starts_with('_'));
+        Ok(Self { class, map, known: Vec::new() })
+    }
+
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.map.remove(key).filter(|value| !value.is_null())
+    }
+
+    pub fn bad(&self, key: &'static str, given: impl ToString, expected: &'static str) -> ConfigError {
+        ConfigError::Value { class: self.class.clone(), key, given: given.to_string(), expected }
+    }
+
+    pub fn number(&mut self, key: &'static str, default: f64) -> Result<f64, ConfigError> {
+        match self.take(key) {
+            None => Ok(default),
+            Some(Value::Number(number)) => number.as_f64().ok_or_else(|| self.bad(key, number, "a number")),
+            // JSON has no infinity; some published files write it as a string.
+            Some(Value::String(text)) if text == "inf" => Ok(f64::INFINITY),
+            Some(other) => Err(self.bad(key, other, "a number")),
+        }
+    }
+
+    pub fn count(&mut self, key: &'static str, default: usize) -> Result<usize, ConfigError> {
+        match self.take(key) {
+            None => Ok(default),
+            Some(value) => match value.as_u64() {
+                Some(count) => Ok(count as usize),
+                None => Err(self.bad(key, value, "a whole number, at least 0")),
+            },
+        }
+    }
+
+    pub fn flag(&mut self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
+        match self.take(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(other) => Err(self.bad(key, other, "true or false")),
+        }
+    }
+
+    pub fn word(&mut self, key: &'static str, default: &str) -> Result<String, ConfigError> {
+        match self.take(key) {
+            None => Ok(default.to_owned()),
+            Some(Value::String(word)) => Ok(word),
+            Some(other) => Err(self.bad(key, other, "a string")),
+        }
+    }
+
+    pub fn numbers(&mut self, key: &'static str) -> Result<Option<Vec<f64>>, ConfigError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Array(values)) => values
+                .iter()
+                .map(|value| value.as_f64().ok_or_else(|| self.bad(key, value, "a list of numbers")))
+                .collect::<Result<_, _>>()
+                .map(Some),
+            Some(other) => Err(self.bad(key, other, "a list of numbers")),
+        }
+    }
+
+    /// Ends the reading: keys that nothing has asked for are errors.
+    pub fn finish(self) -> Result<(), ConfigError> {
+        match self.map.keys().next() {
+            None => Ok(()),
+            Some(key) => {
+                Err(ConfigError::UnknownKey { class: self.class, key: key.clone(), known: self.known.join(", ") })
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Walks every fixture, builds what its manifest names through the public loaders, and compares every tensor.
+//!
+//! `LANGEVIN_FIXTURES` names another folder of the same format; `LANGEVIN_FIXTURES_ONLY` filters by path, and then
+//! every unsupported case fails.
+
+mod fixture;
+mod models;
+mod networks;
+mod outcome;
+mod pending;
+mod schedulers;
+mod score_sde;
+mod score_sde_schedulers;
+
+use fixture::{Case, Fixture};
+use outcome::{Outcome, Unsupported};
+use std::path::PathBuf;
+
+fn run(case: &Case<'_>) -> Outcome {
+    let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
+    match case.class() {
+        "DDPMScheduler" | "DDIMScheduler" | "DDIMInverseScheduler" => schedulers::run(case),
+        "ScoreSdeVpScheduler" | "ScoreSdeVeScheduler" => score_sde_schedulers::run(case),
+        "UNet2DModel" => networks::run(case),
+        "" if fixture.starts_with("score_sde/") => score_sde::run(case),
+        class => Err(Unsupported(format!("class {class} of {fixture}"))),
+    }
+}
+
+#[test]
+fn conformance() {
+    let root = std::env::var_os("LANGEVIN_FIXTURES")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from);
+    let only = std::env::var("LANGEVIN_FIXTURES_ONLY").ok();
+    let (mut ok, mut differs, mut pending) = (0, 0, 0);
+    let (mut compared, mut total) = (0, 0);
+    let mut failed = Vec::new();
+    for path in fixture::find(&root) {
+        let relative = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
+        if only.as_ref().is_some_and(|only| !relative.contains(only.as_str())) {
+            continue;
+        }
+        let Some(fixture) = Fixture::read(&path) else { continue };
+        for case in fixture.cases() {
+            let name = format!("{relative}: {}", case.name());
+            total += case.total();
+            match run(&case) {
+                Err(Unsupported(reason)) => {
+                    pending += 1;
+                    println!("unsupported {name}: {reason}");
+                    if only.is_some() || !pending::is_pending(&case) {
+                        failed.push(format!("{name}: unsupported ({reason}) and not on the list"));
+                    }
+                }
+                Ok(()) => {
+                    compared += case.read_count();
+                    let mut failures = case.failures();
+                    if failures.is_empty() && !case.unread().is_empty() {
+                        failures.push(format!("not compared: {}", case.unread().join(", ")));
+                    }
+                    if failures.is_empty() {
+                        ok += 1;
+                        println!("ok {name} (worst error {:.3} of its tolerance)", case.worst());
+                    } else {
+                        differs += 1;
+                        println!("differs {name}: {}", failures[0]);
+                        failed.push(format!("{name}: {}", failures.join("; ")));
+                    }
+                }
+            }
+        }
+    }
+    println!("CONFORMANCE ok={ok} differs={differs} unsupported={pending} tensors={compared}/{total}");
+    assert!(ok + differs + pending > 0, "no case was found under {}", root.display());
+    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
+}
