@@ -6,6 +6,7 @@
 //! * [`process`]: what α and σ are (DDPM chains, VP, sub-VP, VE, EDM, rectified flow, or your own);
 //! * [`prediction`]: what a network answers with (ε, x_0, v, score, flow, EDM's raw output) and the exact
 //!   conversions between them;
+//! * [`grid`]: which levels a sampler visits;
 //! * [`level`]: where on the process a question is asked;
 //! * [`denoiser`]: networks bound to a process, guidance, thresholding, constraints;
 //! * [`noise`]: the one explicit source of randomness.
@@ -13,6 +14,7 @@
 //! Schedule arithmetic is `f64` on the host; tensors only ever meet finished coefficients.
 
 pub mod denoiser;
+pub mod grid;
 pub mod level;
 pub mod load;
 pub mod noise;
@@ -20,6 +22,7 @@ pub mod prediction;
 pub mod process;
 
 pub use denoiser::{Condition, Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Network, Query};
+pub use grid::{Grid, GridError, Stop};
 pub use level::{Level, Levels, Node};
 pub use load::Load;
 pub use noise::{Key, NoiseError, NoiseSource};

@@ -1,9 +1,28 @@
 //! Noise processes: how data turns into noise.
 
+mod betas;
+mod chain;
+mod edm;
 mod error;
+mod flow;
+mod forward;
+mod interpolation;
+mod sub_vp;
+mod validate;
+mod ve;
+mod vp;
 
+pub use betas::Betas;
+pub use chain::{ChainEnd, DiscreteChain};
+pub use edm::Edm;
 pub use error::ProcessError;
 use error::bisect_lambda;
+pub use flow::RectifiedFlow;
+pub use interpolation::Interpolation;
+pub use sub_vp::SubVpSde;
+pub use validate::validate;
+pub use ve::{VeInput, VeSde};
+pub use vp::VpSde;
 
 use crate::level::{Level, Node};
 
@@ -87,6 +106,18 @@ pub trait Process: std::fmt::Debug + Send + Sync {
     /// The node at time `t`.
     fn node(&self, t: f64) -> Node {
         Node { t, level: self.level(t) }
+    }
+
+    /// Where sampling to the very end arrives: α = 1 and σ = 0, at time 0 or, if the range begins at or below 0, at its
+    /// beginning. No network is asked there, so its network time is that of the clean end of the range.
+    fn clean(&self) -> Node {
+        let min = self.time_range().0;
+        Node { t: min.min(0.0), level: Level { alpha: 1.0, sigma: 0.0, time: self.network_time(min) } }
+    }
+
+    /// The chain of training steps behind this process, if it is one.
+    fn chain(&self) -> Option<&DiscreteChain> {
+        None
     }
 }
 

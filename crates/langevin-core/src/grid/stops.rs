@@ -1,0 +1,282 @@
+//! From a grid and a process to stops.
+
+use super::spacing::Stretch;
+use super::{End, Grid, GridError, Kind, Stop, chain_steps, check_positive};
+use crate::level::{Level, Node};
+use crate::process::{DiscreteChain, Process, validate};
+
+/// The steps of `grid` on `process`.
+pub(super) fn resolve(grid: &Grid, process: &dyn Process) -> Result<Vec<Stop>, GridError> {
+    validate(process)?;
+    check_settings(grid, process)?;
+    let stops = match (&grid.kind, process.chain()) {
+        (Kind::Leading { n }, Some(chain)) if grid.inverted => {
+            chain_steps::check_count(*n, chain.steps())?;
+            inverse(&chain_steps::leading(*n, chain.steps(), grid.offset), *n, process, chain)?
+        }
+        (Kind::Trailing { n }, Some(chain)) if grid.inverted => {
+            chain_steps::check_count(*n, chain.steps())?;
+            let mut asked = chain_steps::trailing(*n, chain.steps());
+            asked.reverse();
+            inverse(&asked, *n, process, chain)?
+        }
+        _ => {
+            let stops = forward(grid, process)?;
+            if grid.inverted { backwards(&stops) } else { stops }
+        }
+    };
+    let steps = stops.len();
+    if grid.start >= steps {
+        return Err(GridError::StartBeyond { start: grid.start, steps });
+    }
+    Ok(stops[grid.start..].to_vec())
+}
+
+/// What can be checked before any node exists. A grid may come from a file, so its parameters are checked here too.
+fn check_settings(grid: &Grid, process: &dyn Process) -> Result<(), GridError> {
+    let name = grid.kind.name();
+    let whole_steps = matches!(grid.kind, Kind::Leading { .. } | Kind::Trailing { .. } | Kind::Linspace { .. });
+    let given = matches!(grid.kind, Kind::Times { .. } | Kind::Levels { .. });
+    let combination = |option, reason| Err(GridError::Combination { option, grid: name, reason });
+    if whole_steps && process.chain().is_none() {
+        return Err(GridError::NeedsChain { what: name });
+    }
+    if grid.offset > 0 && !matches!(grid.kind, Kind::Leading { .. }) {
+        return combination("offset", "only leading grids leave room at the noisy end");
+    }
+    if grid.strided && process.chain().is_none() {
+        return Err(GridError::NeedsChain { what: "`strided`" });
+    }
+    if grid.strided && !whole_steps && !matches!(grid.kind, Kind::Times { .. }) {
+        return combination("strided", "only grids of a chain's steps have a stride");
+    }
+    if grid.strided && grid.end == Some(End::Range) {
+        return combination("strided", "a strided grid always ends where its stride leads");
+    }
+    if grid.between.is_some() && (whole_steps || given || matches!(grid.kind, Kind::Ays { .. })) {
+        return combination("between", "its levels are fixed");
+    }
+    match &grid.kind {
+        Kind::Karras { rho, .. } | Kind::Polyexponential { rho, .. } => check_positive("rho", *rho, 1e3),
+        Kind::Beta { a, b, .. } => check_positive("a", *a, 1e3).and(check_positive("b", *b, 1e3)),
+        Kind::Times { times } => check_times(times),
+        Kind::Levels { levels } => check_levels(levels),
+        _ => Ok(()),
+    }
+}
+
+/// Checks given times: finite and strictly falling.
+pub(super) fn check_times(times: &[f64]) -> Result<(), GridError> {
+    if let Some(index) = times.iter().position(|t| !t.is_finite()) {
+        return Err(GridError::NotFinite { quantity: "the time", index, value: times[index] });
+    }
+    falling("time", times.iter().copied())
+}
+
+/// Checks given levels: finite, not negative, with strictly rising λ.
+pub(super) fn check_levels(levels: &[Level]) -> Result<(), GridError> {
+    for (index, level) in levels.iter().enumerate() {
+        for (quantity, value) in [("alpha", level.alpha), ("sigma", level.sigma)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(GridError::NotFinite { quantity, index, value });
+            }
+        }
+        for (quantity, value) in [("the network time", level.time), ("the half-log-SNR", level.lambda())] {
+            if value.is_nan() {
+                return Err(GridError::NotFinite { quantity, index, value });
+            }
+        }
+    }
+    for (i, pair) in levels.windows(2).enumerate() {
+        let (before, after) = (pair[0].lambda(), pair[1].lambda());
+        if !(before < after) {
+            let (index, quantity, expected) = (i + 1, "half-log-SNR", "rising");
+            return Err(GridError::Direction { index, quantity, before, after, expected });
+        }
+    }
+    Ok(())
+}
+
+fn falling(quantity: &'static str, values: impl Iterator<Item = f64>) -> Result<(), GridError> {
+    let mut before: Option<f64> = None;
+    for (index, after) in values.enumerate() {
+        if let Some(before) = before {
+            if !(before > after) {
+                return Err(GridError::Direction { index, quantity, before, after, expected: "falling" });
+            }
+        }
+        before = Some(after);
+    }
+    Ok(())
+}
+
+/// The stops from noise to data.
+fn forward(grid: &Grid, process: &dyn Process) -> Result<Vec<Stop>, GridError> {
+    let end = grid.end.unwrap_or(default_end(&grid.kind, process));
+    let mut nodes = match (&grid.kind, process.chain()) {
+        (Kind::Leading { n }, Some(chain)) => {
+            chain_steps::check_count(*n, chain.steps())?;
+            let mut asked = chain_steps::leading(*n, chain.steps(), grid.offset);
+            asked.reverse();
+            step_nodes(&asked, process, end)?
+        }
+        (Kind::Trailing { n }, Some(chain)) => {
+            chain_steps::check_count(*n, chain.steps())?;
+            step_nodes(&chain_steps::trailing(*n, chain.steps()), process, end)?
+        }
+        (Kind::Linspace { n }, Some(chain)) => {
+            chain_steps::check_count(*n, chain.steps())?;
+            let mut asked = chain_steps::linspace(*n, chain.steps());
+            asked.reverse();
+            step_nodes(&asked, process, end)?
+        }
+        (Kind::Times { times }, _) => {
+            for (index, &given) in times.iter().enumerate() {
+                check_time(index, given, process, "")?;
+            }
+            times.iter().map(|&t| process.node(t)).collect()
+        }
+        (Kind::Levels { levels }, _) => levels_to_nodes(levels, process)?,
+        (kind, _) => spaced(grid, kind, process, end)?,
+    };
+    for (index, node) in nodes.iter().enumerate() {
+        let Level { alpha, sigma, time } = node.level;
+        for (quantity, value) in [("alpha", alpha), ("sigma", sigma), ("the network time", time)] {
+            let bad = if quantity == "the network time" { !value.is_finite() } else { !(value >= 0.0) };
+            if bad || value.is_infinite() {
+                return Err(GridError::NotFinite { quantity, index, value });
+            }
+        }
+    }
+    if end == End::Clean && nodes.last().is_some_and(|node| node.level.sigma > 0.0) {
+        nodes.push(process.clean());
+    }
+    if nodes.len() < 2 {
+        return Err(GridError::ZeroSteps);
+    }
+    if !matches!(grid.kind, Kind::Levels { .. }) {
+        falling("time", nodes.iter().take(nodes.len() - 1).map(|node| node.t))?;
+    }
+    let mut stops: Vec<Stop> =
+        nodes.windows(2).map(|pair| Stop { ask: pair[0].level, from: pair[0], to: pair[1] }).collect();
+    if let (true, Some(chain)) = (grid.strided, process.chain()) {
+        let stride = (chain.steps() / stops.len()) as f64;
+        for stop in &mut stops {
+            let t = stop.from.t - stride;
+            stop.to = if t >= 0.0 { process.node(t) } else { chain.final_level() };
+        }
+    }
+    Ok(stops)
+}
+
+fn default_end(kind: &Kind, process: &dyn Process) -> End {
+    match kind {
+        _ if process.chain().is_some() => End::Clean,
+        Kind::Karras { .. }
+        | Kind::Exponential { .. }
+        | Kind::Polyexponential { .. }
+        | Kind::Beta { .. }
+        | Kind::Ays { .. } => End::Clean,
+        _ => End::Range,
+    }
+}
+
+fn check_time(index: usize, given: f64, process: &dyn Process, hint: &'static str) -> Result<(), GridError> {
+    let (min, max) = process.time_range();
+    if given >= min && given <= max { Ok(()) } else { Err(GridError::TimeOutOfRange { index, given, min, max, hint }) }
+}
+
+/// Nodes at whole steps of a chain, falling.
+fn step_nodes(asked: &[usize], process: &dyn Process, end: End) -> Result<Vec<Node>, GridError> {
+    for (index, &step) in asked.iter().enumerate() {
+        check_time(index, step as f64, process, ": take a smaller offset or fewer steps")?;
+    }
+    let mut nodes: Vec<Node> = asked.iter().map(|&step| process.node(step as f64)).collect();
+    if end == End::Range && asked.last() != Some(&0) {
+        nodes.push(process.node(0.0));
+    }
+    Ok(nodes)
+}
+
+fn levels_to_nodes(levels: &[Level], process: &dyn Process) -> Result<Vec<Node>, GridError> {
+    let (min, max) = process.time_range();
+    levels
+        .iter()
+        .map(|level| {
+            let lambda = level.lambda();
+            // Levels beyond the process have no time of their own; the nearest end says on which side they are.
+            let t = if level.sigma == 0.0 {
+                process.clean().t
+            } else if lambda <= process.lambda(max) {
+                max
+            } else if lambda >= process.lambda(min) {
+                min
+            } else {
+                process.time_at_lambda(lambda)?
+            };
+            Ok(Node { t, level: *level })
+        })
+        .collect()
+}
+
+/// Nodes of the grids that are spaced by a formula or a table.
+fn spaced(grid: &Grid, kind: &Kind, process: &dyn Process, end: End) -> Result<Vec<Node>, GridError> {
+    let (min, max) = process.time_range();
+    let (noisy, clean) = grid.between.unwrap_or((max, min));
+    for (index, given) in [noisy, clean].into_iter().enumerate() {
+        check_time(index, given, process, "")?;
+    }
+    falling("time", [noisy, clean].into_iter())?;
+    let stretch = Stretch { process, noisy, clean, grid: kind.name() };
+    let n = match *kind {
+        Kind::Uniform { n }
+        | Kind::Quadratic { n }
+        | Kind::UniformLambda { n }
+        | Kind::Karras { n, .. }
+        | Kind::Exponential { n }
+        | Kind::Polyexponential { n, .. }
+        | Kind::Beta { n, .. }
+        | Kind::Ays { n, .. }
+        | Kind::Leading { n }
+        | Kind::Trailing { n }
+        | Kind::Linspace { n } => n,
+        Kind::Times { .. } | Kind::Levels { .. } => 0,
+    };
+    if n == 0 {
+        return Err(GridError::ZeroSteps);
+    }
+    if let Kind::Ays { table, .. } = *kind {
+        let mut nodes = stretch.table(table, n)?;
+        if end == End::Clean {
+            nodes.pop();
+        }
+        return Ok(nodes);
+    }
+    stretch.nodes(kind, if end == End::Clean { n } else { n + 1 })
+}
+
+/// Inversion on a chain: at each asked step t, from t − T div n to t.
+fn inverse(asked: &[usize], n: usize, process: &dyn Process, chain: &DiscreteChain) -> Result<Vec<Stop>, GridError> {
+    let stride = chain.steps() / n;
+    let mut stops = Vec::with_capacity(asked.len());
+    for (index, &step) in asked.iter().enumerate() {
+        check_time(index, step as f64, process, ": take a smaller offset or fewer steps")?;
+        let to = process.node(step as f64);
+        let from = if step >= stride { process.node((step - stride) as f64) } else { chain.final_level() };
+        stops.push(Stop { ask: Level { time: to.level.time, ..from.level }, from, to });
+    }
+    Ok(stops)
+}
+
+/// The same steps, walked from data to noise.
+fn backwards(stops: &[Stop]) -> Vec<Stop> {
+    let last = stops.len() - 1;
+    let turn = |(i, stop): (usize, &Stop)| {
+        let (from, to) = (stop.to, stop.from);
+        // The very first level may be one that no network knows: it is asked with the time of the next.
+        let beyond = i == last && (from.level.sigma == 0.0 || from.t < 0.0);
+        let time = if beyond { to.level.time } else { from.level.time };
+        Stop { ask: Level { time, ..from.level }, from, to }
+    };
+    stops.iter().enumerate().rev().map(turn).collect()
+}
