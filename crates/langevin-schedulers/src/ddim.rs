@@ -1,6 +1,6 @@
 //! Denoising diffusion implicit models, DDIM (Song, Meng & Ermon 2021).
 
-use crate::ddpm::{Posterior, check_direction};
+use crate::ddpm::{Posterior, check_direction, falls};
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
@@ -64,8 +64,8 @@ impl Ddim {
 impl Solver for Ddim {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let stops = grid.stops(process)?;
-        // Inversion has no noise to take away, so only the deterministic method can rise.
-        let falling = self.eta > 0.0 || !grid.is_inverted();
+        // A grid that rises inverts; with noise there is nothing to invert.
+        let falling = self.eta > 0.0 || falls(&stops[0]);
         check_direction("DDIM", &stops, falling)?;
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
         Ok(Plan::new(format!("DDIM (eta {})", self.eta), stops[0].from, process.prior_std(), rows)?)

@@ -119,6 +119,12 @@ impl Posterior {
     }
 }
 
+/// Whether a step goes to a smaller noise-to-signal ratio.
+pub(crate) fn falls(stop: &Stop) -> bool {
+    let ratio = |level: &Level| level.sigma / level.alpha;
+    ratio(&stop.to.level) < ratio(&stop.from.level)
+}
+
 /// Checks that the noise-to-signal ratio falls (or rises) in every step.
 pub(crate) fn check_direction(solver: &'static str, stops: &[Stop], falling: bool) -> Result<(), PlanError> {
     let ratio = |level: &Level| level.sigma / level.alpha;

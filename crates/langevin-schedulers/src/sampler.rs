@@ -7,7 +7,6 @@ use crate::plan::Memory;
 use burn::tensor::{Tensor, TensorData};
 use langevin_core::{
     Constraint, DenoiseError, Denoiser, Estimate, Key, Levels, Load, NoiseError, NoiseSource, PredictionError, Query,
-    noise,
 };
 use serde::{Deserialize, Serialize};
 

@@ -263,7 +263,11 @@ fn chain(keys: &mut Keys, ending: ChainEnd) -> Result<(DiscreteChain, bool), Con
         "sigmoid" => Betas::Sigmoid { start, end },
         "laplace" => Betas::Laplace,
         other => {
-            return Err(keys.bad("beta_schedule", other, "linear, scaled_linear, squaredcos_cap_v2, sigmoid or laplace"));
+            return Err(keys.bad(
+                "beta_schedule",
+                other,
+                "linear, scaled_linear, squaredcos_cap_v2, sigmoid or laplace",
+            ));
         }
     };
     let betas = keys.numbers("trained_betas")?.map_or(betas, Betas::Custom);
@@ -271,7 +275,7 @@ fn chain(keys: &mut Keys, ending: ChainEnd) -> Result<(DiscreteChain, bool), Con
     let zero_snr = keys.flag("rescale_betas_zero_snr", false)?;
     let mut chain = DiscreteChain::new(betas, steps)?.ending(ending);
     if zero_snr {
-        chain = chain.rescale_zero_terminal_snr();
+        chain = chain.rescale_zero_terminal_snr()?;
     }
     Ok((chain, zero_snr))
 }
