@@ -8,11 +8,13 @@
 //!   conversions between them;
 //! * [`level`]: where on the process a question is asked;
 //! * [`denoiser`]: networks bound to a process, guidance, thresholding, constraints;
-//! * [`noise`]: the one explicit source of randomness.
+//! * [`noise`]: the one explicit source of randomness;
+//! * [`exact`]: problems whose solution is known, for proofs.
 //!
 //! Schedule arithmetic is `f64` on the host; tensors only ever meet finished coefficients.
 
 pub mod denoiser;
+pub mod exact;
 pub mod level;
 pub mod noise;
 pub mod prediction;
