@@ -9,11 +9,13 @@
 //! * [`grid`]: which levels a sampler visits;
 //! * [`level`]: where on the process a question is asked;
 //! * [`denoiser`]: networks bound to a process, guidance, thresholding, constraints;
-//! * [`noise`]: the one explicit source of randomness.
+//! * [`noise`]: the one explicit source of randomness;
+//! * [`exact`]: problems whose solution is known, for proofs.
 //!
 //! Schedule arithmetic is `f64` on the host; tensors only ever meet finished coefficients.
 
 pub mod denoiser;
+pub mod exact;
 pub mod grid;
 pub mod level;
 pub mod load;

@@ -3,6 +3,16 @@
 //! A noise value is a function of (seed, sample id, domain, key, element): no generator state exists anywhere,
 //! so the same sample gets the same noise in any batch, on any thread count, before and after a pause.
 
+mod device;
+mod injected;
+mod path;
+mod seeded;
+
+pub use device::DeviceNoise;
+pub use injected::Injected;
+pub use seeded::Seeded;
+pub(crate) use seeded::{TAG_EXACT, Words};
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -70,6 +80,36 @@ pub enum NoiseError {
         /// Values recorded.
         found: usize,
     },
+    /// Recorded noise lacks a path increment.
+    #[error(
+        "recorded noise has no path increment over [{from}, {until}] of sample {sample}; record it, or use seeded noise"
+    )]
+    MissingPath {
+        /// The sample it was asked for.
+        sample: u64,
+        /// Start of the interval.
+        from: f64,
+        /// End of the interval.
+        until: f64,
+    },
+    /// Values to record that do not make rows of equal length.
+    #[error("{values} recorded values for {key:?} cannot be divided evenly among {samples} samples")]
+    Uneven {
+        /// The draw.
+        key: Key,
+        /// Values given.
+        values: usize,
+        /// Samples given.
+        samples: u64,
+    },
+    /// One draw was recorded twice.
+    #[error("the draw {key:?} of sample {sample} was recorded twice; give each draw its own index or lane")]
+    Duplicate {
+        /// The draw.
+        key: Key,
+        /// The sample.
+        sample: u64,
+    },
     /// Recorded draws were never used.
     #[error("{count} recorded draws were not used, the first is {first:?}: the noise belongs to another plan")]
     LeftOver {
@@ -85,7 +125,7 @@ pub enum NoiseError {
     #[error("this noise source has no Brownian path; use seeded noise, or a solver that draws white noise")]
     PathUnsupported,
     /// A path was asked for an interval that is not inside its range or runs backwards.
-    #[error("a Brownian path was asked for [{from}, {until}]; it needs 0 <= from <= until, both finite")]
+    #[error("a Brownian path was asked for [{from}, {until}]; it needs 0 <= from <= until <= 2^512")]
     Interval {
         /// Start of the interval.
         from: f64,
@@ -205,7 +245,7 @@ fn host_tensor(
     if !dtype.is_float() {
         return Err(NoiseError::DType { dtype });
     }
-    let rows = (samples.end - samples.start) as usize;
+    let rows = samples.end.saturating_sub(samples.start) as usize;
     let mut values = vec![0.0; rows * numel];
     if numel > 0 {
         for (sample, row) in samples.zip(values.chunks_mut(numel)) {

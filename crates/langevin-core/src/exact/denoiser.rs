@@ -1,0 +1,161 @@
+//! Exact problems as denoisers on tensors.
+
+use super::error::{ExactError, check_len};
+use super::{ElementwiseMixture, Gaussian, GaussianMixture};
+use crate::denoiser::{DenoiseError, Denoiser, Estimate, Query};
+use crate::level::{Level, Levels};
+use crate::prediction::Prediction;
+use burn::tensor::Tensor;
+use burn::tensor::TensorData;
+
+/// A problem whose posterior means are known.
+pub trait Posterior: Send + Sync {
+    /// Values in one sample; `None` if any number will do.
+    fn numel(&self) -> Option<usize>;
+
+    /// Writes `E[x_0|x]` and `E[ε|x]` at one level for rows `x` of [`numel`](Self::numel) values behind one another.
+    ///
+    /// # Errors
+    /// [`ExactError`] if the problem has no answer at this level, or the rows do not fit.
+    fn posterior(&self, x: &[f64], level: &Level, x0: &mut [f64], eps: &mut [f64]) -> Result<(), ExactError>;
+
+    /// The problem as a denoiser that answers in `prediction`.
+    ///
+    /// # Errors
+    /// [`DenoiseError::Prediction`] if the prediction's settings are bad.
+    fn denoiser(self, prediction: Prediction) -> Result<ExactDenoiser<Self>, DenoiseError>
+    where
+        Self: Sized,
+    {
+        Ok(ExactDenoiser { problem: self, prediction: prediction.validate()? })
+    }
+}
+
+impl Posterior for GaussianMixture {
+    fn numel(&self) -> Option<usize> {
+        Some(self.dimension())
+    }
+
+    fn posterior(&self, x: &[f64], level: &Level, x0: &mut [f64], eps: &mut [f64]) -> Result<(), ExactError> {
+        let (d, at) = (self.dimension(), self.at(level)?);
+        for ((x, x0), eps) in x.chunks(d).zip(x0.chunks_mut(d)).zip(eps.chunks_mut(d)) {
+            x0.copy_from_slice(&at.x0(x)?);
+            eps.copy_from_slice(&at.eps(x)?);
+        }
+        Ok(())
+    }
+}
+
+impl Posterior for Gaussian {
+    fn numel(&self) -> Option<usize> {
+        Some(self.dimension())
+    }
+
+    fn posterior(&self, x: &[f64], level: &Level, x0: &mut [f64], eps: &mut [f64]) -> Result<(), ExactError> {
+        let (d, at) = (self.dimension(), self.at(level)?);
+        for ((x, x0), eps) in x.chunks(d).zip(x0.chunks_mut(d)).zip(eps.chunks_mut(d)) {
+            x0.copy_from_slice(&at.x0(x)?);
+            eps.copy_from_slice(&at.eps(x)?);
+        }
+        Ok(())
+    }
+}
+
+impl Posterior for ElementwiseMixture {
+    fn numel(&self) -> Option<usize> {
+        None
+    }
+
+    fn posterior(&self, x: &[f64], level: &Level, x0: &mut [f64], eps: &mut [f64]) -> Result<(), ExactError> {
+        check_len("x0", x0.len(), x.len())?;
+        check_len("eps", eps.len(), x.len())?;
+        for ((&x, x0), eps) in x.iter().zip(x0).zip(eps) {
+            (*x0, *eps) = self.posterior_at(x, level)?;
+        }
+        Ok(())
+    }
+}
+
+/// An exact problem as a [`Denoiser`] of tensors `[batch, ..]` of any rank; made by [`Posterior::denoiser`].
+///
+/// It reads the state to the host, computes in `f64` and puts the answer back in the state's dtype: for tests and
+/// demonstrations, not for speed.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use langevin_core::exact::{Posterior, correlated_mixture};
+/// use langevin_core::{Denoiser, Level, Levels, Prediction, Query, noise::Seeded};
+/// let denoiser = correlated_mixture()?.denoiser(Prediction::Velocity)?;
+/// let levels = Levels::from(Level { alpha: 0.6, sigma: 0.8, time: 0.5 });
+/// let x = Tensor::<2>::zeros([4, 2], &Device::flex());
+/// let estimate = denoiser.denoise(Query { x, levels: &levels, past: &[], noise: &Seeded::new(0) })?;
+/// assert_eq!(estimate.x0()?.dims(), [4, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExactDenoiser<P> {
+    problem: P,
+    prediction: Prediction,
+}
+
+impl<P> ExactDenoiser<P> {
+    /// The problem.
+    pub fn problem(&self) -> &P {
+        &self.problem
+    }
+
+    /// What the answers are given in.
+    pub fn prediction(&self) -> Prediction {
+        self.prediction
+    }
+}
+
+impl<P: Posterior> ExactDenoiser<P> {
+    /// The output for rows at one level.
+    fn output(&self, x: &[f64], level: &Level, output: &mut [f64]) -> Result<(), DenoiseError> {
+        // Every target is linear in x_0 and ε, so its posterior mean follows from theirs.
+        let target = self.prediction.target(level)?;
+        let mut eps = vec![0.0; x.len()];
+        self.problem.posterior(x, level, output, &mut eps).map_err(|error| match error {
+            ExactError::Level { alpha, sigma } => DenoiseError::Setting {
+                setting: "the level's alpha + sigma",
+                given: alpha + sigma,
+                expected: "two finite numbers, at least 0, not both 0",
+            },
+            other => DenoiseError::Condition { problem: format!("is an exact problem that refuses: {other}") },
+        })?;
+        output.iter_mut().zip(eps).for_each(|(value, eps)| *value = target.x0 * *value + target.eps * eps);
+        Ok(())
+    }
+}
+
+impl<P: Posterior, const D: usize> Denoiser<D> for ExactDenoiser<P> {
+    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
+        let Query { x, levels, .. } = query;
+        let dims = x.dims();
+        let numel: usize = dims[1..].iter().product();
+        if let Some(expected) = self.problem.numel().filter(|&expected| expected != numel) {
+            return Err(DenoiseError::Shape {
+                what: "the state".into(),
+                given: dims.to_vec(),
+                expected: format!("{expected} values a sample, the dimension of the exact problem"),
+            });
+        }
+        let data: Vec<f64> = x.to_data().iter::<f64>().collect();
+        let mut output = vec![0.0; data.len()];
+        match levels {
+            Levels::Shared(level) => self.output(&data, level, &mut output)?,
+            Levels::Each(each) if each.len() != dims[0] => {
+                return Err(DenoiseError::LevelRows { levels: each.len(), batch: dims[0] });
+            }
+            Levels::Each(each) => {
+                let rows = data.chunks(numel.max(1)).zip(output.chunks_mut(numel.max(1)));
+                for ((x, output), level) in rows.zip(each) {
+                    self.output(x, level, output)?;
+                }
+            }
+        }
+        let output = Tensor::from_data(TensorData::new(output, dims), (&x.device(), x.dtype()));
+        Ok(Estimate::new(x, output, levels.clone(), self.prediction))
+    }
+}

@@ -1,0 +1,81 @@
+//! Independent one-dimensional mixtures, one for each element of a tensor.
+
+use super::error::{ExactError, check_len, check_level, check_weights};
+use super::mixture::softmax;
+use crate::level::Level;
+
+/// Data whose elements are independent, each from `Σ_k w_k·N(μ_k, s_k²)`.
+///
+/// Fits tensors of any shape. Jacobians are diagonal, so for tests that must see correlations take
+/// [`GaussianMixture`](super::GaussianMixture).
+///
+/// ```
+/// use langevin_core::{Level, exact::ElementwiseMixture};
+/// let data = ElementwiseMixture::new(vec![0.3, 0.7], vec![-1.0, 1.0], vec![0.2, 0.1])?;
+/// let (x0, eps) = data.posterior_at(0.4, &Level { alpha: 0.8, sigma: 0.6, time: 0.0 })?;
+/// assert!((0.8 * x0 + 0.6 * eps - 0.4).abs() < 1e-15);
+/// # Ok::<(), langevin_core::exact::ExactError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ElementwiseMixture {
+    weights: Vec<f64>,
+    means: Vec<f64>,
+    stds: Vec<f64>,
+}
+
+impl ElementwiseMixture {
+    /// A mixture from K weights that sum to one, K means and K standard deviations.
+    ///
+    /// # Errors
+    /// [`ExactError`] for no components, lists of different lengths, weights that are not positive or do not sum to
+    /// one (to 1e-9), means that are not finite, and deviations that are not positive and finite.
+    pub fn new(weights: Vec<f64>, means: Vec<f64>, stds: Vec<f64>) -> Result<Self, ExactError> {
+        check_weights(&weights)?;
+        check_len("the list of means", means.len(), weights.len())?;
+        check_len("the list of deviations", stds.len(), weights.len())?;
+        if let Some(&given) = means.iter().find(|mean| !mean.is_finite()) {
+            return Err(ExactError::Value { what: "the list of means", given, expected: "finite numbers" });
+        }
+        if let Some(&given) = stds.iter().find(|&&std| !(std > 0.0 && std.is_finite())) {
+            let expected = "positive finite numbers";
+            return Err(ExactError::Value { what: "the list of deviations", given, expected });
+        }
+        Ok(Self { weights, means, stds })
+    }
+
+    /// `ln(w_k·N_k(x))` for each component.
+    fn log_joint(&self, x: f64, level: &Level) -> Vec<f64> {
+        let of = |((w, mean), std): ((&f64, &f64), &f64)| {
+            let v = (level.alpha * std).powi(2) + level.sigma.powi(2);
+            let off = x - level.alpha * mean;
+            libm::log(*w) - 0.5 * (off / v * off + libm::log(std::f64::consts::TAU * v))
+        };
+        self.weights.iter().zip(&self.means).zip(&self.stds).map(of).collect()
+    }
+
+    /// `ln p(x)` of one element.
+    ///
+    /// # Errors
+    /// [`ExactError::Level`] unless α, σ ≥ 0 are finite and not both 0.
+    pub fn log_density(&self, x: f64, level: &Level) -> Result<f64, ExactError> {
+        check_level(level)?;
+        Ok(softmax(self.log_joint(x, level)).1)
+    }
+
+    /// `(E[x_0|x], E[ε|x])` of one element; also at σ = 0 (where ε is 0) and α = 0.
+    ///
+    /// # Errors
+    /// As [`log_density`](Self::log_density).
+    pub fn posterior_at(&self, x: f64, level: &Level) -> Result<(f64, f64), ExactError> {
+        check_level(level)?;
+        let (mut x0, mut eps) = (0.0, 0.0);
+        for (k, r) in softmax(self.log_joint(x, level)).0.into_iter().enumerate() {
+            let s2 = self.stds[k] * self.stds[k];
+            let v = level.alpha * level.alpha * s2 + level.sigma * level.sigma;
+            let off = x - level.alpha * self.means[k];
+            x0 += r * (self.means[k] + level.alpha * s2 / v * off);
+            eps += r * (level.sigma / v * off);
+        }
+        Ok((x0, eps))
+    }
+}

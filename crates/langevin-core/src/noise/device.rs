@@ -1,0 +1,61 @@
+//! Noise from a device's own generator.
+
+use super::seeded::{TAG_DEVICE, Words, tag};
+use super::{Key, NoiseError, NoiseSource};
+use burn::tensor::{DType, Device, Distribution, Tensor};
+use std::ops::Range;
+
+/// Noise made by Burn's generator on the device: fast, for training, and not portable.
+///
+/// Each draw seeds the device's generator from (seed, first sample, key) and then draws, so a training run that
+/// repeats the same calls repeats its noise. But values differ between backends and versions of Burn, a sample's
+/// values depend on the batch it is in, and on several backends the generator that is seeded belongs to the whole
+/// process: draws from several threads at once race, and later draws of others (dropout) follow from this seed too.
+/// For sampling use [`Seeded`](super::Seeded).
+///
+/// There are no host values and no Brownian paths: [`fill`](NoiseSource::fill) is
+/// [`NoiseError::HostUnsupported`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceNoise {
+    seed: u64,
+}
+
+impl DeviceNoise {
+    /// The noise that belongs to `seed` on one kind of device.
+    pub const fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+}
+
+impl NoiseSource for DeviceNoise {
+    fn fill(&self, _sample: u64, _key: Key, _out: &mut [f64]) -> Result<(), NoiseError> {
+        Err(NoiseError::HostUnsupported)
+    }
+
+    fn normal(
+        &self,
+        samples: Range<u64>,
+        key: Key,
+        numel: usize,
+        (device, dtype): (&Device, DType),
+    ) -> Result<Tensor<2>, NoiseError> {
+        if !dtype.is_float() {
+            return Err(NoiseError::DType { dtype });
+        }
+        let lane = u64::from(key.lane) << 32 | u64::from(tag(key.domain));
+        let seed = Words::new(self.seed, samples.start, TAG_DEVICE, key.index, 0).next_u64();
+        device.seed(Words::new(seed, lane, TAG_DEVICE, 0, 1).next_u64());
+        let rows = samples.end.saturating_sub(samples.start) as usize;
+        Ok(Tensor::random([rows, numel], Distribution::Normal(0.0, 1.0), (device, dtype)))
+    }
+
+    fn path(
+        &self,
+        _samples: Range<u64>,
+        _interval: (f64, f64),
+        _numel: usize,
+        _out: (&Device, DType),
+    ) -> Result<Tensor<2>, NoiseError> {
+        Err(NoiseError::PathUnsupported)
+    }
+}

@@ -1,0 +1,146 @@
+//! Counter-based noise from a seed.
+
+use super::path::fill_path;
+use super::{Domain, Key, NoiseError, NoiseSource};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Noise that is a pure function of (seed, sample, key, element).
+///
+/// The ChaCha8 key is the concatenation of seed, sample, index, lane and domain (an injective map, so no two draws
+/// share a key), the ChaCha stream is the number of the block of 4096 elements, and every value costs a fixed number
+/// of words. Values are made by Box-Muller in `f64` with `libm`, hence have the same bits on every platform; they
+/// are rounded once, to the dtype of the tensor. Nothing is remembered between calls: batch size, order of draws
+/// and threads do not matter, and a shorter draw is a prefix of a longer one.
+///
+/// Brownian paths are bisected at nodes that do not depend on the steps of a solver, see
+/// [`fill_path`](NoiseSource::fill_path) and the notes below.
+///
+/// ```
+/// use langevin_core::noise::{Key, NoiseSource, Seeded};
+/// let noise = Seeded::new(42);
+/// let mut values = [0.0; 4];
+/// noise.fill(0, Key::INITIAL, &mut values)?;
+/// let mut again = [0.0; 2];
+/// noise.fill(0, Key::INITIAL, &mut again)?;
+/// assert_eq!(again, values[..2]);
+/// # Ok::<(), langevin_core::NoiseError>(())
+/// ```
+///
+/// # Brownian paths
+/// Each sample has one Brownian motion `W` on the clock `[0, 2^512]`. It is drawn first at powers of two of the
+/// clock, then by Brownian bridges at dyadic points inside the octave, 40 levels deep, and is linear inside the
+/// last cell, whose width is at most 2⁻⁴⁰ of the clock. A query costs at most about 100 normal values per element and
+/// keeps a handful of vectors. Two solvers with different steps, a rejected step, and overlapping intervals see the
+/// same path.
+///
+/// # References
+/// Bernstein 2008, "ChaCha, a variant of Salsa20"; Box & Muller 1958; Lévy's construction of Brownian motion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seeded {
+    seed: u64,
+}
+
+impl Seeded {
+    /// The noise that belongs to `seed`.
+    pub const fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// The seed.
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+impl NoiseSource for Seeded {
+    fn fill(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
+        Words::new(self.seed, sample, tag(key.domain), key.index, key.lane).fill_normal(out);
+        Ok(())
+    }
+
+    fn fill_path(&self, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
+        fill_path(self.seed, sample, from, until, out)
+    }
+}
+
+/// Number of a domain in the ChaCha key. Never change one: it changes every seeded result.
+pub(super) const fn tag(domain: Domain) -> u32 {
+    match domain {
+        Domain::Initial => 1,
+        Domain::Step => 2,
+        Domain::Path => 3,
+        Domain::KnownRegion => 4,
+        Domain::Probe => 5,
+        Domain::Dequantize => 6,
+        Domain::Autoencoder => 7,
+        Domain::Training => 8,
+    }
+}
+
+/// Tag of the nodes of Brownian paths, apart from every [`Domain`].
+pub(super) const TAG_PATH_NODE: u32 = 256;
+/// Tag of the seeds that device generators are given.
+pub(super) const TAG_DEVICE: u32 = 257;
+/// Tag of samples of exact problems.
+pub(crate) const TAG_EXACT: u32 = 258;
+
+/// Elements that share one ChaCha stream.
+const BLOCK: usize = 4096;
+
+/// The words of one draw.
+pub(crate) struct Words {
+    chacha: ChaCha8Rng,
+}
+
+impl Words {
+    pub(crate) fn new(seed: u64, sample: u64, tag: u32, index: u64, lane: u32) -> Self {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&sample.to_le_bytes());
+        key[16..24].copy_from_slice(&index.to_le_bytes());
+        key[24..28].copy_from_slice(&lane.to_le_bytes());
+        key[28..].copy_from_slice(&tag.to_le_bytes());
+        Self { chacha: ChaCha8Rng::from_seed(key) }
+    }
+
+    pub(crate) fn next_u64(&mut self) -> u64 {
+        self.chacha.next_u64()
+    }
+
+    /// A uniform number in (0, 1].
+    pub(crate) fn uniform(&mut self) -> f64 {
+        ((self.next_u64() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// Standard normal values from the start of the draw.
+    pub(crate) fn fill_normal(&mut self, out: &mut [f64]) {
+        for (block, values) in out.chunks_mut(BLOCK).enumerate() {
+            self.chacha.set_stream(block as u64);
+            self.chacha.set_word_pos(0);
+            let mut pairs = values.chunks_exact_mut(2);
+            for pair in &mut pairs {
+                [pair[0], pair[1]] = self.normal_pair();
+            }
+            if let [last] = pairs.into_remainder() {
+                [*last, _] = self.normal_pair();
+            }
+        }
+    }
+
+    /// Two standard normal values from two words (Box & Muller 1958).
+    pub(crate) fn normal_pair(&mut self) -> [f64; 2] {
+        let radius = (-2.0 * libm::log(self.uniform())).sqrt();
+        let word = self.next_u64();
+        // Two bits are the quadrant, 52 an angle in (-π/4, π/4): there libm needs no argument reduction.
+        let turn = (((word >> 10) & ((1 << 52) - 1)) as f64 + 0.5) * (1.0 / (1u64 << 52) as f64) - 0.5;
+        let (sin, cos) = libm::sincos(turn * std::f64::consts::FRAC_PI_2);
+        let (x, y) = (radius * cos, radius * sin);
+        match word >> 62 {
+            0 => [x, y],
+            1 => [-y, x],
+            2 => [-x, -y],
+            _ => [y, -x],
+        }
+    }
+}
