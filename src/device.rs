@@ -77,11 +77,8 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
         let known: Vec<_> = DEVICES.iter().map(|(known, _)| *known).collect();
         return Err(DeviceError::Unknown { name: name.to_owned(), known: known.join(", ") });
     };
-    let bad_index = |index: &str, expected| DeviceError::Index {
-        name: (*kind).to_owned(),
-        index: index.to_owned(),
-        expected,
-    };
+    let bad_index =
+        |index: &str, expected| DeviceError::Index { name: (*kind).to_owned(), index: index.to_owned(), expected };
     let number = match index {
         Some(index) if matches!(*feature, "flex" | "ndarray") => {
             return Err(bad_index(index, "a CPU device has no number"));
@@ -91,8 +88,7 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
         }
         None => None,
     };
-    let device = construct(kind, number)
-        .ok_or_else(|| DeviceError::NotCompiled { name: name.to_owned(), feature })?;
+    let device = construct(kind, number).ok_or_else(|| DeviceError::NotCompiled { name: name.to_owned(), feature })?;
     probe(name, device)
 }
 
@@ -115,7 +111,8 @@ fn construct(kind: &str, number: Option<usize>) -> Option<Device> {
         #[cfg(feature = "rocm")]
         "rocm" => Some(Device::rocm(number.unwrap_or(0))),
         #[cfg(feature = "ndarray")]
-        "ndarray" => {
+        "ndarray" =>
+        {
             #[expect(deprecated, reason = "kept while Burn ships it")]
             Some(Device::ndarray())
         }

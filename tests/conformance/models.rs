@@ -23,9 +23,7 @@ pub fn mixture_x0(x: &[f64], alpha: f64, sigma: f64) -> Vec<f64> {
         .map(|x| {
             let v = DEVIATIONS.map(|s| alpha * alpha * s * s + sigma * sigma);
             let log: Vec<f64> = (0..3)
-                .map(|k| {
-                    WEIGHTS[k].ln() - (x - alpha * MEANS[k]).powi(2) / (2.0 * v[k]) - 0.5 * v[k].ln()
-                })
+                .map(|k| WEIGHTS[k].ln() - (x - alpha * MEANS[k]).powi(2) / (2.0 * v[k]) - 0.5 * v[k].ln())
                 .collect();
             let max = log.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = log.iter().map(|l| (l - max).exp()).collect();

@@ -5,9 +5,7 @@ use crate::models;
 use crate::outcome::{Outcome, Unsupported};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::noise::Injected;
-use langevin::core::{
-    DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Levels, Prediction, Process, Query,
-};
+use langevin::core::{DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Levels, Prediction, Process, Query};
 use langevin::schedulers::diffusers::{self, Configured};
 use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{Plan, SamplerExt};
@@ -131,7 +129,9 @@ fn configured(case: &Case<'_>) -> Result<Configured, Unsupported> {
 pub fn run(case: &Case<'_>) -> Outcome {
     let scheduler = configured(case)?;
     let known = ["eta", "use_clipped_model_output"];
-    if let Some(other) = case.value["step_kwargs"].as_object().into_iter().flatten().find(|(key, _)| !known.contains(&key.as_str())) {
+    if let Some(other) =
+        case.value["step_kwargs"].as_object().into_iter().flatten().find(|(key, _)| !known.contains(&key.as_str()))
+    {
         return Err(Unsupported(format!("step argument {}", other.0)));
     }
     let set = &case.value["set_timesteps"];
