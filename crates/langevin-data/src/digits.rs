@@ -17,7 +17,7 @@ const BRIGHTEST: u8 = 16;
 /// They are the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998, UCI Machine
 /// Learning Repository, <https://doi.org/10.24432/C50P49>, CC BY 4.0) in the order of scikit-learn's `load_digits`,
 /// written by 13 people; a pixel has one of 17 levels, `k / 8 - 1` for `k` in `0..=16`. The data are embedded in the
-/// crate (39 kB) and unpacked at each call, in about a millisecond. Their notice is in `assets/NOTICE`.
+/// crate (39 kB) and unpacked at each call. Their notice is in `assets/NOTICE`.
 ///
 /// # Errors
 ///
@@ -49,9 +49,8 @@ fn unpack(packed: &[u8]) -> Result<ImageSet, DataError> {
         return Err(damaged(format!("pixel level {level} above {BRIGHTEST}")));
     }
     let level = |sample: usize, pixel: usize| f32::from(planes[pixel * SAMPLES + sample]);
-    let values = (0..SAMPLES)
-        .flat_map(|sample| (0..pixels).map(move |pixel| level(sample, pixel) / 8.0 - 1.0))
-        .collect();
+    let values =
+        (0..SAMPLES).flat_map(|sample| (0..pixels).map(move |pixel| level(sample, pixel) / 8.0 - 1.0)).collect();
     let labels = labels.iter().map(|&label| usize::from(label)).collect();
     ImageSet::new(values, [SAMPLES, 1, SIDE, SIDE], labels, CLASSES).map_err(|error| damaged(error.to_string()))
 }

@@ -58,7 +58,9 @@ pub enum DataError {
         classes: usize,
     },
     /// A value lies outside its range (NaN lies outside every range).
-    #[error("value {value} at position {index} is not in [{low}, {high}]: scale the data first (see `langevin_data::scale`)")]
+    #[error(
+        "value {value} at position {index} is not in [{low}, {high}]: scale the data first (see `langevin_data::scale`)"
+    )]
     OutOfRange {
         /// The position in the values given.
         index: usize,
@@ -86,13 +88,17 @@ pub enum DataError {
         len: usize,
     },
     /// The fraction of a split does not lie strictly between 0 and 1.
-    #[error("split fraction {fraction} is not strictly between 0 and 1: give the share of training samples, such as 0.9")]
+    #[error(
+        "split fraction {fraction} is not strictly between 0 and 1: give the share of training samples, such as 0.9"
+    )]
     SplitFraction {
         /// The fraction given.
         fraction: f64,
     },
     /// A split leaves one of its parts empty.
-    #[error("splitting {len} samples at {fraction} leaves the {part} part empty: choose another fraction or give more samples")]
+    #[error(
+        "splitting {len} samples at {fraction} leaves the {part} part empty: choose another fraction or give more samples"
+    )]
     EmptyPart {
         /// "train" or "test".
         part: &'static str,
@@ -116,7 +122,9 @@ pub enum DataError {
         noise: f64,
     },
     /// A column has no spread, so it cannot be brought to unit variance.
-    #[error("column {column} has the same value in every sample and cannot be standardized: remove it or give more samples")]
+    #[error(
+        "column {column} has the same value in every sample and cannot be standardized: remove it or give more samples"
+    )]
     ConstantColumn {
         /// The column without spread.
         column: usize,

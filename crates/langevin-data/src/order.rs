@@ -128,8 +128,9 @@ mod tests {
 
     #[test]
     fn value_stability() {
-        assert_eq!(permutation(8, 7, 0), [0; 8]);
-        assert_eq!(permutation(8, 7, 1), [0; 8]);
+        // Computed by an independent program from the definitions of ChaCha8, Lemire's method and Durstenfeld's shuffle.
+        assert_eq!(permutation(8, 7, 0), [4, 2, 5, 1, 3, 7, 0, 6]);
+        assert_eq!(permutation(8, 7, 1), [7, 1, 2, 0, 4, 3, 6, 5]);
         assert_eq!(permutation(1, 7, 0), [0]);
         assert!(permutation(0, 7, 0).is_empty());
     }

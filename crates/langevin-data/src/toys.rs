@@ -10,7 +10,7 @@ use crate::rng::{Purpose, Stream};
 use crate::{DataError, VectorSet};
 
 /// A spiral: `(t cos t, t sin t)` with `t` uniform in `[3 pi / 2, 9 pi / 2)`, plus Gaussian noise of standard deviation
-/// `noise` (0.5 leaves a gap of twelve deviations between the arms, which are 2 pi apart).
+/// `noise` (the arms are 2 pi apart).
 ///
 /// The swiss roll of Tenenbaum, de Silva and Langford, "A Global Geometric Framework for Nonlinear Dimensionality
 /// Reduction", 2000, <https://doi.org/10.1126/science.290.5500.2319>, without its constant direction.
