@@ -1,0 +1,128 @@
+//! Trains a class-conditional UNet on 1,797 real handwritten digits and samples it four ways.
+//!
+//! `cargo run --release --example quickstart [-- --device wgpu --steps 800 --seed 1]`
+//!
+//! Writes PNG grids, the loss curve and `report.json` to `out/quickstart/`.
+
+mod classifier;
+mod frechet;
+mod report;
+mod sampling;
+
+use clap::Parser;
+use indicatif::ProgressStyle;
+use langevin::core::process::{Betas, DiscreteChain};
+use langevin::data::{DataSet, ImageGrid, ImageSet, digits};
+use langevin::models::UNet2dConfig;
+use langevin::prelude::*;
+use langevin::train::{Objective, Trainer};
+use report::{Report, Row};
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Parser)]
+struct Options {
+    /// Where to compute: cpu, wgpu, vulkan, cuda, … (GPUs need the feature of the same name).
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Training steps of the diffusion model.
+    #[arg(long, default_value_t = 700)]
+    steps: u64,
+    /// Training steps of the classifier that judges the samples.
+    #[arg(long, default_value_t = 500)]
+    classifier_steps: u64,
+    /// Samples for each class and scheduler.
+    #[arg(long, default_value_t = 24)]
+    per_class: usize,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder for the results.
+    #[arg(long, default_value = "out/quickstart")]
+    out: PathBuf,
+}
+
+fn bar_style() -> ProgressStyle {
+    let template = "{prefix:>10} {bar:40} {pos}/{len} {per_sec} {eta} left {msg}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse();
+    let device = device(&options.device)?;
+    std::fs::create_dir_all(&options.out)?;
+    let started = Instant::now();
+
+    // Real data: four fifths to train on, the rest held out.
+    let data = digits()?.split(0.8, 7)?;
+    let grid = ImageGrid::new(options.per_class.min(16))?.upscale(4)?.padding(2);
+    let shown = by_class(&data.train, options.per_class.min(16), &device)?;
+    grid.save(&shown, options.out.join("real.png"))?;
+
+    // The judge.
+    let judge = classifier::Classifier::train(&data.train, options.classifier_steps, options.seed, &device)?;
+    let (held_out, labels) = data.test.batch(&(0..data.test.len()).collect::<Vec<_>>(), &device)?;
+    let classifier_accuracy = judge.recognised(held_out.clone(), &labels)?;
+    let reference = frechet::Moments::of(judge.features(held_out))?;
+    let real = by_class(&data.train, options.per_class, &device)?;
+    let real_vs_real_fd = frechet::Moments::of(judge.features(real))?.distance(&reference);
+
+    // The diffusion model: a UNet that predicts velocities on DDPM's chain.
+    let chain = DiscreteChain::new(Betas::DDPM, 1000)?;
+    let network = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).init(&device)?;
+    let objective = Objective::new(chain.clone(), Prediction::Velocity)?;
+    let trained = Trainer::new(network, objective)
+        .steps(options.steps)
+        .batch_size(64)
+        .seed(options.seed)
+        .learning_rate(2e-3)
+        .warmup(50)
+        .cosine()
+        .ema(0.995)
+        .condition_dropout(0.1)
+        .fit(&data.train)?;
+    let history: Vec<_> = trained.history.iter().map(|(step, loss)| (*step, f64::from(*loss))).collect();
+    report::plot_losses(&history, &options.out.join("loss.png"))?;
+
+    // One network, four ways to sample.
+    let train = data.train.pixels();
+    let mut schedulers = Vec::new();
+    for method in sampling::methods(&chain)? {
+        let sampled = sampling::sample(trained.for_sampling(), &method, options.per_class, options.seed, &device)?;
+        let columns = options.per_class.min(16);
+        grid.save(&first_columns(sampled.images.clone(), options.per_class, columns), options.out.join(format!("{}.png", method.file)))?;
+        if let Some(path) = sampled.path {
+            let strip = ImageGrid::new(path.dims()[0] / 10)?.upscale(4)?.padding(2);
+            strip.save(&path, options.out.join("denoising.png"))?;
+        }
+        schedulers.push(Row {
+            scheduler: method.name.to_owned(),
+            evaluations: sampled.evaluations,
+            seconds: sampled.seconds,
+            recognised: judge.recognised(sampled.images.clone(), &sampled.labels)?,
+            fd: frechet::Moments::of(judge.features(sampled.images.clone()))?.distance(&reference),
+            nearest_training_distance: sampling::nearest(&sampled.images, train)?,
+        });
+    }
+    let report = Report { classifier_accuracy, real_vs_real_fd, schedulers };
+    report.save(&options.out.join("report.json"))?;
+    report.print();
+    println!("\n{:.0} seconds in all; pictures and report.json are in {}", started.elapsed().as_secs_f64(), options.out.display());
+    Ok(())
+}
+
+/// The first `count` images of each class, class by class.
+fn by_class(data: &ImageSet, count: usize, device: &Device) -> Result<Tensor<4>, Box<dyn Error>> {
+    let mut indices = Vec::new();
+    for class in 0..data.classes() {
+        indices.extend(data.of_class(class)?.into_iter().take(count));
+    }
+    Ok(DataSet::batch(data, &indices, device)?.x)
+}
+
+/// Of rows of `of` images the first `columns` each.
+fn first_columns(images: Tensor<4>, of: usize, columns: usize) -> Tensor<4> {
+    let rows = images.dims()[0] / of;
+    Tensor::cat((0..rows).map(|row| images.clone().narrow(0, row * of, columns)).collect(), 0)
+}
