@@ -1,0 +1,279 @@
+//! What can go wrong when a network is configured, loaded or called.
+
+use std::path::PathBuf;
+
+use burn::tensor::DType;
+use safetensors::SafeTensorError;
+
+/// An error of this crate. Every message says what was given, what was expected and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A field of a configuration has a value with which the network cannot be built.
+    #[error("`{field}` is {given}, expected {expected}")]
+    Config {
+        /// Name of the configuration field.
+        field: &'static str,
+        /// The value that was given.
+        given: String,
+        /// What the field accepts.
+        expected: String,
+    },
+
+    /// A published configuration has keys that this crate does not know. Ignoring them could build a
+    /// different network than the one that was trained.
+    #[error("the configuration of `{class}` has unknown keys: {}; remove them if they do not change the network", .keys.join(", "))]
+    UnknownKeys {
+        /// The class whose configuration was read.
+        class: &'static str,
+        /// The unknown keys, sorted.
+        keys: Vec<String>,
+    },
+
+    /// A published configuration asks for something that exists but is not implemented here.
+    #[error("`{key}` = {value} is not supported; supported: {supported}")]
+    Unsupported {
+        /// The configuration key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// The values that are supported.
+        supported: &'static str,
+    },
+
+    /// A key of a published configuration has a value of the wrong type.
+    #[error("`{key}` = {value} of `{class}` cannot be read: {reason}")]
+    BadValue {
+        /// The class whose configuration was read.
+        class: &'static str,
+        /// The configuration key.
+        key: String,
+        /// Its value as JSON.
+        value: String,
+        /// What the JSON reader says.
+        reason: String,
+    },
+
+    /// The configuration belongs to another class.
+    #[error("the configuration is of a `{given}`, expected `{expected}`: load it with that class")]
+    WrongClass {
+        /// The class this loader builds.
+        expected: &'static str,
+        /// The class named by the configuration.
+        given: String,
+    },
+
+    /// A configuration file is not a JSON object.
+    #[error("the configuration of `{class}` is not a JSON object: {reason}")]
+    Json {
+        /// The class whose configuration was read.
+        class: &'static str,
+        /// What the JSON reader says.
+        reason: String,
+    },
+
+    /// A tensor given to a network has the wrong shape.
+    #[error("`{what}` has shape {given:?}, expected {expected}")]
+    Shape {
+        /// Which argument.
+        what: &'static str,
+        /// The shape it has.
+        given: Vec<usize>,
+        /// The shapes that fit.
+        expected: String,
+    },
+
+    /// The condition does not have one row for each sample of the batch.
+    #[error("the condition has {given} rows for a batch of {batch}: give one row for each sample")]
+    Rows {
+        /// Rows of the condition.
+        given: usize,
+        /// Samples in the batch.
+        batch: usize,
+    },
+
+    /// A class index is not below the number of classes.
+    #[error("class {label} in row {row} is out of range: the network knows {classes} classes, 0 to {}", .classes.saturating_sub(1))]
+    ClassOutOfRange {
+        /// Row of the condition.
+        row: usize,
+        /// The class index that was given.
+        label: usize,
+        /// Number of classes of the network, without the "no class" row.
+        classes: usize,
+    },
+
+    /// "No class" was asked of a network that has no embedding for it.
+    #[error(
+        "row {row} asks for no class, but the network was built without a \"no class\" row: \
+         give a class, or build it with `UNet2dConfig::classes` or `MlpConfig::classes`"
+    )]
+    NoNullClass {
+        /// Row of the condition.
+        row: usize,
+    },
+
+    /// The condition is of another kind than the network takes.
+    #[error("the condition holds {given}, but the network takes {expected}")]
+    ConditionKind {
+        /// What the condition holds.
+        given: &'static str,
+        /// What the network takes.
+        expected: &'static str,
+    },
+
+    /// Conditions of different kinds cannot be concatenated.
+    #[error("cannot concatenate a condition that holds {left} with one that holds {right}")]
+    MixedConditions {
+        /// Kind of the first part.
+        left: &'static str,
+        /// Kind of the part that does not fit.
+        right: &'static str,
+    },
+
+    /// A condition holds a number that is NaN or infinite.
+    #[error("the value {value} in row {row} of the condition is not finite")]
+    NotFinite {
+        /// Row of the condition.
+        row: usize,
+        /// The value.
+        value: f64,
+    },
+
+    /// A file could not be read or written.
+    #[error("cannot access `{}`: {source}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+
+    /// A weights file is shorter or longer than its header says, usually a download that stopped.
+    #[error(
+        "`{}` has {given} bytes, its header asks for {expected}: the file is truncated or damaged, get it again",
+        .path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        given: u64,
+        /// The length that its header asks for.
+        expected: u64,
+    },
+
+    /// A file is not a valid safetensors file, or could not be written as one.
+    #[error("`{}` is not a valid safetensors file: {source}", .path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the safetensors reader or writer says.
+        source: SafeTensorError,
+    },
+
+    /// The weights file does not fit the network.
+    #[error("`{}` does not fit the network: {mismatch}", .path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Everything that does not fit.
+        mismatch: WeightMismatch,
+    },
+
+    /// A parameter or stored tensor has an element type that weights cannot have.
+    #[error("`{name}` is stored as {dtype}, expected F64, F32, F16 or BF16")]
+    StoredType {
+        /// Name of the tensor.
+        name: String,
+        /// Its element type.
+        dtype: String,
+    },
+
+    /// The asked element type is not a float type that the device computes with.
+    #[error("the device cannot compute in {dtype:?}: ask for another `Load::dtype`")]
+    ComputeType {
+        /// The asked type.
+        dtype: DType,
+    },
+}
+
+/// Everything in which a weights file differs from the network that it is loaded into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WeightMismatch {
+    /// Parameters of the network that the file does not have.
+    pub missing: Vec<String>,
+    /// Tensors of the file that the network does not have.
+    pub unused: Vec<String>,
+    /// Tensors that both have, with different shapes.
+    pub misshapen: Vec<Misshapen>,
+}
+
+/// A tensor whose stored shape is not the shape of the parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misshapen {
+    /// Name of the parameter.
+    pub name: String,
+    /// Shape in the file.
+    pub stored: Vec<usize>,
+    /// Shape of the parameter.
+    pub expected: Vec<usize>,
+}
+
+impl WeightMismatch {
+    /// Whether the file fits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unused.is_empty() && self.misshapen.is_empty()
+    }
+}
+
+impl std::fmt::Display for WeightMismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} missing, {} unused, {} misshapen",
+            self.missing.len(),
+            self.unused.len(),
+            self.misshapen.len()
+        )?;
+        for name in &self.missing {
+            write!(f, "\n  missing   {name}")?;
+        }
+        for name in &self.unused {
+            write!(f, "\n  unused    {name}")?;
+        }
+        for m in &self.misshapen {
+            write!(
+                f,
+                "\n  misshapen {}: stored {:?}, expected {:?}",
+                m.name, m.stored, m.expected
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a size of a configuration is at least one.
+pub(crate) fn at_least_one(field: &'static str, given: usize) -> Result<(), ModelError> {
+    if given == 0 {
+        return Err(ModelError::Config {
+            field,
+            given: "0".into(),
+            expected: "at least 1".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Checks that a float of a configuration is finite and above zero.
+pub(crate) fn positive(field: &'static str, given: f64) -> Result<(), ModelError> {
+    if !(given > 0.0 && given.is_finite()) {
+        return Err(ModelError::Config {
+            field,
+            given: given.to_string(),
+            expected: "a finite number above 0".into(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Activation functions by their published names.
+
+use burn::tensor::{Tensor, activation};
+use serde::{Deserialize, Serialize};
+
+/// An elementwise non-linearity. The serialized names are the published ones: `silu`, `gelu` …
+///
+/// # References
+///
+/// SiLU: Elfwing, Uchibe, Doya 2018, [arXiv:1702.03118](https://arxiv.org/abs/1702.03118). GELU: Hendrycks,
+/// Gimpel 2016, [arXiv:1606.08415](https://arxiv.org/abs/1606.08415). Mish: Misra 2019,
+/// [arXiv:1908.08681](https://arxiv.org/abs/1908.08681).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x · sigmoid(x)`, also known as swish.
+    #[default]
+    #[serde(alias = "swish")]
+    Silu,
+    /// `x · Φ(x)` with the exact normal distribution function.
+    Gelu,
+    /// `x · tanh(ln(1 + exp(x)))`.
+    Mish,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+impl Activation {
+    /// The activation with a published name, ignoring case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "silu" | "swish" => Some(Self::Silu),
+            "gelu" => Some(Self::Gelu),
+            "mish" => Some(Self::Mish),
+            "relu" => Some(Self::Relu),
+            _ => None,
+        }
+    }
+
+    /// The published name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::Gelu => "gelu",
+            Self::Mish => "mish",
+            Self::Relu => "relu",
+        }
+    }
+
+    /// Applies the function to every entry.
+    ///
+    /// # Shapes
+    ///
+    /// - input and output: `[..]`, any shape
+    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Silu => activation::silu(x),
+            Self::Gelu => activation::gelu(x),
+            Self::Mish => activation::mish(x),
+            Self::Relu => activation::relu(x),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, flex};
+
+    #[test]
+    fn values_match_the_formulas() {
+        let points = [-3.0f64, -0.5, 0.0, 0.7, 2.5];
+        let x = Tensor::<1>::from_data(points.map(|p| p as f32), &flex());
+        let formula: [(Activation, fn(f64) -> f64); 4] = [
+            (Activation::Silu, |x| x / (1.0 + (-x).exp())),
+            (Activation::Gelu, |x| {
+                0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2))
+            }),
+            (Activation::Mish, |x| x * x.exp().ln_1p().tanh()),
+            (Activation::Relu, |x| x.max(0.0)),
+        ];
+        for (function, f) in formula {
+            assert_close(&function.forward(x.clone()), &points.map(f), 2e-6);
+        }
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for function in [
+            Activation::Silu,
+            Activation::Gelu,
+            Activation::Mish,
+            Activation::Relu,
+        ] {
+            assert_eq!(Activation::from_name(function.name()), Some(function));
+            let json = serde_json::to_string(&function).unwrap();
+            assert_eq!(json, format!("\"{}\"", function.name()));
+        }
+        assert_eq!(Activation::from_name("Swish"), Some(Activation::Silu));
+        assert_eq!(Activation::from_name("tanh"), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! Two-dimensional convolution.
+
+use burn::module::{Module, Param};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, module};
+
+use super::initial::fan_in_uniform;
+use crate::error::{ModelError, at_least_one};
+
+/// Configuration of a [`Conv2d`] layer with a square kernel.
+///
+/// # Example
+///
+/// ```
+/// use langevin_models::layers::Conv2dConfig;
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// # let device = burn::tensor::Device::flex();
+/// let layer = Conv2dConfig::new(3, 8, 3).padding(1).init(&device)?;
+/// assert_eq!(layer.weight.dims(), [8, 3, 3, 3]);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dConfig {
+    /// Channels of the input.
+    pub input: usize,
+    /// Channels of the output.
+    pub output: usize,
+    /// Height and width of the kernel.
+    pub kernel: usize,
+    /// Distance between the windows. Default: `1`.
+    pub stride: usize,
+    /// Zeros added on each side. Default: `0`.
+    pub padding: usize,
+    /// Whether a bias is added. Default: `true`.
+    pub bias: bool,
+}
+
+impl Conv2dConfig {
+    /// A convolution from `input` to `output` channels, stride 1, no padding, with a bias.
+    #[must_use]
+    pub fn new(input: usize, output: usize, kernel: usize) -> Self {
+        Self {
+            input,
+            output,
+            kernel,
+            stride: 1,
+            padding: 0,
+            bias: true,
+        }
+    }
+
+    /// Sets the distance between the windows.
+    #[must_use]
+    pub fn stride(mut self, stride: usize) -> Self {
+        self.stride = stride;
+        self
+    }
+
+    /// Sets the number of zeros added on each side.
+    #[must_use]
+    pub fn padding(mut self, padding: usize) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Sets whether a bias is added.
+    #[must_use]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Makes the layer, uniform on `±1/√(input·kernel²)`.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] if a size or the stride is zero.
+    pub fn init(&self, device: &Device) -> Result<Conv2d, ModelError> {
+        at_least_one("input", self.input)?;
+        at_least_one("output", self.output)?;
+        at_least_one("kernel", self.kernel)?;
+        at_least_one("stride", self.stride)?;
+        let fan_in = self.input * self.kernel * self.kernel;
+        let shape = [self.output, self.input, self.kernel, self.kernel];
+        Ok(Conv2d {
+            weight: fan_in_uniform(shape, fan_in, device),
+            bias: self
+                .bias
+                .then(|| fan_in_uniform([self.output], fan_in, device)),
+            stride: self.stride,
+            padding: self.padding,
+        })
+    }
+}
+
+/// Two-dimensional cross-correlation with zero padding. Made by [`Conv2dConfig::init`].
+///
+/// The bias is added after the convolution: in half precision a GPU then keeps its fast kernel.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[output, input, kernel, kernel]`
+    pub weight: Param<Tensor<4>>,
+    /// `[output]`
+    pub bias: Option<Param<Tensor<1>>>,
+    stride: usize,
+    padding: usize,
+}
+
+impl Conv2d {
+    /// Convolves the image.
+    ///
+    /// # Shapes
+    ///
+    /// - input: `[batch, input, height, width]`
+    /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let options = ConvOptions::new(
+            [self.stride, self.stride],
+            [self.padding, self.padding],
+            [1, 1],
+            1,
+        );
+        let y = module::conv2d(x, self.weight.val(), None, options);
+        match &self.bias {
+            Some(bias) => {
+                let bias = bias.val();
+                let [channels] = bias.dims();
+                y + bias.reshape([1, channels, 1, 1])
+            }
+            None => y,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, flex, range};
+
+    /// The definition of the convolution, with loops.
+    fn by_hand(x: &[f64], w: &[f64], b: &[f64], c: [usize; 7]) -> Vec<f64> {
+        let [cin, cout, h, wd, k, stride, pad] = c;
+        let size = |n: usize| (n + 2 * pad - k) / stride + 1;
+        let mut y = Vec::new();
+        for o in 0..cout {
+            for i in 0..size(h) {
+                for j in 0..size(wd) {
+                    let mut sum = b[o];
+                    for c in 0..cin {
+                        for p in 0..k {
+                            for q in 0..k {
+                                let (r, s) = (i * stride + p, j * stride + q);
+                                if r < pad || s < pad || r - pad >= h || s - pad >= wd {
+                                    continue;
+                                }
+                                sum += x[(c * h + r - pad) * wd + s - pad]
+                                    * w[((o * cin + c) * k + p) * k + q];
+                            }
+                        }
+                    }
+                    y.push(sum);
+                }
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn agrees_with_the_definition() {
+        let device = flex();
+        for (kernel, stride, padding) in [(3, 1, 1), (3, 2, 1), (3, 2, 0), (1, 1, 0)] {
+            let (cin, cout, h, w) = (2, 3, 6, 5);
+            let x = range(cin * h * w, 0.37);
+            let weight = range(cout * cin * kernel * kernel, 0.81);
+            let bias = range(cout, 1.3);
+            let mut layer = Conv2dConfig::new(cin, cout, kernel)
+                .stride(stride)
+                .padding(padding)
+                .init(&device)
+                .unwrap();
+            let tensor =
+                |v: &[f64], shape: [usize; 4]| Tensor::<1>::from_data(v, &device).reshape(shape);
+            layer.weight = Param::from_tensor(tensor(&weight, [cout, cin, kernel, kernel]));
+            layer.bias = Some(Param::from_data(bias.as_slice(), &device));
+            let y = layer.forward(tensor(&x, [1, cin, h, w]));
+            let expected = by_hand(
+                &x,
+                &weight,
+                &bias,
+                [cin, cout, h, w, kernel, stride, padding],
+            );
+            assert_close(&y, &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn refuses_empty_sizes() {
+        let device = flex();
+        for (config, name) in [
+            (Conv2dConfig::new(0, 1, 3), "input"),
+            (Conv2dConfig::new(1, 0, 3), "output"),
+            (Conv2dConfig::new(1, 1, 0), "kernel"),
+            (Conv2dConfig::new(1, 1, 1).stride(0), "stride"),
+        ] {
+            let error = config.init(&device).unwrap_err();
+            assert!(matches!(error, ModelError::Config { field, .. } if field == name));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The affine map `y = x·Wᵀ + b`.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, module};
+
+use super::initial::fan_in_uniform;
+use crate::error::{ModelError, at_least_one};
+
+/// Configuration of a [`Linear`] layer.
+///
+/// # Example
+///
+/// ```
+/// use langevin_models::layers::LinearConfig;
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// # let device = burn::tensor::Device::flex();
+/// let layer = LinearConfig::new(3, 5).init(&device)?;
+/// assert_eq!(layer.weight.dims(), [5, 3]);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearConfig {
+    /// Size of the last axis of the input.
+    pub input: usize,
+    /// Size of the last axis of the output.
+    pub output: usize,
+    /// Whether a bias is added. Default: `true`.
+    pub bias: bool,
+}
+
+impl LinearConfig {
+    /// A layer from `input` to `output` features, with a bias.
+    #[must_use]
+    pub fn new(input: usize, output: usize) -> Self {
+        Self {
+            input,
+            output,
+            bias: true,
+        }
+    }
+
+    /// Sets whether a bias is added.
+    #[must_use]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Makes the layer, uniform on `±1/√input`.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] if a size is zero.
+    pub fn init(&self, device: &Device) -> Result<Linear, ModelError> {
+        at_least_one("input", self.input)?;
+        at_least_one("output", self.output)?;
+        Ok(Linear {
+            weight: fan_in_uniform([self.output, self.input], self.input, device),
+            bias: self
+                .bias
+                .then(|| fan_in_uniform([self.output], self.input, device)),
+        })
+    }
+}
+
+/// The affine map `y = x·Wᵀ + b`. Made by [`LinearConfig::init`].
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[output, input]`
+    pub weight: Param<Tensor<2>>,
+    /// `[output]`
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// Applies the map to the last axis.
+    ///
+    /// # Shapes
+    ///
+    /// - input: `[.., input]`
+    /// - output: `[.., output]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        module::linear(
+            x,
+            self.weight.val().transpose(),
+            self.bias.as_ref().map(Param::val),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, flex, values};
+
+    #[test]
+    fn multiplies_by_the_transposed_weight() {
+        let device = flex();
+        let layer = Linear {
+            weight: Param::from_data([[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]], &device),
+            bias: Some(Param::from_data([10.0, 20.0], &device)),
+        };
+        let x = Tensor::<2>::from_data([[1.0, 1.0, 1.0], [2.0, -2.0, 4.0]], &device);
+        assert_close(&layer.forward(x.clone()), &[16.0, 19.5, 20.0, 17.0], 1e-6);
+        let tokens = layer.forward(x.reshape([1, 2, 3]));
+        assert_eq!(tokens.dims(), [1, 2, 2]);
+        assert_close(&tokens, &[16.0, 19.5, 20.0, 17.0], 1e-6);
+    }
+
+    #[test]
+    fn starts_uniform_on_one_over_root_fan_in() {
+        let layer = LinearConfig::new(16, 4000).init(&flex()).unwrap();
+        for data in [
+            values(&layer.weight.val()),
+            values(&layer.bias.as_ref().unwrap().val()),
+        ] {
+            let n = data.len() as f64;
+            let largest = data.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            assert!(largest <= 0.25 && largest > 0.249, "{largest}");
+            // The variance of a uniform distribution on ±b is b²/3.
+            let variance = data.iter().map(|v| v * v).sum::<f64>() / n;
+            assert!((variance * 48.0 - 1.0).abs() < 0.1, "{variance}");
+        }
+    }
+
+    #[test]
+    fn refuses_empty_sizes() {
+        for (input, output, name) in [(0, 2, "input"), (2, 0, "output")] {
+            let error = LinearConfig::new(input, output).init(&flex()).unwrap_err();
+            assert!(matches!(error, ModelError::Config { field, .. } if field == name));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Leaf layers with the parameter names and layouts of torch.
+//!
+//! Every layer stores `weight` and `bias` as torch does (`[out, in]` for linear layers, `[out, in, height,
+//! width]` for convolutions), so published weights map onto them without renaming or transposition, and
+//! starts from torch's default initialization. A layer is made from its `…Config` by `init`, which checks
+//! the configuration; `forward` panics on tensors of the wrong shape, as Burn's layers do: networks check
+//! what users give them before a layer sees it.
+
+mod activation;
+mod attention;
+mod conv;
+mod dropout;
+mod embedding;
+mod initial;
+mod linear;
+mod norm;
+mod resample;
+mod time;
+
+pub use activation::Activation;
+pub use attention::{SelfAttention, SelfAttentionConfig, scaled_dot_product_attention};
+pub use conv::{Conv2d, Conv2dConfig};
+pub use dropout::{Dropout, DropoutConfig};
+pub use embedding::{Embedding, EmbeddingConfig};
+pub use linear::{Linear, LinearConfig};
+pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig};
+pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest_2x};
+pub use time::{
+    GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding,
+    TimestepEmbeddingConfig,
+};

@@ -1,0 +1,316 @@
+//! Normalization over groups of channels and over the last axis.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor, module};
+
+use super::initial::constant;
+use crate::error::{ModelError, at_least_one, positive};
+
+/// Configuration of a [`GroupNorm`] layer.
+///
+/// # Example
+///
+/// ```
+/// use langevin_models::layers::GroupNormConfig;
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// # let device = burn::tensor::Device::flex();
+/// let layer = GroupNormConfig::new(4, 8).epsilon(1e-6).init(&device)?;
+/// assert!(GroupNormConfig::new(3, 8).init(&device).is_err());
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GroupNormConfig {
+    /// Number of groups, a divisor of the number of channels.
+    pub groups: usize,
+    /// Number of channels.
+    pub channels: usize,
+    /// Added to the variance. Default: `1e-5`.
+    pub epsilon: f64,
+}
+
+impl GroupNormConfig {
+    /// `groups` groups of `channels / groups` channels each.
+    #[must_use]
+    pub fn new(groups: usize, channels: usize) -> Self {
+        Self {
+            groups,
+            channels,
+            epsilon: 1e-5,
+        }
+    }
+
+    /// Sets what is added to the variance.
+    #[must_use]
+    pub fn epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    /// Makes the layer, with weight 1 and bias 0.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] if the groups do not divide the channels, or epsilon is not above zero.
+    pub fn init(&self, device: &Device) -> Result<GroupNorm, ModelError> {
+        at_least_one("groups", self.groups)?;
+        at_least_one("channels", self.channels)?;
+        positive("epsilon", self.epsilon)?;
+        if !self.channels.is_multiple_of(self.groups) {
+            return Err(ModelError::Config {
+                field: "groups",
+                given: self.groups.to_string(),
+                expected: format!("a divisor of the {} channels", self.channels),
+            });
+        }
+        Ok(GroupNorm {
+            weight: constant([self.channels], 1.0, device),
+            bias: constant([self.channels], 0.0, device),
+            groups: self.groups,
+            epsilon: self.epsilon,
+        })
+    }
+}
+
+/// Normalizes each group of channels of each sample to mean 0 and variance 1, then scales and shifts each
+/// channel: `(x - mean) / √(variance + ε) · weight + bias`. Made by [`GroupNormConfig::init`].
+///
+/// Half-precision inputs are normalized in f32 and returned in their own type.
+///
+/// # References
+///
+/// Wu, He 2018, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494).
+#[derive(Module, Debug)]
+pub struct GroupNorm {
+    /// `[channels]`
+    pub weight: Param<Tensor<1>>,
+    /// `[channels]`
+    pub bias: Param<Tensor<1>>,
+    groups: usize,
+    epsilon: f64,
+}
+
+impl GroupNorm {
+    /// Normalizes.
+    ///
+    /// # Shapes
+    ///
+    /// - input and output: `[batch, channels, ..]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let shape = x.dims();
+        let dtype = x.dtype();
+        let [batch, channels] = [shape[0], shape[1]];
+        let x = widen(x).reshape([
+            batch,
+            self.groups,
+            shape[1..].iter().product::<usize>() / self.groups,
+        ]);
+        let centered = x.clone() - x.mean_dim(2);
+        let variance = centered.clone().square().mean_dim(2);
+        let inverse = (variance + self.epsilon).sqrt().recip();
+        // The scale of a channel is known before the large tensor is touched again: one product, one sum.
+        let affine = |p: &Param<Tensor<1>>| widen(p.val()).reshape([1, channels, 1]);
+        let inverse = inverse
+            .expand([batch, self.groups, channels / self.groups])
+            .reshape([batch, channels, 1]);
+        let scale = inverse * affine(&self.weight);
+        let per_channel = centered.reshape([batch, channels, shape[2..].iter().product()]);
+        let y = per_channel * scale + affine(&self.bias);
+        y.reshape(shape).cast(dtype)
+    }
+}
+
+/// Configuration of a [`LayerNorm`] layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerNormConfig {
+    /// Size of the last axis.
+    pub width: usize,
+    /// Added to the variance. Default: `1e-5`.
+    pub epsilon: f64,
+}
+
+impl LayerNormConfig {
+    /// Normalization of a last axis of the given size.
+    #[must_use]
+    pub fn new(width: usize) -> Self {
+        Self {
+            width,
+            epsilon: 1e-5,
+        }
+    }
+
+    /// Sets what is added to the variance.
+    #[must_use]
+    pub fn epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    /// Makes the layer, with weight 1 and bias 0.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] if the size is zero or epsilon is not above zero.
+    pub fn init(&self, device: &Device) -> Result<LayerNorm, ModelError> {
+        at_least_one("width", self.width)?;
+        positive("epsilon", self.epsilon)?;
+        Ok(LayerNorm {
+            weight: constant([self.width], 1.0, device),
+            bias: constant([self.width], 0.0, device),
+            epsilon: self.epsilon,
+        })
+    }
+}
+
+/// Normalizes the last axis to mean 0 and variance 1, then scales and shifts it. Made by
+/// [`LayerNormConfig::init`]. Half-precision inputs are normalized in f32.
+///
+/// # References
+///
+/// Ba, Kiros, Hinton 2016, [arXiv:1607.06450](https://arxiv.org/abs/1607.06450).
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// `[width]`
+    pub weight: Param<Tensor<1>>,
+    /// `[width]`
+    pub bias: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// Normalizes.
+    ///
+    /// # Shapes
+    ///
+    /// - input and output: `[.., width]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let dtype = x.dtype();
+        let (weight, bias) = (widen(self.weight.val()), widen(self.bias.val()));
+        module::layer_norm(widen(x), weight, Some(bias), self.epsilon).cast(dtype)
+    }
+}
+
+/// Half-precision tensors in f32, others as they are.
+pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::F16 | DType::BF16 => x.cast(DType::F32),
+        _ => x,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, flex, range, tensor, values};
+
+    /// The definition, with loops: `[batch, channels, size]`.
+    fn by_hand(
+        x: &[f64],
+        w: &[f64],
+        b: &[f64],
+        dims: [usize; 3],
+        groups: usize,
+        eps: f64,
+    ) -> Vec<f64> {
+        let [batch, channels, size] = dims;
+        let n = channels / groups * size;
+        let mut y = Vec::new();
+        for group in x.chunks(n) {
+            let mean = group.iter().sum::<f64>() / n as f64;
+            let variance = group.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
+            y.extend(group.iter().map(|v| (v - mean) / (variance + eps).sqrt()));
+        }
+        assert_eq!(y.len(), batch * channels * size);
+        for (i, v) in y.iter_mut().enumerate() {
+            let c = i / size % channels;
+            *v = *v * w[c] + b[c];
+        }
+        y
+    }
+
+    #[test]
+    fn group_norm_agrees_with_the_definition() {
+        let device = flex();
+        for (groups, epsilon) in [(1, 1e-5), (2, 1e-2), (6, 1e-5)] {
+            let dims = [2, 6, 20];
+            let (w, b) = (range(6, 0.4), range(6, 0.9));
+            let mut layer = GroupNormConfig::new(groups, 6)
+                .epsilon(epsilon)
+                .init(&device)
+                .unwrap();
+            layer.weight = Param::from_data(w.as_slice(), &device);
+            layer.bias = Param::from_data(b.as_slice(), &device);
+            let x = tensor([2, 6, 4, 5], 0.2, &device) * 3.0 + 5.0;
+            let expected = by_hand(&values(&x), &w, &b, dims, groups, epsilon);
+            assert_close(&layer.forward(x.clone()), &expected, 2e-5);
+            assert_close(&layer.forward(x.reshape([2, 6, 20])), &expected, 2e-5);
+        }
+    }
+
+    #[test]
+    fn half_precision_does_not_overflow() {
+        let device = flex();
+        let layer = GroupNormConfig::new(1, 2).init(&device).unwrap();
+        // The square of 600 is beyond the largest f16.
+        let x = Tensor::<3>::from_data([[[600.0, -600.0], [600.0, -600.0]]], &device);
+        let y = layer.forward(x.cast(DType::F16));
+        assert_eq!(y.dtype(), DType::F16);
+        assert_close(&y, &[1.0, -1.0, 1.0, -1.0], 1e-3);
+    }
+
+    #[test]
+    fn group_norm_gradient_is_orthogonal_to_constants_and_to_the_output() {
+        // Shifting or scaling a group does not change the output, so the gradient has no part along either.
+        let device = flex().autodiff();
+        let layer = GroupNormConfig::new(2, 4)
+            .epsilon(1e-12)
+            .init(&device)
+            .unwrap();
+        let x = tensor([1, 4, 6], 0.3, &device).require_grad();
+        let y = layer.forward(x.clone());
+        let weights = tensor([1, 4, 6], 0.77, &device);
+        let gradients = (y.clone() * weights).sum().backward();
+        let g = values(&x.grad(&gradients).unwrap());
+        assert!(g.iter().any(|v| v.abs() > 0.1));
+        for (g, y) in g.chunks(12).zip(values(&y).chunks(12)) {
+            assert!(g.iter().sum::<f64>().abs() < 1e-5);
+            assert!(g.iter().zip(y).map(|(g, y)| g * y).sum::<f64>().abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn layer_norm_agrees_with_the_definition() {
+        let device = flex();
+        let (w, b) = (range(5, 0.4), range(5, 0.9));
+        let mut layer = LayerNormConfig::new(5).epsilon(1e-3).init(&device).unwrap();
+        layer.weight = Param::from_data(w.as_slice(), &device);
+        layer.bias = Param::from_data(b.as_slice(), &device);
+        let x = tensor([2, 3, 5], 0.6, &device);
+        let mut expected = Vec::new();
+        for row in values(&x).chunks(5) {
+            let mean = row.iter().sum::<f64>() / 5.0;
+            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 5.0;
+            for (i, v) in row.iter().enumerate() {
+                expected.push((v - mean) / (variance + 1e-3).sqrt() * w[i] + b[i]);
+            }
+        }
+        assert_close(&layer.forward(x), &expected, 1e-5);
+    }
+
+    #[test]
+    fn refuses_impossible_sizes() {
+        let device = flex();
+        for (config, name) in [
+            (GroupNormConfig::new(3, 8), "groups"),
+            (GroupNormConfig::new(0, 8), "groups"),
+            (GroupNormConfig::new(1, 0), "channels"),
+            (GroupNormConfig::new(1, 1).epsilon(0.0), "epsilon"),
+            (GroupNormConfig::new(1, 1).epsilon(f64::NAN), "epsilon"),
+        ] {
+            let error = config.init(&device).unwrap_err();
+            assert!(matches!(error, ModelError::Config { field, .. } if field == name));
+        }
+        assert!(LayerNormConfig::new(0).init(&device).is_err());
+        assert!(LayerNormConfig::new(3).epsilon(-1.0).init(&device).is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! Halving and doubling the height and width of images.
+
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+use burn::tensor::{Tensor, module};
+
+/// Doubles height and width by repeating every pixel.
+///
+/// # Shapes
+///
+/// - input: `[batch, channels, height, width]`
+/// - output: `[batch, channels, 2·height, 2·width]`
+pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    // One strided copy; its gradient is a sum, on every backend.
+    x.reshape([batch * channels, height, 1, width, 1])
+        .expand([batch * channels, height, 2, width, 2])
+        .reshape([batch, channels, 2 * height, 2 * width])
+}
+
+/// Halves height and width by averaging blocks of 2 × 2 pixels. Both must be even.
+///
+/// # Shapes
+///
+/// - input: `[batch, channels, height, width]`
+/// - output: `[batch, channels, height/2, width/2]`
+pub fn avg_pool_2x(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let pairs = x.reshape([batch * channels * height / 2, 2, width / 2, 2]);
+    pairs
+        .sum_dim(3)
+        .sum_dim(1)
+        .mul_scalar(0.25)
+        .reshape([batch, channels, height / 2, width / 2])
+}
+
+/// The separable filter (1, 3, 3, 1), whose weights sum to `gain`.
+fn fir_kernel(gain: f32, like: &Tensor<4>) -> Tensor<4> {
+    let taps = [1.0f32, 3.0, 3.0, 1.0];
+    let weights: Vec<f32> = taps
+        .iter()
+        .flat_map(|a| taps.iter().map(move |b| a * b * gain / 64.0))
+        .collect();
+    Tensor::<1>::from_data(weights.as_slice(), (&like.device(), like.dtype())).reshape([1, 1, 4, 4])
+}
+
+/// Halves height and width after smoothing with the filter (1, 3, 3, 1)/8 along both axes. Pixels outside
+/// the image are zero. Height and width must be even.
+///
+/// # Shapes
+///
+/// - input: `[batch, channels, height, width]`
+/// - output: `[batch, channels, height/2, width/2]`
+///
+/// # References
+///
+/// Song et al. 2021, [arXiv:2011.13456](https://arxiv.org/abs/2011.13456), appendix H (anti-aliased resampling after
+/// Karras et al. 2020, [arXiv:1912.04958](https://arxiv.org/abs/1912.04958)).
+pub fn fir_downsample_2x(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let kernel = fir_kernel(1.0, &x);
+    let options = ConvOptions::new([2, 2], [1, 1], [1, 1], 1);
+    module::conv2d(
+        x.reshape([batch * channels, 1, height, width]),
+        kernel,
+        None,
+        options,
+    )
+    .reshape([batch, channels, height / 2, width / 2])
+}
+
+/// Doubles height and width by inserting zeros and smoothing with the filter (1, 3, 3, 1)/4 along both axes.
+///
+/// # Shapes
+///
+/// - input: `[batch, channels, height, width]`
+/// - output: `[batch, channels, 2·height, 2·width]`
+///
+/// # References
+///
+/// As [`fir_downsample_2x`].
+pub fn fir_upsample_2x(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let kernel = fir_kernel(4.0, &x);
+    // Inserting zeros before a convolution is a transposed convolution; the filter is symmetric.
+    let options = ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1);
+    module::conv_transpose2d(
+        x.reshape([batch * channels, 1, height, width]),
+        kernel,
+        None,
+        options,
+    )
+    .reshape([batch, channels, 2 * height, 2 * width])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, flex, tensor, values};
+
+    fn image() -> Tensor<4> {
+        tensor([2, 3, 4, 6], 0.3, &flex())
+    }
+
+    #[test]
+    fn nearest_repeats_pixels() {
+        let x = Tensor::<4>::from_data([[[[1.0, 2.0], [3.0, 4.0]]]], &flex());
+        let expected = [
+            1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 3.0, 3.0, 4.0, 4.0,
+        ];
+        let y = upsample_nearest_2x(x);
+        assert_eq!(y.dims(), [1, 1, 4, 4]);
+        assert_close(&y, &expected, 0.0);
+    }
+
+    #[test]
+    fn pooling_undoes_nearest() {
+        let x = image();
+        let back = avg_pool_2x(upsample_nearest_2x(x.clone()));
+        assert_close(&back, &values(&x), 1e-6);
+    }
+
+    #[test]
+    fn pooling_averages_blocks() {
+        let x = Tensor::<4>::from_data([[[[1.0, 2.0, 5.0, 7.0], [3.0, 6.0, 0.0, 4.0]]]], &flex());
+        assert_close(&avg_pool_2x(x), &[3.0, 4.0], 1e-6);
+    }
+
+    /// Every output pixel of the upsampling filter along one axis: 3/4 of the nearest input, 1/4 of the next.
+    fn up(row: &[f64]) -> Vec<f64> {
+        let at = |i: isize| usize::try_from(i).ok().and_then(|i| row.get(i)).copied();
+        (0..2 * row.len())
+            .map(|n| {
+                let i = (n / 2) as isize;
+                let next = if n % 2 == 0 { i - 1 } else { i + 1 };
+                0.75 * at(i).unwrap_or(0.0) + 0.25 * at(next).unwrap_or(0.0)
+            })
+            .collect()
+    }
+
+    fn down(row: &[f64]) -> Vec<f64> {
+        let at = |i: isize| usize::try_from(i).ok().and_then(|i| row.get(i)).copied();
+        (0..row.len() / 2)
+            .map(|n| {
+                let i = 2 * n as isize;
+                [(i - 1, 1.0), (i, 3.0), (i + 1, 3.0), (i + 2, 1.0)]
+                    .iter()
+                    .map(|&(i, w)| w / 8.0 * at(i).unwrap_or(0.0))
+                    .sum()
+            })
+            .collect()
+    }
+
+    /// Applies a one-dimensional filter along both axes of an image.
+    fn both(x: &[f64], width: usize, f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+        let rows: Vec<Vec<f64>> = x.chunks(width).map(&f).collect();
+        let columns: Vec<Vec<f64>> = (0..rows[0].len())
+            .map(|c| f(&rows.iter().map(|r| r[c]).collect::<Vec<_>>()))
+            .collect();
+        (0..columns[0].len())
+            .flat_map(|r| columns.iter().map(move |c| c[r]))
+            .collect()
+    }
+
+    #[test]
+    fn filters_agree_with_their_definition() {
+        let x = image();
+        let planes = values(&x);
+        let expected = |f: fn(&[f64]) -> Vec<f64>| -> Vec<f64> {
+            planes
+                .chunks(24)
+                .flat_map(|plane| both(plane, 6, f))
+                .collect()
+        };
+        assert_close(&fir_upsample_2x(x.clone()), &expected(up), 1e-6);
+        assert_close(&fir_downsample_2x(x), &expected(down), 1e-6);
+    }
+
+    #[test]
+    fn gradients_are_the_transposed_maps() {
+        // <A x, y> = <x, Aᵀ y>: the sum of the gradient against x is the value of the linear form.
+        let device = flex().autodiff();
+        let maps: [(fn(Tensor<4>) -> Tensor<4>, [usize; 4]); 4] = [
+            (upsample_nearest_2x, [1, 2, 8, 8]),
+            (avg_pool_2x, [1, 2, 2, 2]),
+            (fir_upsample_2x, [1, 2, 8, 8]),
+            (fir_downsample_2x, [1, 2, 2, 2]),
+        ];
+        for (map, shape) in maps {
+            let x = tensor([1, 2, 4, 4], 0.3, &device).require_grad();
+            let form = (map(x.clone()) * tensor(shape, 0.8, &device)).sum();
+            let value = values(&form.clone().reshape([1]))[0];
+            let gradient = x.grad(&form.backward()).unwrap();
+            let pairing: f64 = values(&gradient)
+                .iter()
+                .zip(values(&x))
+                .map(|(g, x)| g * x)
+                .sum();
+            assert!(value.abs() > 0.01 && (pairing - value).abs() < 1e-5);
+        }
+    }
+}
