@@ -140,6 +140,15 @@ pub enum ModelError {
         value: f64,
     },
 
+    /// A time is not a row of the network's table of steps.
+    #[error("time {time} is not a step of the network: give a whole number from 0 to {}", .steps.saturating_sub(1))]
+    StepOutOfRange {
+        /// The time.
+        time: f64,
+        /// Number of steps of the network.
+        steps: usize,
+    },
+
     /// A file could not be read or written.
     #[error("cannot access `{}`: {source}", .path.display())]
     Io {
@@ -230,13 +239,7 @@ impl WeightMismatch {
 
 impl std::fmt::Display for WeightMismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} missing, {} unused, {} misshapen",
-            self.missing.len(),
-            self.unused.len(),
-            self.misshapen.len()
-        )?;
+        write!(f, "{} missing, {} unused, {} misshapen", self.missing.len(), self.unused.len(), self.misshapen.len())?;
         for name in &self.missing {
             write!(f, "\n  missing   {name}")?;
         }
@@ -244,11 +247,7 @@ impl std::fmt::Display for WeightMismatch {
             write!(f, "\n  unused    {name}")?;
         }
         for m in &self.misshapen {
-            write!(
-                f,
-                "\n  misshapen {}: stored {:?}, expected {:?}",
-                m.name, m.stored, m.expected
-            )?;
+            write!(f, "\n  misshapen {}: stored {:?}, expected {:?}", m.name, m.stored, m.expected)?;
         }
         Ok(())
     }
@@ -257,11 +256,7 @@ impl std::fmt::Display for WeightMismatch {
 /// Checks that a size of a configuration is at least one.
 pub(crate) fn at_least_one(field: &'static str, given: usize) -> Result<(), ModelError> {
     if given == 0 {
-        return Err(ModelError::Config {
-            field,
-            given: "0".into(),
-            expected: "at least 1".into(),
-        });
+        return Err(ModelError::Config { field, given: "0".into(), expected: "at least 1".into() });
     }
     Ok(())
 }
@@ -269,11 +264,7 @@ pub(crate) fn at_least_one(field: &'static str, given: usize) -> Result<(), Mode
 /// Checks that a float of a configuration is finite and above zero.
 pub(crate) fn positive(field: &'static str, given: f64) -> Result<(), ModelError> {
     if !(given > 0.0 && given.is_finite()) {
-        return Err(ModelError::Config {
-            field,
-            given: given.to_string(),
-            expected: "a finite number above 0".into(),
-        });
+        return Err(ModelError::Config { field, given: given.to_string(), expected: "a finite number above 0".into() });
     }
     Ok(())
 }

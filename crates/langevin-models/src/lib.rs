@@ -1,10 +1,25 @@
 //! Networks for diffusion models: layers, MLP, UNet, and their published weights.
+//!
+//! * [`UNet2d`] for images and [`Mlp`] for vectors implement [`Network`](langevin_core::Network), so they bind to a
+//!   prediction and a condition ([`Labels`]) and meet the solvers;
+//! * [`UNet2dConfig::images`] and [`MlpConfig::new`] configure networks to train, [`UNet2d::load`] reads published
+//!   ones;
+//! * [`layers`] holds the leaf layers, [`weights`] reads and writes safetensors under published names;
+//! * [`Tap`] shows what the sub-modules of a network return.
 
+mod condition;
 mod error;
 pub mod layers;
+mod mlp;
 mod tap;
 #[cfg(test)]
 mod testing;
+pub mod unet;
+pub mod weights;
 
+pub use condition::Labels;
 pub use error::{Misshapen, ModelError, WeightMismatch};
+pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
+pub use unet::{UNet2d, UNet2dConfig};
+pub use weights::Load;

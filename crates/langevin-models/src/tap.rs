@@ -82,29 +82,20 @@ type Callback<'a> = &'a mut dyn FnMut(&str, Tapped<'_>);
 
 impl std::fmt::Debug for Tap<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tap")
-            .field("listening", &self.callback.is_some())
-            .field("path", &self.path)
-            .finish()
+        f.debug_struct("Tap").field("listening", &self.callback.is_some()).field("path", &self.path).finish()
     }
 }
 
 impl<'a> Tap<'a> {
     /// A tap that calls `callback` with the name and the output of each sub-module.
     pub fn new(callback: &'a mut dyn FnMut(&str, Tapped<'_>)) -> Self {
-        Self {
-            callback: Some(callback),
-            path: String::new(),
-        }
+        Self { callback: Some(callback), path: String::new() }
     }
 
     /// A tap that nobody listens to: what a plain forward pass uses. No name is ever built.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            callback: None,
-            path: String::new(),
-        }
+        Self { callback: None, path: String::new() }
     }
 
     /// Runs `inside` with `name` appended to the path.
@@ -155,8 +146,7 @@ mod tests {
         let device = Device::flex();
         let x = Tensor::<2>::zeros([1, 3], &device);
         let mut seen = Vec::new();
-        let mut callback =
-            |name: &str, value: Tapped<'_>| seen.push((name.to_owned(), value.dims()));
+        let mut callback = |name: &str, value: Tapped<'_>| seen.push((name.to_owned(), value.dims()));
         let mut tap = Tap::new(&mut callback);
         tap.scope("down_blocks", |tap| {
             tap.scope(0, |tap| {
@@ -166,10 +156,7 @@ mod tests {
         });
         tap.see("conv_out", &x);
         let names: Vec<_> = seen.iter().map(|(n, _)| n.as_str()).collect();
-        assert_eq!(
-            names,
-            ["down_blocks.0.resnets", "down_blocks.0", "conv_out"]
-        );
+        assert_eq!(names, ["down_blocks.0.resnets", "down_blocks.0", "conv_out"]);
         assert!(seen.iter().all(|(_, dims)| dims == &[1, 3]));
     }
 

@@ -9,11 +9,7 @@ pub fn flex() -> Device {
 
 /// The entries of a tensor as f64.
 pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
-    tensor
-        .to_data_as::<f64>()
-        .as_slice::<f64>()
-        .expect("converted to f64")
-        .to_vec()
+    tensor.to_data_as::<f64>().as_slice::<f64>().expect("converted to f64").to_vec()
 }
 
 /// Checks every entry: |given - expected| <= tolerance · (1 + |expected|). A NaN fails.
@@ -22,18 +18,13 @@ pub fn assert_close<const D: usize>(tensor: &Tensor<D>, expected: &[f64], tolera
     let given = values(tensor);
     assert_eq!(given.len(), expected.len(), "number of entries");
     for (i, (g, e)) in given.iter().zip(expected).enumerate() {
-        assert!(
-            (g - e).abs() <= tolerance * (1.0 + e.abs()),
-            "entry {i}: {g}, expected {e}"
-        );
+        assert!((g - e).abs() <= tolerance * (1.0 + e.abs()), "entry {i}: {g}, expected {e}");
     }
 }
 
 /// `n` numbers without structure in [-1, 1], the same on every call.
 pub fn range(n: usize, seed: f64) -> Vec<f64> {
-    (0..n)
-        .map(|i| ((i as f64 + 1.0) * 12.9898 * (seed + 0.1)).sin())
-        .collect()
+    (0..n).map(|i| ((i as f64 + 1.0) * 12.9898 * (seed + 0.1)).sin()).collect()
 }
 
 /// A tensor with the entries of [`range`].

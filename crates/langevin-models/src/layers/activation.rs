@@ -76,9 +76,7 @@ mod tests {
         let x = Tensor::<1>::from_data(points.map(|p| p as f32), &flex());
         let formula: [(Activation, fn(f64) -> f64); 4] = [
             (Activation::Silu, |x| x / (1.0 + (-x).exp())),
-            (Activation::Gelu, |x| {
-                0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2))
-            }),
+            (Activation::Gelu, |x| 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2))),
             (Activation::Mish, |x| x * x.exp().ln_1p().tanh()),
             (Activation::Relu, |x| x.max(0.0)),
         ];
@@ -89,12 +87,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for function in [
-            Activation::Silu,
-            Activation::Gelu,
-            Activation::Mish,
-            Activation::Relu,
-        ] {
+        for function in [Activation::Silu, Activation::Gelu, Activation::Mish, Activation::Relu] {
             assert_eq!(Activation::from_name(function.name()), Some(function));
             let json = serde_json::to_string(&function).unwrap();
             assert_eq!(json, format!("\"{}\"", function.name()));

@@ -24,18 +24,12 @@ use crate::tap::Tap;
 /// # References
 ///
 /// Vaswani et al. 2017, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762), eq. 1.
-pub fn scaled_dot_product_attention(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-) -> Tensor<4> {
+pub fn scaled_dot_product_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
     let [_, _, _, d] = query.dims();
     let dtype = query.dtype();
     // Scaling the query instead of the scores is cheaper, and keeps half-precision scores in range.
     let scores = (query / (d as f64).sqrt()).matmul(key.swap_dims(2, 3));
-    activation::softmax(widen(scores), 3)
-        .cast(dtype)
-        .matmul(value)
+    activation::softmax(widen(scores), 3).cast(dtype).matmul(value)
 }
 
 /// Configuration of a [`SelfAttention`] block.
@@ -71,14 +65,7 @@ impl SelfAttentionConfig {
     /// `heads` heads of `head_dim` channels each, without normalization.
     #[must_use]
     pub fn new(channels: usize, heads: usize, head_dim: usize) -> Self {
-        Self {
-            channels,
-            heads,
-            head_dim,
-            norm_groups: None,
-            epsilon: 1e-5,
-            output_scale: 1.0,
-        }
+        Self { channels, heads, head_dim, norm_groups: None, epsilon: 1e-5, output_scale: 1.0 }
     }
 
     /// Sets the normalization before attention.
@@ -110,11 +97,7 @@ impl SelfAttentionConfig {
         let inner = self.heads * self.head_dim;
         let projection = || LinearConfig::new(self.channels, inner).init(device);
         let group_norm = match self.norm_groups {
-            Some(groups) => Some(
-                GroupNormConfig::new(groups, self.channels)
-                    .epsilon(self.epsilon)
-                    .init(device)?,
-            ),
+            Some(groups) => Some(GroupNormConfig::new(groups, self.channels).epsilon(self.epsilon).init(device)?),
             None => None,
         };
         Ok(SelfAttention {
@@ -168,15 +151,9 @@ impl SelfAttention {
         // One contiguous copy serves the three projections: they read rows of pixels.
         let tokens = h.swap_dims(1, 2);
         let attended = self.attend(tokens, tap);
-        let y = attended
-            .swap_dims(1, 2)
-            .reshape([batch, channels, height, width]);
+        let y = attended.swap_dims(1, 2).reshape([batch, channels, height, width]);
         let y = x + y;
-        let y = if self.output_scale == 1.0 {
-            y
-        } else {
-            y / self.output_scale
-        };
+        let y = if self.output_scale == 1.0 { y } else { y / self.output_scale };
         tap.see("", &y);
         y
     }
@@ -194,15 +171,12 @@ impl SelfAttention {
             let inner = y.dims()[1];
             let y = y.reshape([batch, count, inner]);
             tap.see(name, &y);
-            y.reshape([batch, count, self.heads, inner / self.heads])
-                .swap_dims(1, 2)
+            y.reshape([batch, count, self.heads, inner / self.heads]).swap_dims(1, 2)
         };
         let query = project("to_q", &self.to_q);
         let key = project("to_k", &self.to_k);
         let value = project("to_v", &self.to_v);
-        let mut y = scaled_dot_product_attention(query, key, value)
-            .swap_dims(1, 2)
-            .flatten::<3>(2, 3);
+        let mut y = scaled_dot_product_attention(query, key, value).swap_dims(1, 2).flatten::<3>(2, 3);
         for (i, layer) in self.to_out.iter().enumerate() {
             y = layer.forward(y);
             tap.see(format_args!("to_out.{i}"), &y);
@@ -252,9 +226,7 @@ mod tests {
     fn does_not_depend_on_the_memory_layout() {
         // This shape, given as a transposed view, is the one for which a fused kernel returned wrong values.
         let device = flex();
-        let view = tensor([2, 64, 256], 0.37, &device)
-            .reshape([2, 1, 64, 256])
-            .swap_dims(2, 3);
+        let view = tensor([2, 64, 256], 0.37, &device).reshape([2, 1, 64, 256]).swap_dims(2, 3);
         let contiguous = Tensor::<4>::from_data(view.to_data(), &device);
         let given = scaled_dot_product_attention(view.clone(), view.clone(), view);
         let copies = (contiguous.clone(), contiguous.clone(), contiguous);
@@ -285,24 +257,13 @@ mod tests {
     fn equal_values_pass_through_the_block() {
         // With every value projected to the constant b_v, attention returns b_v whatever the scores are.
         let device = flex();
-        let mut block = SelfAttentionConfig::new(4, 2, 2)
-            .norm(Some(2), 1e-5)
-            .output_scale(2.0)
-            .init(&device)
-            .unwrap();
+        let mut block = SelfAttentionConfig::new(4, 2, 2).norm(Some(2), 1e-5).output_scale(2.0).init(&device).unwrap();
         block.to_v.weight = burn::module::Param::from_tensor(Tensor::zeros([4, 4], &device));
-        block.to_v.bias = Some(burn::module::Param::from_data(
-            [1.0, 2.0, 3.0, 4.0],
-            &device,
-        ));
+        block.to_v.bias = Some(burn::module::Param::from_data([1.0, 2.0, 3.0, 4.0], &device));
         block.to_out[0].weight = burn::module::Param::from_tensor(Tensor::eye(4, &device));
         block.to_out[0].bias = Some(burn::module::Param::from_data([0.0; 4], &device));
         let x = tensor([1, 4, 2, 3], 0.4, &device);
-        let expected: Vec<f64> = values(&x)
-            .iter()
-            .enumerate()
-            .map(|(i, v)| (v + (i / 6 + 1) as f64) / 2.0)
-            .collect();
+        let expected: Vec<f64> = values(&x).iter().enumerate().map(|(i, v)| (v + (i / 6 + 1) as f64) / 2.0).collect();
         assert_close(&block.forward(x, &mut Tap::none()), &expected, 1e-5);
     }
 
@@ -328,14 +289,8 @@ mod tests {
             (SelfAttentionConfig::new(0, 1, 1), "channels"),
             (SelfAttentionConfig::new(4, 0, 1), "heads"),
             (SelfAttentionConfig::new(4, 1, 0), "head_dim"),
-            (
-                SelfAttentionConfig::new(4, 1, 4).norm(Some(3), 1e-5),
-                "groups",
-            ),
-            (
-                SelfAttentionConfig::new(4, 1, 4).output_scale(0.0),
-                "output_scale",
-            ),
+            (SelfAttentionConfig::new(4, 1, 4).norm(Some(3), 1e-5), "groups"),
+            (SelfAttentionConfig::new(4, 1, 4).output_scale(0.0), "output_scale"),
         ] {
             let error = config.init(&device).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name));

@@ -40,14 +40,7 @@ impl Conv2dConfig {
     /// A convolution from `input` to `output` channels, stride 1, no padding, with a bias.
     #[must_use]
     pub fn new(input: usize, output: usize, kernel: usize) -> Self {
-        Self {
-            input,
-            output,
-            kernel,
-            stride: 1,
-            padding: 0,
-            bias: true,
-        }
+        Self { input, output, kernel, stride: 1, padding: 0, bias: true }
     }
 
     /// Sets the distance between the windows.
@@ -85,9 +78,7 @@ impl Conv2dConfig {
         let shape = [self.output, self.input, self.kernel, self.kernel];
         Ok(Conv2d {
             weight: fan_in_uniform(shape, fan_in, device),
-            bias: self
-                .bias
-                .then(|| fan_in_uniform([self.output], fan_in, device)),
+            bias: self.bias.then(|| fan_in_uniform([self.output], fan_in, device)),
             stride: self.stride,
             padding: self.padding,
         })
@@ -115,12 +106,7 @@ impl Conv2d {
     /// - input: `[batch, input, height, width]`
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new(
-            [self.stride, self.stride],
-            [self.padding, self.padding],
-            [1, 1],
-            1,
-        );
+        let options = ConvOptions::new([self.stride, self.stride], [self.padding, self.padding], [1, 1], 1);
         let y = module::conv2d(x, self.weight.val(), None, options);
         match &self.bias {
             Some(bias) => {
@@ -154,8 +140,7 @@ mod tests {
                                 if r < pad || s < pad || r - pad >= h || s - pad >= wd {
                                     continue;
                                 }
-                                sum += x[(c * h + r - pad) * wd + s - pad]
-                                    * w[((o * cin + c) * k + p) * k + q];
+                                sum += x[(c * h + r - pad) * wd + s - pad] * w[((o * cin + c) * k + p) * k + q];
                             }
                         }
                     }
@@ -174,22 +159,12 @@ mod tests {
             let x = range(cin * h * w, 0.37);
             let weight = range(cout * cin * kernel * kernel, 0.81);
             let bias = range(cout, 1.3);
-            let mut layer = Conv2dConfig::new(cin, cout, kernel)
-                .stride(stride)
-                .padding(padding)
-                .init(&device)
-                .unwrap();
-            let tensor =
-                |v: &[f64], shape: [usize; 4]| Tensor::<1>::from_data(v, &device).reshape(shape);
+            let mut layer = Conv2dConfig::new(cin, cout, kernel).stride(stride).padding(padding).init(&device).unwrap();
+            let tensor = |v: &[f64], shape: [usize; 4]| Tensor::<1>::from_data(v, &device).reshape(shape);
             layer.weight = Param::from_tensor(tensor(&weight, [cout, cin, kernel, kernel]));
             layer.bias = Some(Param::from_data(bias.as_slice(), &device));
             let y = layer.forward(tensor(&x, [1, cin, h, w]));
-            let expected = by_hand(
-                &x,
-                &weight,
-                &bias,
-                [cin, cout, h, w, kernel, stride, padding],
-            );
+            let expected = by_hand(&x, &weight, &bias, [cin, cout, h, w, kernel, stride, padding]);
             assert_close(&y, &expected, 1e-5);
         }
     }

@@ -32,10 +32,7 @@ impl DropoutConfig {
                 expected: "a probability in [0, 1)".into(),
             });
         }
-        Ok(Dropout {
-            probability: self.probability,
-            training: Param::from_bool(true),
-        })
+        Ok(Dropout { probability: self.probability, training: Param::from_bool(true) })
     }
 }
 
@@ -102,13 +99,7 @@ mod tests {
     fn refuses_what_is_no_probability() {
         for p in [-0.1, 1.0, f64::NAN, f64::INFINITY] {
             let error = DropoutConfig::new(p).init().unwrap_err();
-            assert!(matches!(
-                error,
-                ModelError::Config {
-                    field: "dropout",
-                    ..
-                }
-            ));
+            assert!(matches!(error, ModelError::Config { field: "dropout", .. }));
         }
     }
 }

@@ -30,13 +30,7 @@ impl EmbeddingConfig {
     pub fn init(&self, device: &Device) -> Result<Embedding, ModelError> {
         at_least_one("count", self.count)?;
         at_least_one("width", self.width)?;
-        Ok(Embedding {
-            weight: random(
-                [self.count, self.width],
-                Distribution::Normal(0.0, 1.0),
-                device,
-            ),
-        })
+        Ok(Embedding { weight: random([self.count, self.width], Distribution::Normal(0.0, 1.0), device) })
     }
 }
 
@@ -67,23 +61,15 @@ mod tests {
     #[test]
     fn picks_rows() {
         let device = flex();
-        let table = Embedding {
-            weight: Param::from_data([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], &device),
-        };
+        let table = Embedding { weight: Param::from_data([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], &device) };
         let indices = Tensor::<1, Int>::from_data([2, 0, 2], &device);
-        assert_close(
-            &table.forward(indices),
-            &[4.0, 5.0, 0.0, 1.0, 4.0, 5.0],
-            0.0,
-        );
+        assert_close(&table.forward(indices), &[4.0, 5.0, 0.0, 1.0, 4.0, 5.0], 0.0);
     }
 
     #[test]
     fn repeated_rows_add_their_gradients() {
         let device = flex().autodiff();
-        let table = Embedding {
-            weight: Param::from_data([[0.0], [2.0], [4.0]], &device),
-        };
+        let table = Embedding { weight: Param::from_data([[0.0], [2.0], [4.0]], &device) };
         let indices = Tensor::<1, Int>::from_data([2, 0, 2], &device);
         let gradients = table.forward(indices).sum().backward();
         let gradient = table.weight.grad(&gradients).unwrap();
@@ -97,18 +83,13 @@ mod tests {
         let n = data.len() as f64;
         let mean = data.iter().sum::<f64>() / n;
         let variance = data.iter().map(|v| v * v).sum::<f64>() / n - mean * mean;
-        assert!(
-            mean.abs() < 0.05 && (variance - 1.0).abs() < 0.08,
-            "{mean} {variance}"
-        );
+        assert!(mean.abs() < 0.05 && (variance - 1.0).abs() < 0.08, "{mean} {variance}");
     }
 
     #[test]
     fn refuses_empty_sizes() {
         for (count, width, name) in [(0, 2, "count"), (2, 0, "width")] {
-            let error = EmbeddingConfig::new(count, width)
-                .init(&flex())
-                .unwrap_err();
+            let error = EmbeddingConfig::new(count, width).init(&flex()).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name));
         }
     }

@@ -9,29 +9,17 @@ pub(crate) fn random<const D: usize>(
     distribution: Distribution,
     device: &Device,
 ) -> Param<Tensor<D>> {
-    lazy(shape, device, move |device| {
-        Tensor::random(shape, distribution, device)
-    })
+    lazy(shape, device, move |device| Tensor::random(shape, distribution, device))
 }
 
 /// A parameter that starts at one value.
-pub(crate) fn constant<const D: usize>(
-    shape: [usize; D],
-    value: f32,
-    device: &Device,
-) -> Param<Tensor<D>> {
-    lazy(shape, device, move |device| {
-        Tensor::full(shape, value, device)
-    })
+pub(crate) fn constant<const D: usize>(shape: [usize; D], value: f32, device: &Device) -> Param<Tensor<D>> {
+    lazy(shape, device, move |device| Tensor::full(shape, value, device))
 }
 
 /// Torch's default for the weight and the bias of linear layers and convolutions: uniform on
 /// `[-1/√fan_in, 1/√fan_in]`, which is He's uniform initialization with a = √5.
-pub(crate) fn fan_in_uniform<const D: usize>(
-    shape: [usize; D],
-    fan_in: usize,
-    device: &Device,
-) -> Param<Tensor<D>> {
+pub(crate) fn fan_in_uniform<const D: usize>(shape: [usize; D], fan_in: usize, device: &Device) -> Param<Tensor<D>> {
     let bound = 1.0 / (fan_in as f64).sqrt();
     random(shape, Distribution::Uniform(-bound, bound), device)
 }

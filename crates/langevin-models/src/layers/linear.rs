@@ -33,11 +33,7 @@ impl LinearConfig {
     /// A layer from `input` to `output` features, with a bias.
     #[must_use]
     pub fn new(input: usize, output: usize) -> Self {
-        Self {
-            input,
-            output,
-            bias: true,
-        }
+        Self { input, output, bias: true }
     }
 
     /// Sets whether a bias is added.
@@ -57,9 +53,7 @@ impl LinearConfig {
         at_least_one("output", self.output)?;
         Ok(Linear {
             weight: fan_in_uniform([self.output, self.input], self.input, device),
-            bias: self
-                .bias
-                .then(|| fan_in_uniform([self.output], self.input, device)),
+            bias: self.bias.then(|| fan_in_uniform([self.output], self.input, device)),
         })
     }
 }
@@ -81,11 +75,7 @@ impl Linear {
     /// - input: `[.., input]`
     /// - output: `[.., output]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::linear(
-            x,
-            self.weight.val().transpose(),
-            self.bias.as_ref().map(Param::val),
-        )
+        module::linear(x, self.weight.val().transpose(), self.bias.as_ref().map(Param::val))
     }
 }
 
@@ -111,10 +101,7 @@ mod tests {
     #[test]
     fn starts_uniform_on_one_over_root_fan_in() {
         let layer = LinearConfig::new(16, 4000).init(&flex()).unwrap();
-        for data in [
-            values(&layer.weight.val()),
-            values(&layer.bias.as_ref().unwrap().val()),
-        ] {
+        for data in [values(&layer.weight.val()), values(&layer.bias.as_ref().unwrap().val())] {
             let n = data.len() as f64;
             let largest = data.iter().fold(0.0f64, |m, v| m.max(v.abs()));
             assert!(largest <= 0.25 && largest > 0.249, "{largest}");

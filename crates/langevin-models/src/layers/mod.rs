@@ -26,6 +26,5 @@ pub use linear::{Linear, LinearConfig};
 pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig};
 pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest_2x};
 pub use time::{
-    GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding,
-    TimestepEmbeddingConfig,
+    GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };

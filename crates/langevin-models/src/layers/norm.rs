@@ -33,11 +33,7 @@ impl GroupNormConfig {
     /// `groups` groups of `channels / groups` channels each.
     #[must_use]
     pub fn new(groups: usize, channels: usize) -> Self {
-        Self {
-            groups,
-            channels,
-            epsilon: 1e-5,
-        }
+        Self { groups, channels, epsilon: 1e-5 }
     }
 
     /// Sets what is added to the variance.
@@ -100,19 +96,13 @@ impl GroupNorm {
         let shape = x.dims();
         let dtype = x.dtype();
         let [batch, channels] = [shape[0], shape[1]];
-        let x = widen(x).reshape([
-            batch,
-            self.groups,
-            shape[1..].iter().product::<usize>() / self.groups,
-        ]);
+        let x = widen(x).reshape([batch, self.groups, shape[1..].iter().product::<usize>() / self.groups]);
         let centered = x.clone() - x.mean_dim(2);
         let variance = centered.clone().square().mean_dim(2);
         let inverse = (variance + self.epsilon).sqrt().recip();
         // The scale of a channel is known before the large tensor is touched again: one product, one sum.
         let affine = |p: &Param<Tensor<1>>| widen(p.val()).reshape([1, channels, 1]);
-        let inverse = inverse
-            .expand([batch, self.groups, channels / self.groups])
-            .reshape([batch, channels, 1]);
+        let inverse = inverse.expand([batch, self.groups, channels / self.groups]).reshape([batch, channels, 1]);
         let scale = inverse * affine(&self.weight);
         let per_channel = centered.reshape([batch, channels, shape[2..].iter().product()]);
         let y = per_channel * scale + affine(&self.bias);
@@ -133,10 +123,7 @@ impl LayerNormConfig {
     /// Normalization of a last axis of the given size.
     #[must_use]
     pub fn new(width: usize) -> Self {
-        Self {
-            width,
-            epsilon: 1e-5,
-        }
+        Self { width, epsilon: 1e-5 }
     }
 
     /// Sets what is added to the variance.
@@ -204,14 +191,7 @@ mod tests {
     use crate::testing::{assert_close, flex, range, tensor, values};
 
     /// The definition, with loops: `[batch, channels, size]`.
-    fn by_hand(
-        x: &[f64],
-        w: &[f64],
-        b: &[f64],
-        dims: [usize; 3],
-        groups: usize,
-        eps: f64,
-    ) -> Vec<f64> {
+    fn by_hand(x: &[f64], w: &[f64], b: &[f64], dims: [usize; 3], groups: usize, eps: f64) -> Vec<f64> {
         let [batch, channels, size] = dims;
         let n = channels / groups * size;
         let mut y = Vec::new();
@@ -234,10 +214,7 @@ mod tests {
         for (groups, epsilon) in [(1, 1e-5), (2, 1e-2), (6, 1e-5)] {
             let dims = [2, 6, 20];
             let (w, b) = (range(6, 0.4), range(6, 0.9));
-            let mut layer = GroupNormConfig::new(groups, 6)
-                .epsilon(epsilon)
-                .init(&device)
-                .unwrap();
+            let mut layer = GroupNormConfig::new(groups, 6).epsilon(epsilon).init(&device).unwrap();
             layer.weight = Param::from_data(w.as_slice(), &device);
             layer.bias = Param::from_data(b.as_slice(), &device);
             let x = tensor([2, 6, 4, 5], 0.2, &device) * 3.0 + 5.0;
@@ -262,10 +239,7 @@ mod tests {
     fn group_norm_gradient_is_orthogonal_to_constants_and_to_the_output() {
         // Shifting or scaling a group does not change the output, so the gradient has no part along either.
         let device = flex().autodiff();
-        let layer = GroupNormConfig::new(2, 4)
-            .epsilon(1e-12)
-            .init(&device)
-            .unwrap();
+        let layer = GroupNormConfig::new(2, 4).epsilon(1e-12).init(&device).unwrap();
         let x = tensor([1, 4, 6], 0.3, &device).require_grad();
         let y = layer.forward(x.clone());
         let weights = tensor([1, 4, 6], 0.77, &device);

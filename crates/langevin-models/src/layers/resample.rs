@@ -12,9 +12,12 @@ use burn::tensor::{Tensor, module};
 pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     // One strided copy; its gradient is a sum, on every backend.
-    x.reshape([batch * channels, height, 1, width, 1])
-        .expand([batch * channels, height, 2, width, 2])
-        .reshape([batch, channels, 2 * height, 2 * width])
+    x.reshape([batch * channels, height, 1, width, 1]).expand([batch * channels, height, 2, width, 2]).reshape([
+        batch,
+        channels,
+        2 * height,
+        2 * width,
+    ])
 }
 
 /// Halves height and width by averaging blocks of 2 × 2 pixels. Both must be even.
@@ -26,20 +29,13 @@ pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
 pub fn avg_pool_2x(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let pairs = x.reshape([batch * channels * height / 2, 2, width / 2, 2]);
-    pairs
-        .sum_dim(3)
-        .sum_dim(1)
-        .mul_scalar(0.25)
-        .reshape([batch, channels, height / 2, width / 2])
+    pairs.sum_dim(3).sum_dim(1).mul_scalar(0.25).reshape([batch, channels, height / 2, width / 2])
 }
 
 /// The separable filter (1, 3, 3, 1), whose weights sum to `gain`.
 fn fir_kernel(gain: f32, like: &Tensor<4>) -> Tensor<4> {
     let taps = [1.0f32, 3.0, 3.0, 1.0];
-    let weights: Vec<f32> = taps
-        .iter()
-        .flat_map(|a| taps.iter().map(move |b| a * b * gain / 64.0))
-        .collect();
+    let weights: Vec<f32> = taps.iter().flat_map(|a| taps.iter().map(move |b| a * b * gain / 64.0)).collect();
     Tensor::<1>::from_data(weights.as_slice(), (&like.device(), like.dtype())).reshape([1, 1, 4, 4])
 }
 
@@ -59,13 +55,12 @@ pub fn fir_downsample_2x(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let kernel = fir_kernel(1.0, &x);
     let options = ConvOptions::new([2, 2], [1, 1], [1, 1], 1);
-    module::conv2d(
-        x.reshape([batch * channels, 1, height, width]),
-        kernel,
-        None,
-        options,
-    )
-    .reshape([batch, channels, height / 2, width / 2])
+    module::conv2d(x.reshape([batch * channels, 1, height, width]), kernel, None, options).reshape([
+        batch,
+        channels,
+        height / 2,
+        width / 2,
+    ])
 }
 
 /// Doubles height and width by inserting zeros and smoothing with the filter (1, 3, 3, 1)/4 along both axes.
@@ -83,13 +78,12 @@ pub fn fir_upsample_2x(x: Tensor<4>) -> Tensor<4> {
     let kernel = fir_kernel(4.0, &x);
     // Inserting zeros before a convolution is a transposed convolution; the filter is symmetric.
     let options = ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1);
-    module::conv_transpose2d(
-        x.reshape([batch * channels, 1, height, width]),
-        kernel,
-        None,
-        options,
-    )
-    .reshape([batch, channels, 2 * height, 2 * width])
+    module::conv_transpose2d(x.reshape([batch * channels, 1, height, width]), kernel, None, options).reshape([
+        batch,
+        channels,
+        2 * height,
+        2 * width,
+    ])
 }
 
 #[cfg(test)]
@@ -104,9 +98,7 @@ mod tests {
     #[test]
     fn nearest_repeats_pixels() {
         let x = Tensor::<4>::from_data([[[[1.0, 2.0], [3.0, 4.0]]]], &flex());
-        let expected = [
-            1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 3.0, 3.0, 4.0, 4.0,
-        ];
+        let expected = [1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 3.0, 3.0, 4.0, 4.0];
         let y = upsample_nearest_2x(x);
         assert_eq!(y.dims(), [1, 1, 4, 4]);
         assert_close(&y, &expected, 0.0);
@@ -153,24 +145,17 @@ mod tests {
     /// Applies a one-dimensional filter along both axes of an image.
     fn both(x: &[f64], width: usize, f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
         let rows: Vec<Vec<f64>> = x.chunks(width).map(&f).collect();
-        let columns: Vec<Vec<f64>> = (0..rows[0].len())
-            .map(|c| f(&rows.iter().map(|r| r[c]).collect::<Vec<_>>()))
-            .collect();
-        (0..columns[0].len())
-            .flat_map(|r| columns.iter().map(move |c| c[r]))
-            .collect()
+        let columns: Vec<Vec<f64>> =
+            (0..rows[0].len()).map(|c| f(&rows.iter().map(|r| r[c]).collect::<Vec<_>>())).collect();
+        (0..columns[0].len()).flat_map(|r| columns.iter().map(move |c| c[r])).collect()
     }
 
     #[test]
     fn filters_agree_with_their_definition() {
         let x = image();
         let planes = values(&x);
-        let expected = |f: fn(&[f64]) -> Vec<f64>| -> Vec<f64> {
-            planes
-                .chunks(24)
-                .flat_map(|plane| both(plane, 6, f))
-                .collect()
-        };
+        let expected =
+            |f: fn(&[f64]) -> Vec<f64>| -> Vec<f64> { planes.chunks(24).flat_map(|plane| both(plane, 6, f)).collect() };
         assert_close(&fir_upsample_2x(x.clone()), &expected(up), 1e-6);
         assert_close(&fir_downsample_2x(x), &expected(down), 1e-6);
     }
@@ -190,11 +175,7 @@ mod tests {
             let form = (map(x.clone()) * tensor(shape, 0.8, &device)).sum();
             let value = values(&form.clone().reshape([1]))[0];
             let gradient = x.grad(&form.backward()).unwrap();
-            let pairing: f64 = values(&gradient)
-                .iter()
-                .zip(values(&x))
-                .map(|(g, x)| g * x)
-                .sum();
+            let pairing: f64 = values(&gradient).iter().zip(values(&x)).map(|(g, x)| g * x).sum();
             assert!(value.abs() > 0.01 && (pairing - value).abs() < 1e-5);
         }
     }

@@ -44,13 +44,7 @@ impl SinusoidalEmbedding {
     /// `width` features, sines first, shift 0, scale 1, longest period 10000·2π.
     #[must_use]
     pub fn new(width: usize) -> Self {
-        Self {
-            width,
-            cosine_first: false,
-            shift: 0.0,
-            scale: 1.0,
-            max_period: 10_000.0,
-        }
+        Self { width, cosine_first: false, shift: 0.0, scale: 1.0, max_period: 10_000.0 }
     }
 
     /// Whether the cosines come first (`flip_sin_to_cos` of published configurations).
@@ -127,18 +121,13 @@ impl SinusoidalEmbedding {
         let frequencies: Vec<f32> = (0..half).map(|i| (rate * i as f64).exp() as f32).collect();
         let device = time.device();
         let [batch] = time.dims();
-        let frequencies = Tensor::<1>::from_data(frequencies.as_slice(), (&device, DType::F32))
-            .reshape([1, half]);
+        let frequencies = Tensor::<1>::from_data(frequencies.as_slice(), (&device, DType::F32)).reshape([1, half]);
         let mut angles = time.cast(DType::F32).reshape([batch, 1]) * frequencies;
         if self.scale != 1.0 {
             angles = angles * self.scale;
         }
         let (sine, cosine) = (angles.clone().sin(), angles.cos());
-        let mut parts = if self.cosine_first {
-            vec![cosine, sine]
-        } else {
-            vec![sine, cosine]
-        };
+        let mut parts = if self.cosine_first { vec![cosine, sine] } else { vec![sine, cosine] };
         if !self.width.is_multiple_of(2) {
             parts.push(Tensor::zeros([batch, 1], (&device, DType::F32)));
         }
@@ -163,12 +152,7 @@ impl GaussianFourierConfig {
     /// The embedding of NCSN++: frequencies of standard deviation 16, of the logarithm of the noise level.
     #[must_use]
     pub fn new(frequencies: usize) -> Self {
-        Self {
-            frequencies,
-            scale: 16.0,
-            log: true,
-            cosine_first: false,
-        }
+        Self { frequencies, scale: 16.0, log: true, cosine_first: false }
     }
 
     /// Draws the frequencies.
@@ -225,14 +209,9 @@ impl GaussianFourier {
         let [batch] = x.dims();
         let weight = self.weight.val().cast(DType::F32);
         let [count] = weight.dims();
-        let angles =
-            x.reshape([batch, 1]) * weight.reshape([1, count]) * 2.0 * std::f64::consts::PI;
+        let angles = x.reshape([batch, 1]) * weight.reshape([1, count]) * 2.0 * std::f64::consts::PI;
         let (sine, cosine) = (angles.clone().sin(), angles.cos());
-        let parts = if self.cosine_first {
-            vec![cosine, sine]
-        } else {
-            vec![sine, cosine]
-        };
+        let parts = if self.cosine_first { vec![cosine, sine] } else { vec![sine, cosine] };
         Tensor::cat(parts, 1)
     }
 }
@@ -252,11 +231,7 @@ impl TimestepEmbeddingConfig {
     /// Two layers with SiLU between them.
     #[must_use]
     pub fn new(input: usize, output: usize) -> Self {
-        Self {
-            input,
-            output,
-            activation: Activation::Silu,
-        }
+        Self { input, output, activation: Activation::Silu }
     }
 
     /// Makes the layers.
@@ -313,17 +288,9 @@ mod tests {
     fn sinusoidal_agrees_with_the_formula() {
         let times = [0.0, 1.0, 17.5, 999.0];
         let time = Tensor::<1>::from_data(times.map(|t| t as f32), &flex());
-        for (width, shift, cosine_first, scale) in [
-            (8, 0.0, true, 1.0),
-            (8, 1.0, false, 1.0),
-            (7, 0.0, false, 0.5),
-        ] {
-            let embedding = SinusoidalEmbedding::new(width)
-                .shift(shift)
-                .cosine_first(cosine_first)
-                .scale(scale)
-                .check()
-                .unwrap();
+        for (width, shift, cosine_first, scale) in [(8, 0.0, true, 1.0), (8, 1.0, false, 1.0), (7, 0.0, false, 0.5)] {
+            let embedding =
+                SinusoidalEmbedding::new(width).shift(shift).cosine_first(cosine_first).scale(scale).check().unwrap();
             let half = width / 2;
             let mut expected = Vec::new();
             for t in times {
@@ -357,11 +324,7 @@ mod tests {
 
     #[test]
     fn max_period_is_the_slowest_wave_with_shift_one() {
-        let embedding = SinusoidalEmbedding::new(6)
-            .shift(1.0)
-            .max_period(100.0)
-            .check()
-            .unwrap();
+        let embedding = SinusoidalEmbedding::new(6).shift(1.0).max_period(100.0).check().unwrap();
         let time = Tensor::<1>::from_data([50.0], &flex());
         let y = values(&embedding.forward(time));
         assert!((y[2] - (0.5f64).sin()).abs() < 1e-6, "{}", y[2]);
@@ -415,14 +378,10 @@ mod tests {
     fn timestep_embedding_is_two_layers() {
         let device = flex();
         let mut layers = TimestepEmbeddingConfig::new(1, 1).init(&device).unwrap();
-        layers.linear_1 = Linear {
-            weight: Param::from_data([[2.0]], &device),
-            bias: Some(Param::from_data([1.0], &device)),
-        };
-        layers.linear_2 = Linear {
-            weight: Param::from_data([[3.0]], &device),
-            bias: Some(Param::from_data([-1.0], &device)),
-        };
+        layers.linear_1 =
+            Linear { weight: Param::from_data([[2.0]], &device), bias: Some(Param::from_data([1.0], &device)) };
+        layers.linear_2 =
+            Linear { weight: Param::from_data([[3.0]], &device), bias: Some(Param::from_data([-1.0], &device)) };
         let y = layers.forward(Tensor::from_data([[0.5]], &device), &mut Tap::none());
         let silu = 2.0 / (1.0 + (-2.0f64).exp());
         assert_close(&y, &[3.0 * silu - 1.0], 1e-6);

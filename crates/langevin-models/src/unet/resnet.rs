@@ -1,0 +1,213 @@
+//! The residual block.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::error::{ModelError, positive};
+use crate::layers::{
+    Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, GroupNorm, GroupNormConfig, Linear, LinearConfig,
+    avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest_2x,
+};
+use crate::tap::Tap;
+
+/// Configuration of a [`ResnetBlock2d`].
+///
+/// # Example
+///
+/// ```
+/// use langevin_models::unet::ResnetBlock2dConfig;
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// # let device = burn::tensor::Device::flex();
+/// let block = ResnetBlock2dConfig::new(32, 64, 128).groups(8).init(&device)?;
+/// assert!(block.conv_shortcut.is_some());
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ResnetBlock2dConfig {
+    /// Channels of the input.
+    pub input: usize,
+    /// Channels of the output.
+    pub output: usize,
+    /// Width of the time embedding.
+    pub time_width: usize,
+    /// Groups of the first normalization. Default: `32`.
+    pub groups: usize,
+    /// Groups of the second normalization. Default: `32`.
+    pub groups_out: usize,
+    /// Epsilon of the normalizations. Default: `1e-5`.
+    pub epsilon: f64,
+    /// Probability of dropout. Default: `0`.
+    pub dropout: f64,
+    /// Activation. Default: SiLU.
+    pub activation: Activation,
+    /// Whether the time scales and shifts features instead of being added. Default: `false`.
+    pub scale_shift: bool,
+    /// The output is divided by this. Default: `1`.
+    pub output_scale: f64,
+    /// Resampling inside the block. Default: none.
+    pub resample: Resample,
+    /// Whether the input is projected before it is added. Default: where the channels change.
+    pub shortcut: bool,
+}
+
+/// Resampling inside a residual block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resample {
+    /// None.
+    Keep,
+    /// Doubling by repetition.
+    Double,
+    /// Halving by averages.
+    Halve,
+    /// Doubling with the filter (1, 3, 3, 1).
+    DoubleFiltered,
+    /// Halving with the filter (1, 3, 3, 1).
+    HalveFiltered,
+}
+
+impl Resample {
+    fn apply(self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Keep => x,
+            Self::Double => upsample_nearest_2x(x),
+            Self::Halve => avg_pool_2x(x),
+            Self::DoubleFiltered => fir_upsample_2x(x),
+            Self::HalveFiltered => fir_downsample_2x(x),
+        }
+    }
+}
+
+impl ResnetBlock2dConfig {
+    /// A block from `input` to `output` channels that is told a time embedding of `time_width`.
+    #[must_use]
+    pub fn new(input: usize, output: usize, time_width: usize) -> Self {
+        Self {
+            input,
+            output,
+            time_width,
+            groups: 32,
+            groups_out: 32,
+            epsilon: 1e-5,
+            dropout: 0.0,
+            activation: Activation::Silu,
+            scale_shift: false,
+            output_scale: 1.0,
+            resample: Resample::Keep,
+            shortcut: input != output,
+        }
+    }
+
+    /// Sets the groups of both normalizations.
+    #[must_use]
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self.groups_out = groups;
+        self
+    }
+
+    /// Makes the block.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] if a size is zero, groups do not divide their channels, the dropout is no
+    /// probability or the output scale is not above zero.
+    pub fn init(&self, device: &Device) -> Result<ResnetBlock2d, ModelError> {
+        positive("output_scale", self.output_scale)?;
+        let norm = |groups, channels| GroupNormConfig::new(groups, channels).epsilon(self.epsilon).init(device);
+        let conv = |input, output| Conv2dConfig::new(input, output, 3).padding(1).init(device);
+        let time_outputs = if self.scale_shift { 2 * self.output } else { self.output };
+        Ok(ResnetBlock2d {
+            norm1: norm(self.groups, self.input)?,
+            conv1: conv(self.input, self.output)?,
+            time_emb_proj: LinearConfig::new(self.time_width, time_outputs).init(device)?,
+            norm2: norm(self.groups_out, self.output)?,
+            dropout: DropoutConfig::new(self.dropout).init()?,
+            conv2: conv(self.output, self.output)?,
+            conv_shortcut: match self.shortcut {
+                true => Some(Conv2dConfig::new(self.input, self.output, 1).init(device)?),
+                false => None,
+            },
+            activation: self.activation,
+            scale_shift: self.scale_shift,
+            output_scale: self.output_scale,
+            resample: self.resample,
+        })
+    }
+}
+
+/// Two convolutions, each after a normalization and an activation, with the time embedding told to the second,
+/// added to the input. Made by [`ResnetBlock2dConfig::init`].
+///
+/// # References
+///
+/// Ho, Jain, Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), appendix B; scale and shift, and resampling
+/// inside the block: Dhariwal, Nichol 2021, [arXiv:2105.05233](https://arxiv.org/abs/2105.05233), section 3.
+#[derive(Module, Debug)]
+pub struct ResnetBlock2d {
+    /// First normalization.
+    pub norm1: GroupNorm,
+    /// First convolution.
+    pub conv1: Conv2d,
+    /// Projection of the time embedding.
+    pub time_emb_proj: Linear,
+    /// Second normalization.
+    pub norm2: GroupNorm,
+    /// Dropout before the second convolution.
+    pub dropout: Dropout,
+    /// Second convolution.
+    pub conv2: Conv2d,
+    /// Projection of the input.
+    pub conv_shortcut: Option<Conv2d>,
+    #[module(skip)]
+    activation: Activation,
+    scale_shift: bool,
+    output_scale: f64,
+    #[module(skip)]
+    resample: Resample,
+}
+
+impl ResnetBlock2d {
+    /// Applies the block. `time` is the time embedding after its activation, which all blocks share.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, input, height, width]`
+    /// - time: `[batch, time_width]`
+    /// - output: `[batch, output, height, width]`, both sides halved or doubled if the block resamples
+    pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<4> {
+        let h = self.norm1.forward(x.clone());
+        tap.see("norm1", &h);
+        let h = self.resample.apply(self.activation.forward(h));
+        let h = self.conv1.forward(h);
+        tap.see("conv1", &h);
+        let time = self.time_emb_proj.forward(time);
+        tap.see("time_emb_proj", &time);
+        let [batch, features] = time.dims();
+        let time = time.reshape([batch, features, 1, 1]);
+        let h = if self.scale_shift {
+            let h = self.norm2.forward(h);
+            tap.see("norm2", &h);
+            let half = features / 2;
+            let scale = time.clone().narrow(1, 0, half) + 1.0;
+            h * scale + time.narrow(1, half, half)
+        } else {
+            let h = self.norm2.forward(h + time);
+            tap.see("norm2", &h);
+            h
+        };
+        let h = self.dropout.forward(self.activation.forward(h));
+        tap.see("dropout", &h);
+        let h = self.conv2.forward(h);
+        tap.see("conv2", &h);
+        let mut residual = self.resample.apply(x);
+        if let Some(shortcut) = &self.conv_shortcut {
+            residual = shortcut.forward(residual);
+            tap.see("conv_shortcut", &residual);
+        }
+        let y = residual + h;
+        let y = if self.output_scale == 1.0 { y } else { y / self.output_scale };
+        tap.see("", &y);
+        y
+    }
+}

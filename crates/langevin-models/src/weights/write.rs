@@ -1,0 +1,98 @@
+//! Writing the parameters of a network as safetensors.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path as FilePath;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor};
+use safetensors::{Dtype, SafeTensorError, View, serialize_to_file};
+
+use super::names::Path;
+use crate::error::ModelError;
+
+/// Writes every parameter of a network to a safetensors file under its published name, in its own element type.
+///
+/// The file is written beside its destination and renamed, so a reader sees the old file or the new one.
+/// Parameters are copied from the device one at a time.
+///
+/// # Errors
+///
+/// * [`ModelError::StoredType`] for parameters that are not F64, F32, F16 or BF16;
+/// * [`ModelError::Io`] or [`ModelError::Safetensors`] if the file cannot be written.
+pub fn write_weights<M: Module>(module: &M, path: impl AsRef<FilePath>) -> Result<(), ModelError> {
+    let path = path.as_ref();
+    let mut collector = Collector::default();
+    module.visit(&mut collector);
+    if let Some(error) = collector.error {
+        return Err(error);
+    }
+    // Other loaders of this format refuse files without this entry.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    // A bare file name has an empty parent, in which no temporary file can be made.
+    let target = std::path::absolute(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+    serialize_to_file(collector.tensors, Some(metadata), &target).map_err(|source| match source {
+        SafeTensorError::IoError(source) => ModelError::Io { path: path.to_owned(), source },
+        source => ModelError::Safetensors { path: path.to_owned(), source },
+    })
+}
+
+/// A parameter that is copied to the host when its bytes are asked for.
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Box<dyn Fn() -> Vec<u8>>,
+}
+
+impl View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned((self.bytes)())
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+#[derive(Default)]
+struct Collector {
+    path: Path,
+    tensors: Vec<(String, Stored)>,
+    error: Option<ModelError>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.name();
+        let tensor = param.val();
+        let dtype = match tensor.dtype() {
+            DType::F64 => Dtype::F64,
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            other => {
+                self.error.get_or_insert(ModelError::StoredType { name, dtype: format!("{other:?}") });
+                return;
+            }
+        };
+        let shape = tensor.dims().to_vec();
+        let bytes = Box::new(move || tensor.to_data().as_bytes().to_vec());
+        self.tensors.push((name, Stored { dtype, shape, bytes }));
+    }
+}
