@@ -440,3 +440,94 @@ impl UNet2dConfig {
         UNet2d::new(self, device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::flex;
+
+    #[test]
+    fn images_halve_down_to_four_pixels() {
+        for (size, levels) in [(4, 1), (8, 2), (16, 3), (28, 3), (32, 4), (64, 4), (7, 1)] {
+            let config = UNet2dConfig::images(3, size);
+            config.validate().unwrap();
+            assert_eq!(config.channels.len(), levels, "{size}");
+            let attention: Vec<bool> = config.down.iter().map(|b| *b == Block::Attention).collect();
+            assert_eq!(attention.iter().filter(|a| **a).count(), 1);
+            assert!(attention[levels - 1]);
+        }
+    }
+
+    #[test]
+    fn builders_compose() {
+        let config = UNet2dConfig::images(1, 16)
+            .channels(&[24, 48, 96])
+            .attention_at(&[1, 2])
+            .classes(10)
+            .resampling(Resampling::Residual)
+            .layers(1)
+            .out_channels(2);
+        config.validate().unwrap();
+        assert_eq!(config.norm_groups, Some(4));
+        assert_eq!(config.down, [Block::Residual, Block::Attention, Block::Attention]);
+        assert_eq!(config.up, [Block::Attention, Block::Attention, Block::Residual]);
+        assert_eq!(config.classes, Classes::Table { count: 10, null: true });
+        let none = config.attention_at(&[]);
+        assert!(!none.mid_attention && none.down.iter().all(|b| *b == Block::Residual));
+    }
+
+    #[test]
+    fn each_bad_field_is_named() {
+        let base = || UNet2dConfig::images(3, 16).channels(&[32, 64]);
+        let skip = || {
+            let mut c = base();
+            c.down = vec![Block::Skip, Block::AttentionSkip];
+            c.up = vec![Block::AttentionSkip, Block::Skip];
+            c
+        };
+        skip().validate().unwrap();
+        let with = |mut c: UNet2dConfig, change: fn(&mut UNet2dConfig)| {
+            change(&mut c);
+            c
+        };
+        for (config, name) in [
+            (with(base(), |c| c.in_channels = 0), "in_channels"),
+            (with(base(), |c| c.out_channels = 0), "out_channels"),
+            (with(base(), |c| c.channels = vec![]), "channels"),
+            (with(base(), |c| c.channels = vec![32, 0]), "channels"),
+            (with(base(), |c| c.layers = 0), "layers"),
+            (with(base(), |c| c.mid_scale = 0.0), "mid_scale"),
+            (with(base(), |c| c.norm_epsilon = f64::NAN), "norm_epsilon"),
+            (with(base(), |c| c.time_width = Some(0)), "time_width"),
+            (with(base(), |c| c.sample_size = Some([0, 4])), "sample_size"),
+            (base().attention_at(&[2]), "down"),
+            (with(base(), |c| c.up = vec![Block::Plain]), "up"),
+            (with(base(), |c| c.downsample_padding = 2), "downsample_padding"),
+            (base().classes(0), "classes"),
+            (base().head_dim(0), "head_dim"),
+            (base().head_dim(65), "head_dim"),
+            (base().norm_groups(0), "norm_groups"),
+            (base().norm_groups(5), "norm_groups"),
+            (with(base(), |c| c.norm_groups = None), "norm_groups"),
+            (with(base(), |c| c.mid_attention_groups = Some(7)), "mid_attention_groups"),
+            (with(skip(), |c| c.in_channels = 1), "in_channels"),
+            (with(skip(), |c| c.out_channels = 6), "out_channels"),
+            (with(skip(), |c| c.up = vec![Block::Skip, Block::Plain]), "up"),
+            (
+                with(skip(), |c| {
+                    c.channels = vec![32, 32, 32];
+                    c.down = vec![Block::Plain, Block::Skip, Block::Skip];
+                    c.up = vec![Block::Plain; 3];
+                }),
+                "down",
+            ),
+        ] {
+            let error = config.init(&flex()).unwrap_err();
+            assert!(matches!(error, ModelError::Config { field, .. } if field == name), "{name}: {error}");
+        }
+        for p in [-0.1, 1.0, f64::NAN] {
+            let error = base().dropout(p).init(&flex()).unwrap_err();
+            assert!(matches!(error, ModelError::Config { field: "dropout", .. }));
+        }
+    }
+}

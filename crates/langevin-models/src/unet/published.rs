@@ -304,3 +304,92 @@ impl From<UNet2dConfig> for PublishedUNet2d {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Two levels, with some keys replaced.
+    fn read(changes: Value) -> Result<UNet2dConfig, ModelError> {
+        let mut config = json!({
+            "_class_name": CLASS,
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+            "block_out_channels": [32, 64],
+        });
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        UNet2dConfig::from_json(&config.to_string())
+    }
+
+    #[test]
+    fn absent_keys_have_the_defaults_of_the_class() {
+        let config = read(json!({})).unwrap();
+        assert_eq!(config.head_dim, Some(8));
+        assert_eq!(config.norm_groups, Some(32));
+        assert_eq!(config.time, TimeFeatures::Sinusoidal { cosine_first: true, shift: 0.0 });
+        assert_eq!(config.time_embedding_width(), 128);
+        assert_eq!((config.layers, config.mid, config.mid_attention), (2, true, true));
+    }
+
+    #[test]
+    fn the_published_form_round_trips() {
+        for changes in [
+            json!({}),
+            json!({"class_embed_type": "timestep", "sample_size": [16, 32], "attention_head_dim": null}),
+            json!({"class_embed_type": "identity", "time_embedding_type": "fourier", "mid_block_type": null}),
+            json!({"num_class_embeds": 10, "time_embedding_type": "learned", "num_train_timesteps": 50}),
+            json!({"num_class_embeds": 11, "_null_class": true, "sample_size": 16, "act_fn": "gelu"}),
+            json!({"resnet_time_scale_shift": "scale_shift", "downsample_type": "resnet", "upsample_type": "resnet"}),
+            json!({"down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"], "norm_num_groups": null,
+                   "up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"], "attn_norm_num_groups": 16}),
+        ] {
+            let config = read(changes).unwrap();
+            assert_eq!(UNet2dConfig::from_json(&config.to_json()).unwrap(), config);
+            let serde = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<UNet2dConfig>(&serde).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn the_null_class_is_the_last_embedding() {
+        let config = read(json!({"num_class_embeds": 11, "_null_class": true})).unwrap();
+        assert_eq!(config.classes, Classes::Table { count: 10, null: true });
+        let published: Value = serde_json::from_str(&config.to_json()).unwrap();
+        assert_eq!(published["num_class_embeds"], 11);
+        let plain = read(json!({"num_class_embeds": 11})).unwrap();
+        assert_eq!(plain.classes, Classes::Table { count: 11, null: false });
+        assert!(!plain.to_json().contains("_null_class"));
+    }
+
+    #[test]
+    fn blocks_have_older_names() {
+        let config = read(json!({"down_block_types": ["UNetResDownBlock2D", "UNetResAttnDownBlock2D"]})).unwrap();
+        assert_eq!(config.down, [Block::Plain, Block::Attention]);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        for (changes, name) in [
+            (json!({"down_block_types": ["DownBlock2D", "KDownBlock2D"]}), "down_block_types"),
+            (json!({"up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]}), "up_block_types"),
+            (json!({"mid_block_type": "UNetMidBlock2DCrossAttn"}), "mid_block_type"),
+            (json!({"time_embedding_type": "random"}), "time_embedding_type"),
+            (json!({"time_embedding_type": "learned"}), "num_train_timesteps"),
+            (json!({"class_embed_type": "projection"}), "class_embed_type"),
+            (json!({"resnet_time_scale_shift": "spatial"}), "resnet_time_scale_shift"),
+            (json!({"act_fn": "tanh"}), "act_fn"),
+            (json!({"downsample_type": "pool"}), "downsample_type"),
+            (json!({"upsample_type": "pixel"}), "upsample_type"),
+        ] {
+            let error = read(changes).unwrap_err();
+            assert!(matches!(error, ModelError::Unsupported { key, .. } if key == name), "{name}: {error}");
+        }
+        let error = read(json!({"dual_cross_attention": false})).unwrap_err();
+        assert!(matches!(error, ModelError::UnknownKeys { .. }), "{error}");
+        let error = read(json!({"layers_per_block": "two"})).unwrap_err();
+        assert!(matches!(&error, ModelError::BadValue { key, .. } if key == "layers_per_block"), "{error}");
+        let error = read(json!({"_class_name": "UNet2DConditionModel"})).unwrap_err();
+        assert!(matches!(error, ModelError::WrongClass { .. }), "{error}");
+    }
+}

@@ -71,3 +71,69 @@ pub(crate) fn write_config(config: &Value, folder: &Path) -> Result<(), ModelErr
         ModelError::Io { path: path.clone(), source }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Toy {
+        width: usize,
+        name: Option<String>,
+    }
+
+    fn read(json: &str) -> Result<Toy, ModelError> {
+        read_config(json, "Toy")
+    }
+
+    #[test]
+    fn absent_keys_have_defaults_and_underscores_are_skipped() {
+        let toy = read(r#"{"_class_name": "Toy", "_diffusers_version": "0.1", "width": 3}"#).unwrap();
+        assert_eq!(toy, Toy { width: 3, name: None });
+        assert_eq!(read("{}").unwrap(), Toy::default());
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let error = read(r#"{"width": 3, "wdith": 4, "depth": 1}"#).unwrap_err();
+        let ModelError::UnknownKeys { class: "Toy", keys } = &error else { panic!("{error}") };
+        assert_eq!(keys, &["depth", "wdith"]);
+        assert!(error.to_string().contains("depth, wdith"));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_named() {
+        let error = read(r#"{"name": "a", "width": -3}"#).unwrap_err();
+        assert!(
+            matches!(&error, ModelError::BadValue { key, value, .. } if key == "width" && value == "-3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn another_class_is_refused() {
+        let error = read(r#"{"_class_name": "Other"}"#).unwrap_err();
+        assert!(matches!(error, ModelError::WrongClass { expected: "Toy", ref given } if given == "Other"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for json in ["", "[1]", "{\"width\": 3", "null"] {
+            assert!(matches!(read(json).unwrap_err(), ModelError::Json { class: "Toy", .. }), "{json}");
+        }
+    }
+
+    #[test]
+    fn files_are_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        write_config(&serde_json::json!({"width": 1}), folder.path()).unwrap();
+        write_config(&serde_json::json!({"width": 2}), folder.path()).unwrap();
+        assert_eq!(read(&read_file(folder.path()).unwrap()).unwrap().width, 2);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let missing = folder.path().join("no");
+        assert!(matches!(read_file(&missing).unwrap_err(), ModelError::Io { .. }));
+        let json = serde_json::json!({});
+        assert!(matches!(write_config(&json, &missing).unwrap_err(), ModelError::Io { .. }));
+    }
+}

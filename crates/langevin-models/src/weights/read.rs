@@ -174,3 +174,158 @@ impl ModuleMapper for Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::{Linear, LinearConfig, SelfAttention, SelfAttentionConfig};
+    use crate::testing::{assert_close, flex, values};
+    use crate::weights::write_weights;
+    use safetensors::tensor::TensorView;
+
+    fn layer(input: usize, output: usize) -> Linear {
+        LinearConfig::new(input, output).init(&flex()).unwrap()
+    }
+
+    /// Writes tensors given as (name, type, shape, bytes).
+    fn write(path: &FilePath, tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) {
+        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+            ((*name).to_owned(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        safetensors::serialize_to_file(views, None, path).unwrap();
+    }
+
+    #[test]
+    fn every_float_type_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        // 1.5 and -0.25 have the same value in every type; the bits are theirs.
+        let f16: Vec<u8> = [0x3e00u16, 0xb400].iter().flat_map(|b| b.to_le_bytes()).collect();
+        let bf16: Vec<u8> = [0x3fc0u16, 0xbe80].iter().flat_map(|b| b.to_le_bytes()).collect();
+        let f32: Vec<u8> = [1.5f32, -0.25].iter().flat_map(|b| b.to_le_bytes()).collect();
+        let f64: Vec<u8> = [1.5f64, -0.25].iter().flat_map(|b| b.to_le_bytes()).collect();
+        for (dtype, weight) in [(Dtype::F16, f16), (Dtype::BF16, bf16), (Dtype::F32, f32), (Dtype::F64, f64)] {
+            let bias = weight[..weight.len() / 2].to_vec();
+            write(&path, &[("weight", dtype, vec![1, 2], weight), ("bias", dtype, vec![1], bias)]);
+            for asked in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+                let layer = read_weights(layer(2, 1), &path, &Load::on(&flex()).dtype(asked)).unwrap();
+                assert_eq!(layer.weight.val().dtype(), asked);
+                assert_close(&layer.weight.val(), &[1.5, -0.25], 0.0);
+                assert_close(&layer.bias.unwrap().val(), &[1.5], 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn everything_that_does_not_fit_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let zeros = |n: usize| vec![0u8; 4 * n];
+        write(
+            &path,
+            &[
+                ("weight", Dtype::F32, vec![3, 2], zeros(6)),
+                ("extra", Dtype::F32, vec![1], zeros(1)),
+                ("other.weight", Dtype::F32, vec![1], zeros(1)),
+            ],
+        );
+        let error = read_weights(layer(3, 2), &path, &Load::on(&flex())).unwrap_err();
+        let text = error.to_string();
+        let ModelError::Weights { mismatch, .. } = error else { panic!("{error}") };
+        assert_eq!(mismatch.missing, ["bias"]);
+        assert_eq!(mismatch.unused, ["extra", "other.weight"]);
+        let misshapen = Misshapen { name: "weight".into(), stored: vec![3, 2], expected: vec![2, 3] };
+        assert_eq!(mismatch.misshapen, [misshapen]);
+        for part in ["missing   bias", "unused    extra", "misshapen weight: stored [3, 2], expected [2, 3]"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn truncated_and_damaged_files_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        write_weights(&layer(3, 2), &path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let read = || read_weights(layer(3, 2), &path, &Load::on(&flex())).unwrap_err();
+        for length in [0, 5, 20, whole.len() - 1] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = read();
+            assert!(
+                matches!(error, ModelError::Truncated { given, expected, .. }
+                    if given == length as u64 && expected > given),
+                "{error}"
+            );
+        }
+        std::fs::write(&path, [whole.clone(), vec![0]].concat()).unwrap();
+        assert!(matches!(read(), ModelError::Truncated { .. }));
+        let mut damaged = whole.clone();
+        damaged[8] = b'x';
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(matches!(read(), ModelError::Safetensors { .. }));
+        std::fs::write(&path, [u64::MAX.to_le_bytes().to_vec(), whole].concat()).unwrap();
+        assert!(matches!(
+            read(),
+            ModelError::Safetensors { source: SafeTensorError::HeaderTooLarge, .. }
+        ));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(read(), ModelError::Io { .. }));
+    }
+
+    #[test]
+    fn integers_are_no_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        write(
+            &path,
+            &[
+                ("weight", Dtype::I32, vec![1, 2], vec![0; 8]),
+                ("bias", Dtype::F32, vec![1], vec![0; 4]),
+            ],
+        );
+        let error = read_weights(layer(2, 1), &path, &Load::on(&flex())).unwrap_err();
+        assert!(matches!(error, ModelError::StoredType { ref name, .. } if name == "weight"), "{error}");
+        let error = read_weights(layer(2, 1), &path, &Load::on(&flex()).dtype(DType::I32)).unwrap_err();
+        assert!(matches!(error, ModelError::ComputeType { dtype: DType::I32 }));
+    }
+
+    #[test]
+    fn loading_does_not_initialize_first_and_keeps_what_trains() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        write_weights(&layer(2, 2), &path).unwrap();
+        let device = flex().autodiff();
+        let fresh = LinearConfig::new(2, 2).init(&device).unwrap();
+        let id = fresh.weight.id;
+        let loaded = read_weights(fresh, &path, &Load::on(&device)).unwrap();
+        assert_eq!(loaded.weight.id, id);
+        assert!(loaded.weight.val().is_require_grad());
+    }
+
+    #[derive(Module, Debug)]
+    struct Old {
+        attentions: Vec<SelfAttention>,
+    }
+
+    #[test]
+    fn attention_under_its_old_names_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let bytes = |v: f32| vec![v; 4].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let mut tensors = Vec::new();
+        for (i, name) in ["query", "key", "value", "proj_attn"].iter().enumerate() {
+            let data = bytes(i as f32);
+            tensors.push((format!("attentions.0.{name}.weight"), vec![2, 2], data.clone()));
+            tensors.push((format!("attentions.0.{name}.bias"), vec![2], data[..8].to_vec()));
+        }
+        let tensors: Vec<_> =
+            tensors.iter().map(|(n, s, d)| (n.as_str(), Dtype::F32, s.clone(), d.clone())).collect();
+        write(&path, &tensors);
+        let block = SelfAttentionConfig::new(2, 1, 2).init(&flex()).unwrap();
+        let old = read_weights(Old { attentions: vec![block] }, &path, &Load::on(&flex())).unwrap();
+        let block = &old.attentions[0];
+        for (i, layer) in [&block.to_q, &block.to_k, &block.to_v, &block.to_out[0]].iter().enumerate() {
+            assert!(values(&layer.weight.val()).iter().all(|v| *v == i as f64));
+        }
+    }
+}

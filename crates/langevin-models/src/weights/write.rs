@@ -96,3 +96,49 @@ impl ModuleVisitor for Collector {
         self.tensors.push((name, Stored { dtype, shape, bytes }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::LinearConfig;
+    use crate::testing::{flex, values};
+    use safetensors::SafeTensors;
+
+    #[test]
+    fn writes_torch_names_layouts_and_types() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let mut layer = LinearConfig::new(3, 2).init(&flex()).unwrap();
+        layer.weight = layer.weight.map(|w| w.cast(DType::F16));
+        write_weights(&layer, &path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let weight = tensors.tensor("weight").unwrap();
+        assert_eq!((weight.dtype(), weight.shape()), (Dtype::F16, &[2, 3][..]));
+        let bias = tensors.tensor("bias").unwrap();
+        assert_eq!((bias.dtype(), bias.shape()), (Dtype::F32, &[2][..]));
+        let stored: Vec<f64> =
+            bias.data().chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
+        assert_eq!(stored, values(&layer.bias.unwrap().val()));
+    }
+
+    #[test]
+    fn an_old_file_is_replaced_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        std::fs::write(&path, "old").unwrap();
+        write_weights(&LinearConfig::new(3, 2).init(&flex()).unwrap(), &path).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() > 3);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("no/w.safetensors");
+        let error = write_weights(&LinearConfig::new(3, 2).init(&flex()).unwrap(), path).unwrap_err();
+        assert!(matches!(error, ModelError::Io { .. }), "{error}");
+    }
+}
