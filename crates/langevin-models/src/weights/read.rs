@@ -264,10 +264,7 @@ mod tests {
         std::fs::write(&path, &damaged).unwrap();
         assert!(matches!(read(), ModelError::Safetensors { .. }));
         std::fs::write(&path, [u64::MAX.to_le_bytes().to_vec(), whole].concat()).unwrap();
-        assert!(matches!(
-            read(),
-            ModelError::Safetensors { source: SafeTensorError::HeaderTooLarge, .. }
-        ));
+        assert!(matches!(read(), ModelError::Safetensors { source: SafeTensorError::HeaderTooLarge, .. }));
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(read(), ModelError::Io { .. }));
     }
@@ -276,13 +273,7 @@ mod tests {
     fn integers_are_no_weights() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
-        write(
-            &path,
-            &[
-                ("weight", Dtype::I32, vec![1, 2], vec![0; 8]),
-                ("bias", Dtype::F32, vec![1], vec![0; 4]),
-            ],
-        );
+        write(&path, &[("weight", Dtype::I32, vec![1, 2], vec![0; 8]), ("bias", Dtype::F32, vec![1], vec![0; 4])]);
         let error = read_weights(layer(2, 1), &path, &Load::on(&flex())).unwrap_err();
         assert!(matches!(error, ModelError::StoredType { ref name, .. } if name == "weight"), "{error}");
         let error = read_weights(layer(2, 1), &path, &Load::on(&flex()).dtype(DType::I32)).unwrap_err();
@@ -318,8 +309,7 @@ mod tests {
             tensors.push((format!("attentions.0.{name}.weight"), vec![2, 2], data.clone()));
             tensors.push((format!("attentions.0.{name}.bias"), vec![2], data[..8].to_vec()));
         }
-        let tensors: Vec<_> =
-            tensors.iter().map(|(n, s, d)| (n.as_str(), Dtype::F32, s.clone(), d.clone())).collect();
+        let tensors: Vec<_> = tensors.iter().map(|(n, s, d)| (n.as_str(), Dtype::F32, s.clone(), d.clone())).collect();
         write(&path, &tensors);
         let block = SelfAttentionConfig::new(2, 1, 2).init(&flex()).unwrap();
         let old = read_weights(Old { attentions: vec![block] }, &path, &Load::on(&flex())).unwrap();
