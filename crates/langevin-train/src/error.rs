@@ -1,0 +1,147 @@
+//! The errors of this crate.
+
+use crate::CheckpointError;
+use crate::weighting::Weighting;
+use burn::tensor::TensorReadError;
+use langevin_core::{DenoiseError, Level, NoiseError, PredictionError};
+use langevin_data::DataError;
+
+/// What can be wrong with a training run: its settings, its data, its numbers or its checkpoints.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting is out of range.
+    #[error("{setting} is {given}, expected {expected}")]
+    Setting {
+        /// Name of the setting, as its method is called.
+        setting: &'static str,
+        /// Its value.
+        given: f64,
+        /// What is allowed, in words.
+        expected: &'static str,
+    },
+    /// A batch larger than the data set.
+    #[error(
+        "batch_size is {batch_size}, the data set has {len} samples: give a batch size of at most {len}, or more data"
+    )]
+    BatchSize {
+        /// The batch size asked for.
+        batch_size: usize,
+        /// Samples in the data set.
+        len: usize,
+    },
+    /// The process has a level that is not a pair of finite, non-negative numbers.
+    #[error(
+        "the process has alpha = {alpha}, sigma = {sigma} at time {t}: both must be finite and not negative, and not both zero"
+    )]
+    Level {
+        /// Process time.
+        t: f64,
+        /// α there.
+        alpha: f64,
+        /// σ there.
+        sigma: f64,
+    },
+    /// The range of the process is not an interval.
+    #[error("the process runs from time {min} to time {max}: expected two finite times, the first one smaller")]
+    TimeRange {
+        /// Clean end.
+        min: f64,
+        /// Noisy end.
+        max: f64,
+    },
+    /// Times were asked for that need a chain, or a continuous process.
+    #[error("{times} cannot be drawn on this process: {reason}")]
+    Times {
+        /// The way of drawing times.
+        times: &'static str,
+        /// Why not, and what to use instead.
+        reason: &'static str,
+    },
+    /// The prediction has bad settings, or its training target is infinite somewhere on the process.
+    #[error(transparent)]
+    Prediction(#[from] PredictionError),
+    /// The loss weight is infinite at a level of the process.
+    #[error(
+        "the loss weight {weighting:?} is infinite at alpha = {}, sigma = {} (time {}): use constant or min-SNR weights, \
+         or a process that leaves this level out",
+        .level.alpha, .level.sigma, .level.time
+    )]
+    Weight {
+        /// The weighting.
+        weighting: Weighting,
+        /// Where it is infinite.
+        level: Level,
+    },
+    /// The network, or its condition, does not fit the data.
+    #[error(transparent)]
+    Denoise(#[from] DenoiseError),
+    /// Noise could not be delivered.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A batch does not hold what was asked for.
+    #[error("the data set answered with {given} {what} to a request for {expected} samples")]
+    Batch {
+        /// "samples" or "labels".
+        what: &'static str,
+        /// How many came.
+        given: usize,
+        /// How many were asked for.
+        expected: usize,
+    },
+    /// The network has nothing to train.
+    #[error("the network has no parameters: there is nothing to train")]
+    NoParameters,
+    /// The parameters of the network are on several devices.
+    #[error("the network's parameters are on {count} devices: move it to one of them with `Module::fork`")]
+    Devices {
+        /// How many.
+        count: usize,
+    },
+    /// The loss is NaN or infinite.
+    #[error(
+        "the loss of step {step} is {loss}: {}; try a lower learning rate, a longer warm-up or gradient clipping",
+        kept(.checkpoint)
+    )]
+    NonFiniteLoss {
+        /// The step, from 0.
+        step: u64,
+        /// NaN or an infinity.
+        loss: f32,
+        /// Steps in the last good checkpoint, which stays, if there is one.
+        checkpoint: Option<u64>,
+    },
+    /// A parameter became NaN or infinite although the losses were finite.
+    #[error(
+        "after {step} steps a parameter of the network is NaN or infinite: {}; try a lower learning rate, a longer \
+         warm-up or gradient clipping",
+        kept(.checkpoint)
+    )]
+    NonFiniteParameters {
+        /// Steps done.
+        step: u64,
+        /// Steps in the last good checkpoint, which stays, if there is one.
+        checkpoint: Option<u64>,
+    },
+    /// A tensor could not be read back from its device.
+    #[error("cannot read a tensor back from its device")]
+    Read(#[from] TensorReadError),
+    /// A checkpoint could not be written or cannot be resumed from.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+fn kept(checkpoint: &Option<u64>) -> String {
+    match checkpoint {
+        Some(step) => format!("the checkpoint of step {step} is kept"),
+        None => "there is no checkpoint to go back to".into(),
+    }
+}
+
+/// An error unless `ok`.
+pub(crate) fn require(ok: bool, setting: &'static str, given: f64, expected: &'static str) -> Result<(), TrainError> {
+    if ok { Ok(()) } else { Err(TrainError::Setting { setting, given, expected }) }
+}

@@ -1,0 +1,232 @@
+//! The training loop.
+
+use crate::batches::{Prepared, Source};
+use crate::checkpoint::{self, Checkpoint, Records, parameters};
+use crate::conditioning::drop_labels;
+use crate::optimizer::{Optimizer, OptimizerState, clip_by_global_norm};
+use crate::progress::Progress;
+use crate::random::{Purpose, Stream};
+use crate::trainer::{Settings, Trained, Trainer};
+use crate::{CheckpointError, Ema, TrainError};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Bool, Device, Int, Tensor};
+use langevin_core::Network;
+use langevin_core::noise::Seeded;
+use langevin_data::{BatchOrder, DataSet};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Steps whose losses wait on the device until they are read together.
+const READ_EVERY: usize = 16;
+
+/// Trains with settings that have been checked.
+pub(crate) fn run<N, S, const D: usize>(trainer: Trainer<N, D>, data: &S) -> Result<Trained<N>, TrainError>
+where
+    N: Network<D> + Module,
+    S: DataSet<D> + ?Sized,
+{
+    let Trainer { network, objective, condition, settings } = trainer;
+    let seed = settings.seed;
+    let device = plain_device(&network)?;
+    // Parameters that do not exist yet are drawn when first used: here, under the seed of the run.
+    device.seed(device_seed(seed, u64::MAX));
+    network.visit(&mut Touch);
+
+    let fingerprint = settings.fingerprint(&objective, data.len());
+    let mut state = State::new(network.valid().train(), &settings)?;
+    if let Some(folder) = &settings.folder {
+        state.load(folder, &fingerprint, &settings)?;
+    }
+    let start = state.losses.len() as u64;
+    let mut progress = Progress::new(start, settings.steps, settings.quiet);
+    let noise = Seeded::new(seed);
+    let order = BatchOrder::new(data.len(), settings.batch_size, seed)?;
+    let source = Source { data, order, noise: &noise, device: &device };
+
+    let state = std::thread::scope(|scope| {
+        let mut state = state;
+        let batches = source.batches(scope, start..settings.steps, settings.workers);
+        let mut pending = Vec::new();
+        for (step, batch) in (start..settings.steps).zip(batches) {
+            let Prepared { x, labels, noise } = batch?;
+            let rows = x.dims()[0];
+            let levels = objective.levels(seed, step, rows)?;
+            let labels = drop_labels(labels, rows, settings.condition_dropout, seed, step);
+            let cond = condition(&labels)?;
+            device.seed(device_seed(seed, step));
+            let loss = objective.loss(&state.network, x, noise, &levels, &cond)?;
+            pending.push(loss.clone().inner());
+            let mut gradients = GradientsParams::from_grads(loss.backward(), &state.network);
+            if let Some(norm) = settings.clip_norm {
+                gradients = clip_by_global_norm(gradients, &state.network, norm);
+            }
+            state = state.update(settings.learning_rate.at(step), gradients);
+
+            let done = step + 1;
+            let folder = settings.folder.as_deref();
+            let folder = folder.filter(|_| done % settings.checkpoint_every == 0 || done == settings.steps);
+            if pending.len() == READ_EVERY || folder.is_some() || done == settings.steps {
+                let fresh = state.read(std::mem::take(&mut pending))?;
+                progress.advance(done, &state.losses[state.losses.len() - fresh..]);
+            }
+            if folder.is_some() || done == settings.steps {
+                state.check_parameters(done)?;
+            }
+            if let Some(folder) = folder {
+                state.save(folder, &fingerprint)?;
+            }
+        }
+        Ok::<_, TrainError>(state)
+    })?;
+    progress.finish();
+    Ok(state.finish())
+}
+
+/// The seed that Burn's generator gets in a step.
+fn device_seed(seed: u64, step: u64) -> u64 {
+    Stream::new(seed, Purpose::Device, step).next_u64()
+}
+
+/// The one device of a network, without autodiff.
+fn plain_device<M: Module>(network: &M) -> Result<Device, TrainError> {
+    match network.devices().as_slice() {
+        [] => Err(TrainError::NoParameters),
+        [device] => Ok(device.clone().inner()),
+        devices => Err(TrainError::Devices { count: devices.len() }),
+    }
+}
+
+/// Asks every parameter for its value, so that it exists.
+struct Touch;
+
+impl ModuleVisitor for Touch {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        param.val();
+    }
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        param.val();
+    }
+}
+
+/// What changes from step to step.
+struct State<N> {
+    /// In training.
+    network: N,
+    optimizer: Optimizer,
+    ema: Option<Ema<N>>,
+    /// The losses that have been read, from step 0 on.
+    losses: Vec<f32>,
+    /// Steps in the last checkpoint.
+    saved: Option<u64>,
+}
+
+impl<N: Module> State<N> {
+    fn new(network: N, settings: &Settings) -> Result<Self, TrainError> {
+        let ema = settings.ema.map(|decay| Ema::new(&network, decay)).transpose()?;
+        let optimizer = Optimizer::new(settings.optimizer);
+        Ok(Self { network, optimizer, ema, losses: Vec::new(), saved: None })
+    }
+
+    fn update(mut self, learning_rate: f64, gradients: GradientsParams) -> Self {
+        self.network = self.optimizer.step(learning_rate, self.network, gradients);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.network);
+        }
+        self
+    }
+
+    /// Reads losses from the device, checks them, and returns how many there were.
+    fn read(&mut self, pending: Vec<Tensor<1>>) -> Result<usize, TrainError> {
+        let losses = Tensor::cat(pending, 0).try_into_vec_as::<f32>()?;
+        for (step, &loss) in (self.losses.len() as u64..).zip(&losses) {
+            if !loss.is_finite() {
+                return Err(TrainError::NonFiniteLoss { step, loss, checkpoint: self.saved });
+            }
+        }
+        self.losses.extend(&losses);
+        Ok(losses.len())
+    }
+
+    /// The last update can spoil parameters without a loss that shows it.
+    fn check_parameters(&self, step: u64) -> Result<(), TrainError> {
+        /// Zero times every parameter, summed up: zero, or NaN.
+        struct Zero(Option<Tensor<1>>);
+        impl ModuleVisitor for Zero {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let zero = param.val().inner().mul_scalar(0.0).sum().cast(burn::tensor::DType::F32);
+                self.0 = Some(match self.0.take() {
+                    Some(sum) => sum.add(zero),
+                    None => zero,
+                });
+            }
+        }
+        let mut zero = Zero(None);
+        self.network.visit(&mut zero);
+        let sum = zero.0.map_or(Ok(0.0), |sum| sum.try_into_scalar::<f32>())?;
+        if sum == 0.0 { Ok(()) } else { Err(TrainError::NonFiniteParameters { step, checkpoint: self.saved }) }
+    }
+
+    fn save(&mut self, folder: &Path, fingerprint: &BTreeMap<String, String>) -> Result<(), CheckpointError> {
+        let network = self.network.valid();
+        let OptimizerState { first, second, updates } = self.optimizer.state(&network);
+        let step = self.losses.len() as u64;
+        let checkpoint = Checkpoint {
+            step,
+            settings: fingerprint.clone(),
+            parameters: parameters(&network),
+            optimizer_updates: updates,
+            ema_updates: self.ema.as_ref().map(Ema::updates),
+            records: Records {
+                network: checkpoint::record(network)?,
+                first: checkpoint::record(first)?,
+                second: checkpoint::record(second)?,
+                ema: self.ema.as_ref().map_or(Ok(Vec::new()), |ema| checkpoint::record(ema.network()))?,
+            },
+            losses: self.losses.clone(),
+        };
+        checkpoint.save(folder)?;
+        self.saved = Some(step);
+        Ok(())
+    }
+
+    /// Goes on from the checkpoint in `folder`, if there is one.
+    fn load(
+        &mut self,
+        folder: &Path,
+        fingerprint: &BTreeMap<String, String>,
+        settings: &Settings,
+    ) -> Result<(), CheckpointError> {
+        let Some(checkpoint) = Checkpoint::load(folder)? else {
+            return Ok(());
+        };
+        let path = checkpoint::file(folder);
+        let plain = self.network.valid();
+        checkpoint.check(fingerprint, &parameters(&plain), &path)?;
+        let Checkpoint { step, optimizer_updates: updates, ema_updates, records, losses, .. } = checkpoint;
+        if step > settings.steps {
+            return Err(CheckpointError::Beyond { path, step, steps: settings.steps });
+        }
+        let restore = |network, record| checkpoint::restore(network, record, &path);
+        self.network = restore(plain.clone(), records.network)?.train();
+        let (first, second) = (restore(plain.clone(), records.first)?, restore(plain, records.second)?);
+        self.optimizer.resume(&OptimizerState { first, second, updates });
+        if let (Some(ema), Some(updates)) = (&mut self.ema, ema_updates) {
+            ema.resume(restore(ema.network(), records.ema)?, updates);
+        }
+        self.losses = losses;
+        self.saved = Some(step);
+        Ok(())
+    }
+
+    fn finish(self) -> Trained<N> {
+        Trained {
+            ema: self.ema.map(|ema| ema.network_like(&self.network)),
+            network: self.network.valid(),
+            history: (0..).zip(self.losses).collect(),
+        }
+    }
+}

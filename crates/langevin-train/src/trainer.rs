@@ -1,0 +1,334 @@
+//! The trainer and its settings.
+
+use crate::error::require;
+use crate::schedule::{Decay, LearningRate};
+use crate::{AdamW, EmaDecay, FromLabels, Objective, TrainError, run};
+use burn::module::Module;
+use langevin_core::{DenoiseError, Network};
+use langevin_data::DataSet;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// How labels become the network's condition.
+pub(crate) type MakeCondition<C> = Box<dyn Fn(&[Option<usize>]) -> Result<C, DenoiseError> + Send + Sync>;
+
+/// Trains a network on an [`Objective`], step by step.
+///
+/// The network may come from anywhere: freshly made, loaded, for sampling or for training, as long as it lives on one
+/// device. It is trained on that device, in its dtype. Settings are checked by [`fit`](Self::fit), before the first
+/// step.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`steps`](Self::steps) | 10 000 |
+/// | [`batch_size`](Self::batch_size) | 64 |
+/// | [`seed`](Self::seed) | 0 |
+/// | [`learning_rate`](Self::learning_rate), [`warmup`](Self::warmup), [`decay`](Self::decay) | 2e-4, no warm-up, constant |
+/// | [`optimizer`](Self::optimizer) | [`AdamW`] with torch's defaults |
+/// | [`clip_norm`](Self::clip_norm) | 1 |
+/// | [`ema`](Self::ema) | decay 0.9999 with the default warm-up |
+/// | [`condition_dropout`](Self::condition_dropout) | 0 |
+/// | [`resume`](Self::resume), [`checkpoint_every`](Self::checkpoint_every) | no checkpoints; 1000 |
+/// | [`workers`](Self::workers) | 0: batches are made between the steps |
+///
+/// # Reproducibility
+/// The batches, their noise, levels and dropped labels are functions of (seed, step). Before each step Burn's
+/// generator is seeded from (seed, step) for what layers draw themselves (dropout). On most backends that generator
+/// belongs to the whole process: two trainings with dropout at the same time in one process disturb each other's
+/// dropout, and nothing else. On one machine and device a seed gives the same numbers every time where the
+/// backend's kernels do; the CPU's do.
+///
+/// # Example
+/// ```
+/// # use burn::module::{Module, Param};
+/// # use burn::tensor::{Device, Tensor};
+/// # use langevin_core::{DenoiseError, Network, Prediction, Process};
+/// # use langevin_data::VectorSet;
+/// # use langevin_train::{Objective, Trainer};
+/// # #[derive(Debug)]
+/// # struct Straight;
+/// # impl Process for Straight {
+/// #     fn alpha(&self, t: f64) -> f64 { 1.0 - t }
+/// #     fn sigma(&self, t: f64) -> f64 { t }
+/// #     fn alpha_dot(&self, _: f64) -> f64 { -1.0 }
+/// #     fn sigma_dot(&self, _: f64) -> f64 { 1.0 }
+/// #     fn time_range(&self) -> (f64, f64) { (0.0, 1.0) }
+/// # }
+/// /// The least of networks: one number.
+/// #[derive(Module, Debug)]
+/// struct Scale { scale: Param<Tensor<1>> }
+/// impl Network<2> for Scale {
+///     type Cond = ();
+///     fn forward(&self, x: Tensor<2>, _: Tensor<1>, _: &()) -> Result<Tensor<2>, DenoiseError> {
+///         Ok(x.mul(self.scale.val().reshape([1, 1])))
+///     }
+///     fn for_sampling(&self) -> Self { self.valid() }
+/// }
+/// let network = Scale { scale: Param::from_data([1.0], &Device::flex()) };
+/// let data = VectorSet::new(vec![0.5, 1.0, -0.5, -1.0], 1)?;
+/// let objective = Objective::new(Straight, Prediction::Flow)?;
+/// let trained = Trainer::new(network, objective).steps(5).batch_size(4).learning_rate(1e-2).quiet().fit(&data)?;
+/// assert_eq!(trained.history.len(), 5);
+/// let network = trained.for_sampling(); // the moving average
+/// # assert!(network.scale.val().into_scalar::<f32>() != 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Trainer<N: Network<D>, const D: usize> {
+    pub(crate) network: N,
+    pub(crate) objective: Objective,
+    pub(crate) condition: MakeCondition<N::Cond>,
+    pub(crate) settings: Settings,
+}
+
+/// All settings but network and objective.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) steps: u64,
+    pub(crate) batch_size: usize,
+    pub(crate) seed: u64,
+    pub(crate) learning_rate: LearningRate,
+    /// The cosine's length is the number of steps, known at the end only.
+    cosine_to_end: bool,
+    pub(crate) optimizer: AdamW,
+    pub(crate) clip_norm: Option<f64>,
+    pub(crate) ema: Option<EmaDecay>,
+    pub(crate) condition_dropout: f64,
+    pub(crate) checkpoint_every: u64,
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) workers: usize,
+    pub(crate) quiet: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            steps: 10_000,
+            batch_size: 64,
+            seed: 0,
+            learning_rate: LearningRate { base: 2e-4, warmup: 0, decay: Decay::Constant },
+            cosine_to_end: false,
+            optimizer: AdamW::default(),
+            clip_norm: Some(1.0),
+            ema: Some(EmaDecay::from(0.9999)),
+            condition_dropout: 0.0,
+            checkpoint_every: 1000,
+            folder: None,
+            workers: 0,
+            quiet: false,
+        }
+    }
+}
+
+impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
+    /// A trainer whose network's condition is made from the labels of the data.
+    pub fn new(network: N, objective: Objective) -> Self
+    where
+        N::Cond: FromLabels + 'static,
+    {
+        Self::conditioned(network, objective, N::Cond::from_labels)
+    }
+
+    /// A trainer that makes the network's condition with a function of the labels; `None` is "no class".
+    pub fn conditioned(
+        network: N,
+        objective: Objective,
+        condition: impl Fn(&[Option<usize>]) -> Result<N::Cond, DenoiseError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { network, objective, condition: Box::new(condition), settings: Settings::default() }
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Number of steps in all, those of a resumed checkpoint included; at least 1. Default: 10 000.
+    #[must_use]
+    pub fn steps(self, steps: u64) -> Self {
+        self.set(|s| s.steps = steps)
+    }
+
+    /// Samples in a step, between 1 and the size of the data set. Default: 64.
+    #[must_use]
+    pub fn batch_size(self, batch_size: usize) -> Self {
+        self.set(|s| s.batch_size = batch_size)
+    }
+
+    /// The seed of everything random. Default: 0.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        self.set(|s| s.seed = seed)
+    }
+
+    /// The learning rate after warm-up, > 0. Default: 2e-4.
+    #[must_use]
+    pub fn learning_rate(self, rate: f64) -> Self {
+        self.set(|s| s.learning_rate.base = rate)
+    }
+
+    /// Steps over which the learning rate grows linearly from 0. Default: 0.
+    #[must_use]
+    pub fn warmup(self, steps: u64) -> Self {
+        self.set(|s| s.learning_rate.warmup = steps)
+    }
+
+    /// The course of the learning rate after warm-up. Default: constant.
+    #[must_use]
+    pub fn decay(self, decay: Decay) -> Self {
+        self.set(|s| (s.learning_rate.decay, s.cosine_to_end) = (decay, false))
+    }
+
+    /// Lets the learning rate fall to 0 along half a cosine that ends with the last step.
+    #[must_use]
+    pub fn cosine(self) -> Self {
+        self.set(|s| s.cosine_to_end = true)
+    }
+
+    /// The settings of AdamW.
+    #[must_use]
+    pub fn optimizer(self, optimizer: AdamW) -> Self {
+        self.set(|s| s.optimizer = optimizer)
+    }
+
+    /// Scales gradients down to this norm, > 0, over all parameters together. Default: 1.
+    #[must_use]
+    pub fn clip_norm(self, norm: f64) -> Self {
+        self.set(|s| s.clip_norm = Some(norm))
+    }
+
+    /// Leaves gradients as they are.
+    #[must_use]
+    pub fn no_clipping(self) -> Self {
+        self.set(|s| s.clip_norm = None)
+    }
+
+    /// Keeps a moving average of the parameters: a decay in `[0, 1)`, or an [`EmaDecay`] with its warm-up. Default:
+    /// 0.9999.
+    #[must_use]
+    pub fn ema(self, decay: impl Into<EmaDecay>) -> Self {
+        self.set(|s| s.ema = Some(decay.into()))
+    }
+
+    /// Keeps no moving average.
+    #[must_use]
+    pub fn no_ema(self) -> Self {
+        self.set(|s| s.ema = None)
+    }
+
+    /// Probability, in `[0, 1]`, that a sample's label is replaced by "no class"; about 0.1 for classifier-free
+    /// guidance. Default: 0.
+    #[must_use]
+    pub fn condition_dropout(self, probability: f64) -> Self {
+        self.set(|s| s.condition_dropout = probability)
+    }
+
+    /// Writes checkpoints into `folder`, the last one after the last step, and goes on from the one that is there, if
+    /// there is one.
+    ///
+    /// A resumed run ends at the same numbers as an uninterrupted one. All settings must be the same but the number of
+    /// steps (which counts with [`cosine`](Self::cosine), too), workers, and how often checkpoints are written.
+    #[must_use]
+    pub fn resume(self, folder: impl Into<PathBuf>) -> Self {
+        self.set(|s| s.folder = Some(folder.into()))
+    }
+
+    /// Steps between two checkpoints, at least 1. Default: 1000. Without effect unless [`resume`](Self::resume) names
+    /// a folder.
+    #[must_use]
+    pub fn checkpoint_every(self, steps: u64) -> Self {
+        self.set(|s| s.checkpoint_every = steps)
+    }
+
+    /// Threads that make batches and their noise ahead of the steps; at most 64. The result is the same for any
+    /// number. Default: 0.
+    #[must_use]
+    pub fn workers(self, workers: usize) -> Self {
+        self.set(|s| s.workers = workers)
+    }
+
+    /// Shows no progress. Otherwise there is a bar on a terminal, and a line every quarter of a minute elsewhere, on
+    /// standard error.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        self.set(|s| s.quiet = true)
+    }
+
+    /// Trains.
+    ///
+    /// # Errors
+    /// Settings: [`TrainError::Setting`], [`TrainError::BatchSize`]. The network: [`TrainError::NoParameters`],
+    /// [`TrainError::Devices`], [`TrainError::Denoise`]. Along the way: [`TrainError::Data`] and
+    /// [`TrainError::NonFiniteLoss`]; the last checkpoint stays then. [`TrainError::Checkpoint`] for one that cannot be
+    /// written, is damaged, or belongs to another configuration.
+    pub fn fit<S: DataSet<D> + ?Sized>(mut self, data: &S) -> Result<Trained<N>, TrainError> {
+        self.settings.resolve(data.len())?;
+        run::run(self, data)
+    }
+}
+
+impl Settings {
+    /// Fills in what depends on other settings, and checks them all.
+    fn resolve(&mut self, len: usize) -> Result<(), TrainError> {
+        let positive = "a whole number, at least 1";
+        require(self.steps > 0, "steps", self.steps as f64, positive)?;
+        require(self.batch_size > 0, "batch_size", self.batch_size as f64, positive)?;
+        if self.batch_size > len {
+            return Err(TrainError::BatchSize { batch_size: self.batch_size, len });
+        }
+        if self.cosine_to_end {
+            self.learning_rate.decay = Decay::Cosine { steps: self.steps, floor: 0.0 };
+        }
+        self.learning_rate.validate()?;
+        self.optimizer.validate()?;
+        if let Some(norm) = self.clip_norm {
+            require(norm > 0.0 && norm.is_finite(), "clip_norm", norm, "a positive, finite number")?;
+        }
+        if let Some(ema) = self.ema {
+            ema.validate()?;
+        }
+        let p = self.condition_dropout;
+        require((0.0..=1.0).contains(&p), "condition_dropout", p, "a probability in [0, 1]")?;
+        require(self.checkpoint_every > 0, "checkpoint_every", self.checkpoint_every as f64, positive)?;
+        require(self.workers <= 64, "workers", self.workers as f64, "at most 64 threads")?;
+        Ok(())
+    }
+
+    /// What decides the result of training, by name.
+    pub(crate) fn fingerprint(&self, objective: &Objective, len: usize) -> BTreeMap<String, String> {
+        let objective = objective.describe();
+        [
+            ("process", objective.process),
+            ("prediction", objective.prediction),
+            ("weighting", objective.weighting),
+            ("times", objective.times),
+            ("samples", len.to_string()),
+            ("batch_size", self.batch_size.to_string()),
+            ("seed", self.seed.to_string()),
+            ("learning_rate", format!("{:?}", self.learning_rate)),
+            ("optimizer", format!("{:?}", self.optimizer)),
+            ("clip_norm", format!("{:?}", self.clip_norm)),
+            ("ema", format!("{:?}", self.ema)),
+            ("condition_dropout", format!("{:?}", self.condition_dropout)),
+        ]
+        .map(|(name, value)| (name.to_string(), value))
+        .into()
+    }
+}
+
+/// What training leaves.
+#[derive(Clone, Debug)]
+pub struct Trained<N> {
+    /// The network after the last step, without autodiff.
+    pub network: N,
+    /// The moving average of its parameters, in the dtypes of the network, unless it was switched off.
+    pub ema: Option<N>,
+    /// The loss of each step, counted from 0, those before a resumed checkpoint included.
+    pub history: Vec<(u64, f32)>,
+}
+
+impl<N> Trained<N> {
+    /// The network to sample with: the moving average if there is one.
+    pub fn for_sampling(&self) -> &N {
+        self.ema.as_ref().unwrap_or(&self.network)
+    }
+}
