@@ -202,12 +202,22 @@ pub struct RunState<const D: usize> {
     /// Host numbers of adaptive samplers (clocks, step sizes, controllers), in a layout of their own.
     pub numbers: Vec<f64>,
     past: Vec<Estimate<D>>,
+    replaced: bool,
 }
 
 impl<const D: usize> RunState<D> {
     /// The state of a run that has not stepped yet.
     pub fn new(first: u64, x: Tensor<D>) -> Self {
-        Self { first, row: 0, steps: 0, evaluations: 0, memory: Memory::new(x), numbers: Vec::new(), past: Vec::new() }
+        Self {
+            first,
+            row: 0,
+            steps: 0,
+            evaluations: 0,
+            memory: Memory::new(x),
+            numbers: Vec::new(),
+            past: Vec::new(),
+            replaced: false,
+        }
     }
 
     /// The samples, `[batch, ..]`.
@@ -218,6 +228,13 @@ impl<const D: usize> RunState<D> {
     /// Replaces the samples.
     pub fn set_x(&mut self, x: Tensor<D>) {
         self.memory.set_state(0, x);
+        self.replaced = true;
+    }
+
+    /// Whether the samples were replaced (by a constraint) since the last [`commit`](Self::commit): what a sampler has
+    /// derived from them is stale.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced
     }
 
     /// Global number of the first sample of the batch.
@@ -249,6 +266,13 @@ impl<const D: usize> RunState<D> {
     pub fn commit(&mut self, row: usize, memory: Memory<Tensor<D>>) {
         self.row = row;
         self.memory = memory;
+        self.replaced = false;
+    }
+
+    /// Takes back everything since `before` except the count of evaluations: a rejected step leaves no trace in
+    /// what denoisers remember.
+    pub fn roll_back(&mut self, before: &Self) {
+        *self = Self { evaluations: self.evaluations, ..before.clone() };
     }
 
     /// Counts a step that has just been written, and describes it.
@@ -393,6 +417,7 @@ pub struct SavedRun {
     memory: Memory<TensorData>,
     numbers: Vec<f64>,
     past: Vec<SavedEstimate>,
+    replaced: bool,
 }
 
 /// The parts of an estimate that a denoiser's memory holds.
@@ -435,6 +460,7 @@ impl SavedRun {
             memory: state.memory.try_map(read)?,
             numbers: state.numbers.clone(),
             past: past.collect::<Result<_, SampleError>>()?,
+            replaced: state.replaced,
         })
     }
 
@@ -462,6 +488,7 @@ impl SavedRun {
             memory: self.memory.try_map(tensor)?,
             numbers: self.numbers.clone(),
             past: past.collect::<Result<_, SampleError>>()?,
+            replaced: self.replaced,
         })
     }
 }
@@ -529,6 +556,26 @@ pub enum SampleError {
         t: f64,
         /// The sample.
         sample: u64,
+    },
+    /// A time of dense output lies outside the run.
+    #[error("output was asked for at t = {t}, but the run goes from {start} to {end}")]
+    OutputTime {
+        /// The time.
+        t: f64,
+        /// Where the run starts.
+        start: f64,
+        /// Where it ends.
+        end: f64,
+    },
+    /// Two things that do not go together.
+    #[error("{sampler} cannot be combined with {what}: {advice}")]
+    Unsupported {
+        /// The sampler.
+        sampler: &'static str,
+        /// What it was combined with.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
     },
     /// An adaptive method took too many steps.
     #[error("more than {limit} steps were needed: raise the limit or the tolerance")]

@@ -53,6 +53,34 @@ pub enum PlanError {
         /// σ/α after.
         to: f64,
     },
+    /// A time that the solver has to visit lies outside the process's range.
+    #[error(
+        "{solver} has to visit t = {t}, but the process is defined on [{clean}, {noisy}]; stay inside, for instance with `.ending(End::Range)`"
+    )]
+    TimeRange {
+        /// The solver.
+        solver: &'static str,
+        /// The time.
+        t: f64,
+        /// Clean end of the range.
+        clean: f64,
+        /// Noisy end of the range.
+        noisy: f64,
+    },
+    /// A step does not start where the one before ended.
+    #[error(
+        "{solver} integrates without gaps, but step {step} of the grid ends at t = {reached} and the next starts at {next}; use a grid whose steps join, such as leading or uniform spacing"
+    )]
+    Gap {
+        /// The solver.
+        solver: &'static str,
+        /// The step before the gap.
+        step: usize,
+        /// Where it ends.
+        reached: f64,
+        /// Where the next starts.
+        next: f64,
+    },
     /// The solver divides by something that is zero at a level.
     #[error("{solver} is singular at t = {t} (α = {alpha}, σ = {sigma}): {advice}")]
     Singular {
