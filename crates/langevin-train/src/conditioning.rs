@@ -2,6 +2,7 @@
 
 use crate::random::{Purpose, Stream};
 use langevin_core::{Condition, DenoiseError};
+use langevin_models::Labels;
 
 /// A condition that can be made from class labels.
 ///
@@ -20,6 +21,13 @@ pub trait FromLabels: Condition {
 impl FromLabels for () {
     fn from_labels(_labels: &[Option<usize>]) -> Result<Self, DenoiseError> {
         Ok(())
+    }
+}
+
+/// Class labels become rows of the embedding, "no class" the row that guidance uses.
+impl FromLabels for Labels {
+    fn from_labels(labels: &[Option<usize>]) -> Result<Self, DenoiseError> {
+        Ok(Labels::optional(labels.iter().copied()))
     }
 }
 

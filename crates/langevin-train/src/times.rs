@@ -3,6 +3,7 @@
 use crate::TrainError;
 use crate::error::require;
 use crate::random::{Purpose, Stream};
+use langevin_core::process::DiscreteChain;
 use langevin_core::{Level, Levels, Process, ProcessError};
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ impl Times {
 
 /// Number of steps of a chain, `None` for a continuous process.
 pub(crate) fn steps(process: &dyn Process) -> Option<usize> {
-    process.steps()
+    process.chain().map(DiscreteChain::steps)
 }
 
 /// The level a fraction `u` in `[0, 1)` up the process.
