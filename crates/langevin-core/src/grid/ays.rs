@@ -49,3 +49,40 @@ impl AysTable {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [AysTable; 3] =
+        [AysTable::StableDiffusion15, AysTable::StableDiffusionXl, AysTable::StableVideoDiffusion];
+
+    #[test]
+    fn ten_steps_are_the_table() {
+        for table in ALL {
+            assert_eq!(table.interpolated(10), table.sigmas());
+        }
+    }
+
+    #[test]
+    fn twenty_steps_add_geometric_means() {
+        for table in ALL {
+            let (sigmas, fine) = (table.sigmas(), table.interpolated(20));
+            for i in 0..10 {
+                assert_eq!(fine[2 * i], sigmas[i]);
+                assert!((fine[2 * i + 1] / (sigmas[i] * sigmas[i + 1]).sqrt() - 1.0).abs() < 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn any_number_of_steps_falls_between_the_ends() {
+        for table in ALL {
+            for n in 1..50 {
+                let sigmas = table.interpolated(n);
+                assert!(sigmas.len() == n + 1 && sigmas.is_sorted_by(|a, b| a > b), "{n}: {sigmas:?}");
+                assert_eq!((sigmas[0], sigmas[n]), (table.sigmas()[0], table.sigmas()[10]));
+            }
+        }
+    }
+}

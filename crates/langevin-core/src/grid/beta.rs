@@ -54,3 +54,43 @@ fn continued_fraction(x: f64, a: f64, b: f64) -> f64 {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closed_forms() {
+        for p in [1e-6, 0.01, 0.3, 0.5, 0.77, 0.999] {
+            assert!((quantile(p, 1.0, 1.0) - p).abs() < 1e-14, "uniform at {p}");
+            assert!((quantile(p, 2.5, 1.0) - p.powf(0.4)).abs() < 1e-13, "power at {p}");
+            let mirrored = -((1.0 - p).ln() / 3.0).exp_m1();
+            assert!((quantile(p, 1.0, 3.0) - mirrored).abs() < 1e-13, "mirrored power at {p}");
+            let arcsine = (std::f64::consts::FRAC_PI_2 * p).sin().powi(2);
+            assert!((quantile(p, 0.5, 0.5) - arcsine).abs() < 1e-13, "arcsine at {p}");
+        }
+    }
+
+    #[test]
+    fn integer_parameters_are_binomial_sums() {
+        // I_x(3, 5) = Σ_{j ≥ 3} C(7, j) x^j (1 − x)^(7 − j).
+        let binomial = [1.0, 7.0, 21.0, 35.0, 35.0, 21.0, 7.0, 1.0];
+        for x in [0.05f64, 0.3, 0.5, 0.8, 0.95] {
+            let sum: f64 = (3..8).map(|j| binomial[j] * x.powi(j as i32) * (1.0 - x).powi(7 - j as i32)).sum();
+            assert!((distribution(x, 3.0, 5.0) - sum).abs() < 1e-14, "{x}");
+        }
+    }
+
+    #[test]
+    fn quantiles_invert_the_distribution_over_the_whole_parameter_range() {
+        for (a, b) in [(0.6, 0.6), (0.01, 3.0), (1000.0, 1000.0), (1000.0, 0.5), (20.0, 700.0)] {
+            for p in [0.1, 0.5, 0.9] {
+                let x = quantile(p, a, b);
+                // The distribution may rise by more than this between neighboring numbers close to 1.
+                assert!((distribution(x, a, b) - p).abs() < 1e-7, "Beta({a}, {b}) at {p}: {x}");
+            }
+            assert_eq!((quantile(0.0, a, b), quantile(1.0, a, b)), (0.0, 1.0));
+        }
+        assert!((quantile(0.5, 1000.0, 1000.0) - 0.5).abs() < 1e-12);
+    }
+}

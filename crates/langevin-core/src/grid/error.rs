@@ -80,7 +80,9 @@ pub enum GridError {
         expected: &'static str,
     },
     /// NaN or an infinity where a number is needed.
-    #[error("{quantity} at position {index} of the grid is {value}, expected a finite number, 0 or above")]
+    #[error(
+        "{quantity} at position {index} of the grid is {value}, expected a finite number, with alpha and sigma 0 or above"
+    )]
     NotFinite {
         /// Which quantity.
         quantity: &'static str,

@@ -26,6 +26,8 @@ mod chain_steps;
 mod error;
 mod spacing;
 mod stops;
+#[cfg(test)]
+mod tests;
 
 pub use ays::AysTable;
 pub use error::GridError;
@@ -122,6 +124,25 @@ impl Kind {
             Kind::Ays { .. } => "an align-your-steps grid",
             Kind::Times { .. } => "a grid of given times",
             Kind::Levels { .. } => "a grid of given levels",
+        }
+    }
+
+    /// Steps asked for, or the length of a given list.
+    fn steps(&self) -> usize {
+        match self {
+            Kind::Leading { n }
+            | Kind::Trailing { n }
+            | Kind::Linspace { n }
+            | Kind::Uniform { n }
+            | Kind::Quadratic { n }
+            | Kind::UniformLambda { n }
+            | Kind::Karras { n, .. }
+            | Kind::Exponential { n }
+            | Kind::Polyexponential { n, .. }
+            | Kind::Beta { n, .. }
+            | Kind::Ays { n, .. } => *n,
+            Kind::Times { times } => times.len(),
+            Kind::Levels { levels } => levels.len(),
         }
     }
 }

@@ -4,6 +4,10 @@ use super::spacing::Stretch;
 use super::{End, Grid, GridError, Kind, Stop, chain_steps, check_positive};
 use crate::level::{Level, Node};
 use crate::process::{DiscreteChain, Process, validate};
+use std::cmp::Ordering;
+
+/// More steps than this are a mistake, and would only exhaust the memory.
+const MAX_STEPS: usize = 1_000_000;
 
 /// The steps of `grid` on `process`.
 pub(super) fn resolve(grid: &Grid, process: &dyn Process) -> Result<Vec<Stop>, GridError> {
@@ -11,11 +15,9 @@ pub(super) fn resolve(grid: &Grid, process: &dyn Process) -> Result<Vec<Stop>, G
     check_settings(grid, process)?;
     let stops = match (&grid.kind, process.chain()) {
         (Kind::Leading { n }, Some(chain)) if grid.inverted => {
-            chain_steps::check_count(*n, chain.steps())?;
             inverse(&chain_steps::leading(*n, chain.steps(), grid.offset), *n, process, chain)?
         }
         (Kind::Trailing { n }, Some(chain)) if grid.inverted => {
-            chain_steps::check_count(*n, chain.steps())?;
             let mut asked = chain_steps::trailing(*n, chain.steps());
             asked.reverse();
             inverse(&asked, *n, process, chain)?
@@ -38,8 +40,20 @@ fn check_settings(grid: &Grid, process: &dyn Process) -> Result<(), GridError> {
     let whole_steps = matches!(grid.kind, Kind::Leading { .. } | Kind::Trailing { .. } | Kind::Linspace { .. });
     let given = matches!(grid.kind, Kind::Times { .. } | Kind::Levels { .. });
     let combination = |option, reason| Err(GridError::Combination { option, grid: name, reason });
-    if whole_steps && process.chain().is_none() {
-        return Err(GridError::NeedsChain { what: name });
+    let n = grid.kind.steps();
+    if n == 0 {
+        return Err(GridError::ZeroSteps);
+    }
+    if n > MAX_STEPS {
+        let expected = "at most a million";
+        return Err(GridError::Parameter { parameter: "the number of steps", given: n as f64, expected });
+    }
+    match process.chain() {
+        None if whole_steps => return Err(GridError::NeedsChain { what: name }),
+        Some(chain) if whole_steps && n > chain.steps() => {
+            return Err(GridError::TooManySteps { given: n, chain: chain.steps() });
+        }
+        _ => {}
     }
     if grid.offset > 0 && !matches!(grid.kind, Kind::Leading { .. }) {
         return combination("offset", "only leading grids leave room at the noisy end");
@@ -76,22 +90,29 @@ pub(super) fn check_times(times: &[f64]) -> Result<(), GridError> {
 /// Checks given levels: finite, not negative, with strictly rising λ.
 pub(super) fn check_levels(levels: &[Level]) -> Result<(), GridError> {
     for (index, level) in levels.iter().enumerate() {
-        for (quantity, value) in [("alpha", level.alpha), ("sigma", level.sigma)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(GridError::NotFinite { quantity, index, value });
-            }
-        }
-        for (quantity, value) in [("the network time", level.time), ("the half-log-SNR", level.lambda())] {
-            if value.is_nan() {
-                return Err(GridError::NotFinite { quantity, index, value });
-            }
-        }
+        check_level(index, level)?;
     }
     for (i, pair) in levels.windows(2).enumerate() {
         let (before, after) = (pair[0].lambda(), pair[1].lambda());
-        if !(before < after) {
+        if before >= after {
             let (index, quantity, expected) = (i + 1, "half-log-SNR", "rising");
             return Err(GridError::Direction { index, quantity, before, after, expected });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a level is one: neither NaN nor infinite, neither less than nothing nor nothing at all.
+fn check_level(index: usize, level: &Level) -> Result<(), GridError> {
+    let Level { alpha, sigma, time } = *level;
+    for (quantity, value, sound) in [
+        ("alpha", alpha, alpha >= 0.0 && alpha.is_finite()),
+        ("sigma", sigma, sigma >= 0.0 && sigma.is_finite()),
+        ("the network time", time, time.is_finite()),
+        ("the half-log-SNR", level.lambda(), !level.lambda().is_nan()),
+    ] {
+        if !sound {
+            return Err(GridError::NotFinite { quantity, index, value });
         }
     }
     Ok(())
@@ -100,10 +121,11 @@ pub(super) fn check_levels(levels: &[Level]) -> Result<(), GridError> {
 fn falling(quantity: &'static str, values: impl Iterator<Item = f64>) -> Result<(), GridError> {
     let mut before: Option<f64> = None;
     for (index, after) in values.enumerate() {
-        if let Some(before) = before {
-            if !(before > after) {
-                return Err(GridError::Direction { index, quantity, before, after, expected: "falling" });
-            }
+        // NaN, which a user's process may answer with, does not fall either.
+        if let Some(before) = before
+            && before.partial_cmp(&after) != Some(Ordering::Greater)
+        {
+            return Err(GridError::Direction { index, quantity, before, after, expected: "falling" });
         }
         before = Some(after);
     }
@@ -115,17 +137,12 @@ fn forward(grid: &Grid, process: &dyn Process) -> Result<Vec<Stop>, GridError> {
     let end = grid.end.unwrap_or(default_end(&grid.kind, process));
     let mut nodes = match (&grid.kind, process.chain()) {
         (Kind::Leading { n }, Some(chain)) => {
-            chain_steps::check_count(*n, chain.steps())?;
             let mut asked = chain_steps::leading(*n, chain.steps(), grid.offset);
             asked.reverse();
             step_nodes(&asked, process, end)?
         }
-        (Kind::Trailing { n }, Some(chain)) => {
-            chain_steps::check_count(*n, chain.steps())?;
-            step_nodes(&chain_steps::trailing(*n, chain.steps()), process, end)?
-        }
+        (Kind::Trailing { n }, Some(chain)) => step_nodes(&chain_steps::trailing(*n, chain.steps()), process, end)?,
         (Kind::Linspace { n }, Some(chain)) => {
-            chain_steps::check_count(*n, chain.steps())?;
             let mut asked = chain_steps::linspace(*n, chain.steps());
             asked.reverse();
             step_nodes(&asked, process, end)?
@@ -140,13 +157,7 @@ fn forward(grid: &Grid, process: &dyn Process) -> Result<Vec<Stop>, GridError> {
         (kind, _) => spaced(grid, kind, process, end)?,
     };
     for (index, node) in nodes.iter().enumerate() {
-        let Level { alpha, sigma, time } = node.level;
-        for (quantity, value) in [("alpha", alpha), ("sigma", sigma), ("the network time", time)] {
-            let bad = if quantity == "the network time" { !value.is_finite() } else { !(value >= 0.0) };
-            if bad || value.is_infinite() {
-                return Err(GridError::NotFinite { quantity, index, value });
-            }
-        }
+        check_level(index, &node.level)?;
     }
     if end == End::Clean && nodes.last().is_some_and(|node| node.level.sigma > 0.0) {
         nodes.push(process.clean());
@@ -228,23 +239,7 @@ fn spaced(grid: &Grid, kind: &Kind, process: &dyn Process, end: End) -> Result<V
     }
     falling("time", [noisy, clean].into_iter())?;
     let stretch = Stretch { process, noisy, clean, grid: kind.name() };
-    let n = match *kind {
-        Kind::Uniform { n }
-        | Kind::Quadratic { n }
-        | Kind::UniformLambda { n }
-        | Kind::Karras { n, .. }
-        | Kind::Exponential { n }
-        | Kind::Polyexponential { n, .. }
-        | Kind::Beta { n, .. }
-        | Kind::Ays { n, .. }
-        | Kind::Leading { n }
-        | Kind::Trailing { n }
-        | Kind::Linspace { n } => n,
-        Kind::Times { .. } | Kind::Levels { .. } => 0,
-    };
-    if n == 0 {
-        return Err(GridError::ZeroSteps);
-    }
+    let n = kind.steps();
     if let Kind::Ays { table, .. } = *kind {
         let mut nodes = stretch.table(table, n)?;
         if end == End::Clean {

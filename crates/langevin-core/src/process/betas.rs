@@ -72,7 +72,7 @@ impl Betas {
             Betas::Sigmoid { start, end } => {
                 linspace(-6.0, 6.0, steps).map(|x| start + (end - start) * logistic(x)).collect()
             }
-            Betas::SquaredCosine | Betas::Laplace | Betas::Exponential => self.from_alpha_bar(steps),
+            Betas::SquaredCosine | Betas::Laplace | Betas::Exponential => self.telescoped(steps),
             Betas::Custom(values) if values.len() != steps => {
                 return Err(ProcessError::CustomLength { given: values.len(), steps });
             }
@@ -94,7 +94,7 @@ impl Betas {
         })
     }
 
-    fn from_alpha_bar(&self, steps: usize) -> Vec<f64> {
+    fn telescoped(&self, steps: usize) -> Vec<f64> {
         // All divisions are of real numbers: with integers, i/T would be 0 up to the last step.
         let at = |i: usize| self.alpha_bar(i as f64 / steps as f64);
         (0..steps).map(|i| (1.0 - at(i + 1) / at(i)).min(MAX_BETA)).collect()
@@ -132,4 +132,67 @@ fn linspace_f32(start: f32, end: f32, count: usize) -> impl Iterator<Item = f32>
     (0..count).map(move |i| {
         if i < count / 2 { step.mul_add(i as f32, start) } else { (-step).mul_add((count - 1 - i) as f32, end) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squared_cosine_follows_its_formula_at_every_step() {
+        for steps in [10usize, 100, 1000, 4000] {
+            let betas = Betas::SquaredCosine.values(steps).unwrap();
+            assert_eq!(betas.len(), steps);
+            let bar = |u: f64| ((u + 0.008) / 1.008 * std::f64::consts::PI / 2.0).cos().powi(2);
+            for (i, &beta) in betas.iter().enumerate() {
+                let expected = 1.0 - bar((i + 1) as f64 / steps as f64) / bar(i as f64 / steps as f64);
+                assert!((beta - expected.min(0.999)).abs() < 1e-13, "step {i} of {steps}: {beta}, not {expected}");
+                assert!(beta > 0.0, "beta at step {i} of {steps} is {beta}");
+            }
+            // The sum telescopes: the product of 1 − β over all but the last step is ᾱ itself.
+            let product: f64 = betas[..steps - 1].iter().map(|b| 1.0 - b).product();
+            let expected = bar((steps - 1) as f64 / steps as f64) / bar(0.0);
+            assert!((product / expected - 1.0).abs() < 1e-10);
+            assert_eq!(betas[steps - 1], 0.999);
+        }
+    }
+
+    #[test]
+    fn the_other_schedules_follow_theirs() {
+        let n = 50;
+        let share = |i: usize| i as f64 / 49.0;
+        let all = |betas: Betas| betas.values(n).unwrap();
+        let (linear, scaled) = (all(Betas::Linear { start: 0.01, end: 0.5 }), all(Betas::STABLE_DIFFUSION));
+        let (sigmoid, exponential) = (all(Betas::Sigmoid { start: 0.1, end: 0.3 }), all(Betas::Exponential));
+        for i in 0..n {
+            assert!((linear[i] - (0.01 + 0.49 * share(i))).abs() < 1e-15);
+            let root = 0.00085f64.sqrt() + (0.012f64.sqrt() - 0.00085f64.sqrt()) * share(i);
+            assert!((scaled[i] - root * root).abs() < 1e-16);
+            let logistic = 0.5 + 0.5 * (0.5 * (-6.0 + 12.0 * share(i))).tanh();
+            assert!((sigmoid[i] - (0.1 + 0.2 * logistic)).abs() < 1e-15);
+            assert!((exponential[i] + (-12.0f64 / 50.0).exp_m1()).abs() < 1e-14);
+        }
+    }
+
+    #[test]
+    fn laplace_has_a_laplace_log_snr() {
+        // ᾱ² = s/(1 + s) with the quantile function of Laplace(0, 1/2) as ln s.
+        let n = 1000;
+        let betas = Betas::Laplace.values(n).unwrap();
+        let mut product = (1e3f64 / (1.0 + 1e3)).sqrt();
+        for (i, beta) in betas.iter().enumerate().take(n - 1) {
+            product *= 1.0 - beta;
+            let u = (i + 1) as f64 / n as f64;
+            let quantile = if u < 0.5 { -0.5 * (2.0 * u).ln() } else { 0.5 * (2.0 - 2.0 * u).ln() };
+            let s = (product * product) / (1.0 - product * product);
+            assert!((s.ln() - quantile).abs() < 1e-3, "step {i}: {} is not {quantile}", s.ln());
+        }
+    }
+
+    #[test]
+    fn lists_have_one_number_for_each_step() {
+        let list = Betas::Custom(vec![0.1, 0.2]);
+        assert_eq!(list.values(2).unwrap(), [0.1, 0.2]);
+        assert_eq!(list.values(3), Err(ProcessError::CustomLength { given: 2, steps: 3 }));
+    }
 }

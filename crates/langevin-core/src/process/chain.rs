@@ -1,6 +1,7 @@
 //! The discrete chain of DDPM.
 
 use super::error::range_with_lambda;
+use super::table::Table;
 use super::{Betas, Interpolation, Process, ProcessError};
 use crate::level::{Level, Node};
 use serde::{Deserialize, Serialize};
@@ -139,15 +140,15 @@ impl DiscreteChain {
         if steps < needed {
             return Err(ProcessError::TooFewSteps { given: steps, needed });
         }
-        let table = if form.compat_f32 { Table::rounded(&form)? } else { Table::exact(&form)? };
-        let Table { betas, alphas_cumprod, variances } = table;
+        let make = if form.compat_f32 { Table::rounded } else { Table::exact };
+        let Table { betas, alphas_cumprod, variances } = make(&form.betas, steps, form.zero_terminal_snr)?;
         let alpha: Vec<f64> = alphas_cumprod.iter().map(|a| a.sqrt()).collect();
         let sigma: Vec<f64> = variances.iter().map(|v| v.sqrt()).collect();
         if form.interpolation != Interpolation::Angle && alpha[steps - 1] == 0.0 {
             return Err(ProcessError::Interpolation { interpolation: form.interpolation.name() });
         }
         let clock: Vec<f64> = alpha.iter().zip(&sigma).map(|(&a, &s)| form.interpolation.clock(a, s)).collect();
-        if let Some(step) = (1..steps).find(|&i| !(clock[i] > clock[i - 1])) {
+        if let Some(step) = (1..steps).find(|&i| clock[i] <= clock[i - 1]) {
             let arithmetic = if form.compat_f32 { "float32" } else { "float64" };
             return Err(ProcessError::NotNoisier { step, beta: betas[step], arithmetic });
         }
@@ -185,93 +186,6 @@ impl DiscreteChain {
         let (alpha_dot, sigma_dot) = by.derivatives(alpha, sigma, to - from);
         [alpha, sigma, alpha_dot, sigma_dot]
     }
-}
-
-/// The numbers of a chain, in one of the two arithmetics.
-struct Table {
-    betas: Vec<f64>,
-    alphas_cumprod: Vec<f64>,
-    /// 1 − ᾱ.
-    variances: Vec<f64>,
-}
-
-fn check(betas: impl Iterator<Item = f64>) -> Result<(), ProcessError> {
-    for (step, given) in betas.enumerate() {
-        if !(given > 0.0 && given < 1.0) {
-            return Err(ProcessError::Beta { step, given });
-        }
-    }
-    Ok(())
-}
-
-impl Table {
-    fn exact(form: &Form) -> Result<Self, ProcessError> {
-        let mut betas = form.betas.values(form.steps)?;
-        check(betas.iter().copied())?;
-        if form.zero_terminal_snr {
-            betas = rescaled(&betas);
-        }
-        let (mut product, mut variance) = (1.0, 0.0);
-        let (mut alphas_cumprod, mut variances) = (Vec::new(), Vec::new());
-        for beta in &betas {
-            // 1 − ᾱ as a sum of positive terms: nothing cancels at the first steps.
-            variance += product * beta;
-            product *= 1.0 - beta;
-            alphas_cumprod.push(product);
-            variances.push(if product == 0.0 { 1.0 } else { variance.min(1.0) });
-        }
-        Ok(Self { betas, alphas_cumprod, variances })
-    }
-
-    fn rounded(form: &Form) -> Result<Self, ProcessError> {
-        let mut betas = form.betas.values_f32(form.steps)?;
-        check(betas.iter().map(|&beta| f64::from(beta)))?;
-        if form.zero_terminal_snr {
-            betas = rescaled_f32(&betas);
-        }
-        let alphas_cumprod: Vec<f64> = cumprod_f32(&betas).into_iter().map(f64::from).collect();
-        let variances = alphas_cumprod.iter().map(|a| 1.0 - a).collect();
-        Ok(Self { betas: betas.into_iter().map(f64::from).collect(), alphas_cumprod, variances })
-    }
-}
-
-/// Betas whose √ᾱ is moved to 0 at the last step and stretched back to its old value at the first.
-fn rescaled(betas: &[f64]) -> Vec<f64> {
-    let mut product = 1.0;
-    let roots: Vec<f64> = betas
-        .iter()
-        .map(|beta| {
-            product *= 1.0 - beta;
-            f64::sqrt(product)
-        })
-        .collect();
-    let last = roots[roots.len() - 1];
-    let scale = roots[0] / (roots[0] - last);
-    let moved: Vec<f64> = roots.iter().map(|root| (root - last) * scale).collect();
-    let mut out = vec![betas[0]];
-    out.extend(moved.windows(2).map(|w| (w[0] - w[1]) * (w[0] + w[1]) / (w[0] * w[0])));
-    out
-}
-
-/// torch's cumulative product: accumulated in double precision, each result rounded.
-fn cumprod_f32(betas: &[f32]) -> Vec<f32> {
-    let mut product = 1.0f64;
-    let mut times = |beta: &f32| {
-        product *= f64::from(1.0 - beta);
-        product as f32
-    };
-    betas.iter().map(&mut times).collect()
-}
-
-/// As [`rescaled`], with torch's float32 operations.
-fn rescaled_f32(betas: &[f32]) -> Vec<f32> {
-    let roots: Vec<f32> = cumprod_f32(betas).into_iter().map(f32::sqrt).collect();
-    let last = roots[roots.len() - 1];
-    let scale = roots[0] / (roots[0] - last);
-    let squares: Vec<f32> = roots.iter().map(|root| ((root - last) * scale).powi(2)).collect();
-    let mut out = vec![1.0 - squares[0]];
-    out.extend(squares.windows(2).map(|w| 1.0 - w[1] / w[0]));
-    out
 }
 
 impl Process for DiscreteChain {
@@ -318,5 +232,168 @@ impl TryFrom<Form> for DiscreteChain {
 impl From<DiscreteChain> for Form {
     fn from(chain: DiscreteChain) -> Self {
         chain.form
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::checks::{assert_close, obeys_the_laws, round_trips};
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [Interpolation; 4] =
+        [Interpolation::Angle, Interpolation::Sigma, Interpolation::LogSigma, Interpolation::LogAlpha];
+
+    fn ddpm(steps: usize) -> DiscreteChain {
+        DiscreteChain::new(Betas::DDPM, steps).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn laws_between_the_steps(step in 0usize..99, part in 0.1f64..0.9, kind in 0usize..4) {
+            let chain = DiscreteChain::new(Betas::Linear { start: 1e-3, end: 0.1 }, 100).unwrap();
+            obeys_the_laws(&chain.interpolation(ALL[kind]).unwrap(), step as f64 + part, 1e-4);
+        }
+
+        #[test]
+        fn the_inverse_of_lambda_is_exact(t in 0.0f64..999.0, kind in 0usize..4) {
+            let chain = ddpm(1000).interpolation(ALL[kind]).unwrap();
+            prop_assert!((chain.time_at_lambda(chain.lambda(t)).unwrap() - t).abs() < 1e-7);
+        }
+    }
+
+    #[test]
+    fn steps_are_exact_in_every_interpolation() {
+        for kind in ALL {
+            let chain = ddpm(1000).interpolation(kind).unwrap();
+            for i in [0, 1, 17, 500, 998, 999] {
+                let bar = chain.alphas_cumprod()[i];
+                assert_eq!(chain.alpha(i as f64), bar.sqrt());
+                assert_close(chain.sigma(i as f64), (1.0 - bar).sqrt(), 1e-12, "sigma");
+                let t = chain.time_at_lambda(chain.lambda(i as f64)).unwrap();
+                assert!((t - i as f64).abs() < 1e-8, "{kind:?}: {i} came back as {t}");
+            }
+        }
+    }
+
+    #[test]
+    fn halfway_is_halfway_in_the_interpolated_quantity() {
+        let quantity = |kind, l: Level| match kind {
+            Interpolation::Angle => l.sigma.atan2(l.alpha),
+            Interpolation::Sigma => l.sigma / l.alpha,
+            Interpolation::LogSigma => (l.sigma / l.alpha).ln(),
+            Interpolation::LogAlpha => l.alpha.ln(),
+        };
+        for kind in ALL {
+            let chain = ddpm(1000).interpolation(kind).unwrap();
+            let at = |t| quantity(kind, chain.level(t));
+            assert_close(at(300.5), 0.5 * (at(300.0) + at(301.0)), 1e-12, "middle");
+            let Level { alpha, sigma, time } = chain.level(300.5);
+            assert_close(alpha * alpha + sigma * sigma, 1.0, 1e-14, "variance");
+            assert_eq!(time, 300.5);
+        }
+    }
+
+    #[test]
+    fn derivatives_at_a_step_look_towards_the_data() {
+        let chain = ddpm(1000);
+        for i in [1.0, 500.0, 999.0] {
+            assert_close(chain.sigma_dot(i), chain.sigma_dot(i - 1e-9), 1e-6, "sigma_dot");
+        }
+        assert_close(chain.sigma_dot(0.0), chain.sigma_dot(1e-9), 1e-6, "sigma_dot at the first step");
+    }
+
+    #[test]
+    fn zero_terminal_snr_is_finite_in_the_angle() {
+        let chain = DiscreteChain::new(Betas::STABLE_DIFFUSION, 1000).unwrap().rescale_zero_terminal_snr().unwrap();
+        assert_eq!((chain.alpha(999.0), chain.sigma(999.0), chain.lambda(999.0)), (0.0, 1.0, f64::NEG_INFINITY));
+        assert!(chain.alpha_dot(999.0) < 0.0 && chain.alpha_dot(999.0).is_finite());
+        assert_close(chain.time_at_lambda(-20.0).unwrap(), 999.0, 1e-5, "time near the end");
+        obeys_the_laws(&chain, 998.5, 1e-4);
+        for kind in &ALL[1..] {
+            let refused = chain.clone().interpolation(*kind);
+            assert!(matches!(refused, Err(ProcessError::Interpolation { .. })), "{kind:?}");
+            let refused = ddpm(10).interpolation(*kind).unwrap().rescale_zero_terminal_snr();
+            assert!(matches!(refused, Err(ProcessError::Interpolation { .. })), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_one_step_before_the_first() {
+        let chain = ddpm(1000);
+        let clean = chain.clean();
+        assert_eq!((clean.t, clean.level.alpha, clean.level.sigma), (-1.0, 1.0, 0.0));
+        assert_eq!((chain.alpha(-1.0), chain.sigma(-1.0)), (1.0, 0.0));
+        let phi = chain.sigma(0.0).atan2(chain.alpha(0.0));
+        assert_close(chain.sigma(-0.5), (0.5 * phi).sin(), 1e-14, "between");
+        assert_close(chain.sigma_dot(-0.5), phi * (0.5 * phi).cos(), 1e-14, "slope");
+
+        let first = chain.ending(ChainEnd::FirstStep);
+        assert_eq!(first.final_level().level.alpha, first.alphas_cumprod()[0].sqrt());
+        assert_close(first.alpha(-0.5), first.alpha(0.0), 1e-15, "alpha");
+        assert_eq!(first.sigma_dot(-0.5), 0.0);
+    }
+
+    #[test]
+    fn outside_there_is_nothing() {
+        for t in [-1.1, 999.1, f64::NAN] {
+            assert!(ddpm(1000).alpha(t).is_nan() && ddpm(1000).sigma_dot(t).is_nan());
+        }
+    }
+
+    #[test]
+    fn float32_chains_differ_in_the_seventh_digit() {
+        let (exact, compat) = (ddpm(1000), ddpm(1000).compat_f32().unwrap());
+        assert_eq!(compat.alphas_cumprod()[999], 4.035830352222547e-05);
+        assert_ne!(exact.alphas_cumprod()[999], compat.alphas_cumprod()[999]);
+        assert_close(exact.alphas_cumprod()[999], compat.alphas_cumprod()[999], 1e-6, "last");
+    }
+
+    #[test]
+    fn bad_betas() {
+        for bad in [0.0, 1.0, -0.1, 1.5, f64::NAN, f64::INFINITY] {
+            match DiscreteChain::new(Betas::Custom(vec![0.1, bad, 0.2]), 3) {
+                Err(ProcessError::Beta { step: 1, given }) => assert!(given == bad || bad.is_nan()),
+                other => panic!("{bad}: {other:?}"),
+            }
+        }
+        let linear = |start, end| DiscreteChain::new(Betas::Linear { start, end }, 10);
+        assert!(matches!(linear(f64::NAN, 0.02), Err(ProcessError::Beta { step: 0, .. })));
+        assert!(matches!(linear(1e-4, 1.2), Err(ProcessError::Beta { .. })));
+        assert!(matches!(linear(0.0, 0.02), Err(ProcessError::Beta { step: 0, .. })));
+        let scaled = Betas::ScaledLinear { start: -1.0, end: 0.1 };
+        assert!(matches!(DiscreteChain::new(scaled, 10), Err(ProcessError::Beta { step: 0, .. })));
+    }
+
+    #[test]
+    fn too_few_steps() {
+        for given in [0, 1] {
+            let refused = DiscreteChain::new(Betas::SquaredCosine, given);
+            assert_eq!(refused, Err(ProcessError::TooFewSteps { given, needed: 2 }));
+        }
+        let refused = DiscreteChain::new(Betas::Custom(vec![0.1]), 2);
+        assert_eq!(refused, Err(ProcessError::CustomLength { given: 1, steps: 2 }));
+    }
+
+    #[test]
+    fn steps_that_are_one_level() {
+        let tiny = Betas::Custom(vec![0.1, 1e-9, 0.1]);
+        let chain = DiscreteChain::new(tiny, 3).unwrap();
+        assert!(matches!(chain.compat_f32(), Err(ProcessError::NotNoisier { step: 1, .. })));
+        // All signal is gone long before the last of 200 steps.
+        let drowned = DiscreteChain::new(Betas::Custom(vec![0.999; 200]), 200);
+        assert!(matches!(drowned, Err(ProcessError::NotNoisier { .. })));
+    }
+
+    #[test]
+    fn serde() {
+        let chain = DiscreteChain::new(Betas::STABLE_DIFFUSION, 50)
+            .unwrap()
+            .rescale_zero_terminal_snr()
+            .unwrap()
+            .compat_f32()
+            .unwrap()
+            .ending(ChainEnd::FirstStep);
+        round_trips(&chain, &[("50", "1"), ("0.012", "1.2"), ("Angle", "Sigma"), ("\"end\"", "\"ending\"")]);
     }
 }

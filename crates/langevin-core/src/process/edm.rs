@@ -94,3 +94,39 @@ impl From<Edm> for Form {
         Self { sigma_min: edm.sigma_min, sigma_max: edm.sigma_max }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::checks::{assert_close, obeys_the_laws, round_trips};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn laws(t in 0.01f64..79.0) {
+            obeys_the_laws(&Edm::default(), t, 1e-5 * t);
+        }
+    }
+
+    #[test]
+    fn values() {
+        let edm = Edm::default();
+        assert_eq!((edm.drift(2.0), edm.diffusion_squared(2.0), edm.prior_std()), (0.0, 4.0, 80.0));
+        assert_close(edm.network_time(std::f64::consts::E), 0.25, 1e-15, "c_noise");
+        let clean = edm.clean();
+        assert_eq!((clean.t, clean.level.alpha, clean.level.sigma), (0.0, 1.0, 0.0));
+        assert!(clean.level.time.is_finite());
+    }
+
+    #[test]
+    fn bad_parameters() {
+        for (min, max) in [(0.0, 80.0), (-1.0, 80.0), (f64::NAN, 80.0), (0.002, f64::NAN), (80.0, 0.002)] {
+            assert!(matches!(Edm::new(min, max), Err(ProcessError::Parameter { .. })), "{min} {max}");
+        }
+    }
+
+    #[test]
+    fn serde() {
+        round_trips(&Edm::new(0.3, 500.0).unwrap(), &[("0.3", "0"), ("500.0", "0.1"), ("sigma_max", "sigma_mix")]);
+    }
+}

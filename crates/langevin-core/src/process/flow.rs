@@ -136,3 +136,62 @@ impl From<RectifiedFlow> for Form {
         Self { shift: flow.shift, range: flow.range, network_time_scale: flow.time_scale }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::checks::{assert_close, obeys_the_laws, round_trips};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn laws(shift in 0.2f64..10.0, t in 0.01f64..0.99) {
+            let flow = RectifiedFlow::new().shift(shift).unwrap().range(1e-3, 0.999).unwrap();
+            obeys_the_laws(&flow, t, 1e-5 * t.min(1.0 - t));
+        }
+
+        #[test]
+        fn a_shift_is_a_shift_of_lambda(shift in 0.2f64..10.0, t in 0.01f64..0.99) {
+            // u = st/(1 + (s − 1)t) turns u/(1 − u) into s·t/(1 − t).
+            let (plain, shifted) = (RectifiedFlow::new(), RectifiedFlow::new().shift(shift).unwrap());
+            let difference = plain.lambda(t) - shifted.lambda(t);
+            prop_assert!((difference - shift.ln()).abs() < 1e-12);
+            prop_assert!((shifted.alpha(t) + shifted.sigma(t) - 1.0).abs() < 1e-14);
+        }
+    }
+
+    #[test]
+    fn the_ends_are_exact() {
+        let flow = RectifiedFlow::new().shift(3.0).unwrap();
+        assert_eq!((flow.alpha(0.0), flow.sigma(0.0)), (1.0, 0.0));
+        assert_eq!((flow.alpha(1.0), flow.sigma(1.0)), (0.0, 1.0));
+        assert_eq!((flow.alpha_dot(1.0), flow.sigma_dot(1.0)), (-1.0 / 3.0, 1.0 / 3.0));
+        assert_eq!((flow.lambda(0.0), flow.lambda(1.0)), (f64::INFINITY, f64::NEG_INFINITY));
+        assert_eq!((flow.drift(1.0), flow.diffusion_squared(1.0)), (f64::NEG_INFINITY, f64::INFINITY));
+        assert_eq!(flow.time_at_lambda(f64::INFINITY).unwrap(), 0.0);
+        assert_eq!(flow.time_at_lambda(f64::NEG_INFINITY).unwrap(), 1.0);
+        assert_eq!(flow.prior_std(), 1.0);
+        super::super::validate(&flow).unwrap();
+    }
+
+    #[test]
+    fn network_time_is_the_shifted_one() {
+        let flow = RectifiedFlow::new().shift(3.0).unwrap().network_time_scale(1000.0).unwrap();
+        assert_close(flow.network_time(0.5), 750.0, 1e-15, "time");
+    }
+
+    #[test]
+    fn bad_parameters() {
+        for shift in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(RectifiedFlow::new().shift(shift), Err(ProcessError::Parameter { .. })));
+        }
+        assert!(matches!(RectifiedFlow::new().network_time_scale(f64::NAN), Err(ProcessError::Parameter { .. })));
+        assert!(matches!(RectifiedFlow::new().range(-0.5, 1.0), Err(ProcessError::Range { .. })));
+    }
+
+    #[test]
+    fn serde() {
+        let flow = RectifiedFlow::new().shift(3.0).unwrap().range(0.001, 0.999).unwrap();
+        round_trips(&flow, &[("3.0", "0"), ("0.001", "1.5"), ("shift", "shft")]);
+    }
+}

@@ -2,12 +2,15 @@
 
 mod betas;
 mod chain;
+#[cfg(test)]
+mod checks;
 mod edm;
 mod error;
 mod flow;
 mod forward;
 mod interpolation;
 mod sub_vp;
+mod table;
 mod validate;
 mod ve;
 mod vp;

@@ -130,3 +130,81 @@ impl From<SubVpSde> for Form {
         Self { beta_min: min, beta_max: max, range: process.range, network_time_scale: process.time_scale }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::checks::{assert_close, obeys_the_laws, round_trips};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// t, α, σ, drift, g and λ of the published code at β from 0.1 to 20.
+    const PUBLISHED: [[f64; 6]; 5] = [
+        [
+            1e-5,
+            0.9999994995026252,
+            1.0009944990046723e-06,
+            -0.050099500000000005,
+            0.00044788078236640566,
+            13.814516052648619,
+        ],
+        [0.01, 0.9990029973377464, 0.001993011310198551, -0.1495, 0.03450555183398814, 6.217111062805941],
+        [0.25, 0.7236571850830864, 0.4763202784776236, -2.5374999999999996, 1.919174226725182, 0.4182272970708552],
+        [0.75, 0.05866350301188082, 0.996558593414375, -7.512499999999999, 3.876186535079124, -2.832490158153722],
+        [1.0, 0.006571586494929619, 0.9999568142509396, -10.0, 4.472135950829292, -5.024956813318408],
+    ];
+
+    #[test]
+    fn published_values() {
+        let process = SubVpSde::new(0.1, 20.0).unwrap();
+        for [t, alpha, sigma, drift, g, lambda] in PUBLISHED {
+            assert_close(process.alpha(t), alpha, 1e-14, "alpha");
+            assert_close(process.sigma(t), sigma, 1e-9, "sigma");
+            assert_close(process.drift(t), drift, 1e-14, "drift");
+            assert_close(process.diffusion_squared(t).sqrt(), g, 1e-9, "diffusion");
+            assert_close(process.lambda(t), lambda, 1e-9, "lambda");
+        }
+    }
+
+    #[test]
+    fn nothing_cancels_near_the_clean_end() {
+        let process = SubVpSde::default().range(0.0, 1.0).unwrap();
+        let t = 1e-13;
+        let b: f64 = 0.1 * t + 0.5 * 19.9 * t * t;
+        assert_close(process.sigma(t), b, 1e-13, "sigma");
+        assert_close(process.diffusion_squared(t), 2.0 * (0.1 + 19.9 * t) * b, 1e-12, "diffusion");
+        assert_close(process.time_at_lambda(process.lambda(t)).unwrap(), t, 1e-12, "inverse");
+        assert_eq!((process.sigma(0.0), process.lambda(0.0)), (0.0, f64::INFINITY));
+    }
+
+    proptest! {
+        #[test]
+        fn laws(min in 0.01f64..1.0, rise in 0.0f64..30.0, t in 0.01f64..0.99) {
+            obeys_the_laws(&SubVpSde::new(min, min + rise).unwrap(), t, 1e-5);
+        }
+
+        #[test]
+        fn less_noise_than_vp_at_the_same_signal(t in 0.001f64..1.0) {
+            let (sub, vp) = (SubVpSde::default(), super::super::VpSde::default());
+            prop_assert_eq!(sub.alpha(t), vp.alpha(t));
+            prop_assert!(sub.sigma(t) < vp.sigma(t));
+        }
+    }
+
+    #[test]
+    fn bad_parameters() {
+        for (min, max) in [(-0.1, 20.0), (f64::NAN, 20.0), (0.1, f64::INFINITY), (2.0, 1.0)] {
+            assert!(matches!(SubVpSde::new(min, max), Err(ProcessError::Parameter { .. })), "{min} {max}");
+        }
+        for (clean, noisy) in [(-0.1, 1.0), (0.5, 0.5), (0.1, 1.1), (f64::NAN, 1.0)] {
+            assert!(matches!(SubVpSde::default().range(clean, noisy), Err(ProcessError::Range { .. })));
+        }
+        assert!(matches!(SubVpSde::default().network_time_scale(0.0), Err(ProcessError::Parameter { .. })));
+    }
+
+    #[test]
+    fn serde() {
+        let process = SubVpSde::new(0.2, 15.0).unwrap().network_time_scale(999.0).unwrap();
+        assert_eq!((process.network_time(0.5), process.prior_std()), (499.5, 1.0));
+        round_trips(&process, &[("0.2", "-1"), ("999.0", "-3"), ("0.001", "-0.001")]);
+    }
+}
