@@ -31,7 +31,7 @@ pub struct Labels(Kind);
 enum Kind {
     Classes(Vec<Option<usize>>),
     Values(Vec<f64>),
-    Embeddings(Tensor<2>),
+    Embeddings(Box<Tensor<2>>),
 }
 
 impl Labels {
@@ -67,7 +67,7 @@ impl Labels {
     /// - embeddings: `[batch, time embedding]`
     #[must_use]
     pub fn embeddings(embeddings: Tensor<2>) -> Self {
-        Self(Kind::Embeddings(embeddings))
+        Self(Kind::Embeddings(Box::new(embeddings)))
     }
 
     /// The classes, if this holds classes.
@@ -110,7 +110,7 @@ impl Labels {
             Kind::Values(values) => Kind::Values(vec![values[0]; batch]),
             Kind::Embeddings(tensor) => {
                 let width = tensor.dims()[1];
-                Kind::Embeddings(tensor.clone().expand([batch, width]))
+                Kind::Embeddings(Box::new((**tensor).clone().expand([batch, width])))
             }
         }))
     }
@@ -126,7 +126,7 @@ impl Labels {
                 (Kind::Classes(left), Kind::Classes(right)) => left.extend(right),
                 (Kind::Values(left), Kind::Values(right)) => left.extend(right),
                 (Kind::Embeddings(left), Kind::Embeddings(right)) if left.dims()[1] == right.dims()[1] => {
-                    *left = Tensor::cat(vec![left.clone(), right.clone()], 0);
+                    **left = Tensor::cat(vec![(**left).clone(), (**right).clone()], 0);
                 }
                 _ => {
                     return Err(ModelError::MixedConditions { left: joined.kind(), right: part.kind() });
@@ -178,7 +178,7 @@ impl Labels {
                 expected: format!("[batch, {width}]"),
             });
         }
-        Ok(tensor.clone())
+        Ok((**tensor).clone())
     }
 
     /// Checks that there is nothing to tell, for networks without classes.

@@ -1,5 +1,5 @@
 //! UNets against reference outputs: every recorded tensor, sub-modules included, within the tolerance that its
-//! manifest states. `LANGEVIN_FIXTURES` may name another folder of fixtures of the same format.
+//! manifest states; and properties of the same networks that need no reference.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 fn fixtures() -> PathBuf {
-    match std::env::var_os("LANGEVIN_FIXTURES") {
-        Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"),
-    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
 /// Folders with a UNet2DModel, by their manifests.
@@ -73,7 +70,12 @@ fn every_recorded_tensor_agrees() {
                 (_, false) => Labels::none(shape[0]),
                 (Classes::Table { .. }, true) => Labels::of(get("in.class_labels").1.iter().map(|v| *v as usize)),
                 (Classes::Timestep, true) => Labels::values(get("in.class_labels").1),
-                (other, true) => panic!("class labels for {other:?}"),
+                (Classes::Identity, true) => {
+                    let (shape, data) = get("in.class_labels");
+                    let data = Tensor::<1>::from_data(data.as_slice(), (&device, DType::F32));
+                    Labels::embeddings(data.reshape([shape[0], shape[1]]))
+                }
+                (Classes::None, true) => panic!("class labels for a network without classes"),
             };
             let mut seen = BTreeMap::new();
             let mut see = |name: &str, value: Tapped<'_>| {
@@ -96,8 +98,22 @@ fn every_recorded_tensor_agrees() {
             }
         }
     }
-    println!("{compared} tensors agree");
     assert!(compared > 0);
+}
+
+/// A condition that fits the network, a function of the row only.
+fn fitting(net: &UNet2d, rows: &[usize], device: &Device) -> Labels {
+    match net.config().classes {
+        Classes::None => Labels::none(rows.len()),
+        Classes::Table { count, .. } => Labels::of(rows.iter().map(|r| (r * 2 + 1) % count)),
+        Classes::Timestep => Labels::values(rows.iter().map(|r| *r as f64 * 10.0 + 1.0)),
+        Classes::Identity => {
+            let width = net.config().time_embedding_width();
+            let data: Vec<f64> =
+                rows.iter().flat_map(|r| (0..width).map(move |i| ((i * (r + 1)) as f64).sin())).collect();
+            Labels::embeddings(Tensor::<1>::from_data(data.as_slice(), device).reshape([rows.len(), width]))
+        }
+    }
 }
 
 #[test]
@@ -111,11 +127,7 @@ fn a_saved_network_is_the_same_network() {
         assert_eq!(net.config(), again.config());
         let c = net.config();
         let x = Tensor::<4>::ones([1, c.in_channels, 8, 8], &device) * 0.3;
-        let labels = match c.classes {
-            Classes::Table { count, .. } => Labels::of([count - 1]),
-            Classes::Timestep => Labels::values([3.0]),
-            _ => Labels::none(1),
-        };
+        let labels = fitting(&net, &[1], &device);
         let time = Tensor::<1>::from_data([7.0], &device);
         let outputs = [net, again].map(|n| n.forward(x.clone(), time.clone(), &labels).unwrap().to_data());
         assert_eq!(outputs[0], outputs[1], "{}", folder.display());
@@ -131,12 +143,8 @@ fn a_batch_and_its_samples_alone_agree() {
         let n = 3 * c.in_channels * 64;
         let x: Vec<f64> = (0..n).map(|i| (i as f64 * 0.77).sin()).collect();
         let x = Tensor::<1>::from_data(x.as_slice(), &device).reshape([3, c.in_channels, 8, 8]);
-        let times = [3.0, 500.0, 40.0];
-        let labels = |rows: &[usize]| match c.classes {
-            Classes::Table { count, .. } => Labels::of(rows.iter().map(|r| r * 2 % count)),
-            Classes::Timestep => Labels::values(rows.iter().map(|r| *r as f64 * 10.0)),
-            _ => Labels::none(rows.len()),
-        };
+        let times = [3.0, 90.0, 40.0];
+        let labels = |rows: &[usize]| fitting(&net, rows, &device);
         let time = Tensor::<1>::from_data(times, &device);
         let batch = net.forward(x.clone(), time, &labels(&[0, 1, 2])).unwrap();
         for (row, t) in times.iter().enumerate() {
@@ -156,23 +164,60 @@ fn half_precision_is_close_to_single() {
     for (folder, _) in cases() {
         let single = UNet2d::load(&folder, Load::on(&device)).unwrap();
         let c = single.config().clone();
-        let labels = match c.classes {
-            Classes::Table { .. } => Labels::of([1]),
-            Classes::Timestep => Labels::values([3.0]),
-            _ => Labels::none(1),
-        };
+        let labels = fitting(&single, &[1], &device);
         let x = Tensor::<4>::ones([1, c.in_channels, 8, 8], &device) * 0.3;
         let time = Tensor::<1>::from_data([2.0], &device);
         let expected = single.forward(x.clone(), time.clone(), &labels).unwrap();
-        for (dtype, bound) in [(DType::F16, 0.02), (DType::BF16, 0.12)] {
+        for (dtype, bound) in [(DType::F16, 0.01), (DType::BF16, 0.06)] {
             let half = UNet2d::load(&folder, Load::on(&device).dtype(dtype)).unwrap();
             assert_eq!(half.conv_in.weight.val().dtype(), dtype);
             let given = half.forward(x.clone(), time.clone(), &labels).unwrap();
             assert_eq!(given.dtype(), DType::F32);
-            let scale = values(&expected.to_data()).iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            for (g, e) in values(&given.to_data()).iter().zip(values(&expected.to_data())) {
-                assert!((g - e).abs() <= bound * scale, "{} {dtype:?}: {g} {e}", folder.display());
-            }
+            let (given, expected) = (values(&given.to_data()), values(&expected.to_data()));
+            let square = |v: f64| v * v;
+            let error: f64 = given.iter().zip(&expected).map(|(g, e)| square(g - e)).sum();
+            let size: f64 = expected.iter().map(|e| square(*e)).sum();
+            let relative = (error / size).sqrt();
+            assert!(relative > 0.0 && relative < bound, "{} {dtype:?}: {relative}", folder.display());
         }
+    }
+}
+
+#[test]
+fn gradients_agree_with_differences() {
+    // In f64, along a fixed direction of the input: d/dh Σ w·net(x + h·v) by backpropagation and by differences.
+    let device = Device::flex();
+    let training = device.clone().autodiff();
+    for (folder, _) in cases() {
+        let load = |device: &Device| UNet2d::load(&folder, Load::on(device).dtype(DType::F64)).unwrap();
+        let (net, trained) = (load(&device), load(&training));
+        let c = net.config();
+        let numbers = |n: usize, seed: f64, device: &Device| {
+            let data: Vec<f64> = (0..n).map(|i| (i as f64 * seed).sin()).collect();
+            Tensor::<1>::from_data(data.as_slice(), (device, DType::F64))
+        };
+        let input = |seed, device: &Device| numbers(c.in_channels * 64, seed, device).reshape([1, c.in_channels, 8, 8]);
+        let labels = fitting(&net, &[1], &device);
+        let weights = |y: &Tensor<4>, device: &Device| {
+            let dims = y.dims();
+            numbers(dims.iter().product(), 1.7, device).reshape(dims)
+        };
+        let time = |device: &Device| Tensor::<1>::from_data([2.0], (device, DType::F64));
+        let value = |h: f64| {
+            let x = input(0.77, &device) + input(2.3, &device) * h;
+            let y = net.forward(x, time(&device), &labels).unwrap();
+            let w = weights(&y, &device);
+            values(&(y * w).to_data()).iter().sum::<f64>()
+        };
+        let h = 1e-4;
+        let expected = (value(h) - value(-h)) / (2.0 * h);
+        let x = input(0.77, &training).require_grad();
+        let y = trained.forward(x.clone(), time(&training), &labels).unwrap();
+        let w = weights(&y, &training);
+        let gradient = x.grad(&(y * w).sum().backward()).unwrap();
+        let given: f64 =
+            values(&gradient.to_data()).iter().zip(values(&input(2.3, &device).to_data())).map(|(g, v)| g * v).sum();
+        assert!(expected.abs() > 0.1, "{expected}");
+        assert!((given - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{}: {given} {expected}", folder.display());
     }
 }

@@ -74,7 +74,8 @@ mod tests {
     fn values_match_the_formulas() {
         let points = [-3.0f64, -0.5, 0.0, 0.7, 2.5];
         let x = Tensor::<1>::from_data(points.map(|p| p as f32), &flex());
-        let formula: [(Activation, fn(f64) -> f64); 4] = [
+        type Formula = fn(f64) -> f64;
+        let formula: [(Activation, Formula); 4] = [
             (Activation::Silu, |x| x / (1.0 + (-x).exp())),
             (Activation::Gelu, |x| 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2))),
             (Activation::Mish, |x| x * x.exp().ln_1p().tanh()),

@@ -164,7 +164,8 @@ mod tests {
     fn gradients_are_the_transposed_maps() {
         // <A x, y> = <x, Aᵀ y>: the sum of the gradient against x is the value of the linear form.
         let device = flex().autodiff();
-        let maps: [(fn(Tensor<4>) -> Tensor<4>, [usize; 4]); 4] = [
+        type Map = fn(Tensor<4>) -> Tensor<4>;
+        let maps: [(Map, [usize; 4]); 4] = [
             (upsample_nearest_2x, [1, 2, 8, 8]),
             (avg_pool_2x, [1, 2, 2, 2]),
             (fir_upsample_2x, [1, 2, 8, 8]),

@@ -77,6 +77,7 @@ fn attention(
 
 /// What halves the image at the end of a block.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
 pub enum Downsampler {
     /// A strided convolution.
     Conv(DownsampleConv),
@@ -110,6 +111,7 @@ impl Downsampler {
 
 /// What doubles the image at the end of a block.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
 pub enum Upsampler {
     /// Repetition and a convolution.
     Conv(UpsampleConv),

@@ -381,9 +381,8 @@ impl UNet2dConfig {
         match self.norm_groups {
             Some(groups) => {
                 at_least_one("norm_groups", groups)?;
-                match self.channels.iter().find(|c| !c.is_multiple_of(groups)) {
-                    Some(&channels) => return Err(wrong("norm_groups", groups, channels)),
-                    None => (),
+                if let Some(&channels) = self.channels.iter().find(|c| !c.is_multiple_of(groups)) {
+                    return Err(wrong("norm_groups", groups, channels));
                 }
             }
             None if self.down.iter().chain(&self.up).all(|b| b.is_skip()) => (),

@@ -88,6 +88,7 @@ pub struct Sinusoidal {
 
 /// What is added to the time embedding for a class.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
 pub enum ClassEmbedding {
     /// A table of classes.
     Table(Embedding),
@@ -259,6 +260,8 @@ impl UNet2d {
             }
             (Classes::Timestep, Some(ClassEmbedding::Timestep(layers))) => {
                 let features = self.time_proj.forward(cond.numbers(&device)?)?.cast(dtype);
+                // The same module runs a second time.
+                tap.see("time_proj", &features);
                 Some(tap.scope("class_embedding", |tap| layers.forward(features, tap)))
             }
             (Classes::Identity, _) => {

@@ -302,7 +302,7 @@ mod tests {
     fn attention_under_its_old_names_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
-        let bytes = |v: f32| vec![v; 4].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes = |v: f32| [v; 4].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let mut tensors = Vec::new();
         for (i, name) in ["query", "key", "value", "proj_attn"].iter().enumerate() {
             let data = bytes(i as f32);
