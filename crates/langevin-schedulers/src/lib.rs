@@ -7,12 +7,16 @@
 pub mod ddim;
 pub mod ddpm;
 pub mod diffusers;
+pub mod ode;
 pub mod plan;
 pub mod sampler;
+pub mod sde;
 pub mod solver;
 
 pub use ddim::Ddim;
 pub use ddpm::{Ddpm, Variance};
+pub use ode::{DormandPrince, ProbabilityFlow};
 pub use plan::Plan;
 pub use sampler::{Context, Run, RunState, SampleError, Sampler, SamplerExt, SavedRun, Step};
+pub use sde::{EulerMaruyama, ReverseDiffusion, Sde};
 pub use solver::{PlanError, Solver};

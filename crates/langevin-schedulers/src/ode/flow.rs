@@ -1,7 +1,7 @@
 //! The probability-flow ODE on a fixed grid.
 
 use super::Tableau;
-use crate::ddpm::check_direction;
+use crate::ddpm::{check_direction, falls};
 use crate::plan::{Eval, Plan, Row, Set, Slot, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
@@ -146,7 +146,7 @@ pub(crate) fn check_joined(solver: &'static str, stops: &[Stop]) -> Result<(), P
 impl Solver for ProbabilityFlow {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let stops = grid.stops(process)?;
-        check_direction(NAME, &stops, !grid.is_inverted())?;
+        check_direction(NAME, &stops, falls(&stops[0]))?;
         for stop in &stops {
             check_time(NAME, process, stop.from.t)?;
             check_time(NAME, process, stop.to.t)?;

@@ -2,7 +2,7 @@
 
 use super::DormandPrince;
 use super::control::Control;
-use super::drive::{Course, System};
+use super::drive::System;
 use crate::sampler::SampleError;
 use langevin_core::level::Scalars;
 

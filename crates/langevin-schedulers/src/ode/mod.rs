@@ -11,10 +11,12 @@ mod control;
 mod drive;
 mod flow;
 mod host;
+mod sampler;
 mod tableau;
 
 pub use adaptive::{AdaptiveFlow, DormandPrince};
 pub use flow::ProbabilityFlow;
+pub(crate) use flow::check_joined;
 pub use host::HostSolution;
 pub use tableau::Tableau;
 

@@ -94,8 +94,7 @@ impl Tableau {
     /// Dormand & Prince's pair of orders 5 and 4 (1980), with the continuous extension of order 4 that Shampine (1986)
     /// gave it. Its seventh slope is the first one of the next step.
     pub fn dormand_prince() -> Self {
-        let weights =
-            [35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0, 0.0];
+        let weights = [35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0, 0.0];
         let mut method = Self::known(
             "Dormand-Prince 5(4)",
             &[0.0, 0.2, 0.3, 0.8, 8.0 / 9.0, 1.0, 1.0],
@@ -110,15 +109,8 @@ impl Tableau {
             ],
             &weights,
         );
-        method.error = vec![
-            71.0 / 57600.0,
-            0.0,
-            -71.0 / 16695.0,
-            71.0 / 1920.0,
-            -17253.0 / 339200.0,
-            22.0 / 525.0,
-            -1.0 / 40.0,
-        ];
+        method.error =
+            vec![71.0 / 57600.0, 0.0, -71.0 / 16695.0, 71.0 / 1920.0, -17253.0 / 339200.0, 22.0 / 525.0, -1.0 / 40.0];
         method.bump = vec![
             -12715105075.0 / 11282082432.0,
             0.0,
@@ -239,12 +231,9 @@ mod tests {
 
     #[test]
     fn tableaus_have_their_orders() {
-        for (method, order) in [
-            (Tableau::euler(), 1),
-            (Tableau::heun(), 2),
-            (Tableau::rk4(), 4),
-            (Tableau::dormand_prince(), 5),
-        ] {
+        for (method, order) in
+            [(Tableau::euler(), 1), (Tableau::heun(), 2), (Tableau::rk4(), 4), (Tableau::dormand_prince(), 5)]
+        {
             assert_eq!(order_of(&method, method.weights()), order, "{}", method.name());
             for i in 0..method.stages() {
                 assert!((method.row(i).iter().sum::<f64>() - method.nodes()[i]).abs() < 1e-14);

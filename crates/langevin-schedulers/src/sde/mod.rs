@@ -1,0 +1,110 @@
+//! Stochastic differential equations: the reverse SDE of every process, and any SDE a user writes.
+//!
+//! * [`EulerMaruyama`] as a [`Solver`](crate::Solver) plans the reverse SDE of a process (Song et al. 2021, eq. 6);
+//!   [`ReverseDiffusion`] plans its discrete form (eq. 46 there).
+//! * [`EulerMaruyama::simulate`] runs an [`Sde`] of one's own, forwards or backwards in time, on tensors or on `f64`
+//!   vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step sizes.
+
+mod euler_maruyama;
+mod reverse_diffusion;
+mod simulation;
+
+pub use euler_maruyama::EulerMaruyama;
+pub use reverse_diffusion::ReverseDiffusion;
+pub use simulation::Simulation;
+
+use burn::tensor::Tensor;
+
+/// `dx = b(x, t) dt + G(x, t) dW` in the sense of Itô, with noise that is independent for each element.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use langevin_core::noise::Seeded;
+/// use langevin_schedulers::sde::{EulerMaruyama, Sde};
+///
+/// /// Geometric Brownian motion, the price of Black and Scholes.
+/// struct Price { growth: f64, volatility: f64 }
+/// impl Sde<2> for Price {
+///     fn drift(&self, x: Tensor<2>, _t: f64) -> Tensor<2> { x.mul_scalar(self.growth) }
+///     fn diffusion(&self, x: Tensor<2>, _t: f64) -> Tensor<2> { x.mul_scalar(self.volatility) }
+/// }
+///
+/// let price = Price { growth: 0.05, volatility: 0.2 };
+/// let simulation = EulerMaruyama::new().simulate_uniform(price, (0.0, 1.0), 100)?;
+/// let today = Tensor::<2>::full([1000, 1], 100.0, &Device::flex());
+/// let noise = Seeded::new(42);
+/// let in_a_year = simulation.run(0, today, &noise)?.finish()?;
+/// let mean = in_a_year.mean().into_scalar::<f32>();
+/// assert!((mean - 105.1).abs() < 3.0); // 100·e^0.05
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Sde<const D: usize>: Send + Sync {
+    /// The drift b for states `[batch, ..]`, of the same shape.
+    fn drift(&self, x: Tensor<D>, t: f64) -> Tensor<D>;
+
+    /// The diffusion coefficient G for states `[batch, ..]`, of the same shape.
+    fn diffusion(&self, x: Tensor<D>, t: f64) -> Tensor<D>;
+}
+
+impl<const D: usize, T: Sde<D> + ?Sized> Sde<D> for &T {
+    fn drift(&self, x: Tensor<D>, t: f64) -> Tensor<D> {
+        (**self).drift(x, t)
+    }
+    fn diffusion(&self, x: Tensor<D>, t: f64) -> Tensor<D> {
+        (**self).diffusion(x, t)
+    }
+}
+
+/// As [`Sde`], on the `f64` values of one sample: no tensor, no device.
+pub trait HostSde {
+    /// Writes the drift b at (x, t).
+    fn drift(&self, x: &[f64], t: f64, out: &mut [f64]);
+
+    /// Writes the diffusion coefficient G at (x, t).
+    fn diffusion(&self, x: &[f64], t: f64, out: &mut [f64]);
+}
+
+impl<T: HostSde + ?Sized> HostSde for &T {
+    fn drift(&self, x: &[f64], t: f64, out: &mut [f64]) {
+        (**self).drift(x, t, out);
+    }
+    fn diffusion(&self, x: &[f64], t: f64, out: &mut [f64]) {
+        (**self).diffusion(x, t, out);
+    }
+}
+
+/// An SDE from two functions of (states, time), the drift and the diffusion coefficient.
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use langevin_schedulers::sde;
+/// // Ornstein-Uhlenbeck: a spring in a heat bath.
+/// let spring = sde::from_fn(|x: Tensor<2>, _t| x.neg(), |x: Tensor<2>, _t| x.full_like(0.5));
+/// ```
+pub fn from_fn<const D: usize, B, G>(drift: B, diffusion: G) -> FromFn<B, G>
+where
+    B: Fn(Tensor<D>, f64) -> Tensor<D> + Send + Sync,
+    G: Fn(Tensor<D>, f64) -> Tensor<D> + Send + Sync,
+{
+    FromFn { drift, diffusion }
+}
+
+/// Two closures as an [`Sde`]; made by [`from_fn`].
+#[derive(Clone, Debug)]
+pub struct FromFn<B, G> {
+    drift: B,
+    diffusion: G,
+}
+
+impl<const D: usize, B, G> Sde<D> for FromFn<B, G>
+where
+    B: Fn(Tensor<D>, f64) -> Tensor<D> + Send + Sync,
+    G: Fn(Tensor<D>, f64) -> Tensor<D> + Send + Sync,
+{
+    fn drift(&self, x: Tensor<D>, t: f64) -> Tensor<D> {
+        (self.drift)(x, t)
+    }
+    fn diffusion(&self, x: Tensor<D>, t: f64) -> Tensor<D> {
+        (self.diffusion)(x, t)
+    }
+}

@@ -1,0 +1,116 @@
+//! The reverse diffusion sampler: the reverse SDE discretized as the forward chain is.
+
+use crate::ddpm::check_direction;
+use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::solver::{PlanError, Solver};
+use langevin_core::grid::Stop;
+use langevin_core::process::{Transition, VeSde};
+use langevin_core::{Grid, Process};
+use serde::{Deserialize, Serialize};
+
+const NAME: &str = "reverse diffusion";
+
+/// Reverse diffusion steps on any process.
+///
+/// The forward step from s to t is `x_t = a·x_s + √v·z` with `a = α_t/α_s` and `v = σ_t² − a²·σ_s²`; its
+/// discretized reverse is `x_s = (2 − a)·x_t + v·score + √v·z`. On a VE process this is
+/// `x_t + (σ_t² − σ_s²)·score + √(σ_t² − σ_s²)·z`.
+///
+/// ```
+/// use langevin_core::{Grid, process::VeSde};
+/// use langevin_schedulers::{ReverseDiffusion, Solver};
+/// let plan = ReverseDiffusion::new().plan(&VeSde::default(), &Grid::uniform(1000))?;
+/// assert!(plan.is_stochastic());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # References
+/// Song et al. 2021, "Score-based generative modeling through stochastic differential equations", eq. 46 and
+/// algorithms 2 and 3.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReverseDiffusion {
+    denoise: bool,
+}
+
+impl ReverseDiffusion {
+    /// With noise in every step.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds no noise in the last step: the result is the mean of that step.
+    pub fn denoise_at_end(mut self) -> Self {
+        self.denoise = true;
+        self
+    }
+
+    /// The plan for given stops, where the levels that are asked need not be those that are left.
+    ///
+    /// # Errors
+    /// [`PlanError::Direction`] if the noise does not fall in a step, [`PlanError::Singular`] where σ of an asked level
+    /// or α of a reached one is 0, [`PlanError::Table`] without stops.
+    pub fn plan_stops(&self, stops: &[Stop], prior_std: f64) -> Result<Plan, PlanError> {
+        check_direction(NAME, stops, true)?;
+        let rows = stops.iter().enumerate().map(|(index, stop)| {
+            let noisy = !(self.denoise && index + 1 == stops.len());
+            row(index, stop, noisy)
+        });
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = stops.first() else { return Err(crate::plan::TableError::Empty.into()) };
+        Ok(Plan::new(NAME, first.from, prior_std, rows)?)
+    }
+
+    /// The stops of the original score-SDE sampler for VE processes: `steps` levels evenly spaced in ln σ from σ_max to
+    /// σ_min and a last step to 0, while the network is asked at the σ of `steps` even times from 1 to `eps`, which lie
+    /// slightly above.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] for fewer than two steps or an `eps` outside (0, 1/(steps − 1)), where the two no longer
+    /// go together.
+    pub fn score_sde_stops(process: &VeSde, steps: usize, eps: f64) -> Result<Vec<Stop>, PlanError> {
+        let bad = |setting, given, expected| Err(PlanError::Setting { solver: NAME, setting, given, expected });
+        if steps < 2 {
+            return bad("number of steps", steps as f64, "2 or more");
+        }
+        let last = (steps - 1) as f64;
+        if !(eps > 0.0 && eps * last < 1.0) {
+            return bad("eps", eps, "a number above 0 and below 1/(steps − 1)");
+        }
+        let node = |i: usize| if i == steps { process.clean() } else { process.node((last - i as f64) / last) };
+        let asked = |i: usize| process.level(1.0 - i as f64 * (1.0 - eps) / last);
+        Ok((0..steps).map(|i| Stop { ask: asked(i), from: node(i), to: node(i + 1) }).collect())
+    }
+}
+
+fn row(index: usize, stop: &Stop, noisy: bool) -> Result<Row, PlanError> {
+    let Transition { scale, variance } = Transition::between(&stop.to.level, &stop.from.level);
+    let of_eps = -variance / stop.ask.sigma;
+    if ![scale, of_eps].iter().all(|number| number.is_finite()) {
+        return Err(PlanError::Singular {
+            solver: NAME,
+            t: stop.from.t,
+            alpha: stop.to.level.alpha,
+            sigma: stop.ask.sigma,
+            advice: "the score is infinite at σ = 0, and no step can end where α = 0; leave this level out of the grid",
+        });
+    }
+    let mut sum = vec![Term::new(2.0 - scale, Src::X(0)), Term::new(of_eps, Src::Eps(0))];
+    if noisy {
+        sum.push(Term::new(variance.sqrt(), Src::Z(0)));
+    }
+    Ok(Row {
+        draws: if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() },
+        pre: Vec::new(),
+        eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
+        post: vec![Set::new(0, sum)],
+        step: Some(index as u32),
+        after: stop.to,
+        report: vec![Term::new(1.0, Src::X0(0))],
+    })
+}
+
+impl Solver for ReverseDiffusion {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.plan_stops(&grid.stops(process)?, process.prior_std())
+    }
+}

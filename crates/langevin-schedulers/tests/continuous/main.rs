@@ -1,0 +1,62 @@
+//! The probability-flow ODE and stochastic differential equations, against problems with known solutions.
+
+mod adaptive;
+mod errors;
+mod fixed;
+mod reverse;
+mod simulation;
+
+use langevin_core::exact::{Posterior, correlated_mixture};
+use langevin_core::process::{Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
+use langevin_core::{Level, Process};
+use langevin_schedulers::plan::HostAnswer;
+
+/// Every continuous process, with a stretch of its time over which its coefficients are smooth.
+fn processes() -> Vec<(&'static str, Box<dyn Process>, f64, f64)> {
+    vec![
+        ("VP", Box::new(VpSde::default()), 0.9, 0.1),
+        ("sub-VP", Box::new(SubVpSde::default()), 0.9, 0.1),
+        ("VE", Box::new(VeSde::default()), 0.8, 0.5),
+        ("EDM", Box::new(Edm::default()), 2.0, 0.4),
+        ("flow", Box::new(RectifiedFlow::default()), 0.95, 0.1),
+    ]
+}
+
+/// The exact answer of a problem.
+fn answer<P: Posterior>(problem: &P, x: &[f64], level: &Level) -> HostAnswer {
+    let (mut x0, mut eps) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    problem.posterior(x, level, &mut x0, &mut eps).expect("the level is fine");
+    HostAnswer { x0, eps, variance: None }
+}
+
+/// The right-hand side of the probability-flow ODE.
+fn slope<P: Posterior>(problem: &P, process: &dyn Process, t: f64, x: &[f64], out: &mut [f64]) {
+    let HostAnswer { x0, eps, .. } = answer(problem, x, &process.level(t));
+    for (out, (x0, eps)) in out.iter_mut().zip(x0.iter().zip(eps)) {
+        *out = process.alpha_dot(t) * x0 + process.sigma_dot(t) * eps;
+    }
+}
+
+fn mixture() -> langevin_core::exact::GaussianMixture {
+    correlated_mixture().expect("constants")
+}
+
+/// The start of a run, of the size that states have there.
+fn start(process: &dyn Process, t: f64) -> Vec<f64> {
+    let level = process.level(t);
+    let size = (level.alpha.powi(2) + level.sigma.powi(2)).sqrt();
+    vec![0.8 * size, -0.5 * size]
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+/// Slopes of log error between doublings, for the last three doublings whose errors are above 1e-11.
+fn orders(errors: &[f64]) -> Vec<f64> {
+    let above: Vec<f64> = errors.iter().copied().take_while(|error| *error > 1e-11).collect();
+    let slopes: Vec<f64> = above.windows(2).map(|pair| (pair[0] / pair[1]).log2()).collect();
+    assert!(slopes.len() >= 3, "too few errors above 1e-11: {errors:?}");
+    slopes[slopes.len() - 3..].to_vec()
+}
