@@ -83,3 +83,76 @@ impl<S: ?Sized> Source<'_, S> {
         Box::new(steps.map_while(move |step| receivers[((step - start) % workers as u64) as usize].recv().ok()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use langevin_core::noise::Seeded;
+    use langevin_data::{DataError, VectorSet};
+
+    fn collect<S: DataSet<2>>(data: &S, workers: usize, steps: Range<u64>) -> Vec<Result<[Vec<f32>; 2], TrainError>> {
+        let (device, noise) = (Device::flex(), Seeded::new(3));
+        let order = BatchOrder::new(10, 3, 3).unwrap();
+        let source = Source { data, order, noise: &noise, device: &device };
+        std::thread::scope(|scope| {
+            source
+                .batches(scope, steps, workers)
+                .map(|batch| {
+                    let Prepared { x, noise, .. } = batch?;
+                    Ok([x.try_into_vec_as()?, noise.try_into_vec_as()?])
+                })
+                .collect()
+        })
+    }
+
+    fn set() -> VectorSet {
+        VectorSet::new((0..20).map(|i| i as f32).collect(), [10, 2]).unwrap()
+    }
+
+    #[test]
+    fn workers_change_nothing() {
+        let all: Vec<_> = collect(&set(), 0, 0..10).into_iter().map(Result::unwrap).collect();
+        assert_eq!(all.len(), 10);
+        assert_ne!(all[0], all[3]);
+        for workers in [1, 3, 16] {
+            let ahead: Vec<_> = collect(&set(), workers, 0..10).into_iter().map(Result::unwrap).collect();
+            assert_eq!(all, ahead, "{workers} workers");
+            // A resumed run gets what the whole run gets.
+            let later: Vec<_> = collect(&set(), workers, 4..10).into_iter().map(Result::unwrap).collect();
+            assert_eq!(all[4..], later, "{workers} workers");
+        }
+    }
+
+    /// Fails on sample 7; has one sample too many, or a label too few, for others.
+    struct Bad;
+
+    impl DataSet<2> for Bad {
+        fn len(&self) -> usize {
+            10
+        }
+        fn batch(&self, indices: &[usize], device: &Device) -> Result<Batch<2>, DataError> {
+            if indices.contains(&7) {
+                return Err(DataError::IndexOutOfRange { index: 7, len: 7 });
+            }
+            let rows = indices.len() + usize::from(indices.contains(&1));
+            Ok(Batch { x: Tensor::zeros([rows, 2], device), labels: Some(vec![0; indices.len() - 1]) })
+        }
+    }
+
+    #[test]
+    fn errors_come_in_their_place() {
+        let order = BatchOrder::new(10, 3, 3).unwrap();
+        for workers in [0, 2] {
+            for (step, batch) in collect(&Bad, workers, 0..9).into_iter().enumerate() {
+                let indices = order.batch(step as u64);
+                let error = batch.unwrap_err();
+                match error {
+                    TrainError::Data(_) => assert!(indices.contains(&7)),
+                    TrainError::Batch { what: "samples", given: 4, expected: 3 } => assert!(indices.contains(&1)),
+                    TrainError::Batch { what: "labels", given: 2, expected: 3 } => {}
+                    other => panic!("{other}"),
+                }
+            }
+        }
+    }
+}

@@ -215,3 +215,102 @@ impl ModuleMapper for Dtypes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct Two {
+        trained: Param<Tensor<1>>,
+        frozen: Param<Tensor<2>>,
+    }
+
+    fn network(trained: f32, frozen: f32, dtype: DType) -> Two {
+        let device = Device::flex();
+        let two = Two {
+            trained: Param::from_tensor(Tensor::<1>::from_data([trained], (&device, dtype))),
+            frozen: Param::from_tensor(Tensor::<2>::from_data([[frozen]], (&device, dtype))),
+        };
+        let mut two = two.train();
+        two.frozen = two.frozen.set_require_grad(false);
+        two
+    }
+
+    /// The same parameters (by id) with other values.
+    fn set(network: &Two, trained: f32, frozen: f32) -> Two {
+        let mut network = network.clone();
+        network.trained =
+            network.trained.map(|t| Tensor::from_inner(t.inner().zeros_like().add_scalar(trained)).require_grad());
+        network.frozen = network.frozen.map(|t| t.zeros_like().add_scalar(frozen));
+        network
+    }
+
+    fn value(network: &Two) -> f32 {
+        network.trained.val().into_scalar::<f32>()
+    }
+
+    #[test]
+    fn averages_follow_the_recursion() {
+        let start = network(1.0, 1.0, DType::F32);
+        let decay = EmaDecay::from(0.6);
+        let mut ema = Ema::new(&start, decay).unwrap();
+        let mut expected = 1.0;
+        for (t, trained) in [3.0f32, -2.0, 0.5, 8.0, 1.0].into_iter().enumerate() {
+            ema.update(&set(&start, trained, trained));
+            // Ramp: 0 (a copy), 2/11, 3/12, 4/13, 5/14, all below 0.6.
+            let d = if t == 0 { 0.0 } else { (1.0 + t as f64) / (10.0 + t as f64) };
+            expected = d * expected + (1.0 - d) * f64::from(trained);
+            assert!((f64::from(value(&ema.network())) - expected).abs() < 1e-5);
+            let frozen = ema.network().frozen.val().into_scalar::<f32>();
+            assert_eq!(frozen, trained, "frozen parameters are copied");
+        }
+        assert_eq!(ema.updates(), 5);
+    }
+
+    #[test]
+    fn decays_have_their_closed_forms() {
+        let none = EmaDecay { decay: 0.99, warmup: EmaWarmup::None };
+        assert_eq!([0, 1, 1000].map(|t| none.at(t)), [0.99; 3]);
+        let ramp = EmaDecay::from(0.99);
+        assert_eq!(
+            [0, 1, 10, 890, 891, 10_000].map(|t| ramp.at(t)),
+            [0.0, 2.0 / 11.0, 11.0 / 20.0, 891.0 / 900.0, 0.99, 0.99]
+        );
+        let gamma = EmaDecay { decay: 0.9, warmup: EmaWarmup::InverseGamma { gamma: 2.0, power: 0.5 } };
+        assert_eq!(gamma.at(0), 0.0);
+        assert!((gamma.at(6) - 0.5).abs() < 1e-12); // 1 − (1 + 3)^(−1/2)
+        assert_eq!(gamma.at(1_000_000), 0.9);
+    }
+
+    #[test]
+    fn half_precision_networks_are_averaged_in_f32() {
+        let start = network(0.0, 0.0, DType::F16);
+        let mut ema = Ema::new(&start, EmaDecay { decay: 0.9999, warmup: EmaWarmup::None }).unwrap();
+        let moved = set(&start, 1.0, 0.0);
+        for _ in 0..100 {
+            ema.update(&moved);
+        }
+        // In f16 steps of 1e-4 near 0.0099 would be off by percents.
+        let expected = 1.0 - 0.9999f64.powi(100);
+        let averaged = ema.network();
+        assert_eq!(averaged.trained.val().dtype(), DType::F32);
+        assert!((f64::from(value(&averaged)) / expected - 1.0).abs() < 1e-4);
+        assert_eq!(ema.network_like(&moved).trained.val().dtype(), DType::F16);
+        assert!(!averaged.trained.val().is_autodiff());
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        let bad = |decay: EmaDecay| matches!(decay.validate(), Err(TrainError::Setting { .. }));
+        for decay in [1.0, -0.1, 1.5, f64::NAN] {
+            assert!(bad(EmaDecay::from(decay)));
+        }
+        for number in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let warmup = |gamma, power| EmaDecay { decay: 0.9, warmup: EmaWarmup::InverseGamma { gamma, power } };
+            assert!(bad(warmup(number, 1.0)) && bad(warmup(1.0, number)));
+        }
+        assert!(EmaDecay::from(0.0).validate().is_ok());
+    }
+}

@@ -3,7 +3,7 @@
 use crate::CheckpointError;
 use crate::weighting::Weighting;
 use burn::tensor::TensorReadError;
-use langevin_core::{DenoiseError, Level, NoiseError, PredictionError};
+use langevin_core::{DenoiseError, Level, NoiseError, PredictionError, ProcessError};
 use langevin_data::DataError;
 
 /// What can be wrong with a training run: its settings, its data, its numbers or its checkpoints.
@@ -42,14 +42,9 @@ pub enum TrainError {
         /// σ there.
         sigma: f64,
     },
-    /// The range of the process is not an interval.
-    #[error("the process runs from time {min} to time {max}: expected two finite times, the first one smaller")]
-    TimeRange {
-        /// Clean end.
-        min: f64,
-        /// Noisy end.
-        max: f64,
-    },
+    /// The process is not one: its range, its signs, or a level that the noise does not rise to.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// Times were asked for that need a chain, or a continuous process.
     #[error("{times} cannot be drawn on this process: {reason}")]
     Times {

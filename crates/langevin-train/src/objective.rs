@@ -21,22 +21,15 @@ const PROBES: usize = 257;
 /// v, flow or x_0). The variance is not learned: the loss is of the prediction alone.
 ///
 /// ```
-/// use langevin_core::{Prediction, Process};
+/// use langevin_core::Prediction;
+/// use langevin_core::process::{RectifiedFlow, SubVpSde, VpSde};
 /// use langevin_train::{Objective, Times, Weighting};
-/// /// Straight lines from data to noise.
-/// #[derive(Debug)]
-/// struct Straight;
-/// impl Process for Straight {
-///     fn alpha(&self, t: f64) -> f64 { 1.0 - t }
-///     fn sigma(&self, t: f64) -> f64 { t }
-///     fn alpha_dot(&self, _: f64) -> f64 { -1.0 }
-///     fn sigma_dot(&self, _: f64) -> f64 { 1.0 }
-///     fn time_range(&self) -> (f64, f64) { (0.0, 1.0) }
-/// }
-/// let objective = Objective::new(Straight, Prediction::Flow)?.weighting(Weighting::Constant)?.times(Times::Stratified)?;
-/// // The score would be infinite at time 0, where there is no noise:
-/// assert!(Objective::new(Straight, Prediction::Score).is_err());
-/// # Ok::<(), langevin_train::TrainError>(())
+/// let objective = Objective::new(VpSde::default(), Prediction::Velocity)?
+///     .weighting(Weighting::MinSnr(5.0))?
+///     .times(Times::Stratified)?;
+/// // Where there is no noise the score is infinite:
+/// assert!(Objective::new(RectifiedFlow::new().range(0.0, 1.0)?, Prediction::Score).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Objective {
@@ -51,7 +44,7 @@ impl Objective {
     ///
     /// # Errors
     /// [`TrainError::Prediction`] where the prediction has bad settings or no finite target (score at σ = 0, EDM at
-    /// α = 0); [`TrainError::Level`] and [`TrainError::TimeRange`] for a process that is not finite.
+    /// α = 0); [`TrainError::Process`] and [`TrainError::Level`] for a process whose numbers are not finite.
     pub fn new(process: impl Process + 'static, prediction: Prediction) -> Result<Self, TrainError> {
         let objective = Self {
             process: Arc::new(process),
@@ -59,14 +52,7 @@ impl Objective {
             weighting: Weighting::Constant,
             times: Times::Uniform,
         };
-        let (min, max) = objective.process.time_range();
-        let exists = match steps(objective.process.as_ref()) {
-            Some(steps) => steps > 0,
-            None => min.is_finite() && max.is_finite() && min < max,
-        };
-        if !exists {
-            return Err(TrainError::TimeRange { min, max });
-        }
+        langevin_core::process::validate(objective.process.as_ref())?;
         objective.check()?;
         Ok(objective)
     }
@@ -111,12 +97,9 @@ impl Objective {
     /// The levels of the `rows` samples of step `step`: a pure function of its arguments, sample by sample.
     ///
     /// # Errors
-    /// [`TrainError::Times`] if the process cannot invert its λ, which only [`Times::LogNormal`] asks for.
+    /// [`TrainError::Process`] if the process cannot invert its λ, which only [`Times::LogNormal`] asks for.
     pub fn levels(&self, seed: u64, step: u64, rows: usize) -> Result<Levels, TrainError> {
-        self.times.levels(self.process.as_ref(), seed, step, rows).map_err(|_| TrainError::Times {
-            times: "log-normal times",
-            reason: "the process has no time for a level inside its own range; check its `time_at_lambda`",
-        })
+        Ok(self.times.levels(self.process.as_ref(), seed, step, rows)?)
     }
 
     /// The loss of a batch, `[1]`: data and noise `[batch, ..]`, one level for each sample.
@@ -228,5 +211,141 @@ fn check_shapes<N: Network<D>, const D: usize>(
     match levels.rows() {
         Some(rows) if rows != x0.dims()[0] => Err(DenoiseError::LevelRows { levels: rows, batch: x0.dims()[0] }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+    use langevin_core::PredictionError;
+    use langevin_core::process::{Betas, DiscreteChain, RectifiedFlow, VpSde};
+
+    const ALL: [Prediction; 6] = [
+        Prediction::Epsilon,
+        Prediction::Sample,
+        Prediction::Velocity,
+        Prediction::Score,
+        Prediction::Flow,
+        Prediction::Edm { sigma_data: 0.5 },
+    ];
+
+    /// Answers with its input times the time.
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Network<2> for Echo {
+        type Cond = ();
+        fn forward(&self, x: Tensor<2>, time: Tensor<1>, _: &()) -> Result<Tensor<2>, DenoiseError> {
+            Ok(x.mul(time.reshape([-1, 1])))
+        }
+        fn for_sampling(&self) -> Self {
+            Self
+        }
+    }
+
+    fn tensor(values: &[[f64; 2]]) -> Tensor<2> {
+        let data = TensorData::new(values.concat(), [values.len(), 2]);
+        Tensor::from_data(data, &Device::flex())
+    }
+
+    #[test]
+    fn the_loss_is_the_weighted_squared_error_of_every_prediction() {
+        let (x0, eps) = ([[0.3, -0.7], [1.1, 0.2]], [[-0.4, 0.9], [0.5, -1.3]]);
+        let levels = [Level { alpha: 0.8, sigma: 0.6, time: 0.25 }, Level { alpha: 0.28, sigma: 0.96, time: 0.75 }];
+        for prediction in ALL {
+            for weighting in [Weighting::Constant, Weighting::Snr, Weighting::MinSnr(1.0)] {
+                let objective = Objective::new(VpSde::default(), prediction).unwrap().weighting(weighting).unwrap();
+                let each = Levels::Each(levels.to_vec());
+                let loss = objective.loss(&Echo, tensor(&x0), tensor(&eps), &each, &()).unwrap().into_scalar::<f32>();
+                let mut expected = 0.0;
+                for (sample, level) in levels.iter().enumerate() {
+                    let Level { alpha, sigma, time } = *level;
+                    for (x0, eps) in x0[sample].into_iter().zip(eps[sample]) {
+                        let x = alpha * x0 + sigma * eps;
+                        let (input, target) = match prediction {
+                            Prediction::Epsilon => (x, eps),
+                            Prediction::Sample => (x, x0),
+                            Prediction::Velocity => (x, alpha * eps - sigma * x0),
+                            Prediction::Score => (x, -eps / sigma),
+                            Prediction::Flow => (x, eps - x0),
+                            // Table 1 of Karras et al. for x/α, whose noise level is σ/α.
+                            Prediction::Edm { sigma_data: d } => {
+                                let (y, k) = (x / alpha, sigma / alpha);
+                                let n = (k * k + d * d).sqrt();
+                                (y / n, (x0 - d * d / (n * n) * y) / (k * d / n))
+                            }
+                        };
+                        expected +=
+                            weighting.weight(prediction, level).unwrap() * (input * time - target).powi(2) / 4.0;
+                    }
+                }
+                assert!((f64::from(loss) / expected - 1.0).abs() < 1e-5, "{prediction:?} {weighting:?}: {loss}");
+            }
+        }
+    }
+
+    #[test]
+    fn predictions_that_a_process_makes_singular_are_rejected() {
+        let singular = |prediction| {
+            let error = Objective::new(RectifiedFlow::new(), prediction).unwrap_err();
+            matches!(error, TrainError::Prediction(PredictionError::Singular { .. }))
+        };
+        assert!(singular(Prediction::Score), "no noise at time 0");
+        assert!(singular(Prediction::Edm { sigma_data: 0.5 }), "no data at time 1");
+        let sigma_data = Objective::new(VpSde::default(), Prediction::Edm { sigma_data: -1.0 });
+        assert!(matches!(sigma_data, Err(TrainError::Prediction(PredictionError::SigmaData { .. }))));
+        let flow = Objective::new(RectifiedFlow::new(), Prediction::Sample).unwrap();
+        assert!(matches!(flow.clone().weighting(Weighting::Snr), Err(TrainError::Weight { .. })));
+        assert!(matches!(flow.weighting(Weighting::MinSnr(f64::NAN)), Err(TrainError::Setting { .. })));
+        // ε can be learned on a chain that ends in pure noise; it is sampling from there that is an error.
+        let chain = DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 100).unwrap();
+        let chain = chain.rescale_zero_terminal_snr().unwrap();
+        Objective::new(chain, Prediction::Epsilon).unwrap().weighting(Weighting::MinSnr(5.0)).unwrap();
+    }
+
+    #[test]
+    fn bad_processes_are_rejected() {
+        /// α is NaN from the middle on.
+        #[derive(Debug)]
+        struct Broken;
+        impl Process for Broken {
+            fn alpha(&self, t: f64) -> f64 {
+                if t > 0.5 { f64::NAN } else { 1.0 - t }
+            }
+            fn sigma(&self, t: f64) -> f64 {
+                t
+            }
+            fn alpha_dot(&self, _: f64) -> f64 {
+                -1.0
+            }
+            fn sigma_dot(&self, _: f64) -> f64 {
+                1.0
+            }
+            fn time_range(&self) -> (f64, f64) {
+                (0.1, 0.9)
+            }
+        }
+        assert!(matches!(Objective::new(Broken, Prediction::Flow), Err(TrainError::Process(_))));
+    }
+
+    #[test]
+    fn shapes_and_levels_must_fit_the_batch() {
+        let objective = Objective::new(VpSde::default(), Prediction::Epsilon).unwrap();
+        let level = Level { alpha: 0.8, sigma: 0.6, time: 0.25 };
+        let two = tensor(&[[0.0; 2]; 2]);
+        let loss = |noise, levels| objective.loss(&Echo, two.clone(), noise, &levels, &()).unwrap_err();
+        let error = loss(tensor(&[[0.0; 2]]), Levels::Shared(level));
+        assert!(matches!(error, TrainError::Denoise(DenoiseError::Shape { .. })), "{error}");
+        let error = loss(two.clone(), Levels::Each(vec![level; 3]));
+        assert!(matches!(error, TrainError::Denoise(DenoiseError::LevelRows { levels: 3, batch: 2 })), "{error}");
+    }
+
+    #[test]
+    fn the_fingerprint_sees_every_level() {
+        let of = |beta_max| Objective::new(VpSde::new(0.1, beta_max).unwrap(), Prediction::Epsilon).unwrap().describe();
+        assert_eq!(of(20.0).process, of(20.0).process);
+        assert_ne!(of(20.0).process, of(20.001).process);
+        assert!(of(20.0).process.starts_with("VpSde"), "{}", of(20.0).process);
     }
 }

@@ -251,3 +251,108 @@ impl ModuleVisitor for Scale<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct Two {
+        a: Param<Tensor<1>>,
+        b: Param<Tensor<2>>,
+    }
+
+    fn network() -> Two {
+        let device = Device::flex();
+        Two { a: Param::from_data([1.0, 2.0], &device), b: Param::from_data([[-1.0]], &device) }.train()
+    }
+
+    fn gradients(network: &Two, a: [f32; 2], b: Option<f32>) -> GradientsParams {
+        let device = Device::flex();
+        let mut gradients = GradientsParams::new();
+        gradients.register(network.a.id, Tensor::<1>::from_data(a, &device));
+        if let Some(b) = b {
+            gradients.register(network.b.id, Tensor::<2>::from_data([[b]], &device));
+        }
+        gradients
+    }
+
+    fn values(network: &Two) -> Vec<f32> {
+        let a = network.a.val().inner().try_into_vec_as::<f32>().unwrap();
+        let b = network.b.val().inner().try_into_vec_as::<f32>().unwrap();
+        [a, b].concat()
+    }
+
+    #[test]
+    fn steps_follow_the_formula_of_the_paper() {
+        let settings = AdamW { beta_1: 0.8, beta_2: 0.9, epsilon: 1e-8, weight_decay: 0.1 };
+        let (mut network, mut optimizer) = (network(), Optimizer::new(settings));
+        let mut expected = [1.0f64, 2.0, -1.0];
+        let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
+        for (t, g) in [[0.5f32, -1.0, 2.0], [0.1, 3.0, -2.0], [-0.7, 0.0, 0.25]].into_iter().enumerate() {
+            let gradients = gradients(&network, [g[0], g[1]], Some(g[2]));
+            network = optimizer.step(0.05, network, gradients);
+            for i in 0..3 {
+                let g = f64::from(g[i]);
+                m[i] = 0.8 * m[i] + 0.2 * g;
+                v[i] = 0.9 * v[i] + 0.1 * g * g;
+                let (mean, square) =
+                    (m[i] / (1.0 - 0.8f64.powi(t as i32 + 1)), v[i] / (1.0 - 0.9f64.powi(t as i32 + 1)));
+                expected[i] = expected[i] * (1.0 - 0.05 * 0.1) - 0.05 * mean / (square.sqrt() + 1e-8);
+            }
+            for (value, expected) in values(&network).into_iter().zip(expected) {
+                assert!((f64::from(value) - expected).abs() < 1e-5, "{value} {expected}");
+            }
+        }
+        assert!(network.a.val().is_require_grad());
+    }
+
+    #[test]
+    fn a_state_that_was_saved_goes_on_exactly() {
+        let mut optimizer = Optimizer::new(AdamW::default());
+        let start = network();
+        // The second parameter has no gradient in the first step: its count differs.
+        let network = optimizer.step(0.1, start.clone(), gradients(&start, [1.0, -1.0], None));
+        let network = optimizer.step(0.1, network, gradients(&start, [0.5, 3.0], Some(1.0)));
+        let state = optimizer.state(&network);
+        assert_eq!(state.updates, [2, 1]);
+        let mut resumed = Optimizer::new(AdamW::default());
+        resumed.resume(&state);
+        for _ in 0..2 {
+            let next = |optimizer: &mut Optimizer| {
+                values(&optimizer.step(0.1, network.clone(), gradients(&start, [0.3, 0.2], Some(-4.0))))
+            };
+            assert_eq!(next(&mut optimizer), next(&mut resumed));
+        }
+    }
+
+    #[test]
+    fn gradients_are_clipped_together() {
+        let network = network();
+        let clipped = |max| {
+            let gradients = clip_by_global_norm(gradients(&network, [2.0, -3.0], Some(6.0)), &network, max);
+            let a = gradients.get::<1>(network.a.id).unwrap().try_into_vec_as::<f32>().unwrap();
+            [a, gradients.get::<2>(network.b.id).unwrap().try_into_vec_as::<f32>().unwrap()].concat()
+        };
+        // The norm of (2, −3, 6) is 7.
+        for (value, expected) in clipped(1.0).into_iter().zip([2.0f32 / 7.0, -3.0 / 7.0, 6.0 / 7.0]) {
+            assert!((value - expected).abs() < 1e-6);
+        }
+        assert_eq!(clipped(8.0), [2.0, -3.0, 6.0]);
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        let good = AdamW::default();
+        let bad = |settings: AdamW| matches!(settings.validate(), Err(TrainError::Setting { .. }));
+        for beta in [1.0, -0.1, f32::NAN] {
+            assert!(bad(AdamW { beta_1: beta, ..good }) && bad(AdamW { beta_2: beta, ..good }));
+        }
+        for number in [-1.0, f32::NAN, f32::INFINITY] {
+            assert!(bad(AdamW { epsilon: number, ..good }) && bad(AdamW { weight_decay: number, ..good }));
+        }
+        assert!(bad(AdamW { epsilon: 0.0, ..good }));
+        assert_eq!(good, AdamW { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 1e-2 });
+    }
+}

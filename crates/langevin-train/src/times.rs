@@ -104,3 +104,110 @@ fn log_normal(process: &dyn Process, mean: f64, std: f64, stream: &mut Stream) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use langevin_core::process::{Betas, Edm, RectifiedFlow, VpSde};
+
+    fn chain(steps: usize) -> DiscreteChain {
+        DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, steps).unwrap()
+    }
+
+    /// Network times of many steps of a run.
+    fn times(times: Times, process: &dyn Process, seed: u64, steps: u64, rows: usize) -> Vec<f64> {
+        (0..steps)
+            .flat_map(|step| match times.levels(process, seed, step, rows).unwrap() {
+                Levels::Each(levels) => levels.into_iter().map(|level| level.time),
+                Levels::Shared(_) => unreachable!(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_chain_is_visited_uniformly_from_the_first_step_to_the_last() {
+        for way in [Times::Uniform, Times::Stratified] {
+            let mut counts = [0f64; 10];
+            for time in times(way, &chain(10), 3, 200, 100) {
+                assert_eq!(time, time.floor());
+                counts[time as usize] += 1.0;
+            }
+            let chi_squared: f64 = counts.iter().map(|count| (count - 2000.0).powi(2) / 2000.0).sum();
+            // The 0.999 quantile of the chi-squared distribution with 9 degrees of freedom.
+            assert!(chi_squared < 27.88, "{way:?}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_levels_are_those_of_the_process() {
+        let process = chain(7);
+        let Levels::Each(levels) = Times::Uniform.levels(&process, 1, 2, 50).unwrap() else { unreachable!() };
+        for level in levels {
+            assert_eq!(level, process.level(level.time));
+        }
+    }
+
+    #[test]
+    fn a_continuous_range_is_covered_uniformly() {
+        let process = RectifiedFlow::new().range(0.2, 0.8).unwrap();
+        let drawn = times(Times::Uniform, &process, 9, 100, 100);
+        assert!(drawn.iter().all(|t| (0.2..=0.8).contains(t)));
+        let n = drawn.len() as f64;
+        let mean = drawn.iter().sum::<f64>() / n;
+        let variance = drawn.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / n;
+        // Four standard errors of the mean, 0.6/sqrt(12·n); the variance is 0.36/12.
+        assert!((mean - 0.5).abs() < 4.0 * 0.6 / (12.0 * n).sqrt(), "{mean}");
+        assert!((variance / 0.03 - 1.0).abs() < 0.04, "{variance}");
+    }
+
+    #[test]
+    fn stratified_times_put_one_sample_into_each_part() {
+        let drawn = times(Times::Stratified, &RectifiedFlow::new(), 9, 1, 8);
+        for (row, t) in drawn.iter().enumerate() {
+            assert!((row as f64 / 8.0..(row + 1) as f64 / 8.0).contains(t), "{drawn:?}");
+        }
+    }
+
+    #[test]
+    fn log_normal_times_have_the_moments_asked_for() {
+        let process = Edm::new(0.002, 80.0).unwrap();
+        let way = Times::LogNormal { mean: -1.2, std: 1.2 }.validate(&process).unwrap();
+        let logs: Vec<f64> = (0..100)
+            .flat_map(|step| match way.levels(&process, 4, step, 100).unwrap() {
+                Levels::Each(levels) => levels.into_iter().map(|level| (level.sigma / level.alpha).ln()),
+                Levels::Shared(_) => unreachable!(),
+            })
+            .collect();
+        let n = logs.len() as f64;
+        let mean = logs.iter().sum::<f64>() / n;
+        let std = (logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / n).sqrt();
+        // The range cuts off 4e-6 of the distribution; four standard errors of each.
+        assert!((mean + 1.2).abs() < 4.0 * 1.2 / n.sqrt(), "{mean}");
+        assert!((std - 1.2).abs() < 4.0 * 1.2 / (2.0 * n).sqrt(), "{std}");
+    }
+
+    #[test]
+    fn draws_are_functions_of_seed_step_and_row() {
+        let process = VpSde::default();
+        let draw = |seed, rows| times(Times::Uniform, &process, seed, 3, rows);
+        assert_eq!(draw(1, 4), draw(1, 4));
+        assert_ne!(draw(1, 4), draw(2, 4));
+        // A larger batch begins with the samples of a smaller one.
+        assert_eq!(draw(1, 4)[..4], draw(1, 6)[..4]);
+        assert_ne!(draw(1, 4)[..4], draw(1, 4)[4..8]);
+    }
+
+    #[test]
+    fn log_normal_times_that_cannot_be_are_rejected() {
+        let edm = Edm::new(0.002, 80.0).unwrap();
+        let rejected = |times: Times, process: &dyn Process| times.validate(process).unwrap_err();
+        let log_normal = |mean, std| Times::LogNormal { mean, std };
+        assert!(matches!(rejected(log_normal(f64::NAN, 1.0), &edm), TrainError::Setting { .. }));
+        for std in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(rejected(log_normal(0.0, std), &edm), TrainError::Setting { .. }));
+        }
+        assert!(matches!(rejected(log_normal(50.0, 1.0), &edm), TrainError::Times { .. }));
+        assert!(matches!(rejected(log_normal(0.0, 1e9), &edm), TrainError::Times { .. }));
+        assert!(matches!(rejected(log_normal(0.0, 1.0), &chain(10)), TrainError::Times { .. }));
+    }
+}

@@ -42,18 +42,10 @@ pub(crate) type MakeCondition<C> = Box<dyn Fn(&[Option<usize>]) -> Result<C, Den
 /// ```
 /// # use burn::module::{Module, Param};
 /// # use burn::tensor::{Device, Tensor};
-/// # use langevin_core::{DenoiseError, Network, Prediction, Process};
+/// # use langevin_core::process::RectifiedFlow;
+/// # use langevin_core::{DenoiseError, Network, Prediction};
 /// # use langevin_data::VectorSet;
 /// # use langevin_train::{Objective, Trainer};
-/// # #[derive(Debug)]
-/// # struct Straight;
-/// # impl Process for Straight {
-/// #     fn alpha(&self, t: f64) -> f64 { 1.0 - t }
-/// #     fn sigma(&self, t: f64) -> f64 { t }
-/// #     fn alpha_dot(&self, _: f64) -> f64 { -1.0 }
-/// #     fn sigma_dot(&self, _: f64) -> f64 { 1.0 }
-/// #     fn time_range(&self) -> (f64, f64) { (0.0, 1.0) }
-/// # }
 /// /// The least of networks: one number.
 /// #[derive(Module, Debug)]
 /// struct Scale { scale: Param<Tensor<1>> }
@@ -65,8 +57,8 @@ pub(crate) type MakeCondition<C> = Box<dyn Fn(&[Option<usize>]) -> Result<C, Den
 ///     fn for_sampling(&self) -> Self { self.valid() }
 /// }
 /// let network = Scale { scale: Param::from_data([1.0], &Device::flex()) };
-/// let data = VectorSet::new(vec![0.5, 1.0, -0.5, -1.0], 1)?;
-/// let objective = Objective::new(Straight, Prediction::Flow)?;
+/// let data = VectorSet::new(vec![0.5, 1.0, -0.5, -1.0], [4, 1])?;
+/// let objective = Objective::new(RectifiedFlow::new(), Prediction::Flow)?;
 /// let trained = Trainer::new(network, objective).steps(5).batch_size(4).learning_rate(1e-2).quiet().fit(&data)?;
 /// assert_eq!(trained.history.len(), 5);
 /// let network = trained.for_sampling(); // the moving average
