@@ -91,7 +91,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for method in sampling::methods(&chain)? {
         let sampled = sampling::sample(trained.for_sampling(), &method, options.per_class, options.seed, &device)?;
         let columns = options.per_class.min(16);
-        grid.save(&first_columns(sampled.images.clone(), options.per_class, columns), options.out.join(format!("{}.png", method.file)))?;
+        grid.save(
+            &first_columns(sampled.images.clone(), options.per_class, columns),
+            options.out.join(format!("{}.png", method.file)),
+        )?;
         if let Some(path) = sampled.path {
             let strip = ImageGrid::new(path.dims()[0] / 10)?.upscale(4)?.padding(2);
             strip.save(&path, options.out.join("denoising.png"))?;
@@ -108,7 +111,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let report = Report { classifier_accuracy, real_vs_real_fd, schedulers };
     report.save(&options.out.join("report.json"))?;
     report.print();
-    println!("\n{:.0} seconds in all; pictures and report.json are in {}", started.elapsed().as_secs_f64(), options.out.display());
+    println!(
+        "\n{:.0} seconds in all; pictures and report.json are in {}",
+        started.elapsed().as_secs_f64(),
+        options.out.display()
+    );
     Ok(())
 }
 

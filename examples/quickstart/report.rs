@@ -30,7 +30,10 @@ impl Report {
     pub fn print(&self) {
         println!("\nclassifier: {:.1}% of held-out digits right", 100.0 * self.classifier_accuracy);
         println!("Fréchet distance of real training digits to held-out digits: {:.2}\n", self.real_vs_real_fd);
-        println!("{:<28} {:>6} {:>8} {:>11} {:>7} {:>8}", "scheduler", "evals", "seconds", "recognised", "fd", "nearest");
+        println!(
+            "{:<28} {:>6} {:>8} {:>11} {:>7} {:>8}",
+            "scheduler", "evals", "seconds", "recognised", "fd", "nearest"
+        );
         for row in &self.schedulers {
             println!(
                 "{:<28} {:>6} {:>8.1} {:>10.1}% {:>7.2} {:>8.2}",

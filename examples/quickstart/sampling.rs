@@ -1,9 +1,9 @@
 //! Four samplers over the same network.
 
 use indicatif::ProgressBar;
+use langevin::core::grid::End;
 use langevin::core::noise::Seeded;
 use langevin::core::process::DiscreteChain;
-use langevin::core::grid::End;
 use langevin::models::{Labels, UNet2d};
 use langevin::prelude::*;
 use langevin::schedulers::{EulerMaruyama, ProbabilityFlow};

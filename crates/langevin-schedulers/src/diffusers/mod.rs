@@ -5,6 +5,9 @@
 //! [`Configured::plan`] takes the number of steps.
 
 mod keys;
+mod score_sde;
+
+pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
 
 use crate::ddim::Ddim;
 use crate::ddpm::{Ddpm, Variance};

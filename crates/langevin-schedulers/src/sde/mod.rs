@@ -6,10 +6,12 @@
 //!   vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step sizes.
 
 mod euler_maruyama;
+mod langevin;
 mod reverse_diffusion;
 mod simulation;
 
 pub use euler_maruyama::EulerMaruyama;
+pub use langevin::PredictorCorrector;
 pub use reverse_diffusion::ReverseDiffusion;
 pub use simulation::Simulation;
 

@@ -1,0 +1,138 @@
+//! The configurations of diffusers' score-SDE schedulers.
+
+use super::{ConfigError, keys::Keys};
+use crate::plan::Plan;
+use crate::sde::{EulerMaruyama, PredictorCorrector, ReverseDiffusion};
+use crate::solver::{PlanError, Solver};
+use langevin_core::grid::End;
+use langevin_core::process::{VeSde, VpSde};
+use langevin_core::{Grid, Process};
+
+/// Classes that [`score_sde_from_config`] reads.
+pub const SCORE_SDE_CLASSES: [&str; 2] = ["ScoreSdeVpScheduler", "ScoreSdeVeScheduler"];
+
+/// A score-SDE scheduler read from its configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ScoreSde {
+    /// Euler-Maruyama on the reverse VP SDE. Its networks predict ε.
+    Vp {
+        /// The process.
+        process: VpSde,
+        /// Time of the last question.
+        eps: f64,
+    },
+    /// Reverse diffusion with Langevin correction on the VE SDE. Its networks predict the score.
+    Ve {
+        /// The process.
+        process: VeSde,
+        /// Time of the last question.
+        eps: f64,
+        /// Signal-to-noise ratio of a correction.
+        ratio: f64,
+        /// Corrections before each step.
+        corrections: u32,
+    },
+}
+
+/// Reads the `scheduler_config.json` of a score-SDE scheduler.
+///
+/// # Errors
+/// [`ConfigError`] for files that cannot be read, other classes, and options that are not there or out of range.
+///
+/// ```
+/// let config = r#"{"_class_name": "ScoreSdeVpScheduler", "beta_min": 0.1, "beta_max": 20}"#;
+/// let scheduler = langevin_schedulers::diffusers::score_sde_from_config(config)?;
+/// assert_eq!(scheduler.predictor(100)?.steps(), 100);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn score_sde_from_config(json: &str) -> Result<ScoreSde, ConfigError> {
+    let mut keys = Keys::parse(json)?;
+    let class = keys.class().to_owned();
+    // The number of training steps has no say in sampling: times are continuous.
+    let read = |keys: &mut Keys| keys.count("num_train_timesteps", 2000);
+    let scheduler = match class.as_str() {
+        "ScoreSdeVpScheduler" => {
+            read(&mut keys)?;
+            let (low, high) = (keys.number("beta_min", 0.1)?, keys.number("beta_max", 20.0)?);
+            let eps = keys.number("sampling_eps", 1e-3)?;
+            ScoreSde::Vp { process: VpSde::new(low, high)?.range(eps, 1.0)?, eps }
+        }
+        "ScoreSdeVeScheduler" => {
+            read(&mut keys)?;
+            let ratio = keys.number("snr", 0.15)?;
+            let (low, high) = (keys.number("sigma_min", 0.01)?, keys.number("sigma_max", 1348.0)?);
+            let eps = keys.number("sampling_eps", 1e-5)?;
+            let corrections = keys.count("correct_steps", 1)? as u32;
+            ScoreSde::Ve { process: VeSde::new(low, high)?, eps, ratio, corrections }
+        }
+        _ => return Err(ConfigError::Class { class, known: SCORE_SDE_CLASSES.join(", ") }),
+    };
+    keys.finish()?;
+    Ok(scheduler)
+}
+
+impl ScoreSde {
+    /// The noise process.
+    pub fn process(&self) -> &dyn Process {
+        match self {
+            ScoreSde::Vp { process, .. } => process,
+            ScoreSde::Ve { process, .. } => process,
+        }
+    }
+
+    /// The predictor's plan of `steps` steps.
+    ///
+    /// # Errors
+    /// [`PlanError`] for fewer than two steps.
+    pub fn predictor(&self, steps: usize) -> Result<Plan, PlanError> {
+        match self {
+            ScoreSde::Vp { process, eps } => {
+                let last = steps.saturating_sub(1).max(1) as f64;
+                let times = (0..steps).map(|i| if i + 1 == steps { *eps } else { 1.0 - i as f64 * (1.0 - eps) / last });
+                let grid = Grid::times(times.collect())?.ending(End::Clean);
+                EulerMaruyama::new().unit_steps().plan(process, &grid)
+            }
+            ScoreSde::Ve { process, eps, .. } => {
+                let stops = ReverseDiffusion::score_sde_stops(process, steps, *eps)?;
+                ReverseDiffusion::new().plan_stops(&stops, process.prior_std())
+            }
+        }
+    }
+
+    /// The whole sampler of `steps` steps, corrections included, with norms averaged over the batch as in the original.
+    ///
+    /// # Errors
+    /// As [`predictor`](Self::predictor), and [`PlanError::Setting`] for a bad signal-to-noise ratio.
+    pub fn sampler(&self, steps: usize) -> Result<PredictorCorrector, PlanError> {
+        let predictor = self.predictor(steps)?;
+        match self {
+            // No corrections: the ratio is not used.
+            ScoreSde::Vp { .. } => PredictorCorrector::new(predictor, 1.0, 0),
+            ScoreSde::Ve { ratio, corrections, .. } => {
+                Ok(PredictorCorrector::new(predictor, *ratio, *corrections)?.batch_norms())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_honored_or_refused() {
+        let read = |extra: &str| score_sde_from_config(&format!("{{\"_class_name\": \"ScoreSdeVeScheduler\"{extra}}}"));
+        let Ok(ScoreSde::Ve { ratio, corrections, .. }) = read(", \"snr\": 0.2, \"correct_steps\": 3") else {
+            panic!("a VE scheduler")
+        };
+        assert_eq!((ratio, corrections), (0.2, 3));
+        assert!(matches!(read(", \"beta_min\": 0.1"), Err(ConfigError::UnknownKey { key, .. }) if key == "beta_min"));
+        assert!(matches!(read(", \"sigma_min\": -1"), Err(ConfigError::Process(_))));
+        assert!(matches!(
+            score_sde_from_config("{\"_class_name\": \"PNDMScheduler\"}"),
+            Err(ConfigError::Class { .. })
+        ));
+        assert!(read(", \"snr\": 0").unwrap().sampler(10).is_err());
+        assert!(read("").unwrap().predictor(1).is_err());
+    }
+}

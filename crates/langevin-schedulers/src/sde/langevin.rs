@@ -1,0 +1,178 @@
+//! Langevin correction between the steps of a predictor.
+
+use crate::plan::Plan;
+use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
+use crate::solver::PlanError;
+use burn::tensor::Tensor;
+use langevin_core::{Key, Levels, noise};
+
+/// Lanes of a row that correctors draw from: far above those of any plan.
+const FIRST_LANE: u32 = 1 << 16;
+
+/// Predictor-corrector sampling: before each step of a predictor's plan, Langevin steps at the level it asks at.
+///
+/// One correction is `x + ε·score + √(2ε)·z` with `ε = 2·(r·|z|/|score|)²`, where r is the signal-to-noise ratio of
+/// the step; |·| is the Euclidean norm of a sample.
+///
+/// ```
+/// use langevin_core::{Grid, process::VeSde};
+/// use langevin_schedulers::{PredictorCorrector, ReverseDiffusion, Solver};
+/// let plan = ReverseDiffusion::new().plan(&VeSde::default(), &Grid::uniform(500))?;
+/// let sampler = PredictorCorrector::new(plan, 0.16, 1)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # References
+/// Song et al. 2021, "Score-based generative modeling through stochastic differential equations", algorithms 2, 4.
+#[derive(Clone, Debug)]
+pub struct PredictorCorrector {
+    predictor: Plan,
+    ratio: f64,
+    corrections: u32,
+    batch_norms: bool,
+}
+
+impl PredictorCorrector {
+    /// `corrections` Langevin steps of signal-to-noise ratio `ratio` (0.16 in the paper) before each step.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless the ratio is positive and finite.
+    pub fn new(predictor: Plan, ratio: f64, corrections: u32) -> Result<Self, PlanError> {
+        if !(ratio > 0.0 && ratio.is_finite()) {
+            return Err(PlanError::Setting {
+                solver: "Langevin correction",
+                setting: "signal-to-noise ratio",
+                given: ratio,
+                expected: "a positive number",
+            });
+        }
+        Ok(Self { predictor, ratio, corrections, batch_norms: false })
+    }
+
+    /// Averages the norms over the batch, as the original does. A sample then depends on the others in its batch.
+    pub fn batch_norms(mut self) -> Self {
+        self.batch_norms = true;
+        self
+    }
+
+    /// The predictor's plan.
+    pub fn predictor(&self) -> &Plan {
+        &self.predictor
+    }
+
+    /// The key of the noise that correction `correction` before row `row` of the plan draws.
+    pub fn correction_key(row: u64, correction: u32) -> Key {
+        Key::step(row, FIRST_LANE + correction)
+    }
+
+    /// One correction; all tensors are `[batch, ..]`.
+    pub fn correct<const D: usize>(&self, x: Tensor<D>, score: Tensor<D>, z: Tensor<D>) -> Tensor<D> {
+        let ratio = self.norms(z.clone()).div(self.norms(score.clone()));
+        let step = ratio.powf_scalar(2.0).mul_scalar(2.0 * self.ratio * self.ratio);
+        let spread = step.clone().mul_scalar(2.0).sqrt();
+        x.add(score.mul(step)).add(z.mul(spread))
+    }
+
+    /// The norm of each sample, or their mean for all, `[batch, 1, ..]`.
+    fn norms<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let rows = x.dims()[0];
+        let norms = x.powf_scalar(2.0).reshape([rows as i64, -1]).sum_dim(1).sqrt();
+        let norms = if self.batch_norms { norms.mean_dim(0).expand([rows, 1]) } else { norms };
+        let mut column = [1; D];
+        column[0] = rows;
+        norms.reshape(column)
+    }
+}
+
+impl<const D: usize> Sampler<D> for PredictorCorrector {
+    fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
+        let row = state.row();
+        let Some(eval) = self.predictor.rows().get(row).and_then(|row| row.eval) else {
+            return self.predictor.advance(state, cx);
+        };
+        for correction in 0..self.corrections {
+            let x = state.x();
+            let score = cx.ask(state, x.clone(), &Levels::Shared(eval.at))?.score()?;
+            let key = Self::correction_key(row as u64, correction);
+            let z = noise::like(cx.noise, &x, state.first_sample(), key)?;
+            state.set_x(self.correct(x, score, z));
+        }
+        self.predictor.advance(state, cx)
+    }
+
+    fn start_levels(&self) -> Levels {
+        Sampler::<D>::start_levels(&self.predictor)
+    }
+
+    fn prior_std(&self) -> f64 {
+        self.predictor.prior_deviation()
+    }
+
+    fn total_steps(&self) -> Option<usize> {
+        Some(self.predictor.steps())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.predictor.fingerprint() ^ self.ratio.to_bits() ^ u64::from(self.corrections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ReverseDiffusion, SamplerExt, Solver};
+    use burn::tensor::Device;
+    use langevin_core::noise::Seeded;
+    use langevin_core::process::VeSde;
+    use langevin_core::{Grid, Load, Prediction, denoiser};
+
+    fn corrector() -> PredictorCorrector {
+        let plan = ReverseDiffusion::new().plan(&VeSde::default(), &Grid::uniform(40)).unwrap();
+        PredictorCorrector::new(plan, 0.16, 2).unwrap()
+    }
+
+    #[test]
+    fn a_correction_is_the_formula() {
+        let device = Device::flex();
+        let tensor = |values: [[f64; 2]; 2]| Tensor::<2>::from_data(values, &device);
+        let (x, score, z) =
+            (tensor([[1.0, 2.0], [0.0, 1.0]]), tensor([[3.0, 4.0], [0.0, 2.0]]), tensor([[0.0, 1.0], [6.0, 8.0]]));
+        let got = corrector().correct(x, score, z).try_into_vec_as::<f64>().unwrap();
+        // Norms: |z| = 1 and 10, |score| = 5 and 2.
+        for (row, (norm_ratio, x, s, z)) in
+            [(0.2, [1.0, 2.0], [3.0, 4.0], [0.0, 1.0]), (5.0, [0.0, 1.0], [0.0, 2.0], [6.0, 8.0])]
+                .into_iter()
+                .enumerate()
+        {
+            let step = 2.0 * (0.16f64 * norm_ratio).powi(2);
+            for i in 0..2 {
+                let expected = x[i] + step * s[i] + (2.0 * step).sqrt() * z[i];
+                assert!((got[2 * row + i] - expected).abs() < 1e-5 * (1.0 + expected.abs()));
+            }
+        }
+    }
+
+    #[test]
+    fn corrections_count_and_the_gaussian_is_reached() {
+        // Data N(0, 1) in many dimensions: score = −x/(1 + σ²).
+        let denoiser = denoiser::from_fn(Prediction::Score, |x: Tensor<2>, levels| {
+            Ok(levels.map(|level| -1.0 / (1.0 + level.sigma * level.sigma)).times(x))
+        });
+        let sampler = corrector();
+        let noise = Seeded::new(3);
+        let mut run = sampler.start([64, 512], &denoiser, &noise, Load::on(&Device::flex())).unwrap();
+        let steps = (&mut run).map(Result::unwrap).count();
+        assert_eq!((steps, run.state().evaluations()), (40, 120));
+        let x = run.finish().unwrap();
+        let variance = x.powf_scalar(2.0).mean().into_scalar::<f64>();
+        assert!((variance - 1.0).abs() < 0.1, "{variance}");
+    }
+
+    #[test]
+    fn a_ratio_that_is_not_positive_is_an_error() {
+        for ratio in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = PredictorCorrector::new(corrector().predictor, ratio, 1).unwrap_err();
+            assert!(matches!(error, PlanError::Setting { .. }));
+        }
+    }
+}
