@@ -13,15 +13,21 @@ const REACH: i32 = 512;
 /// Bisections inside an octave.
 const DEPTH: u32 = 40;
 
-/// `W(until) − W(from)` of one sample, for all elements.
-pub(super) fn fill_path(seed: u64, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
-    if !(0.0 <= from && from <= until && until <= power(REACH)) {
-        return Err(NoiseError::Interval { from, until });
+/// Rejects intervals outside the clock.
+pub(super) fn check_interval(from: f64, until: f64) -> Result<(), NoiseError> {
+    if 0.0 <= from && from <= until && until <= power(REACH) {
+        Ok(())
+    } else {
+        Err(NoiseError::Interval { from, until })
     }
-    let nodes = Nodes { seed, sample };
+}
+
+/// `W(until) − W(from)` of one sample, for the first elements of one block of at most [`BLOCK`](super::seeded::BLOCK).
+pub(super) fn fill_path_block(seed: u64, sample: u64, block: u64, (from, until): (f64, f64), out: &mut [f64]) {
+    let nodes = Nodes { seed, sample, block };
     out.fill(0.0);
     if from == until {
-        return Ok(());
+        return;
     }
     if Octave::of(from) == Octave::of(until) {
         // Only the octave's own increment enters, so close points do not cancel against W itself.
@@ -32,7 +38,7 @@ pub(super) fn fill_path(seed: u64, sample: u64, from: f64, until: f64, out: &mut
         let mut start = vec![0.0; out.len()];
         left.descend(&nodes, from, &mut start);
         out.iter_mut().zip(start).for_each(|(end, start)| *end -= start);
-        return Ok(());
+        return;
     }
     nodes.position(until, out);
     if from > 0.0 {
@@ -40,7 +46,6 @@ pub(super) fn fill_path(seed: u64, sample: u64, from: f64, until: f64, out: &mut
         nodes.position(from, &mut start);
         out.iter_mut().zip(start).for_each(|(end, start)| *end -= start);
     }
-    Ok(())
 }
 
 /// 2^exponent, exactly.
@@ -66,10 +71,11 @@ impl Octave {
     }
 }
 
-/// The nodes of one sample's path.
+/// The nodes of one sample's path, for one block of elements.
 struct Nodes {
     seed: u64,
     sample: u64,
+    block: u64,
 }
 
 impl Nodes {
@@ -77,7 +83,7 @@ impl Nodes {
     fn noise(&self, exponent: i32, heap: u64, numel: usize) -> Vec<f64> {
         let mut values = vec![0.0; numel];
         let lane = (exponent + 2 * REACH) as u32;
-        Words::new(self.seed, self.sample, TAG_PATH_NODE, heap, lane).fill_normal(&mut values);
+        Words::new(self.seed, self.sample, TAG_PATH_NODE, heap, lane).fill_block(self.block, &mut values);
         values
     }
 

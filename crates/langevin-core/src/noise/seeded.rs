@@ -1,9 +1,12 @@
 //! Counter-based noise from a seed.
 
-use super::path::fill_path;
-use super::{Domain, Key, NoiseError, NoiseSource};
+use super::parallel::for_each_block;
+use super::path::{check_interval, fill_path_block};
+use super::{Domain, Key, NoiseError, NoiseSource, host_tensor};
+use burn::tensor::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::ops::Range;
 
 /// Noise that is a pure function of (seed, sample, key, element).
 ///
@@ -53,14 +56,61 @@ impl Seeded {
     }
 }
 
+impl Seeded {
+    fn fill_rows(&self, first: u64, rows: usize, key: Key, values: &mut [f64]) {
+        for_each_block(first, rows, values, 1 << 16, |sample, block, values| {
+            Words::new(self.seed, sample, tag(key.domain), key.index, key.lane).fill_block(block, values);
+        });
+    }
+
+    fn fill_path_rows(
+        &self,
+        first: u64,
+        rows: usize,
+        (from, until): (f64, f64),
+        values: &mut [f64],
+    ) -> Result<(), NoiseError> {
+        check_interval(from, until)?;
+        for_each_block(first, rows, values, 1 << 10, |sample, block, values| {
+            fill_path_block(self.seed, sample, block, (from, until), values);
+        });
+        Ok(())
+    }
+}
+
 impl NoiseSource for Seeded {
     fn fill(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
-        Words::new(self.seed, sample, tag(key.domain), key.index, key.lane).fill_normal(out);
+        self.fill_rows(sample, 1, key, out);
         Ok(())
     }
 
     fn fill_path(&self, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
-        fill_path(self.seed, sample, from, until, out)
+        self.fill_path_rows(sample, 1, (from, until), out)
+    }
+
+    fn normal(
+        &self,
+        samples: Range<u64>,
+        key: Key,
+        numel: usize,
+        out: (&Device, DType),
+    ) -> Result<Tensor<2>, NoiseError> {
+        let first = samples.start;
+        host_tensor(samples, numel, out, |rows, values| {
+            self.fill_rows(first, rows, key, values);
+            Ok(())
+        })
+    }
+
+    fn path(
+        &self,
+        samples: Range<u64>,
+        interval: (f64, f64),
+        numel: usize,
+        out: (&Device, DType),
+    ) -> Result<Tensor<2>, NoiseError> {
+        let first = samples.start;
+        host_tensor(samples, numel, out, |rows, values| self.fill_path_rows(first, rows, interval, values))
     }
 }
 
@@ -86,7 +136,7 @@ pub(super) const TAG_DEVICE: u32 = 257;
 pub(crate) const TAG_EXACT: u32 = 258;
 
 /// Elements that share one ChaCha stream.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 /// The words of one draw.
 pub(crate) struct Words {
@@ -116,15 +166,20 @@ impl Words {
     /// Standard normal values from the start of the draw.
     pub(crate) fn fill_normal(&mut self, out: &mut [f64]) {
         for (block, values) in out.chunks_mut(BLOCK).enumerate() {
-            self.chacha.set_stream(block as u64);
-            self.chacha.set_word_pos(0);
-            let mut pairs = values.chunks_exact_mut(2);
-            for pair in &mut pairs {
-                [pair[0], pair[1]] = self.normal_pair();
-            }
-            if let [last] = pairs.into_remainder() {
-                [*last, _] = self.normal_pair();
-            }
+            self.fill_block(block as u64, values);
+        }
+    }
+
+    /// The first standard normal values of one block of the draw.
+    pub(super) fn fill_block(&mut self, block: u64, values: &mut [f64]) {
+        self.chacha.set_stream(block);
+        self.chacha.set_word_pos(0);
+        let mut pairs = values.chunks_exact_mut(2);
+        for pair in &mut pairs {
+            [pair[0], pair[1]] = self.normal_pair();
+        }
+        if let [last] = pairs.into_remainder() {
+            [*last, _] = self.normal_pair();
         }
     }
 
