@@ -162,3 +162,215 @@ where
         Ok(Estimate::new(query.x, output, query.levels.clone(), self.prediction))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use crate::noise::Seeded;
+    use crate::prediction::{PredictionError, Quantity};
+    use burn::tensor::{DType, Device, TensorData};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// One number for each sample.
+    #[derive(Clone, Debug)]
+    struct Numbers(Vec<f64>);
+
+    impl Condition for Numbers {
+        fn rows(&self) -> Option<usize> {
+            Some(self.0.len())
+        }
+        fn expand(&self, rows: usize) -> Result<Self, DenoiseError> {
+            match self.0.len() {
+                n if n == rows => Ok(self.clone()),
+                1 => Ok(Numbers(vec![self.0[0]; rows])),
+                n => Err(DenoiseError::ConditionRows { condition: n, batch: rows }),
+            }
+        }
+        fn cat(parts: &[&Self]) -> Result<Self, DenoiseError> {
+            Ok(Numbers(parts.iter().flat_map(|part| part.0.iter().copied()).collect()))
+        }
+    }
+
+    /// `x² + time·condition`, and that plus one as variance; counts its calls.
+    #[derive(Clone, Debug, Default)]
+    struct Counting {
+        calls: Arc<AtomicUsize>,
+        variance: bool,
+        cut: bool,
+        sampling: bool,
+    }
+
+    impl Network<2> for Counting {
+        type Cond = Numbers;
+
+        fn forward(&self, x: Tensor<2>, time: Tensor<1>, cond: &Numbers) -> Result<Tensor<2>, DenoiseError> {
+            assert!(self.sampling, "a network in training was asked");
+            let rows = x.dims()[0];
+            assert_eq!((time.dims()[0], cond.0.len()), (rows, rows));
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let told = Tensor::<1>::from_data(TensorData::new(cond.0.clone(), [rows]), (&x.device(), x.dtype()));
+            let y = x.clone().mul(x).add(time.mul(told).reshape([rows, 1]));
+            Ok(match (self.variance, self.cut) {
+                (true, _) => Tensor::cat(vec![y.clone(), y.add_scalar(1.0)], 1),
+                (false, true) => y.narrow(0, 0, 1),
+                (false, false) => y,
+            })
+        }
+        fn for_sampling(&self) -> Self {
+            Self { sampling: true, ..self.clone() }
+        }
+        fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
+            if sample == [2] {
+                return Ok(());
+            }
+            let expected = "two values a sample".into();
+            Err(DenoiseError::Shape { what: "the state".into(), given: sample.to_vec(), expected })
+        }
+    }
+
+    fn level(time: f64) -> Level {
+        Level { alpha: 0.6, sigma: 0.8, time }
+    }
+
+    fn state() -> Tensor<2> {
+        Tensor::from_data(TensorData::from([[1.0, 2.0], [3.0, -4.0]]), (&Device::flex(), DType::F64))
+    }
+
+    fn ask(denoiser: &impl Denoiser<2>, x: Tensor<2>, levels: &Levels) -> Result<Estimate<2>, DenoiseError> {
+        denoiser.denoise(Query { x, levels, past: &[], noise: &Seeded::new(0) })
+    }
+
+    fn output(denoiser: &impl Denoiser<2>, levels: &Levels) -> Vec<f64> {
+        ask(denoiser, state(), levels).unwrap().output().into_data().iter::<f64>().collect()
+    }
+
+    fn bound(cond: &[f64]) -> Bound<Counting, 2> {
+        Counting::default().denoiser(Prediction::Epsilon, Numbers(cond.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn time_and_condition_reach_their_rows() {
+        let each = Levels::Each(vec![level(10.0), level(100.0)]);
+        assert_eq!(output(&bound(&[1.0, 2.0]), &each), [11.0, 14.0, 209.0, 216.0]);
+        assert_eq!(output(&bound(&[3.0]), &Levels::Shared(level(10.0))), [31.0, 34.0, 39.0, 46.0]);
+        let boxed: Box<dyn Denoiser<2>> = Box::new(bound(&[3.0]));
+        assert_eq!(output(&&boxed, &Levels::Shared(level(10.0))), [31.0, 34.0, 39.0, 46.0]);
+    }
+
+    #[test]
+    fn the_input_is_scaled_for_edm() {
+        // c_in = 1/√((σ/α)² + σ_d²)/α: with σ/α = 4/3 and σ_d = 1, (5/3·0.6)⁻¹ = 1.
+        let prediction = Prediction::Edm { sigma_data: 1.0 };
+        let net = Counting::default();
+        let one = net.denoiser(prediction, Numbers(vec![0.0])).unwrap();
+        let at = |sigma| Levels::Shared(Level { alpha: 0.6, sigma, time: 0.0 });
+        for (got, expected) in output(&one, &at(0.8)).iter().zip([1.0, 4.0, 9.0, 16.0]) {
+            assert!((got - expected).abs() < 1e-13);
+        }
+        // σ = 0 with σ_d = 1: c_in = 1/0.6, so squares grow by 1/0.36.
+        for (got, expected) in output(&one, &at(0.0)).iter().zip([1.0, 4.0, 9.0, 16.0]) {
+            assert!((got - expected / 0.36).abs() < 1e-13);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let shared = Levels::Shared(level(10.0));
+        let error = ask(&bound(&[1.0, 2.0, 3.0]), state(), &shared).unwrap_err();
+        assert_eq!(error, DenoiseError::ConditionRows { condition: 3, batch: 2 });
+        let three = Levels::Each(vec![level(1.0); 3]);
+        assert_eq!(ask(&bound(&[1.0]), state(), &three).unwrap_err(), DenoiseError::LevelRows { levels: 3, batch: 2 });
+        let guided = bound(&[1.0]).guided(Numbers(vec![0.0; 3]), 2.0).unwrap();
+        let error = ask(&guided, state(), &shared).unwrap_err();
+        assert_eq!(error, DenoiseError::ConditionRows { condition: 3, batch: 2 });
+        assert!(matches!(ask(&guided, state(), &three), Err(DenoiseError::LevelRows { .. })));
+        let wide = Tensor::zeros([2, 3], (&Device::flex(), DType::F64));
+        for error in [
+            ask(&bound(&[1.0]), wide.clone(), &shared).unwrap_err(),
+            ask(&bound(&[1.0]).guided(Numbers(vec![0.0]), 2.0).unwrap(), wide, &shared).unwrap_err(),
+        ] {
+            assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [3]));
+        }
+        for scale in [f64::NAN, f64::INFINITY] {
+            let error = bound(&[1.0]).guided(Numbers(vec![0.0]), scale).unwrap_err();
+            assert!(matches!(error, DenoiseError::Setting { setting: "guidance scale", .. }));
+        }
+        let error = Counting::default().denoiser(Prediction::Edm { sigma_data: 0.0 }, Numbers(vec![0.0])).unwrap_err();
+        assert_eq!(error, DenoiseError::Prediction(PredictionError::SigmaData { given: 0.0 }));
+        let edm = Counting::default().denoiser(Prediction::Edm { sigma_data: 1.0 }, Numbers(vec![0.0])).unwrap();
+        let noise = Levels::Shared(Level { alpha: 0.0, sigma: 1.0, time: 0.0 });
+        let error = ask(&edm, state(), &noise).unwrap_err();
+        assert!(matches!(error, DenoiseError::Prediction(PredictionError::Singular { wanted: Quantity::X0, .. })));
+    }
+
+    #[test]
+    fn wrong_outputs_are_errors() {
+        let levels = Levels::Shared(level(1.0));
+        let net = Counting { cut: true, ..Counting::default() };
+        let error = ask(&net.denoiser(Prediction::Epsilon, Numbers(vec![0.0])).unwrap(), state(), &levels);
+        assert!(matches!(error, Err(DenoiseError::Shape { given, .. }) if given == [1, 2]));
+        // Variance channels nobody announced, and announced ones that are missing.
+        let net = Counting { variance: true, ..Counting::default() };
+        let error = ask(&net.denoiser(Prediction::Epsilon, Numbers(vec![0.0])).unwrap(), state(), &levels);
+        assert!(matches!(error, Err(DenoiseError::Shape { given, .. }) if given == [2, 4]));
+        let error = ask(&bound(&[0.0]).with_learned_variance(), state(), &levels);
+        assert!(matches!(error, Err(DenoiseError::Shape { given, .. }) if given == [2, 2]));
+        let short = from_fn(Prediction::Sample, |x: Tensor<2>, _: &Levels| Ok(x.narrow(1, 0, 1)));
+        assert!(matches!(ask(&short, state(), &levels), Err(DenoiseError::Shape { given, .. }) if given == [2, 1]));
+        let failing =
+            from_fn(Prediction::Sample, |_: Tensor<2>, _: &Levels| Err(DenoiseError::Class { given: 12, classes: 10 }));
+        assert_eq!(ask(&failing, state(), &levels).unwrap_err(), DenoiseError::Class { given: 12, classes: 10 });
+    }
+
+    #[test]
+    fn guidance_is_two_answers_in_one_call() {
+        let net = Counting::default();
+        let cond = net.denoiser(Prediction::Epsilon, Numbers(vec![1.0, 2.0])).unwrap();
+        let uncond = net.denoiser(Prediction::Epsilon, Numbers(vec![-1.0])).unwrap();
+        for levels in [Levels::Shared(level(10.0)), Levels::Each(vec![level(10.0), level(100.0)])] {
+            let (with, without) = (output(&cond, &levels), output(&uncond, &levels));
+            for scale in [0.0, 1.0, 7.5, -2.0] {
+                let guided = cond.clone().guided(Numbers(vec![-1.0]), scale).unwrap();
+                let before = net.calls.load(Ordering::Relaxed);
+                let got = output(&guided, &levels);
+                assert_eq!(net.calls.load(Ordering::Relaxed), before + 1);
+                for ((got, with), without) in got.iter().zip(&with).zip(&without) {
+                    assert_eq!(*got, without + scale * (with - without));
+                }
+                if scale == 1.0 {
+                    assert_eq!(got, with);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn learned_variance_is_the_conditional_one() {
+        let net = Counting { variance: true, ..Counting::default() };
+        let one = net.denoiser(Prediction::Epsilon, Numbers(vec![2.0])).unwrap().with_learned_variance();
+        let levels = Levels::Shared(level(10.0));
+        let estimate = ask(&one, state(), &levels).unwrap();
+        let values = |t: Tensor<2>| t.into_data().iter::<f64>().collect::<Vec<_>>();
+        assert_eq!(values(estimate.output()), [21.0, 24.0, 29.0, 36.0]);
+        assert_eq!(values(estimate.variance().unwrap()), [22.0, 25.0, 30.0, 37.0]);
+        let guided = one.guided(Numbers(vec![0.0]), 3.0).unwrap();
+        let estimate = ask(&guided, state(), &levels).unwrap();
+        assert_eq!(values(estimate.output()), [61.0, 64.0, 69.0, 76.0]);
+        assert_eq!(values(estimate.variance().unwrap()), [22.0, 25.0, 30.0, 37.0]);
+    }
+
+    #[test]
+    fn no_condition_fits_every_batch() {
+        assert_eq!((Condition::rows(&()), ().expand(7), <()>::cat(&[&(), &()])), (None, Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn noise_errors_pass_through() {
+        let error: DenoiseError = crate::NoiseError::HostUnsupported.into();
+        assert_eq!(error.to_string(), crate::NoiseError::HostUnsupported.to_string());
+        let condition = DenoiseError::Condition { problem: "was built without classes; give none".into() };
+        assert_eq!(condition.to_string(), "the network was built without classes; give none");
+    }
+}

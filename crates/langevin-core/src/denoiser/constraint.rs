@@ -65,3 +65,40 @@ where
         Ok(y)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use burn::tensor::Device;
+
+    fn levels() -> Levels {
+        Level { alpha: 0.6, sigma: 0.8, time: 0.0 }.into()
+    }
+
+    #[test]
+    fn clamp_keeps_values_in_its_interval() {
+        let x = Tensor::<2>::from_floats([[-3.0, -0.5], [0.25, 7.0]], &Device::flex());
+        let y = Clamp::new(-1.0, 2.0).unwrap().apply(x, &levels()).unwrap();
+        assert_eq!(y.into_data().as_slice::<f32>().unwrap(), [-1.0, -0.5, 0.25, 2.0]);
+    }
+
+    #[test]
+    fn clamp_needs_ordered_bounds() {
+        for (low, high) in [(1.0, -1.0), (f64::NAN, 1.0), (0.0, f64::NAN)] {
+            assert!(matches!(Clamp::new(low, high), Err(DenoiseError::Setting { .. })));
+        }
+        assert!(Clamp::new(0.5, 0.5).is_ok());
+    }
+
+    #[test]
+    fn closures_see_the_levels_and_keep_the_shape() {
+        let x = Tensor::<2>::ones([2, 3], &Device::flex());
+        let scale = constraint_fn(|x: Tensor<2>, levels: &Levels| levels.map(|l| l.sigma).times(x));
+        let y = scale.apply(x.clone(), &levels()).unwrap();
+        assert_eq!(y.into_data().as_slice::<f32>().unwrap(), [0.8f32; 6]);
+        let cut = constraint_fn(|x: Tensor<2>, _: &Levels| x.narrow(0, 0, 1));
+        let error = cut.apply(x, &levels()).unwrap_err();
+        assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [1, 3]));
+    }
+}

@@ -184,3 +184,146 @@ fn in_f32<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) 
     let y = f(widen(x));
     if y.dtype() == dtype { y } else { y.cast(dtype) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use crate::prediction::Quantity;
+    use burn::tensor::{Device, TensorData};
+
+    const PREDICTIONS: [Prediction; 6] = [
+        Prediction::Epsilon,
+        Prediction::Sample,
+        Prediction::Velocity,
+        Prediction::Score,
+        Prediction::Flow,
+        Prediction::Edm { sigma_data: 0.5 },
+    ];
+    const X0: [[f64; 2]; 3] = [[0.5, -1.0], [0.25, 0.8], [-0.3, 0.1]];
+    const EPS: [[f64; 2]; 3] = [[1.5, 0.2], [-0.7, 0.4], [0.9, -2.0]];
+
+    fn level(alpha: f64, sigma: f64) -> Level {
+        Level { alpha, sigma, time: 3.0 }
+    }
+
+    fn tensor(values: [[f64; 2]; 3], dtype: DType) -> Tensor<2> {
+        Tensor::from_data(TensorData::from(values), (&Device::flex(), dtype))
+    }
+
+    fn values(tensor: Tensor<2>) -> Vec<f64> {
+        tensor.into_data().iter::<f64>().collect()
+    }
+
+    fn close(got: Tensor<2>, expected: [[f64; 2]; 3], tolerance: f64) {
+        for (got, expected) in values(got).iter().zip(expected.as_flattened()) {
+            assert!((got - expected).abs() <= tolerance, "{got} instead of {expected}");
+        }
+    }
+
+    /// State and output of a network that knows x_0 and ε.
+    fn asked(prediction: Prediction, levels: &Levels, dtype: DType) -> Estimate<2> {
+        let (mut x, mut output) = ([[0.0; 2]; 3], [[0.0; 2]; 3]);
+        for row in 0..3 {
+            let at = match levels {
+                Levels::Shared(level) => level,
+                Levels::Each(each) => &each[row],
+            };
+            let target = prediction.target(at).unwrap();
+            for i in 0..2 {
+                x[row][i] = at.alpha * X0[row][i] + at.sigma * EPS[row][i];
+                output[row][i] = target.x0 * X0[row][i] + target.eps * EPS[row][i];
+            }
+        }
+        Estimate::new(tensor(x, dtype), tensor(output, dtype), levels.clone(), prediction)
+    }
+
+    #[test]
+    fn conversions_on_tensors_recover_x0_eps_and_score() {
+        let sigmas = [0.8, 0.3, 2.0];
+        let each = Levels::Each(vec![level(0.6, sigmas[0]), level(0.9, sigmas[1]), level(1.0, sigmas[2])]);
+        for prediction in PREDICTIONS {
+            for (levels, sigmas) in [(each.clone(), sigmas), (Levels::Shared(level(0.6, 0.8)), [0.8; 3])] {
+                let estimate = asked(prediction, &levels, DType::F64);
+                close(estimate.x0().unwrap(), X0, 1e-13);
+                close(estimate.eps().unwrap(), EPS, 1e-13);
+                let score = std::array::from_fn(|row| EPS[row].map(|eps| -eps / sigmas[row]));
+                close(estimate.score().unwrap(), score, 1e-13);
+            }
+        }
+    }
+
+    #[test]
+    fn half_precision_is_converted_in_single() {
+        // σ/α = 50: computing x − σ·ε̂ in f16 would lose two digits more than rounding the result does.
+        let at = level(0.02, 0.9998);
+        let levels = Levels::Shared(at);
+        for dtype in [DType::F16, DType::BF16] {
+            let estimate = asked(Prediction::Epsilon, &levels, dtype);
+            let x0 = estimate.x0().unwrap();
+            assert_eq!((x0.dtype(), estimate.score().unwrap().dtype()), (dtype, dtype));
+            let (x, output) = (values(estimate.x()), values(estimate.output()));
+            for ((x, output), got) in x.iter().zip(output).zip(values(x0)) {
+                let expected = (x - at.sigma * output) / at.alpha;
+                let bits = if dtype == DType::F16 { 11.0 } else { 8.0 };
+                let rounding = expected.abs() * f64::powf(2.0, -bits) + 1e-4;
+                assert!((got - expected).abs() <= rounding, "{dtype:?}: {got} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_replaced_x0_leaves_eps_or_changes_it() {
+        let levels = Levels::Each(vec![level(0.6, 0.8), level(0.9, 0.3), level(1.0, 2.0)]);
+        let new = X0.map(|row| row.map(|v| v + 0.5));
+        let estimate = asked(Prediction::Velocity, &levels, DType::F64);
+        let kept = estimate.clone().with_x0(tensor(new, DType::F64)).unwrap();
+        close(kept.x0().unwrap(), new, 0.0);
+        close(kept.eps().unwrap(), EPS, 1e-13);
+        let derived = estimate.rederive(tensor(new, DType::F64)).unwrap();
+        close(derived.x0().unwrap(), new, 0.0);
+        // x = α·x̂_0 + σ·ε̂ again, so ε̂ moves by −0.5·α/σ, and the score with it.
+        let ratio = [0.75, 3.0, 0.5];
+        let eps: [[f64; 2]; 3] = std::array::from_fn(|row| EPS[row].map(|eps| eps - 0.5 * ratio[row]));
+        close(derived.eps().unwrap(), eps, 1e-13);
+        let sigma = [0.8, 0.3, 2.0];
+        close(derived.score().unwrap(), std::array::from_fn(|row| eps[row].map(|eps| -eps / sigma[row])), 1e-12);
+    }
+
+    #[test]
+    fn singular_levels_are_errors() {
+        let noise = Levels::Shared(level(0.0, 1.0));
+        let estimate = asked(Prediction::Epsilon, &noise, DType::F64);
+        let error = estimate.x0().unwrap_err();
+        assert!(matches!(error, PredictionError::Singular { wanted: Quantity::X0, .. }));
+        close(estimate.eps().unwrap(), EPS, 0.0);
+        let mixed = Levels::Each(vec![level(0.6, 0.8), level(1.0, 0.0), level(0.6, 0.8)]);
+        let estimate = asked(Prediction::Sample, &mixed, DType::F64);
+        assert!(matches!(estimate.eps(), Err(PredictionError::Singular { wanted: Quantity::Epsilon, .. })));
+        assert!(matches!(estimate.clone().with_x0(estimate.x()), Err(PredictionError::Singular { .. })));
+        assert!(matches!(estimate.clone().rederive(estimate.x()), Err(PredictionError::Singular { .. })));
+        assert!(matches!(estimate.score(), Err(PredictionError::Singular { .. })));
+        close(estimate.x0().unwrap(), X0, 0.0);
+    }
+
+    #[test]
+    fn variance_is_there_or_an_error() {
+        let estimate = asked(Prediction::Epsilon, &Levels::Shared(level(0.6, 0.8)), DType::F32);
+        assert_eq!(estimate.variance().unwrap_err(), DenoiseError::NoVariance);
+        let with = estimate.clone().with_variance(estimate.x());
+        assert_eq!(values(with.variance().unwrap()), values(estimate.x()));
+    }
+
+    #[test]
+    fn parts_restore_an_estimate() {
+        let levels = Levels::Shared(level(0.6, 0.8));
+        let estimate = asked(Prediction::Flow, &levels, DType::F64);
+        let changed = estimate.with_x0(tensor(EPS, DType::F64)).unwrap();
+        let parts = changed.parts();
+        let restored = Estimate::new(parts.x.clone(), parts.output.clone(), parts.levels.clone(), parts.prediction)
+            .with_parts(parts.x0.cloned(), parts.eps.cloned());
+        assert!(parts.variance.is_none());
+        close(restored.x0().unwrap(), EPS, 0.0);
+        assert_eq!(values(restored.eps().unwrap()), values(changed.eps().unwrap()));
+    }
+}

@@ -14,6 +14,7 @@ pub use constraint::{Clamp, ConstraintFn, constraint_fn};
 pub use estimate::{Estimate, EstimateParts};
 pub use threshold::{Threshold, Thresholded};
 
+use crate::exact::ExactError;
 use crate::level::Levels;
 use crate::noise::{NoiseError, NoiseSource};
 use crate::prediction::{Prediction, PredictionError};
@@ -161,6 +162,9 @@ pub enum DenoiseError {
     /// Noise could not be delivered.
     #[error(transparent)]
     Noise(#[from] NoiseError),
+    /// An exact problem has no answer.
+    #[error(transparent)]
+    Exact(#[from] ExactError),
     /// A tensor has the wrong shape.
     #[error("{what} has shape {given:?}, expected {expected}")]
     Shape {

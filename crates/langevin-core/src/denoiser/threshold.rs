@@ -86,3 +86,100 @@ fn dynamic<const D: usize>(x0: Tensor<D>, ratio: f64, max: f64) -> Tensor<D> {
     let s = quantile.clamp(1.0, max).reshape(column).expand(dims);
     x0.max_pair(s.clone().neg()).min_pair(s.clone()).div(s)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::denoiser::{DenoiserExt, from_fn};
+    use crate::level::{Level, Levels};
+    use crate::noise::Seeded;
+    use crate::prediction::Prediction;
+    use burn::tensor::Device;
+
+    const LEVEL: Level = Level { alpha: 0.8, sigma: 0.6, time: 0.0 };
+
+    /// Asks, at x = 0.8·x_0 + 0.6, a denoiser that answers x_0.
+    fn ask(x0: Tensor<2>, threshold: Threshold, rederive: bool) -> Estimate<2> {
+        let answer = x0.clone();
+        let inner = from_fn(Prediction::Sample, move |_: Tensor<2>, _: &Levels| Ok(answer.clone()));
+        let denoiser = DenoiserExt::<2>::thresholded(inner, threshold).unwrap();
+        let denoiser = if rederive { denoiser.rederive_eps() } else { denoiser };
+        let x = x0.mul_scalar(0.8).add_scalar(0.6);
+        denoiser.denoise(Query { x, levels: &LEVEL.into(), past: &[], noise: &Seeded::new(0) }).unwrap()
+    }
+
+    fn close(got: Tensor<2>, expected: &[f64]) {
+        let got: Vec<f64> = got.into_data().iter::<f64>().collect();
+        assert!(got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6), "{got:?}");
+    }
+
+    fn x0(rows: [[f32; 5]; 2]) -> Tensor<2> {
+        Tensor::from_floats(rows, &Device::flex())
+    }
+
+    #[test]
+    fn static_threshold_clamps_and_keeps_or_rederives_eps() {
+        let x0 = x0([[-2.0, -0.5, 0.0, 1.4, 0.9], [1.5, 1.6, -1.7, 0.1, 0.2]]);
+        let clamped = [-1.5, -0.5, 0.0, 1.4, 0.9, 1.5, 1.5, -1.5, 0.1, 0.2];
+        let kept = ask(x0.clone(), Threshold::Static { range: 1.5 }, false);
+        close(kept.x0().unwrap(), &clamped);
+        close(kept.eps().unwrap(), &[1.0; 10]);
+        let derived = ask(x0, Threshold::Static { range: 1.5 }, true);
+        close(derived.x0().unwrap(), &clamped);
+        // ε̂ = (x − 0.8·x̂_0)/0.6 moves by 4/3 of what was cut off.
+        let third = 4.0 / 3.0;
+        let moved = [-0.5 * third, 0.0, 0.0, 0.0, 0.0, 0.0, 0.1 * third, -0.2 * third, 0.0, 0.0];
+        close(derived.eps().unwrap(), &moved.map(|m| 1.0 + m));
+    }
+
+    #[test]
+    fn dynamic_threshold_by_hand() {
+        // |x_0| sorted: 0, 1, 2, 3, 4 and 0.1, …, 0.5. The 0.9 quantile is at position 3.6 of 0..=4.
+        let x0 = x0([[-4.0, 3.0, 0.0, 1.0, -2.0], [0.1, -0.2, 0.3, 0.4, -0.5]]);
+        let estimate = ask(x0.clone(), Threshold::Dynamic { ratio: 0.9, max: 100.0 }, false);
+        let s = 3.6;
+        let first = [-1.0, 3.0 / s, 0.0, 1.0 / s, -2.0 / s];
+        // The second row's quantile 0.46 is below 1: nothing changes.
+        let second = [0.1, -0.2, 0.3, 0.4, -0.5];
+        close(estimate.x0().unwrap(), &[first, second].concat());
+        close(estimate.eps().unwrap(), &[1.0; 10]);
+        // A maximum of 2 cuts the first row there.
+        let estimate = ask(x0.clone(), Threshold::Dynamic { ratio: 0.9, max: 2.0 }, false);
+        close(estimate.x0().unwrap(), &[[-1.0, 1.0, 0.0, 0.5, -1.0], second].concat());
+        // Quantiles 0 and 1 are the smallest and the largest value.
+        let estimate = ask(x0.clone(), Threshold::Dynamic { ratio: 1.0, max: 100.0 }, false);
+        close(estimate.x0().unwrap(), &[[-1.0, 0.75, 0.0, 0.25, -0.5], second].concat());
+        let estimate = ask(x0, Threshold::Dynamic { ratio: 0.0, max: 100.0 }, false);
+        close(estimate.x0().unwrap(), &[[-1.0, 1.0, 0.0, 1.0, -1.0], second].concat());
+    }
+
+    #[test]
+    fn dynamic_threshold_looks_at_each_sample_as_a_whole() {
+        let x0 = Tensor::<4>::from_floats([[[[3.0]], [[-1.0]]], [[[0.5]], [[9.0]]]], &Device::flex());
+        let answer = x0.clone();
+        let inner = from_fn(Prediction::Sample, move |_: Tensor<4>, _: &Levels| Ok(answer.clone()));
+        let denoiser = DenoiserExt::<4>::thresholded(inner, Threshold::Dynamic { ratio: 1.0, max: 6.0 }).unwrap();
+        let query = Query { x: x0, levels: &LEVEL.into(), past: &[], noise: &Seeded::new(0) };
+        let got: Vec<f64> = denoiser.denoise(query).unwrap().x0().unwrap().into_data().iter::<f64>().collect();
+        let expected = [1.0, -1.0 / 3.0, 0.5 / 6.0, 1.0];
+        assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
+    }
+
+    #[test]
+    fn bad_settings_are_errors() {
+        let new = |threshold| Thresholded::new((), threshold).unwrap_err();
+        let name = |error| match error {
+            DenoiseError::Setting { setting, .. } => setting,
+            other => panic!("{other}"),
+        };
+        for range in [0.0, -1.0, f64::NAN] {
+            assert_eq!(name(new(Threshold::Static { range })), "threshold range");
+        }
+        for ratio in [-0.1, 1.1, f64::NAN] {
+            assert_eq!(name(new(Threshold::Dynamic { ratio, max: 1.0 })), "quantile of dynamic thresholding");
+        }
+        for max in [0.9, f64::NAN] {
+            assert_eq!(name(new(Threshold::Dynamic { ratio: 0.995, max })), "largest dynamic threshold");
+        }
+    }
+}

@@ -116,14 +116,7 @@ impl<P: Posterior> ExactDenoiser<P> {
         // Every target is linear in x_0 and ε, so its posterior mean follows from theirs.
         let target = self.prediction.target(level)?;
         let mut eps = vec![0.0; x.len()];
-        self.problem.posterior(x, level, output, &mut eps).map_err(|error| match error {
-            ExactError::Level { alpha, sigma } => DenoiseError::Setting {
-                setting: "the level's alpha + sigma",
-                given: alpha + sigma,
-                expected: "two finite numbers, at least 0, not both 0",
-            },
-            other => DenoiseError::Condition { problem: format!("is an exact problem that refuses: {other}") },
-        })?;
+        self.problem.posterior(x, level, output, &mut eps)?;
         output.iter_mut().zip(eps).for_each(|(value, eps)| *value = target.x0 * *value + target.eps * eps);
         Ok(())
     }
@@ -157,5 +150,102 @@ impl<P: Posterior, const D: usize> Denoiser<D> for ExactDenoiser<P> {
         }
         let output = Tensor::from_data(TensorData::new(output, dims), (&x.device(), x.dtype()));
         Ok(Estimate::new(x, output, levels.clone(), self.prediction))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exact::correlated_mixture;
+    use crate::noise::Seeded;
+    use crate::prediction::PredictionError;
+    use burn::tensor::{DType, Device};
+
+    const PREDICTIONS: [Prediction; 6] = [
+        Prediction::Epsilon,
+        Prediction::Sample,
+        Prediction::Velocity,
+        Prediction::Score,
+        Prediction::Flow,
+        Prediction::Edm { sigma_data: 0.7 },
+    ];
+
+    fn level(alpha: f64, sigma: f64) -> Level {
+        Level { alpha, sigma, time: 0.0 }
+    }
+
+    fn ask<P: Posterior, const D: usize>(
+        denoiser: &ExactDenoiser<P>,
+        x: &Tensor<D>,
+        levels: &Levels,
+    ) -> Result<Estimate<D>, DenoiseError> {
+        denoiser.denoise(Query { x: x.clone(), levels, past: &[], noise: &Seeded::new(0) })
+    }
+
+    fn tensor<const D: usize>(values: &[f64], shape: [usize; D], dtype: DType) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), (&Device::flex(), dtype))
+    }
+
+    #[test]
+    fn every_prediction_gives_the_same_posterior() {
+        let mixture = correlated_mixture().unwrap();
+        let rows = [[0.3, -0.2], [1.5, 0.4], [-2.0, -1.0]];
+        let each = Levels::Each(vec![level(0.9, 0.3), level(0.6, 0.8), level(1.0, 2.0)]);
+        for prediction in PREDICTIONS {
+            let denoiser = mixture.clone().denoiser(prediction).unwrap();
+            for levels in [each.clone(), Levels::Shared(level(0.6, 0.8))] {
+                let estimate = ask(&denoiser, &tensor(rows.as_flattened(), [3, 2], DType::F64), &levels).unwrap();
+                assert_eq!((estimate.prediction(), estimate.levels()), (prediction, &levels));
+                let got = [estimate.x0().unwrap(), estimate.eps().unwrap(), estimate.score().unwrap()];
+                let got = got.map(|t| t.into_data().iter::<f64>().collect::<Vec<_>>());
+                for (row, x) in rows.iter().enumerate() {
+                    let at = match &levels {
+                        Levels::Shared(level) => *level,
+                        Levels::Each(each) => each[row],
+                    };
+                    let expected = [mixture.x0(x, &at), mixture.eps(x, &at), mixture.score(x, &at)];
+                    for (got, expected) in got.iter().zip(expected) {
+                        for (got, expected) in got[2 * row..].iter().zip(expected.unwrap()) {
+                            assert!((got - expected).abs() < 1e-13, "{prediction:?}: {got} {expected}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn elementwise_problems_take_any_shape() {
+        let mixture = ElementwiseMixture::new(vec![0.4, 0.6], vec![-0.5, 0.8], vec![0.2, 0.3]).unwrap();
+        let values: Vec<f64> = (0..24).map(|i| f64::from(i) * 0.2 - 2.0).collect();
+        let levels = Levels::Each(vec![level(0.9, 0.3), level(0.2, 0.95)]);
+        let denoiser = mixture.clone().denoiser(Prediction::Sample).unwrap();
+        let estimate = ask(&denoiser, &tensor(&values, [2, 3, 2, 2], DType::F32), &levels).unwrap();
+        let x0 = estimate.x0().unwrap();
+        assert_eq!((x0.dims(), x0.dtype()), ([2, 3, 2, 2], DType::F32));
+        let Levels::Each(each) = &levels else { unreachable!() };
+        for (i, got) in x0.into_data().iter::<f32>().enumerate() {
+            let expected = mixture.posterior_at(f64::from(values[i] as f32), &each[i / 12]).unwrap().0;
+            assert_eq!(got, expected as f32, "element {i}");
+        }
+    }
+
+    #[test]
+    fn questions_that_do_not_fit_are_errors() {
+        let denoiser = correlated_mixture().unwrap().denoiser(Prediction::Epsilon).unwrap();
+        let shared = Levels::Shared(level(0.6, 0.8));
+        let wide = ask(&denoiser, &tensor(&[0.0; 6], [2, 3], DType::F32), &shared);
+        assert!(matches!(wide, Err(DenoiseError::Shape { given, .. }) if given == [2, 3]));
+        let x = tensor(&[0.0; 4], [2, 2], DType::F32);
+        let rows = ask(&denoiser, &x, &Levels::Each(vec![level(0.6, 0.8)]));
+        assert_eq!(rows.unwrap_err(), DenoiseError::LevelRows { levels: 1, batch: 2 });
+        let nowhere = ask(&denoiser, &x, &Levels::Shared(level(0.0, 0.0)));
+        let expected = ExactError::Level { alpha: 0.0, sigma: 0.0 };
+        assert_eq!(nowhere.unwrap_err(), DenoiseError::Exact(expected));
+        let score = correlated_mixture().unwrap().denoiser(Prediction::Score).unwrap();
+        let singular = ask(&score, &x, &Levels::Shared(level(1.0, 0.0)));
+        assert!(matches!(singular, Err(DenoiseError::Prediction(PredictionError::Singular { .. }))));
+        let bad = correlated_mixture().unwrap().denoiser(Prediction::Edm { sigma_data: -1.0 });
+        assert!(matches!(bad, Err(DenoiseError::Prediction(PredictionError::SigmaData { .. }))));
     }
 }

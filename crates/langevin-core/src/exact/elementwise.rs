@@ -79,3 +79,47 @@ impl ElementwiseMixture {
         Ok((x0, eps))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exact::GaussianMixture;
+
+    #[test]
+    fn agrees_with_the_full_mixture_in_one_dimension() {
+        let (weights, means, stds) = (vec![0.2, 0.5, 0.3], vec![-1.5, 0.2, 1.0], vec![0.3, 0.05, 0.4]);
+        let column = |v: &[f64]| v.iter().map(|&v| vec![v]).collect::<Vec<_>>();
+        let variances: Vec<f64> = stds.iter().map(|s| s * s).collect();
+        let full = GaussianMixture::new(weights.clone(), column(&means), column(&variances)).unwrap();
+        let own = ElementwiseMixture::new(weights, means, stds).unwrap();
+        for (alpha, sigma) in [(1.0, 0.0), (1.0, 1e-3), (0.6, 0.8), (0.0, 1.0), (1.0, 80.0)] {
+            let level = Level { alpha, sigma, time: 0.0 };
+            for x in [-1e3, -2.0, 0.1, 0.7, 1e3] {
+                let (x0, eps) = own.posterior_at(x, &level).unwrap();
+                let scale = 1.0 + x.abs();
+                assert!((x0 - full.x0(&[x], &level).unwrap()[0]).abs() < 1e-12 * scale);
+                assert!((eps - full.eps(&[x], &level).unwrap()[0]).abs() < 1e-12 * scale);
+                let density = full.log_density(&[x], &level).unwrap();
+                assert!((own.log_density(x, &level).unwrap() - density).abs() < 1e-12 * (1.0 + density.abs()));
+            }
+        }
+    }
+
+    #[test]
+    fn bad_parameters_are_errors() {
+        let new = |w: &[f64], m: &[f64], s: &[f64]| ElementwiseMixture::new(w.to_vec(), m.to_vec(), s.to_vec());
+        assert_eq!(new(&[], &[], &[]), Err(ExactError::NoComponents));
+        assert!(matches!(new(&[1.0], &[], &[1.0]), Err(ExactError::Length { what: "the list of means", .. })));
+        assert!(matches!(new(&[1.0], &[0.0], &[]), Err(ExactError::Length { what: "the list of deviations", .. })));
+        assert!(matches!(new(&[1.0, -1.0], &[0.0; 2], &[1.0; 2]), Err(ExactError::Weight { component: 1, .. })));
+        assert!(matches!(new(&[0.9], &[0.0], &[1.0]), Err(ExactError::WeightSum { .. })));
+        assert!(matches!(new(&[1.0], &[f64::NAN], &[1.0]), Err(ExactError::Value { .. })));
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(new(&[1.0], &[0.0], &[bad]), Err(ExactError::Value { .. })));
+        }
+        let nowhere = Level { alpha: 0.0, sigma: 0.0, time: 0.0 };
+        let mixture = new(&[1.0], &[0.0], &[1.0]).unwrap();
+        assert!(matches!(mixture.log_density(0.0, &nowhere), Err(ExactError::Level { .. })));
+        assert!(matches!(mixture.posterior_at(0.0, &nowhere), Err(ExactError::Level { .. })));
+    }
+}

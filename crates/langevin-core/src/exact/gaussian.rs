@@ -208,3 +208,125 @@ impl GaussianAt<'_> {
         jacobian
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Process;
+
+    fn data() -> Gaussian {
+        Gaussian::new(vec![0.4, -1.0, 0.2], vec![0.9, 0.3, -0.2, 0.3, 0.5, 0.1, -0.2, 0.1, 0.7]).unwrap()
+    }
+
+    fn level(alpha: f64, sigma: f64) -> Level {
+        Level { alpha, sigma, time: 0.0 }
+    }
+
+    /// α = cos t, σ = sin t.
+    #[derive(Debug)]
+    struct Angle;
+    impl Process for Angle {
+        fn alpha(&self, t: f64) -> f64 {
+            t.cos()
+        }
+        fn sigma(&self, t: f64) -> f64 {
+            t.sin()
+        }
+        fn alpha_dot(&self, t: f64) -> f64 {
+            -t.sin()
+        }
+        fn sigma_dot(&self, t: f64) -> f64 {
+            t.cos()
+        }
+        fn time_range(&self) -> (f64, f64) {
+            (0.0, std::f64::consts::FRAC_PI_2)
+        }
+    }
+
+    #[test]
+    fn density_of_a_two_dimensional_gaussian() {
+        // By hand: Σ = [[2, 1], [1, 2]] has determinant 3 and inverse [[2, −1], [−1, 2]]/3.
+        let gaussian = Gaussian::new(vec![1.0, 0.0], vec![2.0, 1.0, 1.0, 2.0]).unwrap();
+        let at = gaussian.at(&level(1.0, 0.0)).unwrap();
+        let quadratic = (2.0 * 0.25 - 2.0 * 0.5 * 2.0 + 2.0 * 4.0) / 3.0;
+        let expected = -0.5 * quadratic - std::f64::consts::TAU.ln() - 0.5 * 3f64.ln();
+        assert!((at.log_density(&[1.5, 2.0]).unwrap() - expected).abs() < 1e-13);
+        let score = at.score(&[1.5, 2.0]).unwrap();
+        assert!((score[0] - 1.0 / 3.0).abs() < 1e-14 && (score[1] + 3.5 / 3.0).abs() < 1e-14, "{score:?}");
+    }
+
+    #[test]
+    fn the_flow_solves_the_probability_flow_ode() {
+        let (gaussian, x) = (data(), [0.7, 0.1, -1.3]);
+        let start = Angle.level(1.1);
+        for t in [0.2, 0.8, 1.1, 1.4] {
+            let h = 1e-4;
+            let at = |t: f64| gaussian.flow(&x, &start, &Angle.level(t)).unwrap();
+            let [a, b, c, d] = [at(t - 2.0 * h), at(t - h), at(t + h), at(t + 2.0 * h)];
+            let here = gaussian.at(&Angle.level(t)).unwrap();
+            let (x0, eps) = (here.x0(&at(t)).unwrap(), here.eps(&at(t)).unwrap());
+            for i in 0..3 {
+                let slope = (a[i] - 8.0 * b[i] + 8.0 * c[i] - d[i]) / (12.0 * h);
+                let expected = Angle.alpha_dot(t) * x0[i] + Angle.sigma_dot(t) * eps[i];
+                assert!((slope - expected).abs() < 1e-10, "t = {t}: {slope} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_flow_composes_and_maps_marginals_to_marginals() {
+        let (gaussian, x) = (data(), [0.7, 0.1, -1.3]);
+        let (from, between, to) = (Angle.level(1.3), Angle.level(0.6), level(1.0, 0.0));
+        let direct = gaussian.flow(&x, &from, &to).unwrap();
+        let twice = gaussian.flow(&gaussian.flow(&x, &from, &between).unwrap(), &between, &to).unwrap();
+        let back = gaussian.flow(&direct, &to, &from).unwrap();
+        for i in 0..3 {
+            assert!((direct[i] - twice[i]).abs() < 1e-13 && (back[i] - x[i]).abs() < 1e-13);
+        }
+        // The map is affine, F(x) = F(0) + A·x: it must take mean to mean and A·Cov·Aᵀ to the covariance.
+        let mean: Vec<f64> = gaussian.mean().iter().map(|m| from.alpha * m).collect();
+        let zero = gaussian.flow(&[0.0; 3], &from, &to).unwrap();
+        let columns: Vec<Vec<f64>> = (0..3)
+            .map(|j| {
+                let mut unit = [0.0; 3];
+                unit[j] = 1.0;
+                gaussian.flow(&unit, &from, &to).unwrap().iter().zip(&zero).map(|(a, b)| a - b).collect()
+            })
+            .collect();
+        let mapped = gaussian.flow(&mean, &from, &to).unwrap();
+        for i in 0..3 {
+            assert!((mapped[i] - gaussian.mean()[i]).abs() < 1e-14);
+            for j in 0..3 {
+                let mut covariance = 0.0;
+                for (k, column) in columns.iter().enumerate() {
+                    for (l, other) in columns.iter().enumerate() {
+                        let noise = if k == l { from.sigma * from.sigma } else { 0.0 };
+                        let marginal = from.alpha * from.alpha * gaussian.covariance()[k * 3 + l] + noise;
+                        covariance += column[i] * marginal * other[j];
+                    }
+                }
+                assert!((covariance - gaussian.covariance()[i * 3 + j]).abs() < 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn bad_parameters_are_errors() {
+        let new = |mean: &[f64], covariance: &[f64]| Gaussian::new(mean.to_vec(), covariance.to_vec()).unwrap_err();
+        assert!(matches!(new(&[], &[]), ExactError::Length { found: 0, .. }));
+        assert!(matches!(new(&[0.0, 0.0], &[1.0; 3]), ExactError::Length { found: 3, expected: 4, .. }));
+        assert!(matches!(new(&[f64::NAN], &[1.0]), ExactError::Value { what: "the mean", .. }));
+        assert!(matches!(new(&[0.0], &[f64::INFINITY]), ExactError::Value { what: "the covariance", .. }));
+        assert!(matches!(new(&[0.0, 0.0], &[1.0, 0.5, 0.4, 1.0]), ExactError::NotSymmetric { row: 0, column: 1, .. }));
+        for bad in [vec![1.0, 2.0, 2.0, 1.0], vec![1.0, 1.0, 1.0, 1.0], vec![0.0; 4], vec![-1.0, 0.0, 0.0, -1.0]] {
+            assert!(matches!(new(&[0.0, 0.0], &bad), ExactError::NotPositiveDefinite { .. }), "{bad:?}");
+        }
+        let gaussian = data();
+        for (alpha, sigma) in [(0.0, 0.0), (-1.0, 1.0), (1.0, -0.1), (f64::NAN, 1.0), (1.0, f64::INFINITY)] {
+            assert!(matches!(gaussian.at(&level(alpha, sigma)), Err(ExactError::Level { .. })));
+        }
+        let short = gaussian.flow(&[0.0], &level(1.0, 1.0), &level(1.0, 0.0)).unwrap_err();
+        assert_eq!(short, ExactError::Length { what: "x", found: 1, expected: 3 });
+        assert!(matches!(gaussian.transform(&[0.0]), Err(ExactError::Length { what: "z", .. })));
+    }
+}

@@ -212,7 +212,11 @@ impl MixtureAt<'_> {
         let d = x.len();
         let (score, mean) = (self.score(x)?, self.x0(x)?);
         let mut jacobian = vec![0.0; d * d];
-        for (r, component) in self.responsibilities(x)?.iter().zip(&self.components) {
+        for (&r, component) in self.responsibilities(x)?.iter().zip(&self.components) {
+            if r == 0.0 {
+                // Far out the product below can overflow where the component has no part.
+                continue;
+            }
             let (own_score, own_mean) = (component.score(x)?, component.x0(x)?);
             for (n, (value, own)) in jacobian.iter_mut().zip(component.x0_jacobian()).enumerate() {
                 let (i, j) = (n / d, n % d);
@@ -248,4 +252,207 @@ pub(super) fn softmax(mut logs: Vec<f64>) -> (Vec<f64>, f64) {
     let sum: f64 = logs.iter().sum();
     logs.iter_mut().for_each(|value| *value /= sum);
     (logs, most + libm::log(sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exact::correlated_mixture;
+
+    fn level(alpha: f64, sigma: f64) -> Level {
+        Level { alpha, sigma, time: 0.0 }
+    }
+
+    const LEVELS: [(f64, f64); 6] = [(1.0, 0.0), (1.0, 0.05), (0.8, 0.6), (0.1, 0.99), (0.0, 1.0), (1.0, 30.0)];
+    const POINTS: [[f64; 2]; 4] = [[0.0, 0.0], [-0.7, 0.9], [1.4, -0.6], [3.0, -4.0]];
+
+    /// Central difference of fourth order.
+    fn derivative(f: impl Fn(f64) -> f64, h: f64) -> f64 {
+        (f(-2.0 * h) - 8.0 * f(-h) + 8.0 * f(h) - f(2.0 * h)) / (12.0 * h)
+    }
+
+    #[test]
+    fn the_score_is_the_gradient_of_the_log_density() {
+        let mixture = correlated_mixture().unwrap();
+        for (alpha, sigma) in LEVELS {
+            let at = mixture.at(&level(alpha, sigma)).unwrap();
+            for x in POINTS {
+                let score = at.score(&x).unwrap();
+                for i in 0..2 {
+                    let slope = derivative(
+                        |h| {
+                            let mut y = x;
+                            y[i] += h;
+                            at.log_density(&y).unwrap()
+                        },
+                        1e-3,
+                    );
+                    assert!((slope - score[i]).abs() < 1e-7 * (1.0 + score[i].abs()), "{slope} {score:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn posterior_means_follow_tweedie() {
+        let mixture = correlated_mixture().unwrap();
+        for (alpha, sigma) in LEVELS {
+            let at = mixture.at(&level(alpha, sigma)).unwrap();
+            for x in POINTS {
+                let (x0, eps, score) = (at.x0(&x).unwrap(), at.eps(&x).unwrap(), at.score(&x).unwrap());
+                for i in 0..2 {
+                    assert!((eps[i] + sigma * score[i]).abs() < 1e-12);
+                    assert!((alpha * x0[i] + sigma * eps[i] - x[i]).abs() < 1e-12 * (1.0 + sigma));
+                }
+                if alpha == 0.0 {
+                    let mean = mixture.mean();
+                    assert!((x0[0] - mean[0]).abs() < 1e-14 && (x0[1] - mean[1]).abs() < 1e-14);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_posterior_mean_is_an_integral() {
+        // E[x_0|x] = ∫ x_0 p(x_0) N(x; αx_0, σ²) dx_0 / p(x), by the trapezoidal rule (exponentially accurate here).
+        let mixture = correlated_mixture().unwrap();
+        let clean = mixture.at(&level(1.0, 0.0)).unwrap();
+        let (alpha, sigma, x) = (0.8, 0.6, [0.3, -0.5]);
+        let (mut mass, mut sum) = (0.0, [0.0; 2]);
+        let h = 0.05;
+        for i in -120..=120 {
+            for j in -120..=120 {
+                let x0 = [f64::from(i) * h, f64::from(j) * h];
+                let off: f64 = (0..2).map(|k| (x[k] - alpha * x0[k]).powi(2)).sum();
+                let log_normal = -0.5 * off / sigma / sigma - (std::f64::consts::TAU * sigma * sigma).ln();
+                let p = (clean.log_density(&x0).unwrap() + log_normal).exp() * h * h;
+                mass += p;
+                (0..2).for_each(|k| sum[k] += p * x0[k]);
+            }
+        }
+        let at = mixture.at(&level(alpha, sigma)).unwrap();
+        assert!((mass.ln() - at.log_density(&x).unwrap()).abs() < 1e-12);
+        let x0 = at.x0(&x).unwrap();
+        assert!((0..2).all(|k| (sum[k] / mass - x0[k]).abs() < 1e-12), "{x0:?}");
+    }
+
+    #[test]
+    fn the_density_integrates_to_one_with_the_stated_moments() {
+        let mixture = GaussianMixture::new(
+            vec![0.2, 0.5, 0.3],
+            vec![vec![-2.0], vec![0.5], vec![1.0]],
+            vec![vec![0.04], vec![0.5], vec![0.09]],
+        )
+        .unwrap();
+        let (alpha, sigma) = (0.7, 0.4);
+        let at = mixture.at(&level(alpha, sigma)).unwrap();
+        let (mut mass, mut mean, mut square) = (0.0, 0.0, 0.0);
+        let h = 0.01;
+        for i in -2000..=2000 {
+            let x = f64::from(i) * h;
+            let p = at.log_density(&[x]).unwrap().exp() * h;
+            mass += p;
+            mean += p * x;
+            square += p * x * x;
+        }
+        assert!((mass - 1.0).abs() < 1e-12);
+        assert!((mean - alpha * mixture.mean()[0]).abs() < 1e-12);
+        let variance = alpha * alpha * mixture.covariance()[0] + sigma * sigma;
+        assert!((square - mean * mean - variance).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_jacobian_is_the_derivative() {
+        let mixture = correlated_mixture().unwrap();
+        for (alpha, sigma) in LEVELS {
+            let at = mixture.at(&level(alpha, sigma)).unwrap();
+            for x in POINTS {
+                let jacobian = at.x0_jacobian(&x).unwrap();
+                for i in 0..2 {
+                    for j in 0..2 {
+                        let slope = derivative(
+                            |h| {
+                                let mut y = x;
+                                y[j] += h;
+                                at.x0(&y).unwrap()[i]
+                            },
+                            1e-3,
+                        );
+                        let own = jacobian[2 * i + j];
+                        assert!((slope - own).abs() < 1e-7 * (1.0 + own.abs()), "{alpha} {sigma} {x:?} {slope} {own}");
+                    }
+                }
+            }
+        }
+        // The default problem is not diagonal.
+        let jacobian = mixture.x0_jacobian(&[0.0, 0.0], &level(0.8, 0.6)).unwrap();
+        assert!(jacobian[1].abs() > 0.02, "{jacobian:?}");
+    }
+
+    #[test]
+    fn far_out_nothing_is_lost() {
+        let mixture = correlated_mixture().unwrap();
+        for sigma in [0.0, 1e-3] {
+            for x in [[1e3, -1e3], [-1e3, 0.0], [1e100, 1e100]] {
+                let at = mixture.at(&level(1.0, sigma)).unwrap();
+                let values = [at.x0(&x), at.eps(&x), at.score(&x), at.x0_jacobian(&x), at.responsibilities(&x)];
+                assert!(values.into_iter().all(|v| v.unwrap().iter().all(|v| v.is_finite())), "{x:?}");
+                assert!(at.log_density(&x).unwrap().is_finite());
+            }
+            // The density is beyond f64 here, its logarithm's slope is not.
+            let at = mixture.at(&level(1.0, sigma)).unwrap();
+            assert_eq!(at.log_density(&[1e200, 0.0]).unwrap(), f64::NEG_INFINITY);
+            assert!(at.score(&[1e200, 0.0]).unwrap().iter().all(|v| v.is_finite()));
+        }
+        // Far out along an axis the component with the smallest entry of Σ⁻¹ there owns everything:
+        // 0.20/(0.30·0.20 − 0.12²) = 4.39, 0.35/(0.25·0.35 − 0.15²) = 5.38, 0.40/(0.15·0.40 − 0.05²) = 6.96.
+        let at = mixture.at(&level(1.0, 0.0)).unwrap();
+        assert_eq!(at.responsibilities(&[1e3, 0.0]).unwrap(), [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn samples_have_the_moments_of_the_mixture() {
+        let mixture = correlated_mixture().unwrap();
+        let count = 100_000;
+        let samples = mixture.sample(count, 5);
+        assert_eq!(samples.len(), count);
+        assert_eq!(samples[..10], mixture.sample(10, 5)[..]);
+        assert_ne!(samples[..10], mixture.sample(10, 6)[..]);
+        let n = count as f64;
+        let (mean, covariance) = (mixture.mean(), mixture.covariance());
+        for i in 0..2 {
+            let own = samples.iter().map(|x| x[i]).sum::<f64>() / n;
+            assert!((own - mean[i]).abs() < 4.0 * (covariance[3 * i] / n).sqrt(), "mean {i}: {own}");
+            for j in 0..2 {
+                let products: Vec<f64> = samples.iter().map(|x| (x[i] - mean[i]) * (x[j] - mean[j])).collect();
+                let own = products.iter().sum::<f64>() / n;
+                let spread = products.iter().map(|p| (p - own).powi(2)).sum::<f64>() / n;
+                let expected = covariance[2 * i + j];
+                assert!((own - expected).abs() < 4.0 * (spread / n).sqrt(), "covariance {i} {j}: {own} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_mixtures_are_errors() {
+        let new = |w: &[f64], m: usize, c: usize| {
+            GaussianMixture::new(w.to_vec(), vec![vec![0.0]; m], vec![vec![1.0]; c]).unwrap_err()
+        };
+        assert_eq!(new(&[], 0, 0), ExactError::NoComponents);
+        assert!(matches!(new(&[0.5, 0.5], 1, 2), ExactError::Length { what: "the list of means", .. }));
+        assert!(matches!(new(&[0.5, 0.5], 2, 3), ExactError::Length { what: "the list of covariances", .. }));
+        for bad in [0.0, -0.5, f64::NAN, f64::INFINITY] {
+            assert!(matches!(new(&[1.0, bad], 2, 2), ExactError::Weight { component: 1, .. }));
+        }
+        assert_eq!(new(&[0.5, 0.25], 2, 2), ExactError::WeightSum { sum: 0.75 });
+        let uneven = GaussianMixture::new(vec![0.5, 0.5], vec![vec![0.0], vec![0.0; 2]], vec![vec![1.0]; 2]);
+        assert!(matches!(uneven, Err(ExactError::Length { what: "a mean", found: 2, expected: 1 })));
+        let indefinite = GaussianMixture::new(vec![1.0], vec![vec![0.0; 2]], vec![vec![1.0, 2.0, 2.0, 1.0]]);
+        assert!(
+            matches!(indefinite, Err(ExactError::NotPositiveDefinite { eigenvalue }) if (eigenvalue + 1.0).abs() < 1e-14)
+        );
+        let mixture = correlated_mixture().unwrap();
+        assert!(matches!(mixture.x0(&[0.0], &level(1.0, 1.0)), Err(ExactError::Length { what: "x", .. })));
+        assert!(matches!(mixture.score(&[0.0; 2], &level(0.0, 0.0)), Err(ExactError::Level { .. })));
+    }
 }

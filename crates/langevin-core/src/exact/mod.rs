@@ -24,9 +24,9 @@ pub use mixture::{GaussianMixture, MixtureAt};
 ///
 /// ```
 /// use langevin_core::{Level, exact};
-/// let at = exact::correlated_mixture()?.at(&Level { alpha: 0.8, sigma: 0.6, time: 0.0 })?;
-/// let x0 = at.x0(&[0.3, -0.2])?;
-/// assert_eq!(x0.len(), 2);
+/// let mixture = exact::correlated_mixture()?;
+/// let x0 = mixture.x0(&[0.3, -0.2], &Level { alpha: 0.0, sigma: 1.0, time: 1.0 })?;
+/// assert!((x0[0] - mixture.mean()[0]).abs() < 1e-12); // pure noise tells nothing
 /// # Ok::<(), langevin_core::exact::ExactError>(())
 /// ```
 ///

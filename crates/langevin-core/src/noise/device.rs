@@ -59,3 +59,50 @@ impl NoiseSource for DeviceNoise {
         Err(NoiseError::PathUnsupported)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Int;
+    use std::sync::Mutex;
+
+    /// Flex has one generator for the whole process.
+    static GENERATOR: Mutex<()> = Mutex::new(());
+
+    fn draw(seed: u64, samples: Range<u64>, key: Key) -> Vec<f32> {
+        let tensor = DeviceNoise::new(seed).normal(samples, key, 5000, (&Device::flex(), DType::F32)).unwrap();
+        tensor.into_data().iter::<f32>().collect()
+    }
+
+    #[test]
+    fn repeats_itself_and_depends_on_seed_sample_and_key() {
+        let _alone = GENERATOR.lock().unwrap();
+        let reference = draw(1, 0..2, Key::step(3, 0));
+        assert_eq!(reference, draw(1, 0..2, Key::step(3, 0)));
+        for other in [
+            draw(2, 0..2, Key::step(3, 0)),
+            draw(1, 2..4, Key::step(3, 0)),
+            draw(1, 0..2, Key::step(4, 0)),
+            draw(1, 0..2, Key::step(3, 1)),
+            draw(1, 0..2, Key { domain: super::super::Domain::Training, ..Key::step(3, 0) }),
+        ] {
+            assert_ne!(reference, other);
+        }
+        let n = reference.len() as f64;
+        let mean = reference.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let square = reference.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+        assert!(mean.abs() < 4.0 / n.sqrt() && (square - 1.0).abs() < 4.0 * (2.0 / n).sqrt(), "{mean} {square}");
+    }
+
+    #[test]
+    fn host_values_paths_and_integers_are_errors() {
+        let noise = DeviceNoise::new(0);
+        assert_eq!(noise.fill(0, Key::INITIAL, &mut [0.0]), Err(NoiseError::HostUnsupported));
+        assert_eq!(noise.fill_path(0, 0.0, 1.0, &mut [0.0]), Err(NoiseError::PathUnsupported));
+        let device = Device::flex();
+        assert_eq!(noise.path(0..1, (0.0, 1.0), 1, (&device, DType::F32)).unwrap_err(), NoiseError::PathUnsupported);
+        let dtype = Tensor::<1, Int>::zeros([1], &device).dtype();
+        let error = noise.normal(0..1, Key::INITIAL, 1, (&device, dtype)).unwrap_err();
+        assert_eq!(error, NoiseError::DType { dtype });
+    }
+}

@@ -144,3 +144,73 @@ impl NoiseSource for Injected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Device};
+
+    const KEY: Key = Key::step(2, 1);
+
+    fn recorded() -> Injected {
+        Injected::new().with(KEY, 4..6, vec![1.0, 2.0, 3.0, 4.0]).unwrap()
+    }
+
+    #[test]
+    fn replays_by_key_and_sample() {
+        let noise = recorded().with_path((0.5, 2.0), 4..5, vec![7.0]).unwrap();
+        let tensor = noise.normal(4..6, KEY, 2, (&Device::flex(), DType::F32)).unwrap();
+        assert_eq!(tensor.into_data().as_slice::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        let mut value = [0.0];
+        assert!(matches!(noise.finish(), Err(NoiseError::LeftOver { count: 1, .. })));
+        noise.fill_path(4, 0.5, 2.0, &mut value).unwrap();
+        assert_eq!(value, [7.0]);
+        noise.finish().unwrap();
+    }
+
+    #[test]
+    fn missing_draws_are_errors() {
+        let noise = recorded().with_path((0.5, 2.0), 4..5, vec![7.0]).unwrap();
+        let mut out = [0.0; 2];
+        let missing = |key, sample| Err(NoiseError::Missing { key, sample });
+        assert_eq!(noise.fill(6, KEY, &mut out), missing(KEY, 6));
+        assert_eq!(noise.fill(4, Key::step(2, 0), &mut out), missing(Key::step(2, 0), 4));
+        assert_eq!(noise.fill(4, Key::step(1, 1), &mut out), missing(Key::step(1, 1), 4));
+        let domain = Key { domain: Domain::Probe, ..KEY };
+        assert_eq!(noise.fill(4, domain, &mut out), missing(domain, 4));
+        assert_eq!(
+            noise.fill_path(4, 0.5, 1.0, &mut out[..1]),
+            Err(NoiseError::MissingPath { sample: 4, from: 0.5, until: 1.0 })
+        );
+    }
+
+    #[test]
+    fn sizes_must_fit() {
+        let mut out = [0.0; 3];
+        assert_eq!(recorded().fill(4, KEY, &mut out), Err(NoiseError::Size { key: KEY, expected: 3, found: 2 }));
+        let uneven = Injected::new().with(KEY, 0..2, vec![0.0; 3]).unwrap_err();
+        assert_eq!(uneven, NoiseError::Uneven { key: KEY, values: 3, samples: 2 });
+        assert!(matches!(Injected::new().with(KEY, 0..0, vec![0.0]), Err(NoiseError::Uneven { .. })));
+        assert!(matches!(Injected::new().with(KEY, 0..1, vec![]), Err(NoiseError::Uneven { .. })));
+    }
+
+    #[test]
+    fn nothing_is_recorded_twice() {
+        let again = recorded().with(KEY, 5..6, vec![0.0, 0.0]).unwrap_err();
+        assert_eq!(again, NoiseError::Duplicate { key: KEY, sample: 5 });
+        let path = Injected::new().with_path((0.0, 1.0), 0..1, vec![0.0]).unwrap();
+        assert!(matches!(path.with_path((0.0, 1.0), 0..1, vec![0.0]), Err(NoiseError::Duplicate { sample: 0, .. })));
+    }
+
+    #[test]
+    fn left_over_draws_are_errors_unless_allowed() {
+        let noise = recorded().with(Key::INITIAL, 0..1, vec![0.5]).unwrap();
+        noise.fill(5, KEY, &mut [0.0; 2]).unwrap();
+        assert_eq!(noise.finish(), Err(NoiseError::LeftOver { count: 2, first: Key::INITIAL }));
+        noise.allow_extra().finish().unwrap();
+        // A draw that failed for its size was not used.
+        let noise = Injected::new().with(KEY, 0..1, vec![0.5]).unwrap();
+        assert!(noise.fill(0, KEY, &mut [0.0; 2]).is_err());
+        assert_eq!(noise.finish(), Err(NoiseError::LeftOver { count: 1, first: KEY }));
+    }
+}

@@ -5,6 +5,7 @@
 
 mod device;
 mod injected;
+mod parallel;
 mod path;
 mod seeded;
 
@@ -171,7 +172,9 @@ pub trait NoiseSource: Send + Sync {
         numel: usize,
         out: (&Device, DType),
     ) -> Result<Tensor<2>, NoiseError> {
-        host_tensor(samples, numel, out, |sample, row| self.fill(sample, key, row))
+        host_tensor(samples.clone(), numel, out, |_, values| {
+            each_row(samples, numel, values, |sample, row| self.fill(sample, key, row))
+        })
     }
 
     /// Path increments, `[samples, numel]`.
@@ -185,7 +188,9 @@ pub trait NoiseSource: Send + Sync {
         numel: usize,
         out: (&Device, DType),
     ) -> Result<Tensor<2>, NoiseError> {
-        host_tensor(samples, numel, out, |sample, row| self.fill_path(sample, from, until, row))
+        host_tensor(samples.clone(), numel, out, |_, values| {
+            each_row(samples, numel, values, |sample, row| self.fill_path(sample, from, until, row))
+        })
     }
 }
 
@@ -236,11 +241,12 @@ pub fn path_like<const D: usize>(
     Ok(noise.reshape(dims))
 }
 
+/// A tensor `[samples, numel]` from values that `fill` writes row by row.
 fn host_tensor(
     samples: Range<u64>,
     numel: usize,
     (device, dtype): (&Device, DType),
-    fill: impl Fn(u64, &mut [f64]) -> Result<(), NoiseError>,
+    fill: impl FnOnce(usize, &mut [f64]) -> Result<(), NoiseError>,
 ) -> Result<Tensor<2>, NoiseError> {
     if !dtype.is_float() {
         return Err(NoiseError::DType { dtype });
@@ -248,9 +254,17 @@ fn host_tensor(
     let rows = samples.end.saturating_sub(samples.start) as usize;
     let mut values = vec![0.0; rows * numel];
     if numel > 0 {
-        for (sample, row) in samples.zip(values.chunks_mut(numel)) {
-            fill(sample, row)?;
-        }
+        fill(rows, &mut values)?;
     }
     Ok(Tensor::from_data(TensorData::new(values, [rows, numel]), (device, dtype)))
+}
+
+/// Calls `fill` for each sample and its row.
+fn each_row(
+    samples: Range<u64>,
+    numel: usize,
+    values: &mut [f64],
+    fill: impl Fn(u64, &mut [f64]) -> Result<(), NoiseError>,
+) -> Result<(), NoiseError> {
+    samples.zip(values.chunks_mut(numel)).try_for_each(|(sample, row)| fill(sample, row))
 }

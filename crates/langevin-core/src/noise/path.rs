@@ -13,15 +13,21 @@ const REACH: i32 = 512;
 /// Bisections inside an octave.
 const DEPTH: u32 = 40;
 
-/// `W(until) − W(from)` of one sample, for all elements.
-pub(super) fn fill_path(seed: u64, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
-    if !(0.0 <= from && from <= until && until <= power(REACH)) {
-        return Err(NoiseError::Interval { from, until });
+/// Rejects intervals outside the clock.
+pub(super) fn check_interval(from: f64, until: f64) -> Result<(), NoiseError> {
+    if 0.0 <= from && from <= until && until <= power(REACH) {
+        Ok(())
+    } else {
+        Err(NoiseError::Interval { from, until })
     }
-    let nodes = Nodes { seed, sample };
+}
+
+/// `W(until) − W(from)` of one sample, for the first elements of one block of at most [`BLOCK`](super::seeded::BLOCK).
+pub(super) fn fill_path_block(seed: u64, sample: u64, block: u64, (from, until): (f64, f64), out: &mut [f64]) {
+    let nodes = Nodes { seed, sample, block };
     out.fill(0.0);
     if from == until {
-        return Ok(());
+        return;
     }
     if Octave::of(from) == Octave::of(until) {
         // Only the octave's own increment enters, so close points do not cancel against W itself.
@@ -32,7 +38,7 @@ pub(super) fn fill_path(seed: u64, sample: u64, from: f64, until: f64, out: &mut
         let mut start = vec![0.0; out.len()];
         left.descend(&nodes, from, &mut start);
         out.iter_mut().zip(start).for_each(|(end, start)| *end -= start);
-        return Ok(());
+        return;
     }
     nodes.position(until, out);
     if from > 0.0 {
@@ -40,7 +46,6 @@ pub(super) fn fill_path(seed: u64, sample: u64, from: f64, until: f64, out: &mut
         nodes.position(from, &mut start);
         out.iter_mut().zip(start).for_each(|(end, start)| *end -= start);
     }
-    Ok(())
 }
 
 /// 2^exponent, exactly.
@@ -66,10 +71,11 @@ impl Octave {
     }
 }
 
-/// The nodes of one sample's path.
+/// The nodes of one sample's path, for one block of elements.
 struct Nodes {
     seed: u64,
     sample: u64,
+    block: u64,
 }
 
 impl Nodes {
@@ -77,7 +83,7 @@ impl Nodes {
     fn noise(&self, exponent: i32, heap: u64, numel: usize) -> Vec<f64> {
         let mut values = vec![0.0; numel];
         let lane = (exponent + 2 * REACH) as u32;
-        Words::new(self.seed, self.sample, TAG_PATH_NODE, heap, lane).fill_normal(&mut values);
+        Words::new(self.seed, self.sample, TAG_PATH_NODE, heap, lane).fill_block(self.block, &mut values);
         values
     }
 
@@ -207,5 +213,132 @@ impl Cell {
         }
         self.heap = 2 * self.heap + u64::from(right);
         self.depth += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::{NoiseSource, Seeded};
+
+    fn increment(sample: u64, from: f64, until: f64, numel: usize) -> Vec<f64> {
+        let mut out = vec![f64::NAN; numel];
+        Seeded::new(3).fill_path(sample, from, until, &mut out).unwrap();
+        out
+    }
+
+    /// Intervals at very different scales: inside a cell, inside an octave, across octaves, from zero, below one.
+    const INTERVALS: [(f64, f64); 14] = [
+        (0.0, 1.0),
+        (0.0, 1e-9),
+        (0.0, 1e12),
+        (1.0, 2.0),
+        (1.1, 1.1001),
+        (1.49999, 1.50001),
+        (0.3, 0.7),
+        (0.1, 40.0),
+        (3e-5, 4e-5),
+        (1e-160, 2e-150),
+        (9.0, 9.00001),
+        (700.0, 6000.0),
+        (1e6, 1.5e6),
+        (1e150, 1e154),
+    ];
+
+    #[test]
+    fn increments_add_up() {
+        let clocks = [0.0, 1e-200, 1e-9, 0.013, 0.5, 0.75, 0.9999, 1.0, 1.3, 1.3000001, 2.0, 2.5, 63.9, 1e3, 7e11];
+        for (i, &a) in clocks.iter().enumerate() {
+            for (j, &b) in clocks.iter().enumerate().skip(i) {
+                for &c in &clocks[j..] {
+                    let (whole, first, second) = (increment(5, a, c, 3), increment(5, a, b, 3), increment(5, b, c, 3));
+                    for n in 0..3 {
+                        let scale = (c - a).sqrt().max(f64::MIN_POSITIVE);
+                        assert!((first[n] + second[n] - whole[n]).abs() < 1e-12 * scale, "{a} {b} {c}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn close_points_keep_their_precision() {
+        // Six increments of a fine grid at a large clock add up relative to themselves, not to W.
+        let (from, step) = (1e9, 1e-3);
+        let at = |k: u32| from + f64::from(k) * step;
+        let whole = increment(2, at(0), at(6), 50);
+        for (n, whole) in whole.iter().enumerate() {
+            let sum: f64 = (0..6).map(|k| increment(2, at(k), at(k + 1), 50)[n]).sum();
+            assert!((sum - whole).abs() < 1e-12 * (6.0 * step).sqrt());
+        }
+    }
+
+    #[test]
+    fn variance_is_the_length_of_the_interval() {
+        let (samples, numel) = (40, 500);
+        for (from, until) in INTERVALS {
+            let (mut square, mut fourth) = (0.0, 0.0);
+            for sample in 0..samples {
+                for value in increment(sample, from, until, numel) {
+                    let z = value / (until - from).sqrt();
+                    square += z * z;
+                    fourth += z.powi(4);
+                }
+            }
+            let count = (samples as usize * numel) as f64;
+            // Var z² = 2, Var z⁴ = 96.
+            assert!((square / count - 1.0).abs() < 4.0 * (2.0 / count).sqrt(), "[{from}, {until}]: {square}");
+            assert!((fourth / count - 3.0).abs() < 4.0 * (96.0 / count).sqrt(), "[{from}, {until}]: {fourth}");
+        }
+    }
+
+    #[test]
+    fn disjoint_increments_samples_and_elements_are_independent() {
+        let numel = 20_000;
+        let bound = 4.0 / (numel as f64).sqrt();
+        let correlation = |a: &[f64], b: &[f64], lengths: f64| {
+            a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / numel as f64 / lengths.sqrt()
+        };
+        let cuts = [0.0, 1e-6, 0.2, 0.7, 0.71, 1.0, 1.5, 1.75, 1.7501, 5.0, 900.0];
+        let pieces: Vec<(f64, Vec<f64>)> =
+            cuts.windows(2).map(|w| (w[1] - w[0], increment(0, w[0], w[1], numel))).collect();
+        for (i, (length, a)) in pieces.iter().enumerate() {
+            for (other, b) in &pieces[..i] {
+                let c = correlation(a, b, length * other);
+                assert!(c.abs() < bound, "increments of {length} and {other} correlate: {c}");
+            }
+            let own = increment(1, cuts[i], cuts[i + 1], numel);
+            assert!(correlation(a, &own, length * length).abs() < bound, "samples correlate");
+            let shifted = correlation(&a[1..], &a[..numel - 1], length * length);
+            assert!(shifted.abs() < bound, "elements correlate: {shifted}");
+        }
+        // And overlapping ones share what they share: Cov(W(0, 2), W(1, 5)) = 1.
+        let c = correlation(&increment(0, 0.0, 2.0, numel), &increment(0, 1.0, 5.0, numel), 1.0);
+        assert!((c - 1.0).abs() < 4.0 * (9.0 / numel as f64).sqrt(), "{c}");
+    }
+
+    #[test]
+    fn white_noise_and_paths_share_nothing() {
+        let mut white = vec![0.0; 4];
+        let key = crate::Key { domain: crate::noise::Domain::Path, index: 0, lane: 1024 };
+        Seeded::new(3).fill(0, key, &mut white).unwrap();
+        assert_ne!(white, increment(0, 0.0, 1.0, 4));
+    }
+
+    #[test]
+    fn empty_and_bad_intervals() {
+        assert_eq!(increment(0, 2.5, 2.5, 2), [0.0, 0.0]);
+        for (from, until) in
+            [(-1.0, 1.0), (2.0, 1.0), (0.0, f64::INFINITY), (f64::NAN, 1.0), (0.0, f64::NAN), (0.0, 1e155)]
+        {
+            let result = Seeded::new(0).fill_path(0, from, until, &mut [0.0]);
+            assert!(matches!(result, Err(NoiseError::Interval { .. })), "[{from}, {until}]");
+        }
+    }
+
+    #[test]
+    fn golden_increment() {
+        let bits = increment(1, 0.3, 7.9, 4).iter().fold(0u64, |h, v| h.rotate_left(7) ^ v.to_bits());
+        assert_eq!(bits, 17_249_842_098_994_256_013, "bits of the path changed");
     }
 }

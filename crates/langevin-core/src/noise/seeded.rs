@@ -1,9 +1,12 @@
 //! Counter-based noise from a seed.
 
-use super::path::fill_path;
-use super::{Domain, Key, NoiseError, NoiseSource};
+use super::parallel::for_each_block;
+use super::path::{check_interval, fill_path_block};
+use super::{Domain, Key, NoiseError, NoiseSource, host_tensor};
+use burn::tensor::{DType, Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::ops::Range;
 
 /// Noise that is a pure function of (seed, sample, key, element).
 ///
@@ -53,14 +56,61 @@ impl Seeded {
     }
 }
 
+impl Seeded {
+    fn fill_rows(&self, first: u64, rows: usize, key: Key, values: &mut [f64]) {
+        for_each_block(first, rows, values, 1 << 16, |sample, block, values| {
+            Words::new(self.seed, sample, tag(key.domain), key.index, key.lane).fill_block(block, values);
+        });
+    }
+
+    fn fill_path_rows(
+        &self,
+        first: u64,
+        rows: usize,
+        (from, until): (f64, f64),
+        values: &mut [f64],
+    ) -> Result<(), NoiseError> {
+        check_interval(from, until)?;
+        for_each_block(first, rows, values, 1 << 10, |sample, block, values| {
+            fill_path_block(self.seed, sample, block, (from, until), values);
+        });
+        Ok(())
+    }
+}
+
 impl NoiseSource for Seeded {
     fn fill(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
-        Words::new(self.seed, sample, tag(key.domain), key.index, key.lane).fill_normal(out);
+        self.fill_rows(sample, 1, key, out);
         Ok(())
     }
 
     fn fill_path(&self, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
-        fill_path(self.seed, sample, from, until, out)
+        self.fill_path_rows(sample, 1, (from, until), out)
+    }
+
+    fn normal(
+        &self,
+        samples: Range<u64>,
+        key: Key,
+        numel: usize,
+        out: (&Device, DType),
+    ) -> Result<Tensor<2>, NoiseError> {
+        let first = samples.start;
+        host_tensor(samples, numel, out, |rows, values| {
+            self.fill_rows(first, rows, key, values);
+            Ok(())
+        })
+    }
+
+    fn path(
+        &self,
+        samples: Range<u64>,
+        interval: (f64, f64),
+        numel: usize,
+        out: (&Device, DType),
+    ) -> Result<Tensor<2>, NoiseError> {
+        let first = samples.start;
+        host_tensor(samples, numel, out, |rows, values| self.fill_path_rows(first, rows, interval, values))
     }
 }
 
@@ -86,7 +136,7 @@ pub(super) const TAG_DEVICE: u32 = 257;
 pub(crate) const TAG_EXACT: u32 = 258;
 
 /// Elements that share one ChaCha stream.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 /// The words of one draw.
 pub(crate) struct Words {
@@ -116,15 +166,20 @@ impl Words {
     /// Standard normal values from the start of the draw.
     pub(crate) fn fill_normal(&mut self, out: &mut [f64]) {
         for (block, values) in out.chunks_mut(BLOCK).enumerate() {
-            self.chacha.set_stream(block as u64);
-            self.chacha.set_word_pos(0);
-            let mut pairs = values.chunks_exact_mut(2);
-            for pair in &mut pairs {
-                [pair[0], pair[1]] = self.normal_pair();
-            }
-            if let [last] = pairs.into_remainder() {
-                [*last, _] = self.normal_pair();
-            }
+            self.fill_block(block as u64, values);
+        }
+    }
+
+    /// The first standard normal values of one block of the draw.
+    pub(super) fn fill_block(&mut self, block: u64, values: &mut [f64]) {
+        self.chacha.set_stream(block);
+        self.chacha.set_word_pos(0);
+        let mut pairs = values.chunks_exact_mut(2);
+        for pair in &mut pairs {
+            [pair[0], pair[1]] = self.normal_pair();
+        }
+        if let [last] = pairs.into_remainder() {
+            [*last, _] = self.normal_pair();
         }
     }
 
@@ -142,5 +197,135 @@ impl Words {
             2 => [-x, -y],
             _ => [y, -x],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Device, Int, Tensor};
+
+    fn draw(seed: u64, sample: u64, key: Key, numel: usize) -> Vec<f64> {
+        let mut values = vec![0.0; numel];
+        Seeded::new(seed).fill(sample, key, &mut values).unwrap();
+        values
+    }
+
+    #[test]
+    fn every_part_of_the_key_matters() {
+        let base = Key::step(5, 1);
+        let reference = draw(7, 3, base, 8);
+        assert_eq!(reference, draw(7, 3, base, 8));
+        let mut others = vec![
+            draw(8, 3, base, 8),
+            draw(7, 4, base, 8),
+            draw(7, 3, Key::step(6, 1), 8),
+            draw(7, 3, Key::step(5, 2), 8),
+            draw(7 + (1 << 32), 3, base, 8),
+            draw(7, 3 + (1 << 32), base, 8),
+            draw(7, 3, Key::step(5 + (1 << 32), 1), 8),
+        ];
+        for domain in [
+            Domain::Initial,
+            Domain::Path,
+            Domain::KnownRegion,
+            Domain::Probe,
+            Domain::Dequantize,
+            Domain::Autoencoder,
+            Domain::Training,
+        ] {
+            others.push(draw(7, 3, Key { domain, ..base }, 8));
+        }
+        others.push(reference);
+        for (i, a) in others.iter().enumerate() {
+            for b in &others[..i] {
+                assert!(a.iter().zip(b).all(|(a, b)| a != b), "draws share values: {a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_draw_is_a_prefix_and_blocks_differ() {
+        let long = draw(1, 0, Key::INITIAL, 3 * BLOCK + 5);
+        for numel in [0, 1, 2, 7, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3] {
+            assert_eq!(draw(1, 0, Key::INITIAL, numel), long[..numel]);
+        }
+        assert_ne!(long[..BLOCK], long[BLOCK..2 * BLOCK]);
+    }
+
+    #[test]
+    fn the_batch_does_not_matter() {
+        let noise = Seeded::new(11);
+        let out = (&Device::flex(), DType::F32);
+        let all = noise.normal(5..9, Key::step(2, 0), 10, out).unwrap();
+        for row in 0..4 {
+            let sample = 5 + row as u64;
+            let one = noise.normal(sample..sample + 1, Key::step(2, 0), 10, out).unwrap();
+            one.into_data().assert_eq(&all.clone().narrow(0, row, 1).into_data(), true);
+        }
+        let x = Tensor::<3>::zeros([4, 5, 2], &Device::flex());
+        let like = super::super::like(&noise, &x, 5, Key::step(2, 0)).unwrap();
+        like.into_data().assert_eq(&all.reshape([4, 5, 2]).into_data(), true);
+    }
+
+    #[test]
+    fn each_dtype_is_rounded_once() {
+        let exact = draw(3, 0, Key::INITIAL, 4096);
+        let tensor = |dtype| Seeded::new(3).normal(0..1, Key::INITIAL, 4096, (&Device::flex(), dtype)).unwrap();
+        let double = tensor(DType::F64).into_data();
+        let single = tensor(DType::F32).into_data();
+        let half = tensor(DType::F16).into_data();
+        assert_eq!((double.dtype(), single.dtype(), half.dtype()), (DType::F64, DType::F32, DType::F16));
+        assert_eq!(double.as_slice::<f64>().unwrap(), exact);
+        for (value, exact) in single.as_slice::<f32>().unwrap().iter().zip(&exact) {
+            assert_eq!(*value, *exact as f32);
+        }
+        for (value, exact) in half.iter::<f64>().zip(&exact) {
+            // Half a unit in the last of f16's 11 bits: nearest, in one rounding.
+            let half_ulp = libm::ldexp(1.0, libm::ilogb(*exact).max(-14) - 11);
+            assert!((value - exact).abs() <= half_ulp, "{exact} became {value}");
+        }
+    }
+
+    #[test]
+    fn integers_and_empty_draws() {
+        let device = Device::flex();
+        let dtype = Tensor::<1, Int>::zeros([1], &device).dtype();
+        assert_eq!(
+            Seeded::new(0).normal(0..1, Key::INITIAL, 4, (&device, dtype)).unwrap_err(),
+            NoiseError::DType { dtype }
+        );
+        let empty = Seeded::new(0).normal(3..3, Key::INITIAL, 4, (&device, DType::F32)).unwrap();
+        assert_eq!(empty.dims(), [0, 4]);
+        let narrow = Seeded::new(0).normal(0..3, Key::INITIAL, 0, (&device, DType::F32)).unwrap();
+        assert_eq!(narrow.dims(), [3, 0]);
+    }
+
+    /// Computed by an independent implementation of ChaCha8 and Box-Muller in another language.
+    #[test]
+    #[expect(clippy::excessive_precision, reason = "shortest digits that round-trip from the other program")]
+    fn golden_values() {
+        let expected = [
+            (
+                draw(0, 0, Key::INITIAL, 4),
+                [1.41365365836462, 2.0838268257859167, 0.28789073180307728, -0.19014952348420294],
+            ),
+            (
+                draw(42, 7, Key::step(3, 1), 4),
+                [2.3047240298948242, -1.1244242582883617, 0.68765089931805079, 0.40589995555858438],
+            ),
+            (
+                draw(42, 7, Key::step(3, 1), 4098)[4094..].to_vec(),
+                [-0.48837276569209209, -2.4211992512048788, 0.81420970497749878, 3.2911442496600634],
+            ),
+        ];
+        for (values, expected) in expected {
+            for (value, expected) in values.iter().zip(expected) {
+                // The last bit of a logarithm may differ between mathematical libraries.
+                assert!((value - expected).abs() < 4e-16 * expected.abs(), "{value:?} {expected:?}");
+            }
+        }
+        let bits = draw(42, 7, Key::step(3, 1), 4).iter().fold(0u64, |h, v| h.rotate_left(7) ^ v.to_bits());
+        assert_eq!(bits, 12_814_052_029_633_959_067, "bits of the noise changed");
     }
 }
