@@ -155,4 +155,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_panic_of_a_worker_is_passed_on() {
+        struct Panics;
+        impl DataSet<2> for Panics {
+            fn len(&self) -> usize {
+                10
+            }
+            fn batch(&self, _: &[usize], _: &Device) -> Result<Batch<2>, DataError> {
+                panic!("no data today")
+            }
+        }
+        collect(&Panics, 2, 0..9);
+    }
 }

@@ -25,6 +25,9 @@ impl FromLabels for () {
 }
 
 /// Class labels become rows of the embedding, "no class" the row that guidance uses.
+///
+/// A network without classes takes no labels: train it on labeled data with a
+/// [`condition_dropout`](crate::Trainer::condition_dropout) of 1.
 impl FromLabels for Labels {
     fn from_labels(labels: &[Option<usize>]) -> Result<Self, DenoiseError> {
         Ok(Labels::optional(labels.iter().copied()))

@@ -175,7 +175,8 @@ impl Objective {
         for t in self.nodes() {
             let level = self.process.level(t);
             for number in [level.alpha, level.sigma, level.time] {
-                hash.write(&number.to_bits().to_le_bytes());
+                // In f32, so that the last bit of another machine's mathematics does not count.
+                hash.write(&(number as f32).to_bits().to_le_bytes());
             }
         }
         let debug = format!("{:?}", self.process);

@@ -208,7 +208,7 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     }
 
     /// Probability, in `[0, 1]`, that a sample's label is replaced by "no class"; about 0.1 for classifier-free
-    /// guidance. Default: 0.
+    /// guidance; 1 trains a network without classes on labeled data. Default: 0.
     #[must_use]
     pub fn condition_dropout(self, probability: f64) -> Self {
         self.set(|s| s.condition_dropout = probability)

@@ -12,7 +12,9 @@ use langevin_train::{
 };
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 fn file(folder: &Path) -> PathBuf {
     folder.join("checkpoint.langevin")
@@ -86,6 +88,46 @@ fn an_interrupted_run_goes_on_from_its_last_checkpoint() {
     // Ten steps are in the checkpoint, ten are missing.
     let data = Interrupted { points: points(13), batches_left: AtomicUsize::new(10) };
     assert_same(&whole, &cosine().resume(folder.path()).fit(&data).unwrap());
+}
+
+/// Where the child of the next test trains; without it that child does nothing.
+const KILLED: &str = "LANGEVIN_TEST_TRAIN_UNTIL_KILLED";
+
+#[test]
+fn trains_until_killed() {
+    if let Some(folder) = std::env::var_os(KILLED) {
+        trainer(1_000_000).checkpoint_every(1).resume(folder).fit(&points(13)).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_goes_on_exactly() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    for milliseconds in [3, 17, 8, 29, 11] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "trains_until_killed"])
+            .env(KILLED, folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It writes a checkpoint after each step, so most of its time, and most likely its end, is in the writing.
+        let before = fs::metadata(file(folder.path())).and_then(|data| data.modified()).ok();
+        while fs::metadata(file(folder.path())).and_then(|data| data.modified()).ok() == before {
+            assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // How far it came is known from an error only: one step is too few.
+    let steps = match trainer(1).resume(folder.path()).fit(&points(13)).unwrap_err() {
+        TrainError::Checkpoint(CheckpointError::Beyond { step, .. }) => step + 5,
+        other => panic!("{other}"),
+    };
+    let whole = trainer(steps).fit(&points(13)).unwrap();
+    assert_same(&whole, &trainer(steps).resume(folder.path()).fit(&points(13)).unwrap());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use common::{Net, alone, bits, objective, points, trainer};
 use langevin_core::process::{RectifiedFlow, VpSde};
 use langevin_core::{DenoiseError, Network, Prediction, Process};
 use langevin_data::{Batch, DataError, DataSet, VectorSet};
+use langevin_models::MlpConfig;
 use langevin_train::{CheckpointError, Decay, Objective, TrainError, Trainer};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -53,7 +54,7 @@ fn a_network_learns_the_posterior_mean_of_a_gaussian() {
         .unwrap();
     let mean = |steps: &[(u64, f32)]| steps.iter().map(|(_, loss)| f64::from(*loss)).sum::<f64>() / steps.len() as f64;
     let (first, last) = (mean(&trained.history[..5]), mean(&trained.history[1400..]));
-    // What is left is the posterior variance, mean of s²σ²/(α²s² + σ²) over t: 0.1427 (trapezoidal rule, 10^4 points).
+    // What is left is the posterior variance, the mean of s²σ²/(α²s² + σ²) over t: 0.1612 by the trapezoidal rule.
     let noise = (0..=10_000)
         .map(|i| {
             let t = f64::from(i) / 1e4;
@@ -62,9 +63,10 @@ fn a_network_learns_the_posterior_mean_of_a_gaussian() {
         })
         .sum::<f64>();
     assert!(first > 4.0 * last, "{first} to {last}");
-    assert!((last - noise).abs() < 0.02, "{last}, the best there is is {noise}");
+    // 100 batches of 256 samples with a deviation of about 0.25: a standard error of 0.0016.
+    assert!((last - noise).abs() < 0.008, "{last}, the best there is is {noise}");
     let classes = common::Classes(vec![0]);
-    for t in [0.2, 0.5, 0.8, 1.0] {
+    for t in [0.2, 0.5, 0.8] {
         let (alpha, sigma) = (process.alpha(t), process.sigma(t));
         let std = (alpha * alpha * 0.25 + sigma * sigma).sqrt();
         let states = [-1.0, 0.0, 1.0].map(|z| alpha + z * std);
@@ -77,6 +79,22 @@ fn a_network_learns_the_posterior_mean_of_a_gaussian() {
             assert!((f64::from(learned) - exact).abs() < 0.06, "x {x} t {t}: {learned}, exactly {exact}");
         }
     }
+}
+
+#[test]
+fn networks_of_the_library_train_with_and_without_classes() {
+    let _turn = alone();
+    let config = MlpConfig::new(2).hidden(8);
+    let fit = |config: &MlpConfig, dropout| {
+        let network = config.init(&Device::flex()).unwrap();
+        let trainer = Trainer::new(network, objective()).steps(3).batch_size(4).condition_dropout(dropout).quiet();
+        trainer.fit(&points(13))
+    };
+    assert_eq!(fit(&config.clone().classes(3), 0.1).unwrap().history.len(), 3);
+    assert_eq!(fit(&config, 1.0).unwrap().history.len(), 3);
+    // Labels that the network cannot take are an error of the first step.
+    assert!(matches!(fit(&config, 0.0), Err(TrainError::Denoise(_))));
+    assert!(matches!(fit(&config.classes(2), 0.0), Err(TrainError::Denoise(DenoiseError::Class { .. }))));
 }
 
 #[test]
