@@ -67,7 +67,7 @@ impl Classifier {
             let loss = log.gather(1, targets.unsqueeze_dim(1)).mean().neg();
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             let rate = 3e-3 * (1.0 - step as f64 / steps as f64);
-            model = optimizer.step(rate.into(), model, gradients);
+            model = optimizer.step(rate, model, gradients);
             bar.inc(1);
         }
         bar.finish();

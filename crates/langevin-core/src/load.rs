@@ -28,6 +28,11 @@ impl Load {
         self
     }
 
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Device and dtype, as tensor constructors take them.
     pub fn options(&self) -> (&Device, DType) {
         (&self.device, self.dtype)

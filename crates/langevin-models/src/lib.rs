@@ -19,7 +19,7 @@ pub mod weights;
 
 pub use condition::Labels;
 pub use error::{Misshapen, ModelError, WeightMismatch};
+pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
 pub use unet::{UNet2d, UNet2dConfig};
-pub use weights::Load;

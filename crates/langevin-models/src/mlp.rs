@@ -14,7 +14,8 @@ use crate::layers::{
     TimestepEmbedding, TimestepEmbeddingConfig,
 };
 use crate::tap::Tap;
-use crate::weights::{Load, read_config, read_config_file, read_folder, write_folder};
+use crate::weights::{read_config, read_config_file, read_folder, write_folder};
+use langevin_core::Load;
 
 const CLASS: &str = "LangevinMlp";
 

@@ -17,7 +17,8 @@ use crate::layers::{
 };
 use crate::mlp::for_batch;
 use crate::tap::Tap;
-use crate::weights::{Load, read_config_file, read_folder, write_folder};
+use crate::weights::{read_config_file, read_folder, write_folder};
+use langevin_core::Load;
 
 /// A UNet for images, conditional on a time and perhaps a class. Made by [`UNet2dConfig::init`] or
 /// [`UNet2d::load`].

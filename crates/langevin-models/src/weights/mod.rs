@@ -12,7 +12,8 @@ mod write;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{DType, Device};
+use burn::tensor::DType;
+use langevin_core::Load;
 
 use config::write_config;
 pub(crate) use config::{read_config, read_file as read_config_file};
@@ -27,53 +28,11 @@ pub(crate) const CONFIG_FILE: &str = "config.json";
 /// Name of the weights file in a model folder.
 pub(crate) const WEIGHTS_FILE: &str = "diffusion_pytorch_model.safetensors";
 
-/// Where a network is loaded to, and in which element type.
-///
-/// # Example
-///
-/// ```
-/// use burn::tensor::DType;
-/// use langevin_models::Load;
-///
-/// # let device = burn::tensor::Device::flex();
-/// let load = Load::on(&device).dtype(DType::BF16);
-/// // let unet = UNet2d::load("ddpm-cifar10-32", load)?;
-/// ```
-#[derive(Debug, Clone)]
-pub struct Load {
-    device: Device,
-    dtype: DType,
-}
-
-impl Load {
-    /// Loads onto `device`, converted to f32.
-    #[must_use]
-    pub fn on(device: &Device) -> Self {
-        Self { device: device.clone(), dtype: DType::F32 }
-    }
-
-    /// Sets the element type that the weights are converted to, whatever the type they are stored in.
-    #[must_use]
-    pub fn dtype(mut self, dtype: DType) -> Self {
-        self.dtype = dtype;
-        self
-    }
-
-    /// The device.
-    #[must_use]
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// The element type, checked.
-    pub(crate) fn compute_type(&self) -> Result<DType, ModelError> {
-        let float = matches!(self.dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
-        if float && self.device.supports_dtype(self.dtype) {
-            Ok(self.dtype)
-        } else {
-            Err(ModelError::ComputeType { dtype: self.dtype })
-        }
-    }
+/// The element type that parameters are converted to, checked.
+pub(crate) fn compute_type(load: &Load) -> Result<DType, ModelError> {
+    let (device, dtype) = load.options();
+    let float = matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
+    if float && device.supports_dtype(dtype) { Ok(dtype) } else { Err(ModelError::ComputeType { dtype }) }
 }
 
 /// Reads the weights file of a model folder into a network that was built from the folder's configuration.

@@ -10,9 +10,10 @@ use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
 
-use super::Load;
+use super::compute_type;
 use super::names::{Path, current_name, parameters};
 use crate::error::{Misshapen, ModelError, WeightMismatch};
+use langevin_core::Load;
 
 /// Replaces every parameter of a network with the tensor of the same name in a safetensors file.
 ///
@@ -32,7 +33,7 @@ use crate::error::{Misshapen, ModelError, WeightMismatch};
 /// ```
 /// use langevin_models::layers::LinearConfig;
 /// use langevin_models::weights::{read_weights, write_weights};
-/// use langevin_models::Load;
+/// use langevin_core::Load;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let device = burn::tensor::Device::flex();
@@ -46,7 +47,7 @@ use crate::error::{Misshapen, ModelError, WeightMismatch};
 /// # Ok(()) }
 /// ```
 pub fn read_weights<M: Module>(module: M, path: impl AsRef<FilePath>, load: &Load) -> Result<M, ModelError> {
-    let dtype = load.compute_type()?;
+    let dtype = compute_type(load)?;
     let file = WeightsFile::open(path.as_ref())?;
     file.check(&module)?;
     let mut reader = Reader { file, dtype, path: Path::default(), error: None };
