@@ -191,9 +191,9 @@ fn the_stops_of_score_sde_step_through_a_geometric_sequence() {
         assert!((stop.from.level.sigma / sigma - 1.0).abs() < 1e-12, "step {i}");
         let next = if i == 4 { 0.0 } else { 0.1 * sigma };
         assert!((stop.to.level.sigma - next).abs() < 1e-12 * sigma, "step {i}");
-        // Asked at t = 1 − i·(1 − eps)/4.
+        // Asked at t = 1 − i·(1 − eps)/4, in f32.
         let asked = 0.01 * 1e4f64.powf(1.0 - i as f64 * 0.999 / 4.0);
-        assert!((stop.ask.sigma / asked - 1.0).abs() < 1e-12, "step {i}");
+        assert!((stop.ask.sigma / asked - 1.0).abs() < 1e-5, "step {i}");
     }
     let plan = ReverseDiffusion::new().plan_stops(&stops, 100.0).expect("plans");
     let score = -0.3;
