@@ -147,11 +147,11 @@ impl Solver for ProbabilityFlow {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let stops = grid.stops(process)?;
         check_direction(NAME, &stops, falls(&stops[0]))?;
+        check_joined(NAME, &stops)?;
         for stop in &stops {
             check_time(NAME, process, stop.from.t)?;
             check_time(NAME, process, stop.to.t)?;
         }
-        check_joined(NAME, &stops)?;
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
             self.rows(process, index, stop, &mut rows)?;

@@ -62,23 +62,33 @@ impl ReverseDiffusion {
 
     /// The stops of the original score-SDE sampler for VE processes: `steps` levels evenly spaced in ln σ from σ_max to
     /// σ_min and a last step to 0, while the network is asked at the σ of `steps` even times from 1 to `eps`, which lie
-    /// slightly above.
+    /// slightly above. As there, times are f32 and find their level by truncation.
     ///
     /// # Errors
-    /// [`PlanError::Setting`] for fewer than two steps or an `eps` outside (0, 1/(steps − 1)), where the two no longer
-    /// go together.
+    /// [`PlanError::Setting`] for fewer than two steps or an `eps` outside (0, 1).
     pub fn score_sde_stops(process: &VeSde, steps: usize, eps: f64) -> Result<Vec<Stop>, PlanError> {
         let bad = |setting, given, expected| Err(PlanError::Setting { solver: NAME, setting, given, expected });
         if steps < 2 {
             return bad("number of steps", steps as f64, "2 or more");
         }
-        let last = (steps - 1) as f64;
-        if !(eps > 0.0 && eps * last < 1.0) {
-            return bad("eps", eps, "a number above 0 and below 1/(steps − 1)");
+        if !(eps > 0.0 && eps < 1.0) {
+            return bad("eps", eps, "a number between 0 and 1");
         }
-        let node = |i: usize| if i == steps { process.clean() } else { process.node((last - i as f64) / last) };
-        let asked = |i: usize| process.level(1.0 - i as f64 * (1.0 - eps) / last);
-        Ok((0..steps).map(|i| Stop { ask: asked(i), from: node(i), to: node(i + 1) }).collect())
+        let last = steps - 1;
+        let node = |index: usize| process.node(index as f64 / last as f64);
+        let spacing = (eps as f32 - 1.0) / last as f32;
+        let stop = |i: usize| {
+            // torch's linspace counts from the nearer end.
+            let t = if i < steps / 2 {
+                spacing.mul_add(i as f32, 1.0)
+            } else {
+                (-spacing).mul_add((last - i) as f32, eps as f32)
+            };
+            let index = (t * last as f32) as usize;
+            let to = if index == 0 { process.clean() } else { node(index - 1) };
+            Stop { ask: process.level(f64::from(t)), from: node(index), to }
+        };
+        Ok((0..steps).map(stop).collect())
     }
 }
 

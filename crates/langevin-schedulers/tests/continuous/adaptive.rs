@@ -1,13 +1,14 @@
 //! Adaptive steps: accuracy, independence of samples, dense output, resuming.
 
-use super::{distance, mixture, orders, processes, slope, start};
+use super::{distance, mixture, order, processes, slope, start};
 use burn::tensor::{DType, Device, Tensor};
-use langevin_core::exact::{Gaussian, GaussianMixture, Posterior};
+use langevin_core::exact::{ElementwiseMixture, ExactDenoiser, Gaussian, GaussianMixture, Posterior};
 use langevin_core::noise::Seeded;
 use langevin_core::process::{RectifiedFlow, VpSde};
-use langevin_core::{Levels, Load, Prediction, Process, denoiser};
+use langevin_core::{DenoiseError, Denoiser, Estimate, Levels, Load, Prediction, Process, Query, denoiser};
 use langevin_schedulers::ode::{AdaptiveFlow, DormandPrince};
 use langevin_schedulers::{Run, SamplerExt, SavedRun};
+use std::sync::Mutex;
 
 fn tolerance(tolerance: f64) -> DormandPrince {
     DormandPrince::new(tolerance, tolerance).expect("positive")
@@ -68,7 +69,8 @@ fn both_directions_agree_with_the_closed_form() {
 
 #[test]
 fn work_on_the_arenstorf_orbit_is_known() {
-    // Hairer, Nørsett & Wanner, II.0: the restricted three-body problem. Their program takes a few hundred steps.
+    // Hairer, Nørsett & Wanner, II.0: the restricted three-body problem. Their program DOPRI5 with its defaults
+    // reports 1442 evaluations in 240 steps at this tolerance.
     let mu = 0.012277471;
     let f = |_: f64, y: &[f64], out: &mut [f64]| {
         let (a, b) = (y[0] + mu, y[0] - 1.0 + mu);
@@ -78,13 +80,13 @@ fn work_on_the_arenstorf_orbit_is_known() {
         out[2] = y[0] + 2.0 * y[3] - (1.0 - mu) * a / d1 - mu * b / d2;
         out[3] = y[1] - 2.0 * y[2] - (1.0 - mu) * y[1] / d1 - mu * y[1] / d2;
     };
-    let y = vec![0.994, 0.0, 0.0, -2.00158510637908252240537862224];
-    let period = 17.0652165601579625588917206249;
-    let solution = tolerance(1e-9).solve_host(f, y.clone(), 0.0, period).expect("solves");
+    let y = vec![0.994, 0.0, 0.0, -2.001_585_106_379_082_5];
+    let period = 17.065_216_560_157_964;
+    let solution = tolerance(1e-7).solve_host(f, y.clone(), 0.0, period).expect("solves");
     // The orbit multiplies errors by about 1e4 on its way around.
-    assert!(distance(&solution.x, &y) < 1e-3, "{solution:?}");
-    assert!(solution.accepted < 400 && solution.rejected < 60, "{solution:?}");
-    assert_eq!(solution.evaluations, 2 + 6 * (solution.accepted + solution.rejected));
+    assert!(distance(&solution.x, &y) < 1e-2, "{solution:?}");
+    assert_eq!(solution.evaluations, 1442, "{solution:?}");
+    assert_eq!(solution.accepted + solution.rejected, 240, "{solution:?}");
 }
 
 #[test]
@@ -107,9 +109,7 @@ fn dense_output_has_order_at_least_four_between_steps() {
             solution.at.iter().zip(&exact).map(|(a, b)| distance(a, b)).fold(0.0, f64::max)
         })
         .collect();
-    for order in orders(&errors) {
-        assert!(order > 3.9, "orders {:?}, errors {errors:?}", orders(&errors));
-    }
+    assert!(order(&errors) > 3.9, "order {}, errors {errors:?}", order(&errors));
 }
 
 #[test]
@@ -146,6 +146,24 @@ fn a_batch_and_its_samples_alone_have_the_same_bits() {
         // They did not do so by all taking the same steps.
         let attempts: Vec<f64> = clocks.iter().map(|clock| clock[4]).collect();
         assert!(attempts.iter().any(|a| *a > 1.2 * attempts[0]), "{attempts:?}");
+    }
+}
+
+#[test]
+fn large_samples_alone_have_the_same_bits_too() {
+    // Rows of 126 elements: sums must not depend on how many rows there are.
+    let problem = ElementwiseMixture::new(vec![0.4, 0.6], vec![-0.8, 0.7], vec![0.05, 0.1]).expect("a mixture");
+    let denoiser = problem.denoiser(Prediction::Velocity).expect("binds");
+    let flow = tolerance(1e-4).over(VpSde::default()).expect("a run");
+    let noise = Seeded::new(8);
+    let load = Load::on(&Device::flex());
+    let all = |first: u64, batch: usize| -> Vec<f64> {
+        let run = flow.start_at(first, [batch, 2, 9, 7], &denoiser, &noise, load.clone()).expect("starts");
+        run.finish().expect("runs").to_data().iter::<f64>().collect()
+    };
+    let together = all(0, 5);
+    for (i, row) in together.chunks(126).enumerate() {
+        assert_eq!(all(i as u64, 1), row, "sample {i}");
     }
 }
 
@@ -257,7 +275,7 @@ fn output_times_are_met_exactly_and_change_nothing() {
 fn a_constraint_makes_the_kept_slope_stale() {
     // One step of 0.1, a shift, one step of 0.1: the second must start from the slope at the shifted state.
     let problem = mixture();
-    let shift = denoiser::constraint_fn(|x: Tensor<2>, _levels: &Levels| Ok(x.add_scalar(0.1)));
+    let shift = denoiser::constraint_fn(|x: Tensor<2>, _levels: &Levels| x.add_scalar(0.1));
     let sized = |h: f64| tolerance(1e3).first_step(h).expect("positive").max_step(h).expect("positive");
     let flow = sized(0.125).between(RectifiedFlow::default(), 0.75, 0.5).expect("a run");
     let exact = problem.clone().denoiser(Prediction::Flow).expect("binds");
@@ -274,6 +292,47 @@ fn a_constraint_makes_the_kept_slope_stale() {
         x.iter_mut().for_each(|x| *x += 0.1);
     }
     assert!(distance(&end, &x) < 1e-12, "{end:?}, by hand {x:?}");
+}
+
+/// Remembers one estimate, and notes the times of it and of each query.
+struct Noting {
+    exact: ExactDenoiser<GaussianMixture>,
+    notes: Mutex<Vec<(f64, Option<f64>)>>,
+}
+
+impl Denoiser<2> for Noting {
+    fn denoise(&self, query: Query<'_, 2>) -> Result<Estimate<2>, DenoiseError> {
+        let time = |levels: &Levels| match levels {
+            Levels::Shared(level) => level.time,
+            Levels::Each(levels) => levels[0].time,
+        };
+        let past = query.past.last().map(|estimate| time(estimate.levels()));
+        self.notes.lock().expect("no panics").push((time(query.levels), past));
+        self.exact.denoise(query)
+    }
+    fn memory(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn a_rejected_step_leaves_no_trace_in_memory() {
+    let exact = sharp().denoiser(Prediction::Epsilon).expect("binds");
+    let noting = Noting { exact, notes: Mutex::new(Vec::new()) };
+    let flow = tolerance(1e-6).over(VpSde::default()).expect("a run");
+    let noise = Seeded::new(0);
+    let mut run = flow.start_from(0, states(DType::F64).narrow(0, 1, 1), &noting, &noise).expect("starts");
+    let accepted = run.by_ref().filter(|step| step.is_ok()).count();
+    let notes = noting.notes.lock().expect("no panics");
+    assert_eq!(run.state().evaluations(), notes.len());
+    // Two evaluations choose the first step; every attempt has six.
+    let attempts = (notes.len() - 2) / 6;
+    assert!(attempts > accepted, "no rejection was tested");
+    for attempt in 1..attempts {
+        // The first new stage lies beyond the last committed state, which is what memory must hold.
+        let (asked, past) = notes[2 + 6 * attempt];
+        assert!(past.expect("remembers") > asked, "attempt {attempt}: asked at {asked}, remembers {past:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use langevin_schedulers::plan::HostAnswer;
 fn processes() -> Vec<(&'static str, Box<dyn Process>, f64, f64)> {
     vec![
         ("VP", Box::new(VpSde::default()), 0.9, 0.1),
-        ("sub-VP", Box::new(SubVpSde::default()), 0.9, 0.1),
+        ("sub-VP", Box::new(SubVpSde::default()), 0.7, 0.15),
         ("VE", Box::new(VeSde::default()), 0.8, 0.5),
         ("EDM", Box::new(Edm::default()), 2.0, 0.4),
         ("flow", Box::new(RectifiedFlow::default()), 0.95, 0.1),
@@ -53,10 +53,11 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
 }
 
-/// Slopes of log error between doublings, for the last three doublings whose errors are above 1e-11.
-fn orders(errors: &[f64]) -> Vec<f64> {
+/// The slope of log error against log steps over the last three doublings whose errors are above 1e-11.
+fn order(errors: &[f64]) -> f64 {
     let above: Vec<f64> = errors.iter().copied().take_while(|error| *error > 1e-11).collect();
-    let slopes: Vec<f64> = above.windows(2).map(|pair| (pair[0] / pair[1]).log2()).collect();
-    assert!(slopes.len() >= 3, "too few errors above 1e-11: {errors:?}");
-    slopes[slopes.len() - 3..].to_vec()
+    assert!(above.len() >= 4, "too few errors above 1e-11: {errors:?}");
+    let y: Vec<f64> = above[above.len() - 4..].iter().map(|error| -error.log2()).collect();
+    // Least squares at x = −1.5, −0.5, 0.5, 1.5.
+    (1.5 * (y[3] - y[0]) + 0.5 * (y[2] - y[1])) / 5.0
 }

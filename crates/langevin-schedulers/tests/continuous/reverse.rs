@@ -1,7 +1,7 @@
 //! The reverse SDE of every process: coefficients, moments, strong order along a path.
 
 use super::simulation::{Errors, strong_order};
-use super::{answer, mixture, orders, processes, start};
+use super::{answer, mixture, order, processes, start};
 use langevin_core::exact::Gaussian;
 use langevin_core::grid::End;
 use langevin_core::noise::{Injected, Key, NoiseSource, Seeded};
@@ -124,9 +124,8 @@ fn weak_order_is_one_on_every_process() {
                     reached.iter().zip(exact).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
                 })
                 .collect();
-            for order in orders(&errors) {
-                assert!((order - 1.0).abs() < 0.1, "{name}, solver {kind}: order {order}, errors {errors:?}");
-            }
+            let order = order(&errors);
+            assert!((order - 1.0).abs() < 0.1, "{name}, solver {kind}: order {order}, errors {errors:?}");
         }
     }
 }
@@ -142,7 +141,7 @@ fn strong_order_along_a_path_is_one() {
             let x = start(&*process, noisy);
             plan.run_host(x, sample, &Seeded::new(11), |x, at| answer(&problem, x, at)).expect("runs")
         };
-        let Errors { order, interval, errors } = strong_order(60, &[32, 64, 128, 256, 512], 4096, run);
+        let Errors { order, interval, errors } = strong_order(30, &[16, 32, 64, 128, 256], 2048, run);
         assert!(interval.0 <= 1.05 && interval.1 >= 0.95, "{name}: order {order}, in {interval:?}, errors {errors:?}");
         assert!((order - 1.0).abs() < 0.15, "{name}: order {order}, errors {errors:?}");
     }
@@ -192,9 +191,9 @@ fn the_stops_of_score_sde_step_through_a_geometric_sequence() {
         assert!((stop.from.level.sigma / sigma - 1.0).abs() < 1e-12, "step {i}");
         let next = if i == 4 { 0.0 } else { 0.1 * sigma };
         assert!((stop.to.level.sigma - next).abs() < 1e-12 * sigma, "step {i}");
-        // Asked at t = 1 − i·(1 − eps)/4.
+        // Asked at t = 1 − i·(1 − eps)/4, in f32.
         let asked = 0.01 * 1e4f64.powf(1.0 - i as f64 * 0.999 / 4.0);
-        assert!((stop.ask.sigma / asked - 1.0).abs() < 1e-12, "step {i}");
+        assert!((stop.ask.sigma / asked - 1.0).abs() < 1e-5, "step {i}");
     }
     let plan = ReverseDiffusion::new().plan_stops(&stops, 100.0).expect("plans");
     let score = -0.3;
