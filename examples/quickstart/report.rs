@@ -50,6 +50,8 @@ impl Report {
 
 /// The loss over the steps: every value thin, a running mean thick.
 pub fn plot_losses(history: &[(u64, f64)], path: &Path) -> Result<(), Box<dyn Error>> {
+    plotters::style::register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
+        .map_err(|_| "the embedded font is damaged")?;
     let root = BitMapBackend::new(path, (900, 500)).into_drawing_area();
     root.fill(&WHITE)?;
     let last = history.last().map_or(1.0, |(step, _)| *step as f64);
