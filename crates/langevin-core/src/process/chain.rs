@@ -83,8 +83,9 @@ impl DiscreteChain {
     }
 
     /// Computes the schedule as torch does in float32, because published values were computed so: betas, and ᾱ as their
-    /// product, are rounded to float32. The exact schedule differs from it in the seventh digit, near a zero terminal SNR
-    /// in the fifth.
+    /// product, are rounded to float32, to the same bits for most schedules; the sigmoid and the rescaled ones pass through
+    /// torch's own exponential and square root and agree to 5e-6. The exact schedule differs from the rounded one in the
+    /// seventh digit, near a zero terminal SNR in the fifth.
     ///
     /// # Errors
     /// [`ProcessError::Beta`] or [`ProcessError::NotNoisier`] for betas that float32 cannot hold.
