@@ -1,5 +1,7 @@
 //! Panels of points and of arrows.
 
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use std::error::Error;
 use std::path::Path;
@@ -9,17 +11,10 @@ pub type Arrow = ((f64, f64), (f64, f64));
 
 const SIZE: u32 = 380;
 
-fn panel<'a>(
-    area: &'a DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>,
-    title: &str,
-) -> Result<
-    ChartContext<
-        'a,
-        BitMapBackend<'a>,
-        Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
-    >,
-    Box<dyn Error>,
-> {
+type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'b, BitMapBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+fn panel<'a, 'b>(area: &'b Area<'a>, title: &str) -> Result<Chart<'a, 'b>, Box<dyn Error>> {
     let mut chart =
         ChartBuilder::on(area).margin(8).caption(title, ("sans-serif", 22)).build_cartesian_2d(-2.5..2.5, -2.5..2.5)?;
     chart.configure_mesh().disable_mesh().draw()?;
@@ -36,7 +31,8 @@ pub fn scatter(panels: &[(String, Vec<(f64, f64)>)], path: &Path) -> Result<(), 
     font()?;
     let root = BitMapBackend::new(path, (SIZE * panels.len() as u32, SIZE)).into_drawing_area();
     root.fill(&WHITE)?;
-    for (area, (title, points)) in root.split_evenly((1, panels.len())).iter().zip(panels) {
+    let areas = root.split_evenly((1, panels.len()));
+    for (area, (title, points)) in areas.iter().zip(panels) {
         let mut chart = panel(area, title)?;
         chart.draw_series(points.iter().map(|p| Circle::new(*p, 1, RGBColor(30, 60, 140).mix(0.5).filled())))?;
     }
@@ -48,7 +44,8 @@ pub fn arrows(fields: &[(f64, Vec<Arrow>)], data: &[(f64, f64)], path: &Path) ->
     font()?;
     let root = BitMapBackend::new(path, (SIZE * fields.len() as u32, SIZE)).into_drawing_area();
     root.fill(&WHITE)?;
-    for (area, (t, arrows)) in root.split_evenly((1, fields.len())).iter().zip(fields) {
+    let areas = root.split_evenly((1, fields.len()));
+    for (area, (t, arrows)) in areas.iter().zip(fields) {
         let mut chart = panel(area, &format!("score at t = {t}"))?;
         chart.draw_series(data.iter().map(|p| Circle::new(*p, 1, RGBColor(220, 150, 60).mix(0.4).filled())))?;
         for (from, score) in arrows {

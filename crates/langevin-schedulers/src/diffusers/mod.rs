@@ -276,7 +276,8 @@ fn chain(keys: &mut Keys, ending: ChainEnd) -> Result<(DiscreteChain, bool), Con
     let betas = keys.numbers("trained_betas")?.map_or(betas, Betas::Custom);
     let steps = if let Betas::Custom(betas) = &betas { betas.len() } else { steps };
     let zero_snr = keys.flag("rescale_betas_zero_snr", false)?;
-    let mut chain = DiscreteChain::new(betas, steps)?.ending(ending);
+    // Published networks were trained on ᾱ as torch computes it, in f32.
+    let mut chain = DiscreteChain::new(betas, steps)?.compat_f32()?.ending(ending);
     if zero_snr {
         chain = chain.rescale_zero_terminal_snr()?;
     }
