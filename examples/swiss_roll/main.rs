@@ -7,16 +7,20 @@
 mod plot;
 
 use clap::Parser;
+use langevin::core::grid::End;
 use langevin::core::noise::Seeded;
-use langevin::core::process::VpSde;
+use langevin::core::process::Edm;
 use langevin::data::toys;
 use langevin::models::{Labels, Mlp, MlpConfig};
 use langevin::prelude::*;
 use langevin::schedulers::{EulerMaruyama, ProbabilityFlow};
-use langevin::train::{Objective, Trainer};
+use langevin::train::{Objective, Times, Trainer};
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// The network's raw output under EDM preconditioning; the data have unit deviation.
+const PREDICTION: Prediction = Prediction::Edm { sigma_data: 1.0 };
 
 #[derive(Parser)]
 struct Options {
@@ -24,7 +28,7 @@ struct Options {
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Training steps.
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 1200)]
     steps: u64,
     /// Folder for the pictures.
     #[arg(long, default_value = "out/swiss_roll")]
@@ -38,12 +42,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
 
     let data = toys::swiss_roll(8192, 0.3, 7)?;
-    let process = VpSde::default();
-    let network = MlpConfig::new(2).hidden(96).layers(3).time_scale(1000.0).init(&device)?;
-    let trained = Trainer::new(network, Objective::new(process.clone(), Prediction::Velocity)?)
+    // Karras et al. 2022: σ is the time, the network sees scaled states and ln σ, and trains where it matters.
+    let process = Edm::new(0.01, 20.0)?;
+    let objective = Objective::new(process.clone(), PREDICTION)?.times(Times::LogNormal { mean: -1.2, std: 1.4 })?;
+    let network = MlpConfig::new(2).hidden(96).layers(3).time_scale(250.0).init(&device)?;
+    let trained = Trainer::new(network, objective)
         .steps(options.steps)
         .batch_size(256)
-        .learning_rate(3e-3)
+        .learning_rate(4e-3)
         .warmup(50)
         .cosine()
         .ema(0.99)
@@ -52,12 +58,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let network = trained.for_sampling();
 
     let plans = [
-        ("DDPM", Ddpm::new().plan(&process, &Grid::uniform(100))?),
-        ("DDIM", Ddim::new().plan(&process, &Grid::uniform(50))?),
-        ("Euler-Maruyama", EulerMaruyama::new().plan(&process, &Grid::uniform(200))?),
-        ("probability flow", ProbabilityFlow::heun().plan(&process, &Grid::uniform(25))?),
+        ("DDPM", Ddpm::new().plan(&process, &Grid::karras(100, 7.0)?)?),
+        ("DDIM", Ddim::new().plan(&process, &Grid::karras(50, 7.0)?)?),
+        ("Euler-Maruyama", EulerMaruyama::new().denoise_at_end().plan(&process, &Grid::karras(200, 7.0)?)?),
+        ("probability flow", ProbabilityFlow::heun().plan(&process, &Grid::karras(25, 7.0)?.ending(End::Range))?),
     ];
-    let denoiser = network.denoiser(Prediction::Velocity, Labels::none(1))?;
+    let denoiser = network.denoiser(PREDICTION, Labels::none(1))?;
     let mut panels = vec![("data".to_owned(), points(data.values()))];
     for (name, plan) in &plans {
         let x = plan.start([2000, 2], &denoiser, &Seeded::new(1), Load::on(&device))?.finish()?;
@@ -70,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         panels.push(((*name).to_owned(), sampled));
     }
     plot::scatter(&panels, &options.out.join("samples.png"))?;
-    let fields = [0.5, 0.15, 0.03].map(|t| field(network, &process, t, &device).map(|arrows| (t, arrows)));
+    let fields = [1.0, 0.3, 0.1].map(|t| field(network, &process, t, &device).map(|arrows| (t, arrows)));
     plot::arrows(&fields.into_iter().collect::<Result<Vec<_>, _>>()?, &panels[0].1, &options.out.join("score.png"))?;
     println!("{:.1} seconds; pictures are in {}", started.elapsed().as_secs_f64(), options.out.display());
     Ok(())
@@ -86,12 +92,12 @@ fn gap(samples: &[(f64, f64)], data: &[(f64, f64)]) -> f64 {
     samples.iter().map(nearest).sum::<f64>() / samples.len() as f64
 }
 
-/// Place and direction of the score on a square lattice at time `t`.
-fn field(network: &Mlp, process: &VpSde, t: f64, device: &Device) -> Result<Vec<plot::Arrow>, Box<dyn Error>> {
+/// Place and direction of the score on a square lattice at σ = `t`.
+fn field(network: &Mlp, process: &Edm, t: f64, device: &Device) -> Result<Vec<plot::Arrow>, Box<dyn Error>> {
     let lattice = (0..25 * 25).flat_map(|i| [i % 25, i / 25].map(|k| -2.4 + 0.2 * k as f32));
     let places: Vec<f32> = lattice.collect();
     let x = Tensor::<1>::from_data(places.as_slice(), device).reshape([625, 2]);
-    let denoiser = network.denoiser(Prediction::Velocity, Labels::none(1))?;
+    let denoiser = network.denoiser(PREDICTION, Labels::none(1))?;
     let levels = Levels::Shared(process.level(t));
     let score = denoiser.denoise(Query { x, levels: &levels, past: &[], noise: &Seeded::new(0) })?.score()?;
     let score = score.try_to_vec_as::<f32>()?;

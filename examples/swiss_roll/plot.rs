@@ -46,7 +46,7 @@ pub fn arrows(fields: &[(f64, Vec<Arrow>)], data: &[(f64, f64)], path: &Path) ->
     root.fill(&WHITE)?;
     let areas = root.split_evenly((1, fields.len()));
     for (area, (t, arrows)) in areas.iter().zip(fields) {
-        let mut chart = panel(area, &format!("score at t = {t}"))?;
+        let mut chart = panel(area, &format!("score at σ = {t}"))?;
         chart.draw_series(data.iter().map(|p| Circle::new(*p, 1, RGBColor(220, 150, 60).mix(0.4).filled())))?;
         for (from, score) in arrows {
             let length = score.0.hypot(score.1);

@@ -183,7 +183,9 @@ impl Case<'_> {
         let mut worst = (0.0, 0.0, 0.0);
         for (g, e) in got.iter().zip(expected) {
             let mut ratio = (g - e).abs() / (atol + rtol * e.abs());
-            if ratio.is_nan() {
+            if g == e {
+                ratio = 0.0;
+            } else if ratio.is_nan() {
                 ratio = f64::INFINITY;
             }
             if ratio > worst.0 {

@@ -65,7 +65,7 @@ impl Solver for Ddim {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let stops = grid.stops(process)?;
         // A grid that rises inverts; with noise there is nothing to invert.
-        let falling = self.eta > 0.0 || falls(&stops[0]);
+        let falling = self.eta > 0.0 || falls(&stops);
         check_direction("DDIM", &stops, falling)?;
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
         Ok(Plan::new(format!("DDIM (eta {})", self.eta), stops[0].from, process.prior_std(), rows)?)

@@ -119,18 +119,23 @@ impl Posterior {
     }
 }
 
-/// Whether a step goes to a smaller noise-to-signal ratio.
-pub(crate) fn falls(stop: &Stop) -> bool {
-    let ratio = |level: &Level| level.sigma / level.alpha;
-    ratio(&stop.to.level) < ratio(&stop.from.level)
+/// The noise-to-signal ratio.
+fn ratio(level: &Level) -> f64 {
+    level.sigma / level.alpha
 }
 
-/// Checks that the noise-to-signal ratio falls (or rises) in every step.
+/// Whether the first step that moves goes to a smaller noise-to-signal ratio.
+pub(crate) fn falls(stops: &[Stop]) -> bool {
+    let moves = stops.iter().map(|stop| (ratio(&stop.from.level), ratio(&stop.to.level)));
+    moves.filter(|(from, to)| from != to).map(|(from, to)| to < from).next().unwrap_or(true)
+}
+
+/// Checks that no step raises (or lowers) the noise-to-signal ratio. A step that stays is allowed: chains that end at
+/// their first step have one.
 pub(crate) fn check_direction(solver: &'static str, stops: &[Stop], falling: bool) -> Result<(), PlanError> {
-    let ratio = |level: &Level| level.sigma / level.alpha;
     for (step, stop) in stops.iter().enumerate() {
         let (from, to) = (ratio(&stop.from.level), ratio(&stop.to.level));
-        if !(if falling { to < from } else { to > from }) {
+        if !(if falling { to <= from } else { to >= from }) {
             let expected = if falling { "falling" } else { "rising" };
             return Err(PlanError::Direction { solver, expected, step, from, to });
         }

@@ -146,7 +146,7 @@ pub(crate) fn check_joined(solver: &'static str, stops: &[Stop]) -> Result<(), P
 impl Solver for ProbabilityFlow {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let stops = grid.stops(process)?;
-        check_direction(NAME, &stops, falls(&stops[0]))?;
+        check_direction(NAME, &stops, falls(&stops))?;
         check_joined(NAME, &stops)?;
         for stop in &stops {
             check_time(NAME, process, stop.from.t)?;
