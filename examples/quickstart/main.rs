@@ -27,13 +27,13 @@ struct Options {
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Training steps of the diffusion model.
-    #[arg(long, default_value_t = 700)]
+    #[arg(long, default_value_t = 350)]
     steps: u64,
     /// Training steps of the classifier that judges the samples.
     #[arg(long, default_value_t = 500)]
     classifier_steps: u64,
     /// Samples for each class and scheduler.
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 16)]
     per_class: usize,
     /// Seed of everything random.
     #[arg(long, default_value_t = 0)]
@@ -68,8 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let real = by_class(&data.train, options.per_class, &device)?;
     let real_vs_real_fd = frechet::Moments::of(judge.features(real))?.distance(&reference);
 
-    // The diffusion model: a UNet that predicts velocities on DDPM's chain.
-    let chain = DiscreteChain::new(Betas::DDPM, 1000)?;
+    // The diffusion model: a UNet that predicts velocities on the squared-cosine chain.
+    let chain = DiscreteChain::new(Betas::SquaredCosine, 1000)?;
     let network = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).init(&device)?;
     let objective = Objective::new(chain.clone(), Prediction::Velocity)?;
     let trained = Trainer::new(network, objective)
@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .batch_size(64)
         .seed(options.seed)
         .learning_rate(2e-3)
-        .warmup(50)
+        .warmup(options.steps / 10)
         .cosine()
         .ema(0.995)
         .condition_dropout(0.1)
@@ -87,9 +87,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // One network, four ways to sample.
     let train = data.train.pixels();
+    let parts = if matches!(options.device.as_str(), "cpu" | "flex") { 2 } else { 1 };
     let mut schedulers = Vec::new();
     for method in sampling::methods(&chain)? {
-        let sampled = sampling::sample(trained.for_sampling(), &method, options.per_class, options.seed, &device)?;
+        let sampled =
+            sampling::sample(trained.for_sampling(), &method, options.per_class, options.seed, parts, &device)?;
         let columns = options.per_class.min(16);
         grid.save(
             &first_columns(sampled.images.clone(), options.per_class, columns),

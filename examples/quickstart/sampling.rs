@@ -19,7 +19,8 @@ pub struct Method {
 
 /// DDPM, DDIM, Euler-Maruyama on the reverse SDE, and the probability-flow ODE by Heun's method.
 pub fn methods(chain: &DiscreteChain) -> Result<Vec<Method>, Box<dyn Error>> {
-    let continuous = |n| Grid::uniform(n).ending(End::Range);
+    // The chain is almost pure noise in its last steps, and the reverse SDE stiff: start the continuous methods below.
+    let continuous = |n| Grid::uniform(n).between(980.0, 0.0).ending(End::Range);
     Ok(vec![
         Method { name: "DDPM", file: "ddpm", plan: Ddpm::new().plan(chain, &Grid::trailing(100))? },
         Method { name: "DDIM", file: "ddim", plan: Ddim::new().plan(chain, &Grid::trailing(50))? },
@@ -47,36 +48,74 @@ pub struct Sampled {
     pub path: Option<Tensor<4>>,
 }
 
+/// Samples in `parts` batches at once, one thread each. Noise belongs to the number of a sample in the whole run, so the
+/// number of parts changes nothing.
 pub fn sample(
     network: &UNet2d,
     method: &Method,
     per_class: usize,
     seed: u64,
+    parts: usize,
     device: &Device,
 ) -> Result<Sampled, Box<dyn Error>> {
     let labels: Vec<usize> = (0..10).flat_map(|class| vec![class; per_class]).collect();
-    let denoiser = network
-        .denoiser(Prediction::Velocity, Labels::of(labels.iter().copied()))?
-        .thresholded(Threshold::Static { range: 1.0 })?;
-    let noise = Seeded::new(seed);
-    let started = Instant::now();
-    let mut run = method.plan.start([labels.len(), 1, 8, 8], &denoiser, &noise, Load::on(device))?;
-    let bar = ProgressBar::new(method.plan.steps() as u64).with_prefix(method.file);
+    let bar = ProgressBar::new((method.plan.steps() * parts) as u64).with_prefix(method.file);
     bar.set_style(super::bar_style());
-    let mut path = vec![run.state().x()];
-    for step in &mut run {
-        let step = step?;
-        if (step.index + 1).is_multiple_of(method.plan.steps().div_ceil(10)) {
-            path.push(step.x);
-        }
-        bar.inc(1);
-    }
+    let started = Instant::now();
+    let size = labels.len().div_ceil(parts);
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let start = |(i, labels)| (i * size, labels);
+        let parts = labels.chunks(size).enumerate().map(start);
+        let threads: Vec<_> = parts
+            .map(|(first, labels)| {
+                let bar = &bar;
+                scope.spawn(move || batch(network, method, first as u64, labels, seed, bar, device))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a sampling thread panicked".into())))
+            .collect()
+    });
     bar.finish();
-    let evaluations = run.state().evaluations();
-    let images = run.finish()?;
+    let results = results.into_iter().collect::<Result<Vec<_>, String>>()?;
     let seconds = started.elapsed().as_secs_f64();
-    let path = (method.file == "ddim").then(|| strip(&path, per_class));
-    Ok(Sampled { images, labels, evaluations, seconds, path })
+    let states = results[0].0.len();
+    let at = |k: usize| Tensor::cat(results.iter().map(|(states, _)| states[k].clone()).collect(), 0);
+    let path = (method.file == "ddim").then(|| strip(&(0..states).map(at).collect::<Vec<_>>(), per_class));
+    Ok(Sampled { images: at(states - 1), labels, evaluations: results[0].1, seconds, path })
+}
+
+/// About ten states along the way, the last one included, and the number of evaluations.
+fn batch(
+    network: &UNet2d,
+    method: &Method,
+    first: u64,
+    labels: &[usize],
+    seed: u64,
+    bar: &ProgressBar,
+    device: &Device,
+) -> Result<(Vec<Tensor<4>>, usize), String> {
+    let run = || -> Result<_, Box<dyn Error>> {
+        let denoiser = network
+            .denoiser(Prediction::Velocity, Labels::of(labels.iter().copied()))?
+            .thresholded(Threshold::Static { range: 1.0 })?;
+        let noise = Seeded::new(seed);
+        let mut run = method.plan.start_at(first, [labels.len(), 1, 8, 8], &denoiser, &noise, Load::on(device))?;
+        let mut states = vec![run.state().x()];
+        for step in &mut run {
+            let step = step?;
+            if (step.index + 1).is_multiple_of(method.plan.steps().div_ceil(10)) && step.index + 1 < method.plan.steps()
+            {
+                states.push(step.x);
+            }
+            bar.inc(1);
+        }
+        let evaluations = run.state().evaluations();
+        states.push(run.finish()?);
+        Ok((states, evaluations))
+    };
+    run().map_err(|error| error.to_string())
 }
 
 /// The first sample of each class at every state: one row a class.
