@@ -1,7 +1,7 @@
 //! Ancestral sampling from the posterior, DDPM (Ho et al. 2020, algorithm 2).
 
 use crate::plan::{Coef, Draw, Eval, Plan, Row, Set, Src, Term};
-use crate::solver::{PlanError, Solver};
+use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::Transition;
 use langevin_core::{Grid, Level, Process};
@@ -148,6 +148,11 @@ impl Solver for Ddpm {
         let stops = grid.stops(process)?;
         check_direction("DDPM", &stops, true)?;
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
-        Ok(Plan::new(format!("DDPM ({:?} variance)", self.variance), stops[0].from, process.prior_std(), rows)?)
+        Ok(Plan::new(
+            format!("DDPM ({:?} variance)", self.variance),
+            stops[0].from,
+            prior_std(process, &stops[0].from),
+            rows,
+        )?)
     }
 }

@@ -10,7 +10,7 @@ use langevin_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What a sampler works with: who answers, where noise comes from, what the state must obey.
+/// What a sampler works with: who answers, and where noise comes from.
 pub struct Context<'a, const D: usize> {
     /// The denoiser.
     pub denoiser: &'a dyn Denoiser<D>,
@@ -158,7 +158,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     ///
     /// # Errors
     /// [`SampleError::OtherSampler`] if it was saved by another sampler, [`SampleError::Rank`] if it has another
-    /// number of dimensions.
+    /// number of dimensions, [`SampleError::SavedShape`] and [`SampleError::Incomplete`] if it was damaged.
     fn resume<'a>(
         &'a self,
         saved: &SavedRun,
@@ -311,12 +311,20 @@ pub struct Run<'a, const D: usize> {
     constraints: Vec<&'a dyn Constraint<D>>,
     state: RunState<D>,
     check_every: Option<usize>,
-    ended: bool,
+    progress: Progress,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Going,
+    Done,
+    Failed,
 }
 
 impl<'a, const D: usize> Run<'a, D> {
     fn new(sampler: &'a dyn Sampler<D>, state: RunState<D>, cx: Context<'a, D>) -> Self {
-        Self { sampler, cx, constraints: Vec::new(), state, check_every: None, ended: false }
+        Self { sampler, cx, constraints: Vec::new(), state, check_every: None, progress: Progress::Going }
     }
 
     /// Applies a constraint to the state after every step, after those given before.
@@ -353,9 +361,10 @@ impl<'a, const D: usize> Run<'a, D> {
     /// Runs to the end and returns the samples, `[batch, ..]`.
     ///
     /// # Errors
-    /// The first error of a step, or [`SampleError::NotFinite`].
+    /// The first error of a step, [`SampleError::NotFinite`], or [`SampleError::Unfinished`] if the run has yielded an
+    /// error before.
     pub fn finish(mut self) -> Result<Tensor<D>, SampleError> {
-        if self.ended && self.sampler.total_steps().is_some_and(|total| self.state.steps < total) {
+        if self.progress == Progress::Failed {
             return Err(SampleError::Unfinished { step: self.state.steps });
         }
         for step in &mut self {
@@ -388,14 +397,20 @@ impl<const D: usize> Iterator for Run<'_, D> {
     type Item = Result<Step<D>, SampleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.progress != Progress::Going {
             return None;
         }
         let step = self.try_step().transpose();
-        self.ended = !matches!(step, Some(Ok(_)));
+        self.progress = match &step {
+            Some(Ok(_)) => Progress::Going,
+            Some(Err(_)) => Progress::Failed,
+            None => Progress::Done,
+        };
         step
     }
 }
+
+impl<const D: usize> std::iter::FusedIterator for Run<'_, D> {}
 
 fn check_finite<const D: usize>(x: &Tensor<D>, step: usize) -> Result<(), SampleError> {
     let finite = x.clone().is_finite().all();
@@ -469,8 +484,18 @@ impl SavedRun {
             if data.shape().num_dims() != D {
                 return Err(SampleError::Rank { expected: D, given: data.shape().num_dims() });
             }
+            let expected = self.memory.state(0).map(TensorData::shape);
+            if expected != Some(data.shape()) {
+                return Err(SampleError::SavedShape {
+                    given: data.shape().to_vec(),
+                    expected: expected.map_or_else(Vec::new, |shape| shape.to_vec()),
+                });
+            }
             Ok(Tensor::<D>::from_data(data.clone(), (load.options().0, data.dtype())))
         };
+        if self.memory.state(0).is_none() {
+            return Err(SampleError::Incomplete { row: self.row });
+        }
         let past = self.past.iter().map(|saved| {
             let optional = |part: &Option<TensorData>| part.as_ref().map(tensor).transpose();
             let mut estimate =
@@ -532,6 +557,25 @@ pub enum SampleError {
         expected: usize,
         /// Dimensions saved.
         given: usize,
+    },
+    /// A saved run has a tensor whose shape is not that of the samples.
+    #[error(
+        "the saved run has a tensor of shape {given:?} beside samples of shape {expected:?}: it was cut short or edited"
+    )]
+    SavedShape {
+        /// The shape of the tensor.
+        given: Vec<usize>,
+        /// The shape of the samples.
+        expected: Vec<usize>,
+    },
+    /// A run lacks values that its sampler needs.
+    #[error(
+        "the run lacks values that row {row} of its plan reads: the saved run was cut short or edited, or another sampler \
+         has worked on the state"
+    )]
+    Incomplete {
+        /// The row that cannot run.
+        row: usize,
     },
     /// A run that stopped on an error was asked for its result.
     #[error("the run stopped on an error after {step} steps: it has no result")]

@@ -1,7 +1,7 @@
 //! What a planning solver implements.
 
 use crate::plan::{Plan, TableError};
-use langevin_core::{Grid, GridError, PredictionError, Process, ProcessError};
+use langevin_core::{Grid, GridError, Node, PredictionError, Process, ProcessError};
 
 /// A solver that is linear in states, estimates and noises: it turns a process and a grid into a [`Plan`].
 pub trait Solver {
@@ -10,6 +10,16 @@ pub trait Solver {
     /// # Errors
     /// [`PlanError`] for settings out of range, grids the solver cannot walk, and singular levels.
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError>;
+}
+
+/// Standard deviation of the noise that a plan from `start` begins with: the process's own at the noisy end of its
+/// range, less in the ratio of σ where the grid begins later. Chains begin with their own everywhere.
+pub(crate) fn prior_std(process: &dyn Process, start: &Node) -> f64 {
+    let noisy = process.time_range().1;
+    if start.t == noisy || process.chain().is_some() || !(start.level.sigma > 0.0) {
+        return process.prior_std();
+    }
+    process.prior_std() * start.level.sigma / process.sigma(noisy)
 }
 
 /// Why a solver cannot plan.
@@ -40,7 +50,7 @@ pub enum PlanError {
         expected: &'static str,
     },
     /// The levels run the wrong way.
-    #[error("{solver} needs {expected} noise levels, but step {step} goes from σ = {from} to σ = {to}")]
+    #[error("{solver} needs {expected} noise levels, but step {step} goes from σ/α = {from} to σ/α = {to}")]
     Direction {
         /// The solver.
         solver: &'static str,

@@ -3,7 +3,7 @@
 use super::Tableau;
 use crate::ddpm::{check_direction, falls};
 use crate::plan::{Eval, Plan, Row, Set, Slot, Src, Term};
-use crate::solver::{PlanError, Solver};
+use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
 
@@ -157,6 +157,6 @@ impl Solver for ProbabilityFlow {
             self.rows(process, index, stop, &mut rows)?;
         }
         let name = format!("{NAME} ({})", self.tableau.name());
-        Ok(Plan::new(name, stops[0].from, process.prior_std(), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
 }

@@ -1,6 +1,7 @@
 //! What can be known of a table before it runs: which answers an evaluation owes, and when values die.
 
-use super::{Coef, Draw, Row, Slot, Src, TableError, Term};
+use super::{Coef, Draw, Row, Set, Slot, Src, TableError, Term};
+use langevin_core::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which parts of an estimate later rows read.
@@ -22,9 +23,14 @@ pub(super) enum Place {
 pub(super) struct Analysis {
     /// What the evaluation of each row must deliver.
     pub needs: Vec<Needs>,
+    /// What each row and those after it read of what was there before.
+    pub live: Vec<BTreeSet<Place>>,
     /// What dies after each row.
     pub dead: Vec<Vec<Place>>,
 }
+
+/// The sample itself, which is never dropped.
+const SAMPLE: Place = Place::Value(Src::X(0));
 
 impl Analysis {
     pub fn of(rows: &[Row]) -> Result<Self, TableError> {
@@ -36,7 +42,7 @@ impl Analysis {
             needs: vec![Needs::default(); rows.len()],
             asked: BTreeMap::new(),
             written: BTreeSet::from([Src::X(0)]),
-            last_use: BTreeMap::new(),
+            events: vec![Vec::new(); rows.len()],
         };
         let mut expected = 0;
         for (index, row) in rows.iter().enumerate() {
@@ -52,14 +58,46 @@ impl Analysis {
         if rows.last().is_some_and(|row| row.step.is_none()) {
             return Err(TableError::Unfinished);
         }
-        let mut dead = vec![Vec::new(); rows.len()];
-        for (place, row) in walk.last_use {
-            if place != Place::Value(Src::X(0)) {
-                dead[row].push(place);
-            }
-        }
-        Ok(Self { needs: walk.needs, dead })
+        let (live, dead) = lives(&walk.events);
+        Ok(Self { needs: walk.needs, live, dead })
     }
+}
+
+/// One use of a place.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Read(Place),
+    Write(Place),
+}
+
+/// What is live before each row, walking backwards, and what dies after each, walking forwards.
+fn lives(rows: &[Vec<Event>]) -> (Vec<BTreeSet<Place>>, Vec<Vec<Place>>) {
+    let mut live = vec![BTreeSet::new(); rows.len()];
+    let mut now = BTreeSet::from([SAMPLE]);
+    for (before, events) in live.iter_mut().zip(rows).rev() {
+        for event in events.iter().rev() {
+            match event {
+                Event::Write(place) => now.remove(place),
+                Event::Read(place) => now.insert(*place),
+            };
+        }
+        now.insert(SAMPLE);
+        before.clone_from(&now);
+    }
+    let mut held = BTreeSet::from([SAMPLE]);
+    let after = live.iter().skip(1).map(Some).chain([None]);
+    let dead = rows.iter().zip(after).map(|(events, after)| {
+        held.extend(events.iter().filter_map(|event| match event {
+            Event::Write(place) => Some(*place),
+            Event::Read(_) => None,
+        }));
+        let lives_on = |place: &Place| *place == SAMPLE || after.is_some_and(|after| after.contains(place));
+        let dies = held.iter().filter(|place| !lives_on(place)).copied().collect();
+        held.retain(lives_on);
+        dies
+    });
+    let dead = dead.collect();
+    (live, dead)
 }
 
 struct Walk {
@@ -68,36 +106,55 @@ struct Walk {
     /// Row that asked for each slot last.
     asked: BTreeMap<Slot, usize>,
     written: BTreeSet<Src>,
-    last_use: BTreeMap<Place, usize>,
+    /// What each row reads and writes, in order.
+    events: Vec<Vec<Event>>,
 }
 
 impl Walk {
     fn visit(&mut self, row: &Row) -> Result<(), TableError> {
         for draw in &row.draws {
+            if let Draw::Path { from, until, .. } = draw {
+                self.finite("an end of a path interval", &[*from, *until])?;
+            }
             let (Draw::White { to, .. } | Draw::Path { to, .. }) = draw;
             self.written.insert(Src::Z(*to));
-            self.used(Place::Value(Src::Z(*to)));
+            self.event(Event::Write(Place::Value(Src::Z(*to))));
         }
         self.assign(&row.pre)?;
         if let Some(eval) = &row.eval {
+            self.finite("the level it asks at", &[eval.at.alpha, eval.at.sigma, eval.at.time])?;
             self.known(Src::X(eval.x))?;
             self.asked.insert(eval.into, self.row);
+            for place in
+                [Place::Value(Src::X0(eval.into)), Place::Value(Src::Eps(eval.into)), Place::Variance(eval.into)]
+            {
+                self.event(Event::Write(place));
+            }
         }
         self.assign(&row.post)?;
+        let Node { t, level } = row.after;
+        self.finite("the level it arrives at", &[t, level.alpha, level.sigma, level.time])?;
         row.report.iter().try_for_each(|term| self.read(term))
     }
 
-    fn assign(&mut self, sets: &[super::Set]) -> Result<(), TableError> {
+    fn finite(&self, what: &'static str, numbers: &[f64]) -> Result<(), TableError> {
+        match numbers.iter().find(|value| !value.is_finite()) {
+            Some(&value) => Err(TableError::NotFinite { row: self.row, what, value }),
+            None => Ok(()),
+        }
+    }
+
+    fn assign(&mut self, sets: &[Set]) -> Result<(), TableError> {
         for set in sets {
             set.sum.iter().try_for_each(|term| self.read(term))?;
             self.written.insert(Src::X(set.to));
-            self.used(Place::Value(Src::X(set.to)));
+            self.event(Event::Write(Place::Value(Src::X(set.to))));
         }
         Ok(())
     }
 
-    fn used(&mut self, place: Place) {
-        self.last_use.insert(place, self.row);
+    fn event(&mut self, event: Event) {
+        self.events[self.row].push(event);
     }
 
     fn unwritten(&self, source: Src) -> TableError {
@@ -108,32 +165,33 @@ impl Walk {
         if !self.written.contains(&source) {
             return Err(self.unwritten(source));
         }
-        self.used(Place::Value(source));
+        self.event(Event::Read(Place::Value(source)));
         Ok(())
     }
 
-    fn needs_of(&mut self, slot: Slot) -> Result<&mut Needs, TableError> {
+    /// The needs of the evaluation that filled the slot of `source`.
+    fn needs_of(&mut self, slot: Slot, source: Src) -> Result<&mut Needs, TableError> {
         match self.asked.get(&slot) {
             Some(row) => Ok(&mut self.needs[*row]),
-            None => Err(self.unwritten(Src::X0(slot))),
+            None => Err(self.unwritten(source)),
         }
     }
 
     fn read(&mut self, term: &Term) -> Result<(), TableError> {
         match term.of {
-            Src::X0(slot) => self.needs_of(slot)?.x0 = true,
-            Src::Eps(slot) => self.needs_of(slot)?.eps = true,
+            Src::X0(slot) => self.needs_of(slot, term.of)?.x0 = true,
+            Src::Eps(slot) => self.needs_of(slot, term.of)?.eps = true,
             Src::X(_) | Src::Z(_) => self.known(term.of)?,
         }
-        self.used(Place::Value(term.of));
+        self.event(Event::Read(Place::Value(term.of)));
         let numbers = match term.c {
             Coef::C(value) => [value, 0.0],
             Coef::LearnedStd { log_min, log_max, .. } => [log_min, log_max],
             Coef::PredictedStd { .. } => [0.0, 0.0],
         };
         if let Coef::LearnedStd { slot, .. } | Coef::PredictedStd { slot } = term.c {
-            self.needs_of(slot)?.variance = true;
-            self.used(Place::Variance(slot));
+            self.needs_of(slot, Src::X0(slot))?.variance = true;
+            self.event(Event::Read(Place::Variance(slot)));
         }
         match numbers.into_iter().find(|value| !value.is_finite()) {
             Some(value) => Err(TableError::Coefficient { row: self.row, source_name: term.of.to_string(), value }),
@@ -142,10 +200,14 @@ impl Walk {
     }
 }
 
-/// 64-bit FNV-1a over every number of the table: stable across compilers and machines.
-pub(super) fn fingerprint(rows: &[Row]) -> u64 {
+/// 64-bit FNV-1a over every number of the table: stable across compilers and machines. Each part is preceded by a tag
+/// and each list by its length, so that no two tables write the same bytes.
+pub(super) fn fingerprint(start: &Node, prior_std: f64, rows: &[Row]) -> u64 {
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    hash.node(start);
+    hash.numbers(&[prior_std]);
     for row in rows {
+        hash.length(row.draws.len());
         for draw in &row.draws {
             match *draw {
                 Draw::White { to, lane } => hash.bytes(&[1, to, lane]),
@@ -155,15 +217,18 @@ pub(super) fn fingerprint(rows: &[Row]) -> u64 {
                 }
             }
         }
-        if let Some(eval) = &row.eval {
-            hash.bytes(&[3, eval.x, eval.into]);
-            hash.numbers(&[eval.at.alpha, eval.at.sigma, eval.at.time]);
+        hash.sets(&row.pre);
+        match &row.eval {
+            None => hash.bytes(&[3]),
+            Some(eval) => {
+                hash.bytes(&[4, eval.x, eval.into]);
+                hash.numbers(&[eval.at.alpha, eval.at.sigma, eval.at.time]);
+            }
         }
-        for set in row.pre.iter().chain(&row.post) {
-            hash.bytes(&[4, set.to]);
-            set.sum.iter().for_each(|term| hash.term(term));
-        }
-        hash.bytes(&[5, u8::from(row.step.is_some())]);
+        hash.sets(&row.post);
+        hash.bytes(&[u8::from(row.step.is_some())]);
+        hash.node(&row.after);
+        hash.terms(&row.report);
     }
     hash.0
 }
@@ -183,20 +248,42 @@ impl Fnv {
         }
     }
 
-    fn term(&mut self, term: &Term) {
-        match term.of {
-            Src::X(r) => self.bytes(&[6, r]),
-            Src::X0(s) => self.bytes(&[7, s]),
-            Src::Eps(s) => self.bytes(&[8, s]),
-            Src::Z(r) => self.bytes(&[9, r]),
+    fn length(&mut self, length: usize) {
+        self.bytes(&(length as u64).to_le_bytes());
+    }
+
+    fn node(&mut self, node: &Node) {
+        self.numbers(&[node.t, node.level.alpha, node.level.sigma, node.level.time]);
+    }
+
+    fn sets(&mut self, sets: &[Set]) {
+        self.length(sets.len());
+        for set in sets {
+            self.bytes(&[set.to]);
+            self.terms(&set.sum);
         }
-        match term.c {
-            Coef::C(value) => self.numbers(&[value]),
-            Coef::LearnedStd { slot, log_min, log_max } => {
-                self.bytes(&[10, slot]);
-                self.numbers(&[log_min, log_max]);
+    }
+
+    fn terms(&mut self, terms: &[Term]) {
+        self.length(terms.len());
+        for term in terms {
+            match term.of {
+                Src::X(r) => self.bytes(&[5, r]),
+                Src::X0(s) => self.bytes(&[6, s]),
+                Src::Eps(s) => self.bytes(&[7, s]),
+                Src::Z(r) => self.bytes(&[8, r]),
             }
-            Coef::PredictedStd { slot } => self.bytes(&[11, slot]),
+            match term.c {
+                Coef::C(value) => {
+                    self.bytes(&[9]);
+                    self.numbers(&[value]);
+                }
+                Coef::LearnedStd { slot, log_min, log_max } => {
+                    self.bytes(&[10, slot]);
+                    self.numbers(&[log_min, log_max]);
+                }
+                Coef::PredictedStd { slot } => self.bytes(&[11, slot]),
+            }
         }
     }
 }

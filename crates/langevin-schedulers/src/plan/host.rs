@@ -35,6 +35,17 @@ pub enum HostError {
     NoVariance,
 }
 
+/// One committed step of a host run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HostStep<'a> {
+    /// Where the sample is now.
+    pub after: Node,
+    /// The sample.
+    pub x: &'a [f64],
+    /// The clean sample as predicted in this step, if the plan reports one.
+    pub x0: Option<&'a [f64]>,
+}
+
 struct Host<'a, M> {
     model: M,
     noise: &'a dyn NoiseSource,
@@ -114,11 +125,11 @@ impl Plan {
         model: impl FnMut(&[f64], &Level) -> HostAnswer,
     ) -> Result<Vec<f64>, HostError> {
         let mut last = x.clone();
-        self.run_host_steps(x, sample, noise, model, |_, x| last.copy_from_slice(x))?;
+        self.run_host_steps(x, sample, noise, model, |step| last.copy_from_slice(step.x))?;
         Ok(last)
     }
 
-    /// As [`run_host`](Self::run_host), and shows the state after every step.
+    /// As [`run_host`](Self::run_host), and shows every step.
     ///
     /// # Errors
     /// As [`run_host`](Self::run_host).
@@ -128,14 +139,14 @@ impl Plan {
         sample: u64,
         noise: &dyn NoiseSource,
         model: impl FnMut(&[f64], &Level) -> HostAnswer,
-        mut each: impl FnMut(Node, &[f64]),
+        mut each: impl FnMut(HostStep<'_>),
     ) -> Result<(), HostError> {
         let mut host = Host { model, noise, sample, numel: x.len() };
         let mut memory = Memory::new(x);
         let mut row = 0;
         while let Some(committed) = advance(self, &mut row, &mut memory, &mut host)? {
             if let Some(x) = memory.state(0) {
-                each(committed.after, x);
+                each(HostStep { after: committed.after, x, x0: committed.report.as_deref() });
             }
         }
         Ok(())

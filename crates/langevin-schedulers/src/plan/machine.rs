@@ -67,6 +67,17 @@ impl<V> Memory<V> {
         })
     }
 
+    /// Whether every one of `places` holds a value.
+    pub(super) fn holds<'p>(&self, places: impl IntoIterator<Item = &'p Place>) -> bool {
+        places.into_iter().all(|place| match place {
+            Place::Value(Src::X(reg)) => self.states.contains_key(reg),
+            Place::Value(Src::X0(slot)) => self.x0.contains_key(slot),
+            Place::Value(Src::Eps(slot)) => self.eps.contains_key(slot),
+            Place::Value(Src::Z(reg)) => self.noises.contains_key(reg),
+            Place::Variance(slot) => self.variance.contains_key(slot),
+        })
+    }
+
     fn get(&self, source: Src) -> &V {
         let value = match source {
             Src::X(reg) => self.states.get(&reg),

@@ -10,7 +10,7 @@ mod host;
 mod machine;
 mod tensor;
 
-pub use host::{HostAnswer, HostError};
+pub use host::{HostAnswer, HostError, HostStep};
 pub use machine::Memory;
 
 use langevin_core::{Level, Node};
@@ -159,6 +159,7 @@ pub struct Plan {
 
 /// The serialized part of a plan: data only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Table {
     name: String,
     start: Node,
@@ -203,6 +204,16 @@ pub enum TableError {
         /// The coefficient.
         value: f64,
     },
+    /// A level or an interval of a path is not a finite number.
+    #[error("row {row} of the plan has {value} in {what}; every number of a plan must be finite")]
+    NotFinite {
+        /// The row.
+        row: usize,
+        /// Where, in words.
+        what: &'static str,
+        /// The number.
+        value: f64,
+    },
     /// The steps are not numbered 0, 1, 2, …
     #[error("row {row} of the plan completes step {given}, expected step {expected}")]
     StepNumber {
@@ -239,6 +250,10 @@ impl Plan {
     fn checked(table: Table) -> Result<Self, TableError> {
         if !(table.prior_std > 0.0 && table.prior_std.is_finite()) {
             return Err(TableError::Prior { given: table.prior_std });
+        }
+        let Node { t, level } = table.start;
+        if let Some(&value) = [t, level.alpha, level.sigma, level.time].iter().find(|value| !value.is_finite()) {
+            return Err(TableError::NotFinite { row: 0, what: "the level it starts at", value });
         }
         let analysis = analysis::Analysis::of(&table.rows)?;
         Ok(Self { table, analysis })
@@ -279,8 +294,8 @@ impl Plan {
         self.table.rows.iter().any(|row| !row.draws.is_empty())
     }
 
-    /// A fingerprint of all numbers of the table: equal plans have equal ones.
+    /// A fingerprint of all numbers of the table, not of its name: equal plans have equal ones.
     pub fn fingerprint(&self) -> u64 {
-        analysis::fingerprint(&self.table.rows)
+        analysis::fingerprint(&self.table.start, self.table.prior_std, &self.table.rows)
     }
 }

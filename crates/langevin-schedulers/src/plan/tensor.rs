@@ -61,6 +61,9 @@ impl<const D: usize> Sampler<D> for Plan {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
         let mut memory = state.memory().clone();
         let mut row = state.row();
+        if self.analysis.live.get(row).is_some_and(|live| !memory.holds(live)) {
+            return Err(SampleError::Incomplete { row });
+        }
         let like = state.x();
         let mut tensors = Tensors { cx, state, like };
         let Some(committed) = advance(self, &mut row, &mut memory, &mut tensors)? else { return Ok(None) };

@@ -3,7 +3,7 @@
 use crate::ddpm::check_direction;
 use crate::ode::check_joined;
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
-use crate::solver::{PlanError, Solver};
+use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,6 @@ impl Solver for EulerMaruyama {
         check_direction(NAME, &stops, true)?;
         check_joined(NAME, &stops)?;
         let rows = (0..stops.len()).map(|index| self.row(process, index, &stops)).collect::<Result<_, _>>()?;
-        Ok(Plan::new(format!("{NAME} (reverse SDE)"), stops[0].from, process.prior_std(), rows)?)
+        Ok(Plan::new(format!("{NAME} (reverse SDE)"), stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
 }

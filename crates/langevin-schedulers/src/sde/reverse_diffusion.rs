@@ -2,7 +2,7 @@
 
 use crate::ddpm::check_direction;
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
-use crate::solver::{PlanError, Solver};
+use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::{Transition, VeSde};
 use langevin_core::{Grid, Process};
@@ -121,6 +121,8 @@ fn row(index: usize, stop: &Stop, noisy: bool) -> Result<Row, PlanError> {
 
 impl Solver for ReverseDiffusion {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        self.plan_stops(&grid.stops(process)?, process.prior_std())
+        let stops = grid.stops(process)?;
+        let prior = stops.first().map_or_else(|| process.prior_std(), |stop| prior_std(process, &stop.from));
+        self.plan_stops(&stops, prior)
     }
 }

@@ -1,0 +1,7 @@
+//! What the proofs share: problems with known solutions, references, and plans as affine maps.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod affine;
+pub mod order;
+pub mod problem;
+pub mod reference;

@@ -1,0 +1,45 @@
+//! Orders of convergence from errors.
+
+/// Errors below this are rounding.
+pub const FLOOR: f64 = 1e-11;
+
+/// Errors for numbers of steps that double.
+#[derive(Clone, Debug)]
+pub struct Errors {
+    pub steps: Vec<usize>,
+    pub errors: Vec<f64>,
+}
+
+impl Errors {
+    /// Measures at `first`, `2·first`, … `doublings` times, and stops where rounding begins.
+    pub fn measure(first: usize, doublings: u32, mut error: impl FnMut(usize) -> f64) -> Self {
+        let (mut steps, mut errors) = (Vec::new(), Vec::new());
+        for k in 0..=doublings {
+            let n = first << k;
+            let e = error(n);
+            assert!(e.is_finite(), "the error of {n} steps is {e}");
+            if e < FLOOR {
+                break;
+            }
+            steps.push(n);
+            errors.push(e);
+        }
+        Self { steps, errors }
+    }
+
+    /// Slope of the regression of −log₂(error) on log₂(steps) over the last three doublings.
+    pub fn slope(&self) -> f64 {
+        let points = 4;
+        assert!(self.errors.len() >= points, "only {} errors above {FLOOR}: {:?}", self.errors.len(), self.errors);
+        let last = &self.errors[self.errors.len() - points..];
+        let logs: Vec<f64> = last.iter().map(|e| -e.log2()).collect();
+        // Positions −1.5, −0.5, 0.5, 1.5 have the sum of squares 5.
+        logs.iter().enumerate().map(|(i, y)| (i as f64 - 1.5) * y).sum::<f64>() / 5.0
+    }
+}
+
+/// Root of the mean square of the distances of two lists of values.
+pub fn rms(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64).sqrt()
+}

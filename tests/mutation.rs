@@ -1,0 +1,256 @@
+//! No number of a plan is dead: each one, times 1.001, moves a state or a report beyond the tolerance at which plans
+//! are compared with their references, or costs the solver its order.
+//!
+//! Plans are mutated as JSON, number by number: coefficients of every assignment and report, bounds of learned
+//! variances, levels that are asked, ends of path intervals. The network is one whose answer depends on everything it
+//! is told, in a prediction whose x̂_0 and ε̂ both depend on α and σ.
+
+mod common;
+
+use common::order::{Errors, rms};
+use common::problem::{ask_gaussian, ends, even_lambda, even_time, gaussian, processes};
+use langevin::core::noise::{Injected, Seeded};
+use langevin::core::process::{Betas, DiscreteChain};
+use langevin::core::{Grid, Level, Prediction, Process};
+use langevin::schedulers::plan::{Coef, HostAnswer};
+use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, Solver, Variance};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// The absolute tolerance of the reference cases, at states of size 1.
+const TOLERANCE: f64 = 1e-5;
+const FACTOR: f64 = 1.001;
+
+/// A smooth network of states, time and nothing else, that predicts velocities and a variance.
+fn network(x: &[f64], level: &Level) -> HostAnswer {
+    let (of_x0, of_eps) = match (Prediction::Velocity.x0(level), Prediction::Velocity.eps(level)) {
+        (Ok(of_x0), Ok(of_eps)) => (of_x0, of_eps),
+        other => panic!("velocities determine everything: {other:?}"),
+    };
+    let n = x.len();
+    let wave = |i: usize, phase: f64| (1.3 * x[i] + 0.6 * x[(i + 1) % n] + 7.0 * level.time + phase).sin();
+    let v: Vec<f64> = (0..n).map(|i| 0.3 * x[i] + 0.8 * wave(i, 0.4)).collect();
+    HostAnswer {
+        x0: x.iter().zip(&v).map(|(x, v)| of_x0.x * x + of_x0.output * v).collect(),
+        eps: x.iter().zip(&v).map(|(x, v)| of_eps.x * x + of_eps.output * v).collect(),
+        variance: Some((0..n).map(|i| 0.3 + 0.2 * wave(i, 1.0)).collect()),
+    }
+}
+
+/// All states and reports of a run.
+fn trace(plan: &Plan) -> Vec<f64> {
+    let scale = plan.start_node().level.sigma.max(1.0);
+    let x = vec![0.6 * scale, -1.1 * scale, 0.2 * scale, 1.4 * scale];
+    let mut trace = Vec::new();
+    let run = plan.run_host_steps(x, 0, &Seeded::new(9), network, |step| {
+        trace.extend_from_slice(step.x);
+        trace.extend_from_slice(step.x0.unwrap_or_default());
+    });
+    run.expect("a host run");
+    trace
+}
+
+/// JSON pointers of all numbers that enter the arithmetic, with their kind.
+fn numbers(plan: &Value) -> Vec<(String, &'static str)> {
+    let mut found = Vec::new();
+    let list = |value: &Value| value.as_array().map_or(0, Vec::len);
+    for (r, row) in plan["rows"].as_array().expect("rows").iter().enumerate() {
+        for (d, draw) in row["draws"].as_array().expect("draws").iter().enumerate() {
+            if draw.get("Path").is_some() {
+                found.push((format!("/rows/{r}/draws/{d}/Path/from"), "path"));
+                found.push((format!("/rows/{r}/draws/{d}/Path/until"), "path"));
+            }
+        }
+        let mut sums = Vec::new();
+        for part in ["pre", "post"] {
+            sums.extend((0..list(&row[part])).map(|s| (format!("/{part}/{s}/sum"), "assignment")));
+        }
+        sums.push(("/report".to_owned(), "report"));
+        for (sum, kind) in sums {
+            for t in 0..list(row.pointer(&sum).expect("a sum")) {
+                let at = format!("{sum}/{t}/c");
+                let c = row.pointer(&at).expect("a coefficient");
+                if c.get("C").is_some() {
+                    found.push((format!("/rows/{r}{at}/C"), kind));
+                }
+                if c.get("LearnedStd").is_some() {
+                    found.push((format!("/rows/{r}{at}/LearnedStd/log_min"), "learned variance"));
+                    found.push((format!("/rows/{r}{at}/LearnedStd/log_max"), "learned variance"));
+                }
+            }
+        }
+        if row["eval"].is_object() {
+            for name in ["alpha", "sigma", "time"] {
+                found.push((format!("/rows/{r}/eval/at/{name}"), "level"));
+            }
+        }
+    }
+    found
+}
+
+fn chains() -> Vec<(&'static str, Box<dyn Process>)> {
+    let chain = |betas| DiscreteChain::new(betas, 1000).expect("a chain");
+    vec![
+        ("linear chain", Box::new(chain(Betas::Linear { start: 1e-4, end: 0.02 }))),
+        ("cosine chain", Box::new(chain(Betas::SquaredCosine))),
+    ]
+}
+
+/// Every solver on every process that it runs on, in a few steps.
+fn plans() -> Vec<(String, Plan)> {
+    let ddpm = |variance| Box::new(Ddpm::new().variance(variance)) as Box<dyn Solver>;
+    let ddim = |eta| Box::new(Ddim::new().eta(eta).expect("in range")) as Box<dyn Solver>;
+    let posterior = [
+        ("DDPM small", ddpm(Variance::FixedSmall)),
+        ("DDPM large", ddpm(Variance::FixedLarge)),
+        ("DDPM learned", ddpm(Variance::Learned)),
+        ("DDPM learned range", ddpm(Variance::LearnedRange)),
+        ("DDIM 0", ddim(0.0)),
+        ("DDIM 0.5", ddim(0.5)),
+        ("DDIM 1", ddim(1.0)),
+    ];
+    let continuous: [(&str, Box<dyn Solver>); 6] = [
+        ("probability flow Euler", Box::new(ProbabilityFlow::euler())),
+        ("probability flow Heun", Box::new(ProbabilityFlow::heun())),
+        ("probability flow RK4", Box::new(ProbabilityFlow::rk4())),
+        ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
+        ("Euler-Maruyama, path", Box::new(EulerMaruyama::new().path())),
+        ("reverse diffusion", Box::new(ReverseDiffusion::new())),
+    ];
+    let mut plans = Vec::new();
+    let mut add = |name: String, solver: &dyn Solver, process: &dyn Process, grid: &Grid| {
+        plans.push((format!("{name}, {grid:?}"), solver.plan(process, grid).expect("a plan")));
+    };
+    for (process, on) in chains() {
+        for grid in [Grid::leading(6).offset(1), Grid::trailing(5), Grid::linspace(6).strided()] {
+            for (name, solver) in &posterior {
+                add(format!("{name} on {process}"), solver.as_ref(), &on, &grid);
+            }
+        }
+        add(format!("DDIM inverted on {process}"), &Ddim::new(), &on, &Grid::leading(6).inverted());
+    }
+    for (process, on) in processes() {
+        // Seven steps: no level falls on λ = 0, where EDM's network time is zero.
+        for grid in [even_lambda(&on, 7), even_time(&on, 7)] {
+            for (name, solver) in posterior.iter().chain(&continuous) {
+                add(format!("{name} on {process}"), solver.as_ref(), &on, &grid);
+            }
+        }
+        add(format!("DDIM inverted on {process}"), &Ddim::new(), &on, &even_lambda(&on, 7).inverted());
+        add(format!("Heun inverted on {process}"), &ProbabilityFlow::heun(), &on, &even_lambda(&on, 7).inverted());
+    }
+    plans
+}
+
+#[test]
+fn every_number_of_every_plan_counts() {
+    let (mut dead, mut kinds, mut smallest) = (Vec::new(), BTreeMap::new(), f64::INFINITY);
+    for (name, plan) in plans() {
+        let before = trace(&plan);
+        assert!(before.iter().all(|value| value.is_finite()), "{name}");
+        let table = serde_json::to_value(&plan).expect("a plan is data");
+        for (pointer, kind) in numbers(&table) {
+            let mut mutant = table.clone();
+            let number = mutant.pointer_mut(&pointer).expect("a number");
+            let value = number.as_f64().expect("a number");
+            if value == 0.0 {
+                // Steps 0 of chains have the time 0: ×1.001 does not change it.
+                assert!(kind == "level", "{name}: a coefficient of zero at {pointer}");
+                continue;
+            }
+            *number = Value::from(value * FACTOR);
+            let mutant: Plan = serde_json::from_value(mutant).expect("still a plan");
+            assert_ne!(mutant.fingerprint(), plan.fingerprint(), "{name}: {pointer} is not in the fingerprint");
+            let after = trace(&mutant);
+            let moved = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            smallest = smallest.min(moved);
+            *kinds.entry(kind).or_insert(0usize) += 1;
+            // Numbers that are small, or act through an inner stage only, move less than reference cases resolve. They must
+            // still come through, by a thousandth of their own change: orders and identities, in `f64`, resolve 1e-11.
+            if !(moved > TOLERANCE.min(value.abs() * (FACTOR - 1.0) / 1000.0)) {
+                dead.push(format!("{name}: {pointer} = {value:e} moves nothing by more than {moved:e}"));
+            }
+        }
+    }
+    println!("{kinds:?}, the least effect is {smallest:e}");
+    assert!(dead.is_empty(), "{} dead numbers:\n{}", dead.len(), dead.join("\n"));
+    for kind in ["assignment", "report", "learned variance", "level", "path"] {
+        assert!(kinds.get(kind).is_some_and(|count| *count > 50), "too few mutants: {kinds:?}");
+    }
+}
+
+/// A coefficient that is off by a thousandth in every step costs a deterministic solver its order.
+#[test]
+fn a_changed_coefficient_loses_the_order() {
+    let solvers: [(&str, Box<dyn Solver>, f64, usize); 4] = [
+        ("DDIM", Box::new(Ddim::new()), 1.0, 64),
+        ("Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64),
+        ("Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32),
+        ("RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16),
+    ];
+    let (_, process) = processes().remove(0);
+    let (noisy, clean) = ends(&process);
+    let data = gaussian();
+    let x = [1.5, -0.3];
+    let exact = data.flow(&x, &process.level(noisy), &process.level(clean)).expect("a plane");
+    for (name, solver, order, first) in solvers {
+        let slope = |pattern: Option<&str>| {
+            let errors = Errors::measure(first, 4, |n| {
+                let plan = solver.plan(&process, &even_lambda(&process, n)).expect("a plan");
+                let plan = pattern.map_or(plan.clone(), |pattern| change_every_step(&plan, pattern));
+                let end = plan.run_host(x.to_vec(), 0, &Injected::new(), ask_gaussian(&data)).expect("a host run");
+                rms(&end, &exact)
+            });
+            errors.slope()
+        };
+        assert!((slope(None) - order).abs() < 0.1, "{name}: {}", slope(None));
+        let one = solver.plan(&process, &even_lambda(&process, 1)).expect("a plan");
+        let positions = numbers(&serde_json::to_value(&one).expect("a plan is data"));
+        // The exact problem is not told the time, and nobody compares reports here.
+        let positions = positions.into_iter().filter(|(at, kind)| *kind != "report" && !at.ends_with("/time"));
+        let mut count = 0;
+        for (position, _) in positions {
+            let changed = slope(Some(&position));
+            assert!((changed - order).abs() > 0.1, "{name} keeps its order with another {position}: {changed}");
+            count += 1;
+        }
+        assert!(count >= 4, "{name}: {count}");
+    }
+}
+
+/// The plan with the number at `position` of its first step, times 1.001, in every step.
+fn change_every_step(plan: &Plan, position: &str) -> Plan {
+    let mut table = serde_json::to_value(plan).expect("a plan is data");
+    let rows = plan.rows().len() / plan.steps();
+    let (row, rest) = position.strip_prefix("/rows/").and_then(|at| at.split_once('/')).expect("a position in a row");
+    let row: usize = row.parse().expect("a row");
+    for step in 0..plan.steps() {
+        let at = format!("/rows/{}/{rest}", step * rows + row);
+        let number = table.pointer_mut(&at).expect("the same terms in every step");
+        *number = Value::from(number.as_f64().expect("a number") * FACTOR);
+    }
+    serde_json::from_value(table).expect("still a plan")
+}
+
+/// The two tensor coefficients are there at all: a plan that reads a variance changes with it.
+#[test]
+fn learned_variances_are_read() {
+    let (_, chain) = chains().remove(0);
+    for variance in [Variance::Learned, Variance::LearnedRange] {
+        let plan = Ddpm::new().variance(variance).plan(&chain, &Grid::trailing(5)).expect("a plan");
+        let learned = |c: Coef| matches!(c, Coef::PredictedStd { .. } | Coef::LearnedStd { .. });
+        let rows = plan.rows().iter().filter(|row| row.post[0].sum.iter().any(|term| learned(term.c)));
+        assert_eq!(rows.count(), 4, "all steps but the last");
+        let run = |factor: f64| {
+            let x = vec![0.5, -0.5];
+            let model = |x: &[f64], level: &Level| {
+                let mut answer = network(x, level);
+                answer.variance.iter_mut().flatten().for_each(|v| *v *= factor);
+                answer
+            };
+            plan.run_host(x, 0, &Seeded::new(9), model).expect("a host run")
+        };
+        let (a, b) = (run(1.0), run(1.1));
+        assert!(a.iter().zip(&b).any(|(a, b)| (a - b).abs() > 1e-4), "{variance:?}: {a:?} and {b:?}");
+    }
+}

@@ -1,0 +1,174 @@
+//! Samples of stochastic solvers against the mean and covariance that their own plans predict.
+//!
+//! A solver with N steps does not reproduce the data's moments, so the data is not what its samples are compared with:
+//! on Gaussian data a plan pushes mean and covariance exactly, and 10⁶ samples must agree with those within four
+//! standard errors. A noise coefficient that is off by 1% must not. That the predictions go to the data's moments as N
+//! grows closes the chain.
+
+mod common;
+
+use common::affine::{Affine, ask_points, marginal, push};
+use common::problem::{even_lambda, gaussian};
+use langevin::core::exact::Gaussian;
+use langevin::core::grid::End;
+use langevin::core::noise::Seeded;
+use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
+use langevin::core::{Grid, Key, NoiseSource, Process};
+use langevin::schedulers::plan::{Coef, Src};
+use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver, Variance};
+use serde_json::Value;
+
+const SAMPLES: usize = 1_000_000;
+/// Points that share one run: the host loop works on them side by side.
+const POINTS: usize = 10_000;
+const STANDARD_ERRORS: f64 = 4.0;
+
+/// Stochastic solvers by name.
+fn solvers() -> Vec<(&'static str, Box<dyn Solver>)> {
+    let eta = |eta| Ddim::new().eta(eta).expect("in range");
+    vec![
+        ("DDPM, small variance", Box::new(Ddpm::new())),
+        ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge))),
+        ("DDIM, η = 0.5", Box::new(eta(0.5))),
+        ("DDIM, η = 1", Box::new(eta(1.0))),
+        ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
+    ]
+}
+
+/// Mean and covariance of samples of `plan`, started from the exact marginal.
+fn sampled(plan: &Plan, data: &Gaussian, seed: u64) -> (Vec<f64>, Vec<f64>) {
+    let d = data.dimension();
+    let noise = Seeded::new(seed);
+    let (mean, factor) = marginal(data, &plan.start_node().level);
+    let (mut sum, mut squares) = (vec![0.0; d], vec![0.0; d * d]);
+    // Sums about the data's mean, so that squares do not cancel.
+    let center: Vec<f64> = data.mean().to_vec();
+    for run in 0..(SAMPLES / POINTS) as u64 {
+        let mut z = vec![0.0; POINTS * d];
+        noise.fill(run, Key::INITIAL, &mut z).expect("seeded noise");
+        let start = |z: &[f64]| -> Vec<f64> {
+            (0..d).map(|i| mean[i] + factor.iter().zip(z).map(|(column, z)| column[i] * z).sum::<f64>()).collect()
+        };
+        let x = z.chunks(d).flat_map(start).collect();
+        let x = plan.run_host(x, run, &noise, ask_points(data)).expect("a host run");
+        for point in x.chunks(d) {
+            for i in 0..d {
+                sum[i] += point[i] - center[i];
+                for j in 0..d {
+                    squares[i * d + j] += (point[i] - center[i]) * (point[j] - center[j]);
+                }
+            }
+        }
+    }
+    let n = SAMPLES as f64;
+    let shift: Vec<f64> = sum.iter().map(|s| s / n).collect();
+    let covariance = squares.iter().enumerate().map(|(k, s)| s / n - shift[k / d] * shift[k % d]).collect();
+    (shift.iter().zip(center).map(|(s, c)| s + c).collect(), covariance)
+}
+
+/// The largest distance of sampled moments from predicted ones, in standard errors.
+fn distance(predicted: &Affine, (mean, covariance): &(Vec<f64>, Vec<f64>)) -> f64 {
+    let (d, exact, n) = (predicted.dimension, predicted.covariance(), SAMPLES as f64);
+    let mut worst: f64 = 0.0;
+    for i in 0..d {
+        worst = worst.max((mean[i] - predicted.mean[i]).abs() / (exact[i * d + i] / n).sqrt());
+        for j in 0..=i {
+            // Wishart: var(S_ij) = (C_ii·C_jj + C_ij²)/n.
+            let variance = (exact[i * d + i] * exact[j * d + j] + exact[i * d + j].powi(2)) / n;
+            worst = worst.max((covariance[i * d + j] - exact[i * d + j]).abs() / variance.sqrt());
+        }
+    }
+    worst
+}
+
+fn predicted(plan: &Plan, data: &Gaussian) -> Affine {
+    let (mean, factor) = marginal(data, &plan.start_node().level);
+    push(plan, data, &mean, &factor)
+}
+
+/// A few steps that end where noise still counts.
+fn plans() -> Vec<(String, Plan)> {
+    let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
+    let vp = VpSde::default();
+    let ve = VeSde::default();
+    let on: [(&str, &dyn Process, Grid); 3] = [
+        (
+            "chain",
+            &chain,
+            Grid::times(vec![900.0, 700.0, 500.0, 350.0, 200.0, 120.0]).expect("falling").ending(End::Range),
+        ),
+        ("VP", &vp, even_lambda(&vp, 6)),
+        ("VE", &ve, even_lambda(&ve, 6)),
+    ];
+    let mut plans = Vec::new();
+    for (process, on, grid) in on {
+        for (name, solver) in solvers() {
+            plans.push((format!("{name} on {process}"), solver.plan(on, &grid).expect("a plan")));
+        }
+    }
+    plans
+}
+
+/// Multiplies every coefficient of a noise by `factor`.
+fn scale_noise(plan: &Plan, factor: f64) -> Plan {
+    let mut table = serde_json::to_value(plan).expect("a plan is data");
+    let mut scaled = 0;
+    for row in table["rows"].as_array_mut().expect("rows") {
+        for set in row["post"].as_array_mut().expect("sets") {
+            for term in set["sum"].as_array_mut().expect("terms") {
+                if term["of"].get("Z").is_some() {
+                    term["c"]["C"] = Value::from(term["c"]["C"].as_f64().expect("a number") * factor);
+                    scaled += 1;
+                }
+            }
+        }
+    }
+    let noises = plan.rows().iter().flat_map(|row| &row.post).flat_map(|set| &set.sum);
+    assert_eq!(scaled, noises.filter(|term| matches!((term.of, term.c), (Src::Z(_), Coef::C(_)))).count());
+    assert!(scaled > 0);
+    serde_json::from_value(table).expect("still a plan")
+}
+
+#[test]
+fn samples_have_the_moments_that_the_plan_predicts() {
+    let data = gaussian();
+    for (seed, (name, plan)) in plans().into_iter().enumerate() {
+        let errors = distance(&predicted(&plan, &data), &sampled(&plan, &data, seed as u64));
+        println!("{name}: {errors:.2} standard errors");
+        assert!(errors < STANDARD_ERRORS, "{name}: moments are {errors:.2} standard errors off");
+    }
+}
+
+#[test]
+fn a_noise_coefficient_that_is_off_by_one_percent_is_noticed() {
+    let data = gaussian();
+    for (seed, (name, plan)) in plans().into_iter().enumerate() {
+        let samples = sampled(&scale_noise(&plan, 1.01), &data, seed as u64);
+        let errors = distance(&predicted(&plan, &data), &samples);
+        println!("{name}: {errors:.2} standard errors");
+        assert!(errors > STANDARD_ERRORS, "{name}: noise off by 1% went unnoticed ({errors:.2} standard errors)");
+    }
+}
+
+#[test]
+fn predicted_moments_go_to_those_of_the_data() {
+    let data = gaussian();
+    let processes: [(&str, Box<dyn Process>); 2] =
+        [("VP", Box::new(VpSde::default())), ("VE", Box::new(VeSde::default()))];
+    for (on, process) in processes {
+        for (name, solver) in solvers() {
+            let error = |n: usize| {
+                let plan = solver.plan(&process, &Grid::uniform_lambda(n).ending(End::Range)).expect("a plan");
+                let found = predicted(&plan, &data);
+                let mean = found.mean.iter().zip(data.mean()).map(|(a, b)| (a - b).abs());
+                let covariance = found.covariance();
+                let covariance = covariance.iter().zip(data.covariance()).map(|(a, b)| (a - b).abs());
+                mean.chain(covariance).fold(0.0, f64::max)
+            };
+            let errors = [16, 64, 256].map(error);
+            println!("{name} on {on}: {errors:?}");
+            assert!(errors[1] < errors[0] && errors[2] < errors[1], "{name} on {on} does not converge: {errors:?}");
+            assert!(errors[2] < 0.05, "{name} on {on}: {errors:?}");
+        }
+    }
+}
