@@ -15,7 +15,7 @@ use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::{DataSet, ImageGrid, ImageSet, digits};
 use langevin::models::UNet2dConfig;
 use langevin::prelude::*;
-use langevin::train::{Objective, Trainer};
+use langevin::train::{Objective, Times, Trainer};
 use report::{Report, Row};
 use std::error::Error;
 use std::path::PathBuf;
@@ -70,8 +70,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The diffusion model: a UNet that predicts velocities on the squared-cosine chain.
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000)?;
-    let network = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).init(&device)?;
-    let objective = Objective::new(chain.clone(), Prediction::Velocity)?;
+    let network =
+        UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true).init(&device)?;
+    let objective = Objective::new(chain.clone(), Prediction::Velocity)?.times(Times::Stratified)?;
     let trained = Trainer::new(network, objective)
         .steps(options.steps)
         .batch_size(64)
@@ -80,7 +81,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .warmup(options.steps / 10)
         .cosine()
         .ema(0.995)
-        .condition_dropout(0.1)
         .fit(&data.train)?;
     let history: Vec<_> = trained.history.iter().map(|(step, loss)| (*step, f64::from(*loss))).collect();
     report::plot_losses(&history, &options.out.join("loss.png"))?;
@@ -121,11 +121,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The first `count` images of each class, class by class.
+/// `count` images of each class, spread over all that there are (and so over the writers), class by class.
 fn by_class(data: &ImageSet, count: usize, device: &Device) -> Result<Tensor<4>, Box<dyn Error>> {
     let mut indices = Vec::new();
     for class in 0..data.classes() {
-        indices.extend(data.of_class(class)?.into_iter().take(count));
+        let of_class = data.of_class(class)?;
+        indices.extend((0..count).map(|i| of_class[i * of_class.len() / count]));
     }
     Ok(DataSet::batch(data, &indices, device)?.x)
 }
