@@ -27,7 +27,7 @@ struct Options {
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Training steps of the diffusion model.
-    #[arg(long, default_value_t = 350)]
+    #[arg(long, default_value_t = 650)]
     steps: u64,
     /// Training steps of the classifier that judges the samples.
     #[arg(long, default_value_t = 500)]
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let objective = Objective::new(chain.clone(), Prediction::Velocity)?.times(Times::Stratified)?;
     let trained = Trainer::new(network, objective)
         .steps(options.steps)
-        .batch_size(64)
+        .batch_size(32)
         .seed(options.seed)
         .learning_rate(2e-3)
         .warmup(options.steps / 10)
