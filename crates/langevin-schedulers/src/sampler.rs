@@ -131,9 +131,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
         if shape.contains(&0) {
             return Err(SampleError::EmptyShape { shape: shape.to_vec() });
         }
-        let last = first
-            .checked_add(shape[0] as u64)
-            .ok_or(SampleError::SampleNumbers { first, rows: shape[0] })?;
+        let last = first.checked_add(shape[0] as u64).ok_or(SampleError::SampleNumbers { first, rows: shape[0] })?;
         let numel = shape[1..].iter().product();
         let z = noise.normal(first..last, Key::INITIAL, numel, load.options())?;
         let x = z.reshape(shape).mul_scalar(Sampler::prior_std(self));
