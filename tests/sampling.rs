@@ -6,15 +6,15 @@ use burn::tensor::{DType, Device, Tensor};
 use common::problem::{LAMBDA, even_lambda, processes};
 use langevin::core::denoiser::{Clamp, constraint_fn, from_fn};
 use langevin::core::noise::Seeded;
-use langevin::core::process::{Betas, DiscreteChain, VpSde};
+use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
 use langevin::core::{
     DenoiseError, Denoiser, Estimate, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
 };
 use langevin::models::{Labels, MlpConfig, UNet2dConfig};
 use langevin::schedulers::plan::HostAnswer;
 use langevin::schedulers::{
-    Ddim, Ddpm, DormandPrince, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, SampleError, SamplerExt,
-    SavedRun, Solver, Variance,
+    Ddim, Ddpm, DormandPrince, EulerMaruyama, Plan, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, SampleError,
+    SamplerExt, SavedRun, Solver, Variance,
 };
 use serde_json::Value;
 use std::sync::Mutex;
@@ -217,6 +217,27 @@ fn a_resumed_run_takes_the_memory_of_its_denoiser_along() {
             values(&plan.start([3, 2], denoiser, &noise, load()).expect("a run").finish().expect("samples"))
         };
         assert!(largest_distance(&end(&Recalling), &end(&Elementwise)) > 1e-3, "{name}");
+    }
+}
+
+#[test]
+fn predictor_corrector_resumes_to_the_same_bits() {
+    let ve = VeSde::default();
+    let plan = ReverseDiffusion::new().plan(&ve, &even_lambda(&ve, 6)).expect("a plan");
+    let (sampler, noise) = (PredictorCorrector::new(plan.clone(), 0.16, 2).expect("settings"), Seeded::new(17));
+    let start = || sampler.start_at(4, [3, 2], &Elementwise, &noise, load()).expect("a run");
+    let whole: Vec<Vec<f64>> = start().map(|step| values(&step.expect("a step").x)).collect();
+    for pause in 0..=6 {
+        let mut run = start();
+        for step in run.by_ref().take(pause) {
+            step.expect("a step");
+        }
+        let saved = run.save().expect("a saved run");
+        let rest = sampler.resume(&saved, &Elementwise, &noise, load()).expect("a resumed run");
+        let rest: Vec<Vec<f64>> = rest.map(|step| values(&step.expect("a step").x)).collect();
+        assert_eq!(rest, whole[pause..], "paused after {pause} steps");
+        let other = plan.resume(&saved, &Elementwise as &dyn Denoiser<2>, &noise, load()).map(|_| ());
+        assert!(matches!(other, Err(SampleError::OtherSampler { .. })), "the predictor alone took it up");
     }
 }
 

@@ -75,8 +75,8 @@ fn reverse_sde(case: &Case<'_>, process: &dyn Process) -> Outcome {
     let x = &case.need("x_init").data;
     let plan = EulerMaruyama::new().plan(process, &grid).map_err(unsupported)?;
     let mut step = 0;
-    let run = plan.run_host_steps(x.clone(), 0, &noise, answer, |_, x| {
-        case.compare(&format!("x after step {step}"), None, x, path.row(step));
+    let run = plan.run_host_steps(x.clone(), 0, &noise, answer, |at| {
+        case.compare(&format!("x after step {step}"), None, at.x, path.row(step));
         step += 1;
     });
     if let Err(error) = run.map_err(|error| error.to_string()).and_then(|()| noise.finish().map_err(|e| e.to_string()))

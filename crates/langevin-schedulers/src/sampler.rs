@@ -119,7 +119,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     /// Starts from noise, with global sample numbers from `first` on: batches of one large run.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and [`SampleError::SampleNumbers`] if the numbers do not fit into 64 bits.
     fn start_at<'a>(
         &'a self,
         first: u64,
@@ -131,8 +131,9 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
         if shape.contains(&0) {
             return Err(SampleError::EmptyShape { shape: shape.to_vec() });
         }
+        let last = first.checked_add(shape[0] as u64).ok_or(SampleError::SampleNumbers { first, rows: shape[0] })?;
         let numel = shape[1..].iter().product();
-        let z = noise.normal(first..first + shape[0] as u64, Key::INITIAL, numel, load.options())?;
+        let z = noise.normal(first..last, Key::INITIAL, numel, load.options())?;
         let x = z.reshape(shape).mul_scalar(Sampler::prior_std(self));
         self.start_from(first, x, denoiser, noise)
     }
@@ -140,7 +141,8 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     /// Starts from a given state at the sampler's first level.
     ///
     /// # Errors
-    /// [`SampleError::EmptyShape`] for a dimension of zero.
+    /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::SampleNumbers`] if the sample numbers do not
+    /// fit into 64 bits.
     fn start_from<'a>(
         &'a self,
         first: u64,
@@ -150,6 +152,9 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     ) -> Result<Run<'a, D>, SampleError> {
         if x.dims().contains(&0) {
             return Err(SampleError::EmptyShape { shape: x.dims().to_vec() });
+        }
+        if first.checked_add(x.dims()[0] as u64).is_none() {
+            return Err(SampleError::SampleNumbers { first, rows: x.dims()[0] });
         }
         Ok(Run::new(self, RunState::new(first, x), Context { denoiser, noise }))
     }
@@ -541,6 +546,14 @@ pub enum SampleError {
     EmptyShape {
         /// The shape.
         shape: Vec<usize>,
+    },
+    /// Global sample numbers that do not fit into 64 bits.
+    #[error("{rows} samples cannot be numbered from {first} on: start at a smaller number")]
+    SampleNumbers {
+        /// Number of the first sample.
+        first: u64,
+        /// Samples of the batch.
+        rows: usize,
     },
     /// A saved run was made by another sampler.
     #[error("the saved run belongs to another plan or sampler (fingerprint {given:016x}, this one is {expected:016x})")]

@@ -106,3 +106,25 @@ pub enum PlanError {
         advice: &'static str,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ddim;
+    use langevin_core::process::{Betas, DiscreteChain, Edm, VpSde};
+
+    fn prior(process: &dyn Process, grid: Grid) -> f64 {
+        Ddim::new().plan(process, &grid).expect("a plan").prior_deviation()
+    }
+
+    #[test]
+    fn a_grid_that_starts_later_starts_from_less_noise() {
+        let edm = Edm::default();
+        assert_eq!(prior(&edm, Grid::uniform(5)), 80.0);
+        assert!((prior(&edm, Grid::uniform(5).between(14.6, 0.1)) - 14.6).abs() < 1e-12);
+        assert_eq!(prior(&VpSde::default(), Grid::uniform(5)), 1.0);
+        // A chain's prior is its own: leading grids start below the last step.
+        let chain = DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain");
+        assert_eq!(prior(&chain, Grid::leading(10)), 1.0);
+    }
+}

@@ -287,3 +287,86 @@ impl Fnv {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Eval;
+    use langevin_core::Level;
+
+    fn node() -> Node {
+        Node { t: 0.5, level: Level { alpha: 0.6, sigma: 0.8, time: 1.0 } }
+    }
+
+    fn row(pre: Vec<Set>, ask: Option<(u8, u8)>, post: Vec<Set>, step: Option<u32>) -> Row {
+        let eval = ask.map(|(x, into)| Eval { at: node().level, x, into });
+        Row { draws: Vec::new(), pre, eval, post, step, after: node(), report: Vec::new() }
+    }
+
+    fn set(to: u8, sources: &[Src]) -> Set {
+        Set::new(to, sources.iter().map(|source| Term::new(0.5, *source)))
+    }
+
+    /// A two-step method that looks back: slot 0 lives for two rows, register 1 for one, and slot 0 is asked again later.
+    fn rows() -> Vec<Row> {
+        vec![
+            row(vec![], Some((0, 0)), vec![set(1, &[Src::X(0), Src::Eps(0)])], None),
+            row(vec![], Some((1, 1)), vec![set(0, &[Src::X0(0), Src::X0(1), Src::X(0)])], Some(0)),
+            row(vec![], Some((0, 0)), vec![set(0, &[Src::X(0), Src::Eps(0)])], Some(1)),
+        ]
+    }
+
+    #[test]
+    fn values_die_after_their_last_use() {
+        let analysis = Analysis::of(&rows()).expect("a table");
+        let value = Place::Value;
+        assert_eq!(analysis.live[0], BTreeSet::from([SAMPLE]));
+        assert_eq!(analysis.live[1], BTreeSet::from([SAMPLE, value(Src::X(1)), value(Src::X0(0))]));
+        assert_eq!(analysis.live[2], BTreeSet::from([SAMPLE]));
+        assert_eq!(analysis.dead[0], [value(Src::Eps(0)), Place::Variance(0)]);
+        let gone = &analysis.dead[1];
+        assert!(
+            gone.contains(&value(Src::X(1))) && gone.contains(&value(Src::X0(0))) && gone.contains(&value(Src::X0(1)))
+        );
+        assert!(analysis.dead.iter().all(|dead| !dead.contains(&SAMPLE)));
+    }
+
+    #[test]
+    fn an_evaluation_owes_what_is_read_of_it() {
+        let needs = Analysis::of(&rows()).expect("a table").needs;
+        let parts = |x0, eps| Needs { x0, eps, variance: false };
+        assert_eq!(needs, [parts(true, true), parts(true, false), parts(false, true)]);
+    }
+
+    #[test]
+    fn every_part_of_a_table_is_in_its_fingerprint() {
+        let print = |change: &dyn Fn(&mut Vec<Row>)| {
+            let mut rows = rows();
+            change(&mut rows);
+            fingerprint(&node(), 1.0, &rows)
+        };
+        let changes: [&dyn Fn(&mut Vec<Row>); 12] = [
+            &|_| {},
+            &|rows| rows[2].eval = None,
+            &|rows| {
+                // From behind the evaluation to before it.
+                let moved = std::mem::take(&mut rows[2].post);
+                rows[2].pre = moved;
+            },
+            &|rows| rows[0].step = Some(0),
+            &|rows| rows[0].after.t = 0.25,
+            &|rows| rows[1].report.push(Term::new(0.5, Src::X0(1))),
+            &|rows| rows[0].draws.push(Draw::White { to: 0, lane: 0 }),
+            &|rows| rows[0].draws.push(Draw::Path { to: 0, from: 0.0, until: 1.0 }),
+            &|rows| rows[1].post[0].to = 1,
+            &|rows| rows[1].post[0].sum[0].of = Src::X0(1),
+            &|rows| rows[1].post[0].sum[0].c = Coef::PredictedStd { slot: 0 },
+            &|rows| rows[1].post[0].sum[0].c = Coef::LearnedStd { slot: 0, log_min: -1.0, log_max: 0.0 },
+        ];
+        let prints: BTreeSet<u64> = changes.iter().map(|change| print(change)).collect();
+        assert_eq!(prints.len(), changes.len());
+        assert_eq!(print(&|_| {}), fingerprint(&node(), 1.0, &rows()));
+        assert_ne!(print(&|_| {}), fingerprint(&node(), 2.0, &rows()));
+        assert_ne!(print(&|_| {}), fingerprint(&Node { t: 0.75, ..node() }, 1.0, &rows()));
+    }
+}

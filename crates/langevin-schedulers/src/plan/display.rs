@@ -106,3 +106,51 @@ impl Display for Plan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Ddim, Solver};
+    use langevin_core::Grid;
+    use langevin_core::process::{Betas, DiscreteChain};
+
+    #[test]
+    fn numbers_have_six_digits() {
+        let cases = [
+            (0.0, "0"),
+            (0.5, "0.5"),
+            (-1.0, "-1"),
+            (1234.5, "1234.5"),
+            (0.001_234_567, "0.00123457"),
+            (123_456.7, "123457"),
+            (1e-7, "1.00000e-7"),
+            (-2.5e8, "-2.50000e8"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn sums_have_signs_between_their_terms() {
+        let term = |c, of| Term::new(c, of);
+        let set = |sum: Vec<Term>| Set { to: 1, sum }.to_string();
+        assert_eq!(set(vec![term(1.0, Src::X(0)), term(-0.25, Src::Eps(2))]), "x1 ← x − 0.25·ε̂[2]");
+        assert_eq!(set(vec![term(-2.0, Src::Z(0)), term(3.0, Src::X0(0))]), "x1 ← -2·z0 + 3·x̂0[0]");
+        assert_eq!(set(vec![]), "x1 ← 0");
+    }
+
+    #[test]
+    fn a_plan_is_a_readable_table() {
+        let chain = DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain");
+        let plan = Ddim::new().eta(0.5).expect("in range").plan(&chain, &Grid::trailing(2)).expect("a plan");
+        let text = plan.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0], "DDIM (eta 0.5): 2 steps, 2 evaluations, starts at t = 999 from noise of deviation 1");
+        assert!(
+            lines[1].starts_with("   0 | draw z0 (lane 0); ask[0] x at α = 0.00635282, σ = 0.99998, time = 999; x ← ")
+        );
+        assert!(lines[2].ends_with("x ← x̂0[0] | now t = -1"), "{}", lines[2]);
+    }
+}

@@ -62,7 +62,7 @@ fn the_last_step_without_noise_is_its_mean() {
             0,
             &noise,
             |x, at| answer(&problem, x, at),
-            |_, x| states.push(x.to_vec()),
+            |step| states.push(step.x.to_vec()),
         )
         .expect("runs");
         (plan, states)
@@ -204,7 +204,7 @@ fn the_stops_of_score_sde_step_through_a_geometric_sequence() {
         0,
         &noise.expect("records"),
         |_, at| HostAnswer { x0: vec![0.0], eps: vec![-score * at.sigma], variance: None },
-        |_, x| states.push(x[0]),
+        |step| states.push(step.x[0]),
     )
     .expect("runs");
     for i in 0..5 {
