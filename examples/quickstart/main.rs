@@ -27,10 +27,10 @@ struct Options {
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Training steps of the diffusion model.
-    #[arg(long, default_value_t = 650)]
+    #[arg(long, default_value_t = 550)]
     steps: u64,
     /// Training steps of the classifier that judges the samples.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 700)]
     classifier_steps: u64,
     /// Samples for each class and scheduler.
     #[arg(long, default_value_t = 16)]
@@ -38,6 +38,9 @@ struct Options {
     /// Seed of everything random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Fail unless the results are as good as they should be with the default settings.
+    #[arg(long)]
+    check: bool,
     /// Folder for the results.
     #[arg(long, default_value = "out/quickstart")]
     out: PathBuf,
@@ -113,6 +116,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let report = Report { classifier_accuracy, real_vs_real_fd, schedulers };
     report.save(&options.out.join("report.json"))?;
     report.print();
+    if options.check {
+        report.check()?;
+    }
     println!(
         "\n{:.0} seconds in all; pictures and report.json are in {}",
         started.elapsed().as_secs_f64(),

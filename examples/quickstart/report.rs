@@ -27,6 +27,30 @@ impl Report {
         Ok(std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")?)
     }
 
+    /// What the default settings must reach. The Fréchet distance of 160 samples may be four times that of as many real
+    /// digits: the samples were 1.7 to 2.7 times as far when the bound was set.
+    pub fn check(&self) -> Result<(), Box<dyn Error>> {
+        let at_least = |what: &str, value: f64, bound: f64| {
+            if value >= bound { Ok(()) } else { Err(format!("{what} is {value:.3}, expected at least {bound}")) }
+        };
+        at_least("the classifier's accuracy", self.classifier_accuracy, 0.97)?;
+        for row in &self.schedulers {
+            at_least(&format!("the share of {} samples recognised", row.scheduler), row.recognised, 0.90)?;
+            at_least(
+                &format!("minus the Fréchet distance of {}", row.scheduler),
+                -row.fd,
+                -4.0 * self.real_vs_real_fd,
+            )?;
+            // Copies of training digits would lie at 0.
+            at_least(
+                &format!("the distance of {} samples to the training data", row.scheduler),
+                row.nearest_training_distance,
+                1.0,
+            )?;
+        }
+        Ok(())
+    }
+
     pub fn print(&self) {
         println!("\nclassifier: {:.1}% of held-out digits right", 100.0 * self.classifier_accuracy);
         println!("Fréchet distance of real training digits to held-out digits: {:.2}\n", self.real_vs_real_fd);
