@@ -291,7 +291,11 @@ fn a_damaged_saved_run_is_refused() {
     let mut flat = saved["memory"]["states"]["0"].clone();
     flat["shape"] = serde_json::json!([4, 1]);
     odd["memory"]["states"]["1"] = flat;
-    assert_eq!(resume(&odd), SampleError::SavedShape { given: vec![4, 1], expected: vec![2, 2] });
+    let odd: SavedRun = serde_json::from_value(odd).expect("still data");
+    let mut run = plan.resume(&odd, &Elementwise, &noise, load()).expect("the samples are there");
+    let error = run.next().expect("an error").expect_err("an error");
+    assert_eq!(error, SampleError::CarriedShape { given: vec![4, 1], expected: vec![2, 2] });
+    assert!(error.to_string().contains("value of shape [4, 1] beside samples of shape [2, 2]"), "{error}");
 
     let saved: SavedRun = serde_json::from_value(saved).expect("data");
     let rank = SamplerExt::<3>::resume(&plan, &saved, &Flat, &noise, load()).map(|_| ()).expect_err("another rank");

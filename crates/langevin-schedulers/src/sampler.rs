@@ -163,7 +163,8 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     ///
     /// # Errors
     /// [`SampleError::OtherSampler`] if it was saved by another sampler, [`SampleError::Rank`] if it has another
-    /// number of dimensions, [`SampleError::SavedShape`] and [`SampleError::Incomplete`] if it was damaged.
+    /// number of dimensions, [`SampleError::Incomplete`] if the samples themselves are missing. Plans check the rest
+    /// in their next step.
     fn resume<'a>(
         &'a self,
         saved: &SavedRun,
@@ -489,13 +490,6 @@ impl SavedRun {
             if data.shape().num_dims() != D {
                 return Err(SampleError::Rank { expected: D, given: data.shape().num_dims() });
             }
-            let expected = self.memory.state(0).map(TensorData::shape);
-            if expected != Some(data.shape()) {
-                return Err(SampleError::SavedShape {
-                    given: data.shape().to_vec(),
-                    expected: expected.map_or_else(Vec::new, |shape| shape.to_vec()),
-                });
-            }
             Ok(Tensor::<D>::from_data(data.clone(), (load.options().0, data.dtype())))
         };
         if self.memory.state(0).is_none() {
@@ -571,11 +565,12 @@ pub enum SampleError {
         /// Dimensions saved.
         given: usize,
     },
-    /// A saved run has a tensor whose shape is not that of the samples.
+    /// A run carries a value whose shape is not that of the samples.
     #[error(
-        "the saved run has a tensor of shape {given:?} beside samples of shape {expected:?}: it was cut short or edited"
+        "the run carries a value of shape {given:?} beside samples of shape {expected:?}: the saved run was edited, or the \
+         samples were replaced by others"
     )]
-    SavedShape {
+    CarriedShape {
         /// The shape of the tensor.
         given: Vec<usize>,
         /// The shape of the samples.

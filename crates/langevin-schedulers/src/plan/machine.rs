@@ -78,6 +78,11 @@ impl<V> Memory<V> {
         })
     }
 
+    /// All values, in no particular order.
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        [&self.states, &self.x0, &self.eps, &self.variance, &self.noises].into_iter().flat_map(BTreeMap::values)
+    }
+
     fn get(&self, source: Src) -> &V {
         let value = match source {
             Src::X(reg) => self.states.get(&reg),

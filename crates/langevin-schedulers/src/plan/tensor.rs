@@ -65,6 +65,9 @@ impl<const D: usize> Sampler<D> for Plan {
             return Err(SampleError::Incomplete { row });
         }
         let like = state.x();
+        if let Some(other) = memory.values().find(|value| value.dims() != like.dims()) {
+            return Err(SampleError::CarriedShape { given: other.dims().to_vec(), expected: like.dims().to_vec() });
+        }
         let mut tensors = Tensors { cx, state, like };
         let Some(committed) = advance(self, &mut row, &mut memory, &mut tensors)? else { return Ok(None) };
         state.commit(row, memory);
