@@ -34,3 +34,8 @@ pub mod prelude {
     };
     pub use langevin_schedulers::{Ddim, Ddpm, Plan, Sampler, SamplerExt, Solver};
 }
+
+/// The programs of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
