@@ -4,6 +4,8 @@
 //! to 1e-13; the slope is the regression over the last three doublings whose errors are above 1e-11.
 //! `LANGEVIN_WRITE_DOCS=1` writes the table to `docs/orders.md`.
 
+#![allow(clippy::print_stdout, reason = "the table of orders is the result")]
+
 mod common;
 
 use common::affine::{marginal, marginal_covariance, push, push_on};

@@ -1,5 +1,7 @@
 //! Memory of long runs, in a process of its own: other tests would disturb the figures.
 
+#![allow(clippy::print_stdout, reason = "the growth of memory is the result")]
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use langevin::core::noise::Seeded;

@@ -5,6 +5,8 @@
 //! variances, levels that are asked, ends of path intervals. The network is one whose answer depends on everything it
 //! is told, in a prediction whose x̂_0 and ε̂ both depend on α and σ.
 
+#![allow(clippy::print_stdout, reason = "how much the weakest number moves is worth seeing")]
+
 mod common;
 
 use common::order::{Errors, rms};

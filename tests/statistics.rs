@@ -5,6 +5,8 @@
 //! standard errors. A noise coefficient that is off by 1% must not. That the predictions go to the data's moments as N
 //! grows closes the chain.
 
+#![allow(clippy::print_stdout, reason = "how far the moments are off is worth seeing with --nocapture")]
+
 mod common;
 
 use common::affine::{Affine, ask_points, marginal, push};

@@ -3,6 +3,8 @@
 //! `LANGEVIN_FIXTURES` names another folder of the same format; `LANGEVIN_FIXTURES_ONLY` filters by path, and then
 //! every unsupported case fails.
 
+#![allow(clippy::print_stdout, reason = "the list of cases is the result")]
+
 mod fixture;
 mod models;
 mod networks;

@@ -340,12 +340,13 @@ mod tests {
 
     #[test]
     fn every_part_of_a_table_is_in_its_fingerprint() {
-        let print = |change: &dyn Fn(&mut Vec<Row>)| {
+        type Change<'a> = &'a dyn Fn(&mut Vec<Row>);
+        let print = |change: Change<'_>| {
             let mut rows = rows();
             change(&mut rows);
             fingerprint(&node(), 1.0, &rows)
         };
-        let changes: [&dyn Fn(&mut Vec<Row>); 12] = [
+        let changes: [Change<'_>; 12] = [
             &|_| {},
             &|rows| rows[2].eval = None,
             &|rows| {
