@@ -84,3 +84,54 @@ impl Solver for Ddim {
         Ok(Plan::new(format!("DDIM (eta {})", self.eta), stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Coef;
+    use langevin_core::process::{Betas, DiscreteChain};
+
+    fn chain() -> DiscreteChain {
+        DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain")
+    }
+
+    fn numbers(row: &Row) -> Vec<f64> {
+        row.post[0].sum.iter().map(|term| if let Coef::C(c) = term.c { c } else { f64::NAN }).collect()
+    }
+
+    /// Equations 12 and 16 of Song, Meng & Ermon, in their own symbols.
+    #[test]
+    fn rows_are_the_formula_of_the_paper() {
+        let chain = chain();
+        for eta in [0.0, 0.3, 1.0] {
+            let plan = Ddim::new().eta(eta).expect("in range").plan(&chain, &Grid::leading(50)).expect("a plan");
+            for (i, row) in plan.rows().iter().enumerate().take(49) {
+                let t = 980 - 20 * i;
+                let (now, next) = (chain.alphas_cumprod()[t], chain.alphas_cumprod()[t - 20]);
+                let sigma = eta * ((1.0 - next) / (1.0 - now)).sqrt() * (1.0 - now / next).sqrt();
+                let mut expected = vec![next.sqrt(), (1.0 - next - sigma * sigma).sqrt()];
+                if eta > 0.0 {
+                    expected.push(sigma);
+                }
+                let found = numbers(row);
+                assert_eq!(found.len(), expected.len());
+                for (a, b) in found.iter().zip(&expected) {
+                    assert!((a - b).abs() < 1e-12, "eta {eta}, t = {t}: {found:?} and {expected:?}");
+                }
+            }
+            assert_eq!(numbers(&plan.rows()[49]), [1.0]);
+        }
+    }
+
+    /// Walking up and down the same levels with one and the same estimate comes back.
+    #[test]
+    fn inversion_undoes_a_step() {
+        let up = Ddim::new().plan(&chain(), &Grid::leading(10).inverted()).expect("a plan");
+        let down = Ddim::new().plan(&chain(), &Grid::leading(10)).expect("a plan");
+        for (up, down) in up.rows().iter().rev().zip(down.rows()) {
+            let asked = down.eval.expect("an evaluation").at;
+            assert_eq!(numbers(up), [asked.alpha, asked.sigma]);
+            assert_eq!((up.after.t, up.after.level.sigma), (asked.time, asked.sigma));
+        }
+    }
+}

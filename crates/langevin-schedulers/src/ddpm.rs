@@ -156,3 +156,75 @@ impl Solver for Ddpm {
         )?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use langevin_core::process::{Betas, DiscreteChain, VpSde};
+
+    fn chain() -> DiscreteChain {
+        DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain")
+    }
+
+    /// Neighboring steps of the chain: the formulas of Ho et al., equations 6 and 7, in their own symbols.
+    #[test]
+    fn neighboring_steps_are_the_formulas_of_the_paper() {
+        let chain = chain();
+        let plan = Ddpm::new().plan(&chain, &Grid::leading(1000)).expect("a plan");
+        for (row, t) in plan.rows().iter().zip((1..1000).rev()) {
+            let (bar, before, beta) = (chain.alphas_cumprod()[t], chain.alphas_cumprod()[t - 1], chain.betas()[t]);
+            let expected = [
+                (Src::X(0), (1.0 - beta).sqrt() * (1.0 - before) / (1.0 - bar)),
+                (Src::X0(0), before.sqrt() * beta / (1.0 - bar)),
+                (Src::Z(0), ((1.0 - before) / (1.0 - bar) * beta).sqrt()),
+            ];
+            for (term, (of, value)) in row.post[0].sum.iter().zip(expected) {
+                assert_eq!(term.of, of);
+                let Coef::C(c) = term.c else { panic!("a number") };
+                assert!((c - value).abs() < 1e-12, "step {t}, {of}: {c} and {value}");
+            }
+        }
+        let last = &plan.rows()[999];
+        assert_eq!((last.draws.len(), last.post[0].sum.as_slice()), (0, &[Term::new(1.0, Src::X0(0))][..]));
+    }
+
+    /// Given x_t and x_0, x_s is what conditioning the joint normal law of (x_s, x_t) gives.
+    #[test]
+    fn the_posterior_is_the_conditional_law() {
+        let vp = VpSde::default();
+        for (t, s) in [(0.9, 0.2), (0.5, 0.45), (0.1, 0.01)] {
+            let stop = &Grid::times(vec![t, s]).expect("falling").stops(&vp).expect("stops")[0];
+            let (from, to) = (stop.from.level, stop.to.level);
+            let posterior = Posterior::of("DDPM", stop).expect("a posterior");
+            // Given x_0: var(x_s) = σ_s², cov(x_s, x_t) = (α_t/α_s)σ_s².
+            let gain = from.alpha / to.alpha * to.sigma.powi(2) / from.sigma.powi(2);
+            assert!((posterior.of_x - gain).abs() < 1e-12);
+            assert!((posterior.of_x0 - (to.alpha - gain * from.alpha)).abs() < 1e-12);
+            let variance = to.sigma.powi(2) - gain.powi(2) * from.sigma.powi(2);
+            assert!((posterior.variance - variance).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_large_variance_is_the_forward_one() {
+        let chain = chain();
+        let plan = Ddpm::new().variance(Variance::FixedLarge).plan(&chain, &Grid::leading(1000)).expect("a plan");
+        for (row, t) in plan.rows().iter().zip((1..1000).rev()) {
+            let Coef::C(std) = row.post[0].sum[2].c else { panic!("a number") };
+            assert!((std - chain.betas()[t].sqrt()).abs() < 1e-12);
+        }
+    }
+
+    /// Noise in the last step only if asked for, and never from network time 0.
+    #[test]
+    fn noise_at_the_end() {
+        let draws = |ddpm: Ddpm, offset: usize| {
+            let ddpm = ddpm.variance(Variance::FixedLarge);
+            let plan = ddpm.plan(&chain(), &Grid::leading(10).offset(offset)).expect("a plan");
+            plan.rows()[9].draws.len()
+        };
+        assert_eq!(draws(Ddpm::new(), 1), 0);
+        assert_eq!(draws(Ddpm::new().noise_at_end(true), 1), 1);
+        assert_eq!(draws(Ddpm::new().noise_at_end(true), 0), 0);
+    }
+}

@@ -1,0 +1,123 @@
+//! Errors of samplers and runs.
+
+use langevin_core::{DenoiseError, NoiseError, PredictionError};
+
+/// What can go wrong while sampling.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SampleError {
+    /// The denoiser failed.
+    #[error(transparent)]
+    Denoise(#[from] DenoiseError),
+    /// Noise could not be delivered.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
+    /// The estimate does not determine what the solver needs.
+    #[error(transparent)]
+    Prediction(#[from] PredictionError),
+    /// The state has a NaN or an infinity.
+    #[error("the state is not finite after {step} steps: look at the network's output and the guidance scale")]
+    NotFinite {
+        /// Steps done.
+        step: usize,
+    },
+    /// A shape with a dimension of zero.
+    #[error("cannot sample the shape {shape:?}: every dimension must be at least 1")]
+    EmptyShape {
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// Global sample numbers that do not fit into 64 bits.
+    #[error("{rows} samples cannot be numbered from {first} on: start at a smaller number")]
+    SampleNumbers {
+        /// Number of the first sample.
+        first: u64,
+        /// Samples of the batch.
+        rows: usize,
+    },
+    /// A saved run was made by another sampler.
+    #[error("the saved run belongs to another plan or sampler (fingerprint {given:016x}, this one is {expected:016x})")]
+    OtherSampler {
+        /// Fingerprint of this sampler.
+        expected: u64,
+        /// Fingerprint in the saved run.
+        given: u64,
+    },
+    /// A saved run has tensors of another rank.
+    #[error("the saved run has tensors of {given} dimensions, expected {expected}")]
+    Rank {
+        /// Dimensions expected.
+        expected: usize,
+        /// Dimensions saved.
+        given: usize,
+    },
+    /// A run carries a value whose shape is not that of the samples.
+    #[error(
+        "the run carries a value of shape {given:?} beside samples of shape {expected:?}: the saved run was edited, or the \
+         samples were replaced by others"
+    )]
+    CarriedShape {
+        /// The shape of the tensor.
+        given: Vec<usize>,
+        /// The shape of the samples.
+        expected: Vec<usize>,
+    },
+    /// A run lacks values that its sampler needs.
+    #[error(
+        "the run lacks values that row {row} of its plan reads: the saved run was cut short or edited, or another sampler \
+         has worked on the state"
+    )]
+    Incomplete {
+        /// The row that cannot run.
+        row: usize,
+    },
+    /// A run that stopped on an error was asked for its result.
+    #[error("the run stopped on an error after {step} steps: it has no result")]
+    Unfinished {
+        /// Steps done.
+        step: usize,
+    },
+    /// The device could not be read.
+    #[error("the device could not be read: {message}")]
+    Read {
+        /// What the backend said.
+        message: String,
+    },
+    /// An adaptive method cannot reach its tolerance.
+    #[error(
+        "the step size fell to {step} at t = {t} (sample {sample}): the tolerance cannot be reached; raise it, or use a process without a singular end"
+    )]
+    StepSize {
+        /// The step size.
+        step: f64,
+        /// Process time.
+        t: f64,
+        /// The sample.
+        sample: u64,
+    },
+    /// A time of dense output lies outside the run.
+    #[error("output was asked for at t = {t}, but the run goes from {start} to {end}")]
+    OutputTime {
+        /// The time.
+        t: f64,
+        /// Where the run starts.
+        start: f64,
+        /// Where it ends.
+        end: f64,
+    },
+    /// Two things that do not go together.
+    #[error("{sampler} cannot be combined with {what}: {advice}")]
+    Unsupported {
+        /// The sampler.
+        sampler: &'static str,
+        /// What it was combined with.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// An adaptive method took too many steps.
+    #[error("more than {limit} steps were needed: raise the limit or the tolerance")]
+    TooManySteps {
+        /// The limit.
+        limit: usize,
+    },
+}

@@ -1,0 +1,189 @@
+//! Samplers, runs and their state.
+//!
+//! A [`Sampler`] moves a state by one committed step. A [`Run`] drives one as an iterator of [`Step`]s; its
+//! [`RunState`] is a value that can be cloned, saved mid-way and resumed to the same bits.
+
+mod error;
+mod run;
+mod saved;
+mod state;
+
+pub use error::SampleError;
+pub use run::Run;
+pub use saved::SavedRun;
+pub use state::{RunState, Step};
+
+use burn::tensor::Tensor;
+use langevin_core::{Denoiser, Estimate, Key, Levels, Load, NoiseSource, Query};
+
+/// What a sampler works with: who answers, and where noise comes from.
+pub struct Context<'a, const D: usize> {
+    /// The denoiser.
+    pub denoiser: &'a dyn Denoiser<D>,
+    /// The noise source.
+    pub noise: &'a dyn NoiseSource,
+}
+
+impl<const D: usize> Context<'_, D> {
+    /// Asks the denoiser, counts the evaluation and keeps the estimate if the denoiser remembers.
+    ///
+    /// # Errors
+    /// Whatever the denoiser returns.
+    pub fn ask(&self, state: &mut RunState<D>, x: Tensor<D>, levels: &Levels) -> Result<Estimate<D>, SampleError> {
+        let estimate = self.denoiser.denoise(Query { x, levels, past: &state.past, noise: self.noise })?;
+        state.evaluations += 1;
+        let memory = self.denoiser.memory();
+        if memory > 0 {
+            state.past.push(estimate.clone());
+            let excess = state.past.len().saturating_sub(memory);
+            state.past.drain(..excess);
+        }
+        Ok(estimate)
+    }
+}
+
+/// Moves a state along a process, one committed step at a time. Object-safe.
+///
+/// A user's own solver is one `impl`: read `state.x()`, ask, write back, and return
+/// [`state.step(..)`](RunState::step); `Ok(None)` ends the run. A [`Plan`](crate::Plan) is a sampler.
+pub trait Sampler<const D: usize>: Send + Sync {
+    /// Makes one step. On an error the run keeps the state from before.
+    ///
+    /// # Errors
+    /// [`SampleError`] from the denoiser, the noise or the method itself.
+    fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError>;
+
+    /// The levels a run starts at.
+    fn start_levels(&self) -> Levels;
+
+    /// Standard deviation of the noise that a run starts from.
+    fn prior_std(&self) -> f64;
+
+    /// Number of steps, if it is known beforehand.
+    fn total_steps(&self) -> Option<usize> {
+        None
+    }
+
+    /// Tells samplers apart, so that a saved run is not resumed by another one.
+    fn fingerprint(&self) -> u64 {
+        0
+    }
+}
+
+impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for &T {
+    fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
+        (**self).advance(state, cx)
+    }
+    fn start_levels(&self) -> Levels {
+        (**self).start_levels()
+    }
+    fn prior_std(&self) -> f64 {
+        (**self).prior_std()
+    }
+    fn total_steps(&self) -> Option<usize> {
+        (**self).total_steps()
+    }
+    fn fingerprint(&self) -> u64 {
+        (**self).fingerprint()
+    }
+}
+
+impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for Box<T> {
+    fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
+        (**self).advance(state, cx)
+    }
+    fn start_levels(&self) -> Levels {
+        (**self).start_levels()
+    }
+    fn prior_std(&self) -> f64 {
+        (**self).prior_std()
+    }
+    fn total_steps(&self) -> Option<usize> {
+        (**self).total_steps()
+    }
+    fn fingerprint(&self) -> u64 {
+        (**self).fingerprint()
+    }
+}
+
+/// Starting and resuming, for every sampler.
+pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
+    /// Starts from seeded noise of `shape` (`[batch, ..]`).
+    ///
+    /// # Errors
+    /// [`SampleError::Noise`] if the noise source fails, [`SampleError::EmptyShape`] for a dimension of zero.
+    fn start<'a>(
+        &'a self,
+        shape: [usize; D],
+        denoiser: &'a dyn Denoiser<D>,
+        noise: &'a dyn NoiseSource,
+        load: Load,
+    ) -> Result<Run<'a, D>, SampleError> {
+        self.start_at(0, shape, denoiser, noise, load)
+    }
+
+    /// Starts from noise, with global sample numbers from `first` on: batches of one large run.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and [`SampleError::SampleNumbers`] if the numbers do not fit into 64 bits.
+    fn start_at<'a>(
+        &'a self,
+        first: u64,
+        shape: [usize; D],
+        denoiser: &'a dyn Denoiser<D>,
+        noise: &'a dyn NoiseSource,
+        load: Load,
+    ) -> Result<Run<'a, D>, SampleError> {
+        if shape.contains(&0) {
+            return Err(SampleError::EmptyShape { shape: shape.to_vec() });
+        }
+        let last = first.checked_add(shape[0] as u64).ok_or(SampleError::SampleNumbers { first, rows: shape[0] })?;
+        let numel = shape[1..].iter().product();
+        let z = noise.normal(first..last, Key::INITIAL, numel, load.options())?;
+        let x = z.reshape(shape).mul_scalar(Sampler::prior_std(self));
+        self.start_from(first, x, denoiser, noise)
+    }
+
+    /// Starts from a given state at the sampler's first level.
+    ///
+    /// # Errors
+    /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::SampleNumbers`] if the sample numbers do not
+    /// fit into 64 bits.
+    fn start_from<'a>(
+        &'a self,
+        first: u64,
+        x: Tensor<D>,
+        denoiser: &'a dyn Denoiser<D>,
+        noise: &'a dyn NoiseSource,
+    ) -> Result<Run<'a, D>, SampleError> {
+        if x.dims().contains(&0) {
+            return Err(SampleError::EmptyShape { shape: x.dims().to_vec() });
+        }
+        if first.checked_add(x.dims()[0] as u64).is_none() {
+            return Err(SampleError::SampleNumbers { first, rows: x.dims()[0] });
+        }
+        Ok(Run::new(self, RunState::new(first, x), Context { denoiser, noise }))
+    }
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// [`SampleError::OtherSampler`] if it was saved by another sampler, [`SampleError::Rank`] if it has another
+    /// number of dimensions, [`SampleError::Incomplete`] if the samples themselves are missing. Plans check the rest
+    /// in their next step.
+    fn resume<'a>(
+        &'a self,
+        saved: &SavedRun,
+        denoiser: &'a dyn Denoiser<D>,
+        noise: &'a dyn NoiseSource,
+        load: Load,
+    ) -> Result<Run<'a, D>, SampleError> {
+        let (expected, given) = (Sampler::fingerprint(self), saved.fingerprint());
+        if expected != given {
+            return Err(SampleError::OtherSampler { expected, given });
+        }
+        Ok(Run::new(self, saved.restore(load)?, Context { denoiser, noise }))
+    }
+}
+
+impl<const D: usize, T: Sampler<D>> SamplerExt<D> for T {}

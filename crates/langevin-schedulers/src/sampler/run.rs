@@ -1,0 +1,143 @@
+//! Runs: iterators of steps.
+
+use super::{Context, RunState, SampleError, Sampler, SavedRun, Step};
+use burn::tensor::Tensor;
+use langevin_core::Constraint;
+
+/// A run: an iterator of steps. After an error or the end it yields nothing more.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use langevin_core::{Grid, Load, Prediction, denoiser, noise::Seeded, process::VpSde};
+/// use langevin_schedulers::{Ddim, SamplerExt, Solver};
+///
+/// // All data is zero: the noise in x is x/σ.
+/// let denoiser = denoiser::from_fn(Prediction::Epsilon, |x: Tensor<2>, levels| {
+///     Ok(levels.map(|level| 1.0 / level.sigma).times(x))
+/// });
+/// let plan = Ddim::new().plan(&VpSde::default(), &Grid::uniform(20))?;
+/// let noise = Seeded::new(42);
+/// let mut run = plan.start([4, 2], &denoiser, &noise, Load::on(&Device::flex()))?;
+/// for step in &mut run {
+///     let step = step?;
+///     println!("step {} at {:?}", step.index, step.levels);
+/// }
+/// let x = run.finish()?;
+/// assert!(x.abs().max().into_scalar::<f32>() < 0.1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Run<'a, const D: usize> {
+    sampler: &'a dyn Sampler<D>,
+    cx: Context<'a, D>,
+    constraints: Vec<&'a dyn Constraint<D>>,
+    state: RunState<D>,
+    check_every: Option<usize>,
+    progress: Progress,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Going,
+    Done,
+    Failed,
+}
+
+impl<'a, const D: usize> Run<'a, D> {
+    pub(super) fn new(sampler: &'a dyn Sampler<D>, state: RunState<D>, cx: Context<'a, D>) -> Self {
+        Self { sampler, cx, constraints: Vec::new(), state, check_every: None, progress: Progress::Going }
+    }
+
+    /// Applies a constraint to the state after every step, after those given before.
+    pub fn constrained(mut self, constraint: &'a dyn Constraint<D>) -> Self {
+        self.constraints.push(constraint);
+        self
+    }
+
+    /// Reads a flag from the device every `steps` steps and stops with an error when the state is not finite.
+    /// Without it only [`finish`](Self::finish) looks.
+    pub fn check_finite_every(mut self, steps: usize) -> Self {
+        self.check_every = (steps > 0).then_some(steps);
+        self
+    }
+
+    /// The present state.
+    pub fn state(&self) -> &RunState<D> {
+        &self.state
+    }
+
+    /// Number of steps, if it is known beforehand.
+    pub fn total_steps(&self) -> Option<usize> {
+        self.sampler.total_steps()
+    }
+
+    /// The present state as plain data, which [`SamplerExt::resume`](super::SamplerExt::resume) takes up again.
+    ///
+    /// # Errors
+    /// [`SampleError::Read`] if the device cannot be read.
+    pub fn save(&self) -> Result<SavedRun, SampleError> {
+        SavedRun::of(&self.state, self.sampler.fingerprint())
+    }
+
+    /// Runs to the end and returns the samples, `[batch, ..]`.
+    ///
+    /// # Errors
+    /// The first error of a step, [`SampleError::NotFinite`], or [`SampleError::Unfinished`] if the run has yielded an
+    /// error before.
+    pub fn finish(mut self) -> Result<Tensor<D>, SampleError> {
+        if self.progress == Progress::Failed {
+            return Err(SampleError::Unfinished { step: self.state.steps });
+        }
+        for step in &mut self {
+            step?;
+        }
+        let x = self.state.x();
+        check_finite(&x, self.state.steps)?;
+        Ok(x)
+    }
+
+    fn try_step(&mut self) -> Result<Option<Step<D>>, SampleError> {
+        // The old state stays until everything has succeeded; tensors are shared, not copied.
+        let mut next = self.state.clone();
+        let Some(mut step) = self.sampler.advance(&mut next, &self.cx)? else { return Ok(None) };
+        if !self.constraints.is_empty() {
+            for constraint in &self.constraints {
+                step.x = constraint.apply(step.x, &step.levels)?;
+            }
+            next.set_x(step.x.clone());
+        }
+        if self.check_every.is_some_and(|every| next.steps.is_multiple_of(every)) {
+            check_finite(&step.x, next.steps)?;
+        }
+        self.state = next;
+        Ok(Some(step))
+    }
+}
+
+impl<const D: usize> Iterator for Run<'_, D> {
+    type Item = Result<Step<D>, SampleError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.progress != Progress::Going {
+            return None;
+        }
+        let step = self.try_step().transpose();
+        self.progress = match &step {
+            Some(Ok(_)) => Progress::Going,
+            Some(Err(_)) => Progress::Failed,
+            None => Progress::Done,
+        };
+        step
+    }
+}
+
+impl<const D: usize> std::iter::FusedIterator for Run<'_, D> {}
+
+fn check_finite<const D: usize>(x: &Tensor<D>, step: usize) -> Result<(), SampleError> {
+    let finite = x.clone().is_finite().all();
+    match finite.try_into_scalar::<bool>() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SampleError::NotFinite { step }),
+        Err(error) => Err(SampleError::Read { message: error.to_string() }),
+    }
+}
