@@ -291,6 +291,12 @@ fn mlp() -> Mlp {
     MlpConfig { classes: Some(3), ..MlpConfig::new(2).hidden(8).layers(1) }.init(&Device::flex()).expect("a network")
 }
 
+/// The error that keeps a run from starting.
+fn start_error(denoiser: &dyn Denoiser<2>, shape: [usize; 2]) -> SampleError {
+    let (plan, noise) = (Ddim::new().plan(&chain(), &Grid::leading(3)).expect("a plan"), Seeded::new(0));
+    start(&plan, shape, denoiser, &noise).map(|_| ()).expect_err("an error before the first step")
+}
+
 fn first_error(denoiser: &dyn Denoiser<2>, shape: [usize; 2]) -> SampleError {
     let (plan, noise) = (Ddim::new().plan(&chain(), &Grid::leading(3)).expect("a plan"), Seeded::new(0));
     start(&plan, shape, denoiser, &noise).expect("a run").next().expect("an error").expect_err("an error")
@@ -299,15 +305,14 @@ fn first_error(denoiser: &dyn Denoiser<2>, shape: [usize; 2]) -> SampleError {
 #[test]
 fn states_of_the_wrong_shape() {
     let denoiser = mlp().denoiser(Prediction::Velocity, Labels::none(1)).expect("a denoiser");
-    let error = first_error(&denoiser, [4, 5]);
+    let error = start_error(&denoiser, [4, 5]);
     assert!(matches!(error, SampleError::Denoise(DenoiseError::Shape { .. })), "{error:?}");
     says(error, &["5", "expected", "2"]);
     let unet = UNet2dConfig::images(3, 8).channels(&[8, 16]).norm_groups(4).init(&Device::flex()).expect("a network");
     let denoiser = unet.denoiser(Prediction::Velocity, Labels::none(1)).expect("a denoiser");
     let (plan, noise) = (Ddim::new().plan(&chain(), &Grid::leading(3)).expect("a plan"), Seeded::new(0));
     for shape in [[1, 1, 8, 8], [1, 3, 9, 8]] {
-        let mut run = plan.start(shape, &denoiser, &noise, load()).expect("a run");
-        let error = run.next().expect("an error").expect_err("an error");
+        let error = plan.start(shape, &denoiser, &noise, load()).map(|_| ()).expect_err("an error at the start");
         says(error, &["has shape", "[batch, 3, height, width]", "multiples of 2"]);
     }
 }
@@ -315,7 +320,7 @@ fn states_of_the_wrong_shape() {
 #[test]
 fn condition_rows_that_do_not_match_the_batch() {
     let denoiser = mlp().denoiser(Prediction::Velocity, Labels::of([0, 1])).expect("a denoiser");
-    let error = first_error(&denoiser, [3, 2]);
+    let error = start_error(&denoiser, [3, 2]);
     assert_eq!(error, SampleError::Denoise(DenoiseError::ConditionRows { condition: 2, batch: 3 }));
     says(error, &["2 rows", "batch has 3", "give one row, or one for each sample"]);
 }
@@ -323,7 +328,7 @@ fn condition_rows_that_do_not_match_the_batch() {
 #[test]
 fn classes_out_of_range() {
     let denoiser = mlp().denoiser(Prediction::Velocity, Labels::of([3])).expect("a denoiser");
-    let error = first_error(&denoiser, [2, 2]);
+    let error = start_error(&denoiser, [2, 2]);
     assert_eq!(error, SampleError::Denoise(DenoiseError::Class { given: 3, classes: 3 }));
     says(error, &["class 3 is out of range", "0..3"]);
 }

@@ -33,8 +33,8 @@ struct Options {
     #[arg(long, default_value_t = 700)]
     classifier_steps: u64,
     /// Samples for each class and scheduler.
-    #[arg(long, default_value_t = 16)]
-    per_class: usize,
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=100))]
+    per_class: u16,
     /// Seed of everything random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -53,14 +53,15 @@ fn bar_style() -> ProgressStyle {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
+    let per_class = usize::from(options.per_class);
     let device = device(&options.device)?;
     std::fs::create_dir_all(&options.out)?;
     let started = Instant::now();
 
     // Real data: four fifths to train on, the rest held out.
     let data = digits()?.split(0.8, 7)?;
-    let grid = ImageGrid::new(options.per_class.min(16))?.upscale(4)?.padding(2);
-    let shown = by_class(&data.train, options.per_class.min(16), &device)?;
+    let grid = ImageGrid::new(per_class.min(16))?.upscale(4)?.padding(2);
+    let shown = by_class(&data.train, per_class.min(16), &device)?;
     grid.save(&shown, options.out.join("real.png"))?;
 
     // The judge.
@@ -68,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (held_out, labels) = data.test.batch(&(0..data.test.len()).collect::<Vec<_>>(), &device)?;
     let classifier_accuracy = judge.recognised(held_out.clone(), &labels)?;
     let reference = frechet::Moments::of(judge.features(held_out))?;
-    let real = by_class(&data.train, options.per_class, &device)?;
+    let real = by_class(&data.train, per_class, &device)?;
     let real_vs_real_fd = frechet::Moments::of(judge.features(real))?.distance(&reference);
 
     // The diffusion model: a UNet that predicts velocities on the squared-cosine chain.
@@ -93,11 +94,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let parts = if matches!(options.device.as_str(), "cpu" | "flex") { 2 } else { 1 };
     let mut schedulers = Vec::new();
     for method in sampling::methods(&chain)? {
-        let sampled =
-            sampling::sample(trained.for_sampling(), &method, options.per_class, options.seed, parts, &device)?;
-        let columns = options.per_class.min(16);
+        let sampled = sampling::sample(trained.for_sampling(), &method, per_class, options.seed, parts, &device)?;
+        let columns = per_class.min(16);
         grid.save(
-            &first_columns(sampled.images.clone(), options.per_class, columns),
+            &first_columns(sampled.images.clone(), per_class, columns),
             options.out.join(format!("{}.png", method.file)),
         )?;
         if let Some(path) = sampled.path {

@@ -1,6 +1,6 @@
 //! Levels: where on a process a question is asked.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 /// One noise level: signal coefficient α, noise coefficient σ and the number the network is told.
@@ -89,14 +89,16 @@ impl Levels {
         }
     }
 
-    /// The numbers the network is fed, `[batch]`, in the dtype of `x`.
+    /// The numbers the network is fed, `[batch]`, in f32 whatever the dtype of `x`: half precision cannot tell step 999
+    /// from 1000. (In f64 for states in f64.)
     pub fn times<const D: usize>(&self, x: &Tensor<D>) -> Tensor<1> {
         let batch = x.dims()[0];
+        let dtype = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         match self.map(|level| level.time) {
-            Scalars::Shared(time) => Tensor::full([batch], time, (&x.device(), x.dtype())),
+            Scalars::Shared(time) => Tensor::full([batch], time, (&x.device(), dtype)),
             Scalars::Each(times) => {
                 let data = TensorData::new(times, [batch]);
-                Tensor::from_data(data, (&x.device(), x.dtype()))
+                Tensor::from_data(data, (&x.device(), dtype))
             }
         }
     }

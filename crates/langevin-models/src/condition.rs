@@ -138,6 +138,11 @@ impl Labels {
 
     /// The rows of an embedding table: class indices, with "no class" as row `classes` if the table has it.
     pub(crate) fn indices(&self, classes: usize, null: bool, device: &Device) -> Result<Tensor<1, Int>, ModelError> {
+        Ok(Tensor::from_data(self.rows_of(classes, null)?.as_slice(), device))
+    }
+
+    /// Those rows on the host: what can be checked without a device.
+    pub(crate) fn rows_of(&self, classes: usize, null: bool) -> Result<Vec<i64>, ModelError> {
         let Kind::Classes(labels) = &self.0 else {
             return Err(self.wrong_kind("classes"));
         };
@@ -152,18 +157,23 @@ impl Labels {
                 None => return Err(ModelError::NoNullClass { row }),
             });
         }
-        Ok(Tensor::from_data(rows.as_slice(), device))
+        Ok(rows)
     }
 
     /// The numbers, for networks that embed them as a time.
     pub(crate) fn numbers(&self, device: &Device) -> Result<Tensor<1>, ModelError> {
+        Ok(Tensor::from_data(self.checked_values()?, (device, DType::F32)))
+    }
+
+    /// Those numbers on the host.
+    pub(crate) fn checked_values(&self) -> Result<&[f64], ModelError> {
         let Kind::Values(values) = &self.0 else {
             return Err(self.wrong_kind("values: `Labels::values`"));
         };
         if let Some((row, &value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
             return Err(ModelError::NotFinite { row, value });
         }
-        Ok(Tensor::from_data(values.as_slice(), (device, DType::F32)))
+        Ok(values)
     }
 
     /// The vectors, for networks that add them as they are.

@@ -314,4 +314,16 @@ impl Network<2> for Mlp {
     fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
         Ok(self.check_sample(sample, sample)?)
     }
+
+    fn describe(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
+    fn check_condition(&self, cond: &Labels) -> Result<(), DenoiseError> {
+        match self.config.classes {
+            Some(count) => drop(cond.rows_of(count, true)?),
+            None => cond.nothing()?,
+        }
+        Ok(())
+    }
 }

@@ -33,7 +33,7 @@ where
     device.seed(device_seed(seed, u64::MAX));
     network.visit(&mut Touch);
 
-    let fingerprint = settings.fingerprint(&objective, data.len());
+    let fingerprint = settings.fingerprint(network.describe(), &objective, data.len());
     let mut state = State::new(network.valid().train(), &settings)?;
     if let Some(folder) = &settings.folder {
         state.load(folder, &fingerprint, &settings)?;

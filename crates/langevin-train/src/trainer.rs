@@ -286,9 +286,10 @@ impl Settings {
     }
 
     /// What decides the result of training, by name.
-    pub(crate) fn fingerprint(&self, objective: &Objective, len: usize) -> BTreeMap<String, String> {
+    pub(crate) fn fingerprint(&self, network: String, objective: &Objective, len: usize) -> BTreeMap<String, String> {
         let objective = objective.describe();
         [
+            ("network", network),
             ("process", objective.process),
             ("prediction", objective.prediction),
             ("weighting", objective.weighting),

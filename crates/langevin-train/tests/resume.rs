@@ -7,6 +7,7 @@ use common::{Net, alone, bits, objective, points, trainer};
 use langevin_core::Prediction;
 use langevin_core::process::VpSde;
 use langevin_data::{Batch, DataError, DataSet, VectorSet};
+use langevin_models::MlpConfig;
 use langevin_train::{
     AdamW, CheckpointError, Objective, TrainError, Trained, Trainer, Weighting, Weights, load_network,
 };
@@ -178,6 +179,22 @@ fn other_settings_are_refused_by_name() {
     refused(other(Objective::new(VpSde::new(0.1, 10.0).unwrap(), Prediction::Velocity).unwrap()), 13, "process");
     refused(other(objective().weighting(Weighting::MinSnr(5.0)).unwrap()), 13, "weighting");
     refused(other(objective().times(langevin_train::Times::Stratified).unwrap()), 13, "times");
+}
+
+#[test]
+fn a_network_that_differs_beside_its_parameters_is_refused() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |time_scale| {
+        let network = MlpConfig::new(2).hidden(8).layers(1).time_scale(time_scale).init(&Device::flex()).unwrap();
+        let trainer = Trainer::new(network, objective()).steps(3).batch_size(4).condition_dropout(1.0).quiet();
+        trainer.resume(folder.path()).fit(&points(13)).map(|_| ())
+    };
+    fit(1.0).unwrap();
+    let error = fit(1000.0).unwrap_err();
+    let TrainError::Checkpoint(CheckpointError::Setting { ref setting, .. }) = error else { panic!("{error}") };
+    assert_eq!(setting, "network");
+    assert!(error.to_string().contains("1000"), "{error}");
 }
 
 #[test]

@@ -41,6 +41,26 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
         Ok(Guided { bound: self, uncond, scale })
     }
 
+    /// Checks a batch's shape and one of the conditions it will be asked with.
+    fn check_with(&self, shape: &[usize], cond: &N::Cond) -> Result<(), DenoiseError> {
+        let Some((batch, sample)) = shape.split_first() else {
+            return Err(DenoiseError::Shape {
+                what: "the states".into(),
+                given: Vec::new(),
+                expected: "[batch, ..]".into(),
+            });
+        };
+        if self.learned_variance && sample.is_empty() {
+            return Err(DenoiseError::Shape {
+                what: "the states".into(),
+                given: shape.to_vec(),
+                expected: "[batch, channels, ..] for a network with learned variance".into(),
+            });
+        }
+        self.network.check_shape(sample)?;
+        self.network.check_condition(&cond.expand(*batch)?)
+    }
+
     /// Output and raw variance for states, levels and conditions of the same number of rows.
     fn ask(
         &self,
@@ -52,7 +72,7 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
         let time = levels.times(x);
         let output = self.network.forward(scale.times(x.clone()), time, cond)?;
         let mut expected = x.dims();
-        if D >= 2 && self.learned_variance {
+        if self.learned_variance {
             expected[1] *= 2;
         }
         if output.dims() != expected {
@@ -82,22 +102,22 @@ fn check_rows(levels: &Levels, batch: usize) -> Result<(), DenoiseError> {
     }
 }
 
-fn check_state<N: Network<D>, const D: usize>(bound: &Bound<N, D>, x: &Tensor<D>) -> Result<(), DenoiseError> {
-    bound.network.check_shape(&x.dims()[1..])
-}
-
 impl<N: Network<D>, const D: usize> Denoiser<D> for Bound<N, D> {
     fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
         let Query { x, levels, .. } = query;
         let batch = x.dims()[0];
         check_rows(levels, batch)?;
-        check_state(self, &x)?;
+        self.check_with(&x.dims(), &self.cond)?;
         let (output, variance) = self.ask(&x, levels, &self.cond.expand(batch)?)?;
         let estimate = Estimate::new(x, output, levels.clone(), self.prediction);
         Ok(match variance {
             Some(variance) => estimate.with_variance(variance),
             None => estimate,
         })
+    }
+
+    fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        self.check_with(shape, &self.cond)
     }
 }
 
@@ -114,7 +134,7 @@ impl<N: Network<D>, const D: usize> Denoiser<D> for Guided<N, D> {
         let Query { x, levels, .. } = query;
         let batch = x.dims()[0];
         check_rows(levels, batch)?;
-        check_state(&self.bound, &x)?;
+        self.check(&x.dims())?;
         let (uncond, cond) = (self.uncond.expand(batch)?, self.bound.cond.expand(batch)?);
         let both = N::Cond::cat(&[&uncond, &cond])?;
         let (output, variance) =
@@ -128,6 +148,11 @@ impl<N: Network<D>, const D: usize> Denoiser<D> for Guided<N, D> {
             Some(variance) => estimate.with_variance(variance.narrow(0, batch, batch)),
             None => estimate,
         })
+    }
+
+    fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        self.bound.check_with(shape, &self.uncond)?;
+        self.bound.check(shape)
     }
 }
 

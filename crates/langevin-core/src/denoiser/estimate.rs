@@ -115,13 +115,9 @@ impl<const D: usize> Estimate<D> {
     }
 
     /// Replaces x̂_0 and keeps ε̂ as it is.
-    ///
-    /// # Errors
-    /// [`PredictionError::Singular`] if the present ε̂ is not determined.
-    pub fn with_x0(mut self, x0: Tensor<D>) -> Result<Self, PredictionError> {
-        self.eps = Some(self.eps()?);
+    pub fn with_x0(mut self, x0: Tensor<D>) -> Self {
         self.x0 = Some(x0);
-        Ok(self)
+        self
     }
 
     /// Replaces x̂_0 and derives ε̂ from it, so that `x = α·x̂_0 + σ·ε̂` again.
@@ -277,7 +273,7 @@ mod tests {
         let levels = Levels::Each(vec![level(0.6, 0.8), level(0.9, 0.3), level(1.0, 2.0)]);
         let new = X0.map(|row| row.map(|v| v + 0.5));
         let estimate = asked(Prediction::Velocity, &levels, DType::F64);
-        let kept = estimate.clone().with_x0(tensor(new, DType::F64)).unwrap();
+        let kept = estimate.clone().with_x0(tensor(new, DType::F64));
         close(kept.x0().unwrap(), new, 0.0);
         close(kept.eps().unwrap(), EPS, 1e-13);
         let derived = estimate.rederive(tensor(new, DType::F64)).unwrap();
@@ -300,7 +296,8 @@ mod tests {
         let mixed = Levels::Each(vec![level(0.6, 0.8), level(1.0, 0.0), level(0.6, 0.8)]);
         let estimate = asked(Prediction::Sample, &mixed, DType::F64);
         assert!(matches!(estimate.eps(), Err(PredictionError::Singular { wanted: Quantity::Epsilon, .. })));
-        assert!(matches!(estimate.clone().with_x0(estimate.x()), Err(PredictionError::Singular { .. })));
+        // A new x̂_0 does not make ε̂ known, and does not need it.
+        assert!(estimate.clone().with_x0(estimate.x()).eps().is_err());
         assert!(matches!(estimate.clone().rederive(estimate.x()), Err(PredictionError::Singular { .. })));
         assert!(matches!(estimate.score(), Err(PredictionError::Singular { .. })));
         close(estimate.x0().unwrap(), X0, 0.0);
@@ -318,7 +315,7 @@ mod tests {
     fn parts_restore_an_estimate() {
         let levels = Levels::Shared(level(0.6, 0.8));
         let estimate = asked(Prediction::Flow, &levels, DType::F64);
-        let changed = estimate.with_x0(tensor(EPS, DType::F64)).unwrap();
+        let changed = estimate.with_x0(tensor(EPS, DType::F64));
         let parts = changed.parts();
         let restored = Estimate::new(parts.x.clone(), parts.output.clone(), parts.levels.clone(), parts.prediction)
             .with_parts(parts.x0.cloned(), parts.eps.cloned());

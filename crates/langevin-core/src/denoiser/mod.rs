@@ -44,6 +44,15 @@ pub trait Denoiser<const D: usize>: Send + Sync {
     fn memory(&self) -> usize {
         0
     }
+
+    /// Checks a batch's shape, `[batch, ..]`, before a run starts: the sample's shape, the rows of conditions, labels.
+    ///
+    /// # Errors
+    /// [`DenoiseError`] if states of this shape could not be answered.
+    fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        let _ = shape;
+        Ok(())
+    }
 }
 
 impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
@@ -53,6 +62,9 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
     fn memory(&self) -> usize {
         (**self).memory()
     }
+    fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        (**self).check(shape)
+    }
 }
 
 impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
@@ -61,6 +73,9 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
     }
     fn memory(&self) -> usize {
         (**self).memory()
+    }
+    fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        (**self).check(shape)
     }
 }
 
@@ -123,12 +138,27 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
     /// The network as sampling wants it: no dropout, no gradients. For a Burn module this is `self.valid()`.
     fn for_sampling(&self) -> Self;
 
+    /// What the shapes of the parameters do not show (dropout, heads, activations), as text: checkpoints of a network
+    /// that says otherwise are refused.
+    fn describe(&self) -> String {
+        String::new()
+    }
+
     /// Checks one sample's shape, without the batch dimension, before a run starts.
     ///
     /// # Errors
     /// [`DenoiseError::Shape`] if the network cannot take it.
     fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
         let _ = sample;
+        Ok(())
+    }
+
+    /// Checks a condition before a run starts: labels in range, of the kind that the network takes.
+    ///
+    /// # Errors
+    /// [`DenoiseError`] naming what does not fit.
+    fn check_condition(&self, cond: &Self::Cond) -> Result<(), DenoiseError> {
+        let _ = cond;
         Ok(())
     }
 

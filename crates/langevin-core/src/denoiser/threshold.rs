@@ -62,11 +62,15 @@ impl<const D: usize, T: Denoiser<D>> Denoiser<D> for Thresholded<T> {
             Threshold::Static { range } => x0.clamp(-range, range),
             Threshold::Dynamic { ratio, max } => dynamic(x0, ratio, max),
         };
-        Ok(if self.rederive { estimate.rederive(x0)? } else { estimate.with_x0(x0)? })
+        Ok(if self.rederive { estimate.rederive(x0)? } else { estimate.with_x0(x0) })
     }
 
     fn memory(&self) -> usize {
         self.inner.memory()
+    }
+
+    fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        self.inner.check(shape)
     }
 }
 

@@ -343,4 +343,18 @@ impl Network<4> for UNet2d {
     fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
         Ok(self.check_sample(sample, sample)?)
     }
+
+    fn describe(&self) -> String {
+        self.config.to_json()
+    }
+
+    fn check_condition(&self, cond: &Labels) -> Result<(), DenoiseError> {
+        match self.config.classes {
+            Classes::Table { count, null } => drop(cond.rows_of(count, null)?),
+            Classes::Timestep => drop(cond.checked_values()?.len()),
+            Classes::Identity => drop(cond.vectors(self.config.time_embedding_width())?),
+            Classes::None => cond.nothing()?,
+        }
+        Ok(())
+    }
 }

@@ -198,10 +198,7 @@ impl Configured {
         Ok(self)
     }
 
-    /// The grid of `steps` steps.
-    ///
-    /// # Errors
-    /// [`GridError`] when it is laid on the chain, not here.
+    /// The grid of `steps` steps; whether the chain can hold it is checked when it is laid there.
     pub fn grid(&self, steps: usize) -> Grid {
         let grid = match self.spacing {
             Spacing::Leading => Grid::leading(steps).offset(self.offset),

@@ -62,7 +62,9 @@ pub fn score_sde_from_config(json: &str) -> Result<ScoreSde, ConfigError> {
             let ratio = keys.number("snr", 0.15)?;
             let (low, high) = (keys.number("sigma_min", 0.01)?, keys.number("sigma_max", 1348.0)?);
             let eps = keys.number("sampling_eps", 1e-5)?;
-            let corrections = keys.count("correct_steps", 1)? as u32;
+            let corrections = keys.count("correct_steps", 1)?;
+            let corrections = u32::try_from(corrections)
+                .map_err(|_| keys.bad("correct_steps", corrections, "fewer than 2^32 corrections"))?;
             ScoreSde::Ve { process: VeSde::new(low, high)?, eps, ratio, corrections }
         }
         _ => return Err(ConfigError::Class { class, known: SCORE_SDE_CLASSES.join(", ") }),

@@ -256,7 +256,7 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveFlow<P> {
     }
 
     fn prior_std(&self) -> f64 {
-        self.process.prior_std()
+        crate::solver::prior_std(&self.process, &self.process.node(self.start))
     }
 
     fn fingerprint(&self) -> u64 {

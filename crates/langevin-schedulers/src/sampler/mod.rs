@@ -162,6 +162,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
         if first.checked_add(x.dims()[0] as u64).is_none() {
             return Err(SampleError::SampleNumbers { first, rows: x.dims()[0] });
         }
+        denoiser.check(&x.dims())?;
         Ok(Run::new(self, RunState::new(first, x), Context { denoiser, noise }))
     }
 

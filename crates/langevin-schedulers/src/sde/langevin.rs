@@ -113,7 +113,11 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
     }
 
     fn fingerprint(&self) -> u64 {
-        self.predictor.fingerprint() ^ self.ratio.to_bits() ^ u64::from(self.corrections)
+        let setting = (u64::from(self.corrections) << 1) | u64::from(self.batch_norms);
+        // Odd multipliers keep settings apart that would cancel in a plain exclusive or.
+        self.predictor.fingerprint()
+            ^ self.ratio.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ setting.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
     }
 }
 
