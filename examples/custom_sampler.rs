@@ -2,14 +2,11 @@
 //!
 //! `cargo run --release --example custom_sampler`
 
-use langevin::core::DenoiseError;
-use langevin::core::denoiser::Estimate;
 use langevin::core::exact::{Posterior, correlated_mixture};
-use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
 use langevin::prelude::*;
 use langevin::schedulers::plan::{Eval, Row, Set, Src, Term};
-use langevin::schedulers::{Context, PlanError, RunState, SampleError, Step};
+use langevin::schedulers::{Context, PlanError, RunState, Step};
 use std::error::Error;
 
 /// (1) A sampler: the probability flow by the midpoint rule, written as a loop body. Adaptive rules, accept/reject
@@ -119,7 +116,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let exact = correlated_mixture()?;
     let (noise, shape) = (Seeded::new(5), [512, 2]);
     let denoiser = exact.denoiser(Prediction::Epsilon)?;
-    let reference = langevin::schedulers::ProbabilityFlow::rk4().plan(&process, &Grid::uniform(1000))?;
+    let reference = ProbabilityFlow::rk4().plan(&process, &Grid::uniform(1000))?;
     let reference = reference.start(shape, &denoiser, &noise, Load::on(&device))?.finish()?;
     let error = |x: Tensor<2>| (x - reference.clone()).abs().mean().into_scalar::<f64>();
 

@@ -29,10 +29,17 @@ pub mod prelude {
     pub use crate::device::device;
     pub use burn::tensor::{DType, Device, Tensor};
     pub use langevin_core::denoiser::{self, Threshold};
+    pub use langevin_core::noise::Seeded;
+    pub use langevin_core::process::{Betas, DiscreteChain};
     pub use langevin_core::{
-        Condition, Denoiser, DenoiserExt, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
+        Condition, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Level, Levels, Load, Network, Prediction,
+        Process, Query,
     };
-    pub use langevin_schedulers::{Ddim, Ddpm, Plan, Sampler, SamplerExt, Solver};
+    #[cfg(feature = "models")]
+    pub use langevin_models::Labels;
+    pub use langevin_schedulers::{
+        Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, SampleError, Sampler, SamplerExt, Solver,
+    };
 }
 
 /// The programs of the README, compiled.

@@ -11,7 +11,6 @@ mod sampling;
 
 use clap::Parser;
 use indicatif::ProgressStyle;
-use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::{DataSet, ImageGrid, ImageSet, digits};
 use langevin::models::UNet2dConfig;
 use langevin::prelude::*;

@@ -2,11 +2,8 @@
 
 use indicatif::ProgressBar;
 use langevin::core::grid::End;
-use langevin::core::noise::Seeded;
-use langevin::core::process::DiscreteChain;
-use langevin::models::{Labels, UNet2d};
+use langevin::models::UNet2d;
 use langevin::prelude::*;
-use langevin::schedulers::{EulerMaruyama, ProbabilityFlow};
 use std::error::Error;
 use std::time::Instant;
 

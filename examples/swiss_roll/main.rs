@@ -8,12 +8,10 @@ mod plot;
 
 use clap::Parser;
 use langevin::core::grid::End;
-use langevin::core::noise::Seeded;
 use langevin::core::process::Edm;
 use langevin::data::toys;
-use langevin::models::{Labels, Mlp, MlpConfig};
+use langevin::models::{Mlp, MlpConfig};
 use langevin::prelude::*;
-use langevin::schedulers::{EulerMaruyama, ProbabilityFlow};
 use langevin::train::{Objective, Times, Trainer};
 use std::error::Error;
 use std::path::PathBuf;

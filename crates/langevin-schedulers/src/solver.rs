@@ -50,7 +50,10 @@ pub enum PlanError {
         expected: &'static str,
     },
     /// The levels run the wrong way.
-    #[error("{solver} needs {expected} noise levels, but step {step} goes from σ/α = {from} to σ/α = {to}")]
+    #[error(
+        "{solver} needs {expected} noise levels, but step {step} goes from σ/α = {from} to σ/α = {to}: check the order of \
+         the grid; only DDIM with eta = 0 and the probability flow run upwards, on a grid that is `.inverted()`"
+    )]
     Direction {
         /// The solver.
         solver: &'static str,

@@ -214,7 +214,9 @@ pub enum DenoiseError {
         batch: usize,
     },
     /// Per-sample levels do not match the batch.
-    #[error("levels were given for {levels} samples, the batch has {batch}")]
+    #[error(
+        "levels were given for {levels} samples, the batch has {batch}: give a shared level, or one for each sample"
+    )]
     LevelRows {
         /// Number of levels.
         levels: usize,

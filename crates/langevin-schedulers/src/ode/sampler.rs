@@ -153,6 +153,16 @@ impl<P: Process> AdaptiveFlow<P> {
         };
         let x = memory.state(INSIDE).cloned().unwrap_or_else(|| state.x());
         let slope = memory.state(SLOPE).cloned().filter(|_| !state.is_replaced());
+        // Only a run that was edited, or written by another sampler, is not whole.
+        let fits = |kept: &Tensor<D>| kept.dims() == state.x().dims();
+        let whole = clocks.len() == if self.method.together { 1 } else { batch }
+            && pending.len() == count
+            && fits(&x)
+            && slope.as_ref().is_none_or(fits)
+            && pending.iter().all(fits);
+        if !whole {
+            return Err(SampleError::Incomplete { row: state.row() });
+        }
         Ok(Kept { progress: Progress { x, slope, clocks }, yielded, pending })
     }
 

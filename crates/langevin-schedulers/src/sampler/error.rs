@@ -35,7 +35,10 @@ pub enum SampleError {
         rows: usize,
     },
     /// A saved run was made by another sampler.
-    #[error("the saved run belongs to another plan or sampler (fingerprint {given:016x}, this one is {expected:016x})")]
+    #[error(
+        "the saved run belongs to another plan or sampler (fingerprint {given:016x}, this one is {expected:016x}): resume \
+         it with the process, grid and settings that it was started with"
+    )]
     OtherSampler {
         /// Fingerprint of this sampler.
         expected: u64,

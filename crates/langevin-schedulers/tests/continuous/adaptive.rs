@@ -7,7 +7,7 @@ use langevin_core::noise::Seeded;
 use langevin_core::process::{RectifiedFlow, VpSde};
 use langevin_core::{DenoiseError, Denoiser, Estimate, Levels, Load, Prediction, Process, Query, denoiser};
 use langevin_schedulers::ode::{AdaptiveFlow, DormandPrince};
-use langevin_schedulers::{Run, SamplerExt, SavedRun};
+use langevin_schedulers::{Run, SampleError, SamplerExt, SavedRun};
 use std::sync::Mutex;
 
 fn tolerance(tolerance: f64) -> DormandPrince {
@@ -242,6 +242,27 @@ fn a_resumed_run_has_the_same_bits() {
         let (whole, parts) = paused(&dense, stop);
         assert_eq!(whole.len(), 7);
         assert_eq!(whole, parts);
+    }
+}
+
+#[test]
+fn a_saved_run_that_was_edited_is_refused() {
+    let flow = tolerance(1e-4).over(VpSde::default()).expect("a run");
+    let dense = flow.clone().output_at(&[0.9, 0.8, 0.5]).expect("ordered");
+    let denoiser = sharp().denoiser(Prediction::Epsilon).expect("binds");
+    let (noise, load) = (Seeded::new(0), Load::on(&Device::flex()));
+    for (flow, lost) in [(&flow, "numbers"), (&dense, "numbers"), (&dense, "memory")] {
+        let mut run = flow.start_from(0, states(DType::F64), &denoiser, &noise).expect("starts");
+        run.next().expect("a step").expect("steps");
+        let mut saved = serde_json::to_value(run.save().expect("saves")).expect("serializes");
+        match lost {
+            "numbers" => saved["numbers"].as_array_mut().expect("numbers").truncate(3),
+            _ => saved["memory"]["states"].as_object_mut().expect("states").retain(|register, _| register == "0"),
+        }
+        let saved: SavedRun = serde_json::from_value(saved).expect("deserializes");
+        let mut run: Run<'_, 2> = flow.resume(&saved, &denoiser, &noise, load.clone()).expect("resumes");
+        let error = run.next().expect("an error").expect_err("an error");
+        assert!(matches!(error, SampleError::Incomplete { .. }), "{lost}: {error}");
     }
 }
 
