@@ -155,7 +155,7 @@ impl<P: Process> AdaptiveFlow<P> {
         let slope = memory.state(SLOPE).cloned().filter(|_| !state.is_replaced());
         // Only a run that was edited, or written by another sampler, is not whole.
         let fits = |kept: &Tensor<D>| kept.dims() == state.x().dims();
-        let whole = clocks.len() == if self.method.together { 1 } else { batch }
+        let whole = clocks.len() == batch
             && pending.len() == count
             && fits(&x)
             && slope.as_ref().is_none_or(fits)
