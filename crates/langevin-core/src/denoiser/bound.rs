@@ -43,7 +43,13 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
 
     /// Checks a batch's shape and one of the conditions it will be asked with.
     fn check_with(&self, shape: &[usize], cond: &N::Cond) -> Result<(), DenoiseError> {
-        let Some((batch, sample)) = shape.split_first() else {
+        self.check_state(shape)?;
+        self.network.check_condition(&cond.expand(shape[0])?)
+    }
+
+    /// Checks a batch's shape: all that can change from step to step.
+    fn check_state(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        let Some((_, sample)) = shape.split_first() else {
             return Err(DenoiseError::Shape {
                 what: "the states".into(),
                 given: Vec::new(),
@@ -57,8 +63,7 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
                 expected: "[batch, channels, ..] for a network with learned variance".into(),
             });
         }
-        self.network.check_shape(sample)?;
-        self.network.check_condition(&cond.expand(*batch)?)
+        self.network.check_shape(sample)
     }
 
     /// Output and raw variance for states, levels and conditions of the same number of rows.
@@ -107,7 +112,7 @@ impl<N: Network<D>, const D: usize> Denoiser<D> for Bound<N, D> {
         let Query { x, levels, .. } = query;
         let batch = x.dims()[0];
         check_rows(levels, batch)?;
-        self.check_with(&x.dims(), &self.cond)?;
+        self.check_state(&x.dims())?;
         let (output, variance) = self.ask(&x, levels, &self.cond.expand(batch)?)?;
         let estimate = Estimate::new(x, output, levels.clone(), self.prediction);
         Ok(match variance {
@@ -134,7 +139,7 @@ impl<N: Network<D>, const D: usize> Denoiser<D> for Guided<N, D> {
         let Query { x, levels, .. } = query;
         let batch = x.dims()[0];
         check_rows(levels, batch)?;
-        self.check(&x.dims())?;
+        self.bound.check_state(&x.dims())?;
         let (uncond, cond) = (self.uncond.expand(batch)?, self.bound.cond.expand(batch)?);
         let both = N::Cond::cat(&[&uncond, &cond])?;
         let (output, variance) =

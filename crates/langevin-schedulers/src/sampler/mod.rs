@@ -170,8 +170,8 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     ///
     /// # Errors
     /// [`SampleError::OtherSampler`] if it was saved by another sampler, [`SampleError::Rank`] if it has another
-    /// number of dimensions, [`SampleError::Incomplete`] if the samples themselves are missing. Plans check the rest
-    /// in their next step.
+    /// number of dimensions, [`SampleError::Incomplete`] if the samples themselves are missing,
+    /// [`SampleError::Denoise`] if the denoiser cannot take them. Plans check the rest in their next step.
     fn resume<'a>(
         &'a self,
         saved: &SavedRun,
@@ -183,7 +183,9 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
         if expected != given {
             return Err(SampleError::OtherSampler { expected, given });
         }
-        Ok(Run::new(self, saved.restore(load)?, Context { denoiser, noise }))
+        let state = saved.restore(load)?;
+        denoiser.check(&state.x().dims())?;
+        Ok(Run::new(self, state, Context { denoiser, noise }))
     }
 }
 
