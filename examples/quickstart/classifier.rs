@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use indicatif::ProgressBar;
-use langevin::data::{BatchOrder, ImageSet};
+use langevin::data::{BatchOrder, DataSet, ImageSet};
 use langevin::models::layers::{Conv2d, Conv2dConfig, Linear, LinearConfig};
 use std::error::Error;
 
@@ -59,8 +59,9 @@ impl Classifier {
         let bar = ProgressBar::new(steps).with_prefix("classifier");
         bar.set_style(super::bar_style());
         for step in 0..steps {
-            let (images, labels) = data.batch(&order.batch(step), &device)?;
-            let labels: Vec<i64> = labels.iter().map(|label| *label as i64).collect();
+            let indices = order.batch(step);
+            let images = data.batch(&indices, &device)?.x;
+            let labels: Vec<i64> = indices.iter().map(|&index| data.labels()[index] as i64).collect();
             let rows = labels.len();
             let targets = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &device);
             let log = activation::log_softmax(model.logits(shifted(images, step)), 1);

@@ -65,8 +65,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The judge.
     let judge = classifier::Classifier::train(&data.train, options.classifier_steps, options.seed, &device)?;
-    let (held_out, labels) = data.test.batch(&(0..data.test.len()).collect::<Vec<_>>(), &device)?;
-    let classifier_accuracy = judge.recognised(held_out.clone(), &labels)?;
+    let all: Vec<_> = (0..data.test.len()).collect();
+    let (held_out, labels) = (data.test.batch(&all, &device)?.x, data.test.labels());
+    let classifier_accuracy = judge.recognised(held_out.clone(), labels)?;
     let reference = frechet::Moments::of(judge.features(held_out))?;
     let real = by_class(&data.train, per_class, &device)?;
     let real_vs_real_fd = frechet::Moments::of(judge.features(real))?.distance(&reference);
@@ -133,7 +134,7 @@ fn by_class(data: &ImageSet, count: usize, device: &Device) -> Result<Tensor<4>,
         let of_class = data.of_class(class)?;
         indices.extend((0..count).map(|i| of_class[i * of_class.len() / count]));
     }
-    Ok(DataSet::batch(data, &indices, device)?.x)
+    Ok(data.batch(&indices, device)?.x)
 }
 
 /// Of rows of `of` images the first `columns` each.

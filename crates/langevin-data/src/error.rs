@@ -168,6 +168,9 @@ pub enum DataError {
         #[source]
         source: TensorReadError,
     },
+    /// A file of data cannot be used.
+    #[error(transparent)]
+    File(#[from] crate::FileError),
     /// A file could not be written.
     #[error("cannot {action} {path:?}: {source}")]
     Io {

@@ -25,7 +25,7 @@ const MAX_PIXELS: usize = 1 << 28;
 /// # fn main() -> Result<(), langevin_data::DataError> {
 /// let digits = digits()?;
 /// let indices: Vec<usize> = (0..40).collect();
-/// let (images, _) = digits.batch(&indices, &Device::flex())?;
+/// let images = digits.batch(&indices, &Device::flex())?.x;
 /// ImageGrid::new(10)?.upscale(4)?.padding(2).save(&images, "out/digits.png")?;
 /// # Ok(())
 /// # }

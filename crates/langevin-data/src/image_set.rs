@@ -11,15 +11,15 @@ use crate::{Batch, DataError, DataSet, Split, scale, stratified_split};
 ///
 /// ```
 /// use burn::tensor::Device;
-/// use langevin_data::ImageSet;
+/// use langevin_data::{DataSet, ImageSet};
 ///
 /// // Two gray images of 1 by 2 pixels, of classes 0 and 1.
 /// let set = ImageSet::from_u8(&[0, 255, 255, 0], [2, 1, 1, 2], vec![0, 1], 2)?;
 /// assert_eq!(set.image(1)?, [1.0, -1.0]);
 ///
-/// let (x, labels) = set.batch(&[1, 0, 1], &Device::flex())?;
-/// assert_eq!(x.dims(), [3, 1, 1, 2]);
-/// assert_eq!(labels, [1, 0, 1]);
+/// let batch = set.batch(&[1, 0, 1], &Device::flex())?;
+/// assert_eq!(batch.x.dims(), [3, 1, 1, 2]);
+/// assert_eq!(batch.labels, Some(vec![1, 0, 1]));
 /// # Ok::<(), langevin_data::DataError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -119,17 +119,14 @@ impl ImageSet {
         Ok((0..self.len()).filter(|&index| self.labels[index] == class).collect())
     }
 
-    /// The images at `indices` as a `[batch, channels, height, width]` tensor on `device`, and their labels. An index
-    /// may occur more than once.
-    ///
-    /// # Errors
-    ///
-    /// [`DataError::Empty`] for no indices, [`DataError::IndexOutOfRange`].
-    pub fn batch(&self, indices: &[usize], device: &Device) -> Result<(Tensor<4>, Vec<usize>), DataError> {
-        let (pixels, labels) = self.gather("the batch", indices)?;
-        let [channels, height, width] = self.shape;
-        let data = TensorData::new(pixels, [indices.len(), channels, height, width]);
-        Ok((Tensor::from_data(data, device), labels))
+    /// The set followed by the mirror image, left to right, of each of its images: twice as many.
+    #[must_use]
+    pub fn mirrored(mut self) -> Self {
+        let mirrored: Vec<f32> =
+            self.pixels.chunks_exact(self.shape[2]).flat_map(|row| row.iter().rev()).copied().collect();
+        self.pixels.extend(mirrored);
+        self.labels.extend_from_within(..);
+        self
     }
 
     /// A set of the images at `indices`, in that order.
@@ -163,13 +160,16 @@ impl DataSet<4> for ImageSet {
         self.len()
     }
 
+    /// One class tells nothing: such a set has none.
     fn classes(&self) -> Option<usize> {
-        Some(self.classes)
+        (self.classes > 1).then_some(self.classes)
     }
 
     fn batch(&self, indices: &[usize], device: &Device) -> Result<Batch<4>, DataError> {
-        let (x, labels) = self.batch(indices, device)?;
-        Ok(Batch { x, labels: Some(labels) })
+        let (pixels, labels) = self.gather("the batch", indices)?;
+        let [channels, height, width] = self.shape;
+        let data = TensorData::new(pixels, [indices.len(), channels, height, width]);
+        Ok(Batch { x: Tensor::from_data(data, device), labels: (self.classes > 1).then_some(labels) })
     }
 }
 
@@ -197,11 +197,22 @@ mod tests {
 
     #[test]
     fn batches_follow_the_indices() {
-        let (x, labels) = set().batch(&[2, 1, 2], &Device::flex()).unwrap();
+        let Batch { x, labels } = set().batch(&[2, 1, 2], &Device::flex()).unwrap();
         assert_eq!(x.dims(), [3, 2, 1, 2]);
         let expected = [0.08, 0.09, 0.10, 0.11, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.10, 0.11];
         assert_eq!(x.try_into_vec_as::<f32>().unwrap(), expected);
-        assert_eq!(labels, [2, 0, 2]);
+        assert_eq!(labels, Some(vec![2, 0, 2]));
+        // One class is none.
+        let plain = ImageSet::new(vec![0.0; 2], [2, 1, 1, 1], vec![0; 2], 1).unwrap();
+        assert_eq!(DataSet::classes(&plain), None);
+        assert_eq!(plain.batch(&[1], &Device::flex()).unwrap().labels, None);
+    }
+
+    #[test]
+    fn mirror_images_follow_the_images() {
+        let set = set().mirrored();
+        assert_eq!((set.len(), set.labels()), (6, &[2, 0, 2, 2, 0, 2][..]));
+        assert_eq!(set.image(4).unwrap(), [0.05, 0.04, 0.07, 0.06]);
     }
 
     #[test]

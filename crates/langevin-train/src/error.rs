@@ -71,6 +71,14 @@ pub enum TrainError {
     /// The network, or its condition, does not fit the data.
     #[error(transparent)]
     Denoise(#[from] DenoiseError),
+    /// Who watched the run failed. The last checkpoint stays.
+    #[error("the watcher failed after step {step}: {source}")]
+    Watch {
+        /// Steps done.
+        step: u64,
+        /// What it said.
+        source: crate::WatchError,
+    },
     /// Noise could not be delivered.
     #[error(transparent)]
     Noise(#[from] NoiseError),

@@ -23,6 +23,7 @@ mod run;
 mod schedule;
 mod times;
 mod trainer;
+mod watch;
 mod weighting;
 
 pub use checkpoint::{Weights, load_network};
@@ -35,4 +36,5 @@ pub use optimizer::AdamW;
 pub use schedule::{Decay, LearningRate};
 pub use times::Times;
 pub use trainer::{Trained, Trainer};
+pub use watch::{Watch, WatchError};
 pub use weighting::Weighting;

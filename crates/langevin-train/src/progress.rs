@@ -65,6 +65,14 @@ impl Progress {
         }
     }
 
+    /// Does something that may print, with the bar out of the way.
+    pub(crate) fn suspend<R>(&self, something: impl FnOnce() -> R) -> R {
+        match &self.display {
+            Display::Bar(bar) => bar.suspend(something),
+            _ => something(),
+        }
+    }
+
     /// Leaves the last state on the screen.
     pub(crate) fn finish(&self) {
         if let Display::Bar(bar) = &self.display {

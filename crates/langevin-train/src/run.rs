@@ -7,6 +7,7 @@ use crate::optimizer::{Optimizer, OptimizerState, clip_by_global_norm};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::trainer::{Settings, Trained, Trainer};
+use crate::watch::{Watch, Watcher};
 use crate::{CheckpointError, Ema, TrainError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -16,12 +17,17 @@ use langevin_core::noise::Seeded;
 use langevin_data::{BatchOrder, DataSet};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 /// Steps whose losses wait on the device until they are read together.
 const READ_EVERY: usize = 16;
 
 /// Trains with settings that have been checked.
-pub(crate) fn run<N, S, const D: usize>(trainer: Trainer<N, D>, data: &S) -> Result<Trained<N>, TrainError>
+pub(crate) fn run<N, S, const D: usize>(
+    trainer: Trainer<N, D>,
+    data: &S,
+    mut watcher: Option<Watcher<'_, N>>,
+) -> Result<Trained<N>, TrainError>
 where
     N: Network<D> + Module,
     S: DataSet<D> + ?Sized,
@@ -64,23 +70,37 @@ where
             state = state.update(settings.learning_rate.at(step), gradients);
 
             let done = step + 1;
+            let stopping = settings.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+            let last = done == settings.steps || stopping;
             let folder = settings.folder.as_deref();
-            let folder = folder.filter(|_| done % settings.checkpoint_every == 0 || done == settings.steps);
-            if pending.len() == READ_EVERY || folder.is_some() || done == settings.steps {
+            let folder = folder.filter(|_| last || done % settings.checkpoint_every == 0);
+            let watched = watcher.as_ref().is_some_and(|watcher| done % watcher.every == 0);
+            if pending.len() == READ_EVERY || folder.is_some() || last || watched {
                 let fresh = state.read(std::mem::take(&mut pending))?;
                 progress.advance(done, &state.losses[state.losses.len() - fresh..]);
             }
-            if folder.is_some() || done == settings.steps {
+            if folder.is_some() || last {
                 state.check_parameters(done)?;
             }
             if let Some(folder) = folder {
                 state.save(folder, &fingerprint)?;
             }
+            if let Some(watcher) = watcher.as_mut().filter(|_| watched) {
+                let watch =
+                    Watch { step: done, steps: settings.steps, losses: &state.losses, network: state.sampler() };
+                progress
+                    .suspend(|| (watcher.look)(watch))
+                    .map_err(|source| TrainError::Watch { step: done, source })?;
+            }
+            if stopping {
+                break;
+            }
         }
         Ok::<_, TrainError>(state)
     })?;
     progress.finish();
-    Ok(state.finish())
+    let finished = state.losses.len() as u64 == settings.steps;
+    Ok(state.finish(finished))
 }
 
 /// The seed that Burn's generator gets in a step.
@@ -222,8 +242,14 @@ impl<N: Module> State<N> {
         Ok(())
     }
 
-    fn finish(self) -> Trained<N> {
+    /// The network to sample with: the average if there is one.
+    fn sampler(&self) -> N {
+        self.ema.as_ref().map_or_else(|| self.network.valid(), |ema| ema.network_like(&self.network))
+    }
+
+    fn finish(self, finished: bool) -> Trained<N> {
         Trained {
+            finished,
             ema: self.ema.map(|ema| ema.network_like(&self.network)),
             network: self.network.valid(),
             history: (0..).zip(self.losses).collect(),

@@ -2,12 +2,15 @@
 
 use crate::error::require;
 use crate::schedule::{Decay, LearningRate};
+use crate::watch::{Watch, WatchError, Watcher};
 use crate::{AdamW, EmaDecay, FromLabels, Objective, TrainError, run};
 use burn::module::Module;
 use langevin_core::{DenoiseError, Network};
 use langevin_data::DataSet;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// How labels become the network's condition.
 pub(crate) type MakeCondition<C> = Box<dyn Fn(&[Option<usize>]) -> Result<C, DenoiseError> + Send + Sync>;
@@ -30,6 +33,7 @@ pub(crate) type MakeCondition<C> = Box<dyn Fn(&[Option<usize>]) -> Result<C, Den
 /// | [`condition_dropout`](Self::condition_dropout) | 0 |
 /// | [`resume`](Self::resume), [`checkpoint_every`](Self::checkpoint_every) | no checkpoints; 1000 |
 /// | [`workers`](Self::workers) | 0: batches are made between the steps |
+/// | [`stop_when`](Self::stop_when) | never |
 ///
 /// # Reproducibility
 /// The batches, their noise, levels and dropped labels are functions of (seed, step). Before each step Burn's
@@ -89,6 +93,7 @@ pub(crate) struct Settings {
     pub(crate) folder: Option<PathBuf>,
     pub(crate) workers: usize,
     pub(crate) quiet: bool,
+    pub(crate) stop: Option<Arc<AtomicBool>>,
 }
 
 impl Default for Settings {
@@ -107,6 +112,7 @@ impl Default for Settings {
             folder: None,
             workers: 0,
             quiet: false,
+            stop: None,
         }
     }
 }
@@ -245,6 +251,47 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
         self.set(|s| s.quiet = true)
     }
 
+    /// Ends the run after the step during which `stop` becomes true, with a checkpoint if there is a folder for it:
+    /// what a handler of interrupts sets. [`Trained::finished`] is false then, and the same run goes on later.
+    #[must_use]
+    pub fn stop_when(self, stop: Arc<AtomicBool>) -> Self {
+        self.set(|s| s.stop = Some(stop))
+    }
+
+    /// Trains, and shows the run to `look` after every `every` steps, at least 1: to save samples, to measure a
+    /// held-out loss, to draw curves. What it draws at random does not change the training.
+    ///
+    /// ```
+    /// # use langevin_core::{Prediction, process::RectifiedFlow};
+    /// # use langevin_data::VectorSet;
+    /// # use langevin_models::MlpConfig;
+    /// # use langevin_train::{Objective, Trainer};
+    /// # let data = VectorSet::new(vec![0.5, 1.0, -0.5, -1.0], [4, 1])?;
+    /// # let network = MlpConfig::new(1).hidden(8).init(&burn::tensor::Device::flex())?;
+    /// # let objective = Objective::new(RectifiedFlow::new(), Prediction::Flow)?;
+    /// let mut curve = Vec::new();
+    /// let trained = Trainer::new(network, objective).steps(6).batch_size(4).quiet().fit_watched(&data, 2, |watch| {
+    ///     curve.push((watch.step, watch.mean_loss(2)));
+    ///     Ok(())
+    /// })?;
+    /// assert!(trained.finished);
+    /// assert_eq!(curve.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [2, 4, 6]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit), and [`TrainError::Watch`] with what `look` returned.
+    pub fn fit_watched<S: DataSet<D> + ?Sized>(
+        mut self,
+        data: &S,
+        every: u64,
+        mut look: impl FnMut(Watch<'_, N>) -> Result<(), WatchError>,
+    ) -> Result<Trained<N>, TrainError> {
+        require(every > 0, "every", every as f64, "a whole number, at least 1")?;
+        self.settings.resolve(data.len())?;
+        run::run(self, data, Some(Watcher { every, look: &mut look }))
+    }
+
     /// Trains.
     ///
     /// # Errors
@@ -254,7 +301,7 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     /// written, is damaged, or belongs to another configuration.
     pub fn fit<S: DataSet<D> + ?Sized>(mut self, data: &S) -> Result<Trained<N>, TrainError> {
         self.settings.resolve(data.len())?;
-        run::run(self, data)
+        run::run(self, data, None)
     }
 }
 
@@ -317,6 +364,8 @@ pub struct Trained<N> {
     pub ema: Option<N>,
     /// The loss of each step, counted from 0, those before a resumed checkpoint included.
     pub history: Vec<(u64, f32)>,
+    /// Whether all steps were done; false after [`Trainer::stop_when`].
+    pub finished: bool,
 }
 
 impl<N> Trained<N> {

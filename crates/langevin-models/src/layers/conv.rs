@@ -1,9 +1,9 @@
 //! Two-dimensional convolution.
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor};
 
+use super::convolution::{Algorithm, output_size};
 use super::initial::fan_in_uniform;
 use crate::error::{ModelError, at_least_one};
 
@@ -87,7 +87,8 @@ impl Conv2dConfig {
 
 /// Two-dimensional cross-correlation with zero padding. Made by [`Conv2dConfig::init`].
 ///
-/// The bias is added after the convolution: in half precision a GPU then keeps its fast kernel.
+/// The algorithm is chosen by device, dtype and size. The bias is added after the convolution: in half precision a GPU
+/// then keeps its fast kernel.
 #[derive(Module, Debug)]
 pub struct Conv2d {
     /// `[output, input, kernel, kernel]`
@@ -106,8 +107,11 @@ impl Conv2d {
     /// - input: `[batch, input, height, width]`
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new([self.stride, self.stride], [self.padding, self.padding], [1, 1], 1);
-        let y = module::conv2d(x, self.weight.val(), None, options);
+        let weight = self.weight.val();
+        let ([batch, input, height, width], [_, _, kernel, _]) = (x.dims(), weight.dims());
+        let [rows, columns] = output_size([height, width], kernel, self.stride, self.padding);
+        let table = batch * rows * columns * kernel * kernel * input;
+        let y = Algorithm::of(&x.device(), x.dtype(), table).run(x, weight, self.stride, self.padding);
         match &self.bias {
             Some(bias) => {
                 let bias = bias.val();

@@ -7,8 +7,10 @@
 //! what users give them before a layer sees it.
 
 mod activation;
+mod angle;
 mod attention;
 mod conv;
+mod convolution;
 mod dropout;
 mod embedding;
 mod initial;

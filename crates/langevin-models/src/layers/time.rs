@@ -3,6 +3,7 @@
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, Distribution, Shape, Tensor};
 
+use super::angle::sin_cos;
 use super::{Activation, Linear, LinearConfig};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::tap::Tap;
@@ -126,7 +127,7 @@ impl SinusoidalEmbedding {
         if self.scale != 1.0 {
             angles = angles * self.scale;
         }
-        let (sine, cosine) = (angles.clone().sin(), angles.cos());
+        let (sine, cosine) = sin_cos(angles);
         let mut parts = if self.cosine_first { vec![cosine, sine] } else { vec![sine, cosine] };
         if !self.width.is_multiple_of(2) {
             parts.push(Tensor::zeros([batch, 1], (&device, DType::F32)));
@@ -210,7 +211,7 @@ impl GaussianFourier {
         let weight = self.weight.val().cast(DType::F32);
         let [count] = weight.dims();
         let angles = x.reshape([batch, 1]) * weight.reshape([1, count]) * 2.0 * std::f64::consts::PI;
-        let (sine, cosine) = (angles.clone().sin(), angles.cos());
+        let (sine, cosine) = sin_cos(angles);
         let parts = if self.cosine_first { vec![cosine, sine] } else { vec![sine, cosine] };
         Tensor::cat(parts, 1)
     }

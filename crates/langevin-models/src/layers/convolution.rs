@@ -1,0 +1,116 @@
+//! The ways to compute a convolution, and which one is taken.
+
+use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{DType, Device, Slice, Tensor, module};
+
+/// Values in the table of patches up to which [`Algorithm::Product`] is taken: 1 GiB in `f32`.
+const LARGEST_TABLE: usize = 1 << 28;
+
+/// How a convolution is computed. All give the same result but for rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// Burn's own kernel.
+    Direct,
+    /// One matrix product of a table of patches with the weights.
+    Product,
+}
+
+impl Algorithm {
+    /// The fastest for this input.
+    ///
+    /// | device | dtype | algorithm | why |
+    /// |---|---|---|---|
+    /// | CPU | all | direct | blocked im2col of its own |
+    /// | GPU | `f16`, `bf16` | direct | a kernel for tensor cores |
+    /// | GPU | `f32` | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
+    pub(super) fn of(device: &Device, dtype: DType, table: usize) -> Self {
+        if dtype == DType::F32 && table <= LARGEST_TABLE && has_kernels(device) { Self::Product } else { Self::Direct }
+    }
+
+    /// Convolves `[batch, input, height, width]` with `[output, input, kernel, kernel]`, without a bias.
+    pub(super) fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
+        match self {
+            Self::Direct => {
+                let options = ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1);
+                module::conv2d(x, weight, None, options)
+            }
+            Self::Product => product(x, weight, stride, padding),
+        }
+    }
+}
+
+/// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host. Without the features of a
+/// backend Burn does not let one ask for it: its printed form tells.
+fn has_kernels(device: &Device) -> bool {
+    format!("{device:?}").contains("Cube(")
+}
+
+/// Sizes of the output.
+pub(super) fn output_size([height, width]: [usize; 2], kernel: usize, stride: usize, padding: usize) -> [usize; 2] {
+    let size = |n: usize| (n + 2 * padding).saturating_sub(kernel) / stride + 1;
+    [size(height), size(width)]
+}
+
+/// Channels last, the image is shifted once for each entry of the kernel; the shifted images side by side are the table
+/// of patches.
+fn product(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
+    let [batch, input, height, width] = x.dims();
+    let [output, _, kernel, _] = weight.dims();
+    let [rows, columns] = output_size([height, width], kernel, stride, padding);
+    let x = x.permute([0, 2, 3, 1]);
+    let pad = (padding, padding);
+    let x = if padding > 0 { x.pad([(0, 0), pad, pad, (0, 0)], PadMode::Constant(0.0)) } else { x };
+    let along = |from: usize, count: usize| {
+        Slice::new(from as isize, Some((from + stride * (count - 1) + 1) as isize), stride as isize)
+    };
+    let shifted = (0..kernel * kernel).map(|at| {
+        let (i, j) = (at / kernel, at % kernel);
+        x.clone().slice([Slice::full(), along(i, rows), along(j, columns), Slice::full()])
+    });
+    let patches = if kernel == 1 && stride == 1 { x } else { Tensor::cat(shifted.collect(), 3) };
+    let patches = patches.reshape([batch * rows * columns, kernel * kernel * input]);
+    let weight = weight.permute([2, 3, 1, 0]).reshape([kernel * kernel * input, output]);
+    patches.matmul(weight).reshape([batch, rows, columns, output]).permute([0, 3, 1, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, flex, tensor, values};
+
+    #[test]
+    fn algorithms_agree_in_value_and_gradient() {
+        let device = flex();
+        for (kernel, stride, padding, size) in [
+            (3, 1, 1, [6, 5]),
+            (3, 2, 1, [7, 8]),
+            (3, 2, 0, [9, 7]),
+            (1, 1, 0, [4, 3]),
+            (1, 2, 0, [5, 6]),
+            (5, 3, 2, [8, 8]),
+        ] {
+            let run = |algorithm: Algorithm| {
+                let x = Tensor::<4>::from_inner(tensor([2, 3, size[0], size[1]], 0.3, &device)).require_grad();
+                let weight = Tensor::<4>::from_inner(tensor([4, 3, kernel, kernel], 0.7, &device)).require_grad();
+                let y = algorithm.run(x.clone(), weight.clone(), stride, padding);
+                let [rows, columns] = output_size(size, kernel, stride, padding);
+                assert_eq!(y.dims(), [2, 4, rows, columns]);
+                let factors = Tensor::from_inner(tensor(y.dims(), 0.9, &device));
+                let gradients = y.clone().mul(factors).sum().backward();
+                let (of_x, of_weight) = (x.grad(&gradients), weight.grad(&gradients));
+                [values(&y.inner()), values(&of_x.expect("a gradient")), values(&of_weight.expect("a gradient"))]
+            };
+            let (direct, product) = (run(Algorithm::Direct), run(Algorithm::Product));
+            for (direct, product) in direct.iter().zip(&product) {
+                let product = Tensor::<1>::from_data(product.as_slice(), (&device, DType::F64));
+                assert_close(&product.cast(DType::F32), direct, 2e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn the_cpu_takes_the_direct_way() {
+        assert_eq!(Algorithm::of(&flex(), DType::F32, 1), Algorithm::Direct);
+        assert_eq!(Algorithm::of(&flex().autodiff(), DType::F32, 1), Algorithm::Direct);
+    }
+}

@@ -1,0 +1,179 @@
+//! One table of the public layers and blocks, each with the settings that choose another path through it.
+
+use crate::Case;
+use crate::probe::{Measured, function, module, tensor, value};
+use burn::tensor::{Device, Int, Tensor};
+use langevin::models::layers::{
+    Activation, Conv2dConfig, EmbeddingConfig, GaussianFourierConfig, GroupNormConfig, LayerNormConfig, LinearConfig,
+    SelfAttentionConfig, SinusoidalEmbedding, TimestepEmbeddingConfig, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
+    scaled_dot_product_attention, upsample_nearest_2x,
+};
+use langevin::models::unet::{Resample, ResnetBlock2dConfig};
+use langevin::models::{MlpConfig, Tap};
+
+const OK: &str = "a valid configuration";
+/// Angles near 1000 are known to 6e-5 in `f32`, and whether time times frequency is rounded depends on the device.
+const ANGLES: f32 = 1.2e-4;
+
+fn activation(name: &str, device: &Device) -> Measured {
+    let activation = Activation::from_name(name).expect("a known activation");
+    function([4, 33], device, |x| activation.forward(x.mul_scalar(3.0)))
+}
+
+fn conv(
+    device: &Device,
+    (input, output): (usize, usize),
+    (kernel, stride, padding): (usize, usize, usize),
+    size: [usize; 2],
+    bias: bool,
+) -> Measured {
+    let config = Conv2dConfig::new(input, output, kernel).stride(stride).padding(padding).bias(bias);
+    let layer = config.init(device).expect(OK);
+    module(layer, [2, input, size[0], size[1]], device, |layer, x| layer.forward(x))
+}
+
+fn attention(device: &Device, config: SelfAttentionConfig, size: usize) -> Measured {
+    let layer = config.init(device).expect(OK);
+    module(layer, [2, config.channels, size, size], device, |layer, x| layer.forward(x, &mut Tap::none()))
+}
+
+fn resnet(device: &Device, change: impl FnOnce(&mut ResnetBlock2dConfig)) -> Measured {
+    let mut config = ResnetBlock2dConfig::new(16, 24, 20).groups(8);
+    change(&mut config);
+    let block = config.init(device).expect(OK);
+    let time = tensor([2, 20], 7, device);
+    let shape = [2, config.input, 8, 8];
+    module(block, shape, device, move |block, x| block.forward(x, Tensor::from_inner(time.clone()), &mut Tap::none()))
+}
+
+/// Attention on views whose memory is not in the order of their shape: a fused kernel returned wrong values for the
+/// second of these.
+fn attention_of_views(device: &Device, [heads, pixels, width]: [usize; 3]) -> Measured {
+    function([2, heads * width, pixels], device, move |x| {
+        let view = x.reshape([2, heads, width, pixels]).swap_dims(2, 3);
+        scaled_dot_product_attention(view.clone(), view.clone(), view)
+    })
+}
+
+fn mlp(device: &Device, config: &MlpConfig) -> Measured {
+    use langevin::models::Labels;
+    let network = config.init(device).expect(OK);
+    let labels = match config.classes {
+        Some(count) => Labels::of((0..6).map(|i| i % count)),
+        None => Labels::none(6),
+    };
+    let time = tensor([6], 9, device).abs();
+    module(network, [6, config.dim], device, move |network, x| {
+        let time = Tensor::from_inner(time.clone());
+        network.forward_with(x, time, &labels, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+/// The table: which public item, with what settings.
+pub fn table() -> Vec<Case> {
+    let case = |item, settings, run: fn(&Device) -> Measured| Case { item, settings, run, limit: None };
+    vec![
+        case("Activation", "SiLU", |d| activation("silu", d)),
+        case("Activation", "GELU", |d| activation("gelu", d)),
+        case("Activation", "ReLU", |d| activation("relu", d)),
+        case("Activation", "Mish", |d| activation("mish", d)),
+        case("Linear", "[7, 33] to 65", |d| {
+            module(LinearConfig::new(33, 65).init(d).expect(OK), [7, 33], d, |layer, x| layer.forward(x))
+        }),
+        case("Linear", "[2, 5, 16] to 8, no bias", |d| {
+            let layer = LinearConfig::new(16, 8).bias(false).init(d).expect(OK);
+            module(layer, [2, 5, 16], d, |layer, x| layer.forward(x))
+        }),
+        case("Conv2d", "3x3", |d| conv(d, (16, 24), (3, 1, 1), [9, 12], true)),
+        case("Conv2d", "3x3, no bias", |d| conv(d, (16, 24), (3, 1, 1), [8, 8], false)),
+        case("Conv2d", "3x3, stride 2", |d| conv(d, (16, 16), (3, 2, 1), [8, 10], true)),
+        case("Conv2d", "3x3, stride 2, no padding, odd", |d| conv(d, (8, 8), (3, 2, 0), [9, 7], true)),
+        case("Conv2d", "1x1", |d| conv(d, (32, 16), (1, 1, 0), [8, 8], true)),
+        case("Conv2d", "3x3 from one channel", |d| conv(d, (1, 32), (3, 1, 1), [8, 8], true)),
+        case("Conv2d", "3x3 to three channels", |d| conv(d, (32, 3), (3, 1, 1), [8, 8], true)),
+        case("Conv2d", "5x5", |d| conv(d, (4, 6), (5, 1, 2), [7, 7], true)),
+        case("GroupNorm", "8 groups of [2, 32, 8, 8]", |d| {
+            let layer = GroupNormConfig::new(8, 32).init(d).expect(OK);
+            module(layer, [2, 32, 8, 8], d, |layer, x| layer.forward(x))
+        }),
+        case("GroupNorm", "4 groups of [3, 12, 5]", |d| {
+            let layer = GroupNormConfig::new(4, 12).epsilon(1e-6).init(d).expect(OK);
+            module(layer, [3, 12, 5], d, |layer, x| layer.forward(x))
+        }),
+        case("LayerNorm", "[3, 7, 48]", |d| {
+            module(LayerNormConfig::new(48).init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
+        }),
+        case("Embedding", "repeated rows", |d| {
+            let layer = EmbeddingConfig::new(10, 16).init(d).expect(OK);
+            let weights = tensor([5, 16], 3, d);
+            module(layer, [5, 16], d, move |layer, x| {
+                let rows = Tensor::<1, Int>::from_data([3, 0, 9, 3, 3], &x.device());
+                layer.forward(rows).mul(x).mul(Tensor::from_inner(weights.clone()))
+            })
+        }),
+        case("SinusoidalEmbedding", "times 0 to 999", |d| {
+            let times = Tensor::<1>::from_data([0.0, 1.0, 17.5, 400.0, 999.0], d);
+            value(SinusoidalEmbedding::new(128).check().expect(OK).forward(times))
+        })
+        .within(ANGLES),
+        case("SinusoidalEmbedding", "cosine first, odd width", |d| {
+            let times = Tensor::<1>::from_data([0.0, 0.5, 123.0], d);
+            value(SinusoidalEmbedding::new(33).cosine_first(true).shift(1.0).check().expect(OK).forward(times))
+        })
+        .within(ANGLES),
+        case("GaussianFourier", "levels 0.01 to 80", |d| {
+            let layer = crate::probe::filled(GaussianFourierConfig::new(32).init(d).expect(OK));
+            value(layer.forward(Tensor::<1>::from_data([0.01, 0.5, 3.0, 80.0], d)))
+        })
+        .within(ANGLES),
+        case("TimestepEmbedding", "SiLU", |d| {
+            let layer = TimestepEmbeddingConfig::new(32, 64).init(d).expect(OK);
+            module(layer, [4, 32], d, |layer, x| layer.forward(x, &mut Tap::none()))
+        }),
+        case("scaled_dot_product_attention", "[2, 3, 33, 20]", |d| {
+            function([2, 3, 33, 20], d, |x| {
+                scaled_dot_product_attention(x.clone(), x.clone().mul_scalar(0.5), x.flip([2]))
+            })
+        }),
+        case("scaled_dot_product_attention", "of transposed views", |d| attention_of_views(d, [3, 20, 8])),
+        case("scaled_dot_product_attention", "of transposed views [2, 1, 256, 64]", |d| {
+            attention_of_views(d, [1, 256, 64])
+        }),
+        case("SelfAttention", "2 heads, GroupNorm", |d| {
+            attention(d, SelfAttentionConfig::new(32, 2, 16).norm(Some(8), 1e-5), 8)
+        }),
+        case("SelfAttention", "1 head, no norm, scaled", |d| {
+            attention(d, SelfAttentionConfig::new(24, 1, 24).output_scale(1.5), 5)
+        }),
+        case("upsample_nearest_2x", "[2, 3, 5, 4]", |d| function([2, 3, 5, 4], d, upsample_nearest_2x)),
+        case("avg_pool_2x", "[2, 3, 6, 4]", |d| function([2, 3, 6, 4], d, avg_pool_2x)),
+        case("fir_downsample_2x", "[2, 3, 6, 4]", |d| function([2, 3, 6, 4], d, fir_downsample_2x)),
+        case("fir_upsample_2x", "[2, 3, 5, 4]", |d| function([2, 3, 5, 4], d, fir_upsample_2x)),
+        case("ResnetBlock2d", "time added", |d| resnet(d, |_| {})),
+        case("ResnetBlock2d", "scale and shift", |d| resnet(d, |c| c.scale_shift = true)),
+        case("ResnetBlock2d", "halving", |d| resnet(d, |c| c.resample = Resample::Halve)),
+        case("ResnetBlock2d", "doubling", |d| resnet(d, |c| c.resample = Resample::Double)),
+        case("ResnetBlock2d", "filtered halving", |d| resnet(d, |c| c.resample = Resample::HalveFiltered)),
+        case("ResnetBlock2d", "filtered doubling", |d| resnet(d, |c| c.resample = Resample::DoubleFiltered)),
+        case("Mlp", "2 dimensions", |d| mlp(d, &MlpConfig::new(2).hidden(32).layers(2))),
+        case("Mlp", "3 classes", |d| mlp(d, &MlpConfig::new(5).hidden(32).layers(3).classes(3))),
+    ]
+}
+
+/// Dropout draws on the device, so its values cannot be compared: its law can.
+pub fn dropout(device: &Device) {
+    use burn::module::Module;
+    use langevin::models::layers::DropoutConfig;
+    let layer = DropoutConfig::new(0.25).init().expect(OK);
+    let still = layer.valid().forward(Tensor::<2>::ones([64, 64], device));
+    assert_eq!(still.sum().into_scalar::<f32>(), 4096.0, "dropout acts in sampling");
+    let x = Tensor::<2>::from_inner(Tensor::ones([64, 64], device)).require_grad();
+    let y = layer.train().forward(x.clone());
+    let gradients = y.clone().sum().backward();
+    let kept: Vec<f32> = y.inner().into_data().try_to_vec().expect("f32");
+    let passed: Vec<f32> = x.grad(&gradients).expect("a gradient").into_data().try_to_vec().expect("f32");
+    assert_eq!(kept, passed, "the gradient passes where the value does");
+    let dropped = kept.iter().filter(|v| **v == 0.0).count() as f64 / 4096.0;
+    assert!((dropped - 0.25).abs() < 0.035, "{dropped} of the values are dropped"); // five standard deviations
+    assert!(kept.iter().all(|v| *v == 0.0 || (*v - 4.0 / 3.0).abs() < 1e-6), "what is kept is scaled by 4/3");
+}

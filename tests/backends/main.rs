@@ -1,0 +1,176 @@
+//! Every public layer, the whole networks, training steps and solvers: value and gradient on other devices against
+//! the CPU's.
+//!
+//! `cargo test --features wgpu --test backends` runs on every device that is compiled in and found;
+//! `LANGEVIN_DEVICE=vulkan` picks one. One line a case, `BACKEND device | case | value error | gradient error`; with
+//! `LANGEVIN_REPORT=file` they are appended there too.
+
+mod layers;
+mod networks;
+mod probe;
+mod sampling;
+
+use burn::tensor::Device;
+use langevin::device::{DEVICES, device};
+use probe::{Errors, Measured, errors, line};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::OnceLock;
+
+/// One row of a table.
+pub struct Case {
+    /// The public item under test.
+    pub item: &'static str,
+    /// In which settings.
+    pub settings: &'static str,
+    /// What it computes on a device.
+    pub run: fn(&Device) -> Measured,
+    /// The largest value error, where it is not the one of the table.
+    pub limit: Option<f32>,
+}
+
+impl Case {
+    /// With a limit of its own.
+    #[must_use]
+    pub fn within(mut self, limit: f32) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+/// The devices under test.
+fn devices() -> &'static [(String, Device)] {
+    static FOUND: OnceLock<Vec<(String, Device)>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        if let Ok(name) = std::env::var("LANGEVIN_DEVICE") {
+            let device = device(&name).unwrap_or_else(|error| panic!("{error}"));
+            return vec![(name, device)];
+        }
+        let names = DEVICES.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "cpu" | "flex"));
+        let found: Vec<_> = names.filter_map(|name| Some((name.to_owned(), device(name).ok()?))).collect();
+        assert!(!found.is_empty(), "no device but the CPU works here: install a driver (see CONTRIBUTING.md)");
+        found
+    })
+}
+
+fn report(text: &str) {
+    eprintln!("{text}");
+    if let Ok(path) = std::env::var("LANGEVIN_REPORT") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        writeln!(file.expect("the report"), "{text}").expect("the report");
+    }
+}
+
+/// Compares every case with the CPU and reports it; fails if any is further away than the limits.
+fn compare(cases: &[Case], value: f32, gradient: f32) {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let reference = (case.run)(&Device::flex());
+        for (name, device) in devices() {
+            let errors = errors(&(case.run)(device), &reference);
+            let line = line(name, &format!("{}: {}", case.item, case.settings), errors);
+            report(&line);
+            if !within(errors, case.limit.unwrap_or(value), gradient) {
+                wrong.push(line);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "further from the CPU than {value:e} (gradients: {gradient:e}):\n{}", wrong.join("\n"));
+}
+
+fn within(errors: Errors, value: f32, gradient: f32) -> bool {
+    errors.value <= value && errors.gradient.unwrap_or(0.0) <= gradient
+}
+
+#[test]
+fn layers_agree_with_the_cpu() {
+    compare(&layers::table(), 2e-5, 1e-4);
+}
+
+#[test]
+fn dropout_keeps_its_law() {
+    for (_, device) in devices() {
+        layers::dropout(device);
+    }
+}
+
+#[test]
+fn networks_agree_with_the_cpu() {
+    compare(&networks::table(), 1e-4, 5e-4);
+}
+
+#[test]
+fn half_precision_stays_near_single_precision() {
+    for (name, device) in devices() {
+        let Some((half, single)) = networks::half(device) else {
+            report(&format!("BACKEND {name} | UNet2d: f16 | not supported by the device | –"));
+            continue;
+        };
+        let errors = errors(&half, &single);
+        report(&line(name, "UNet2d: f16 against f32", errors));
+        assert!(errors.value <= 2e-2, "{name}: {}", errors.value);
+        assert!(errors.value > 0.0, "{name} did not compute in half precision");
+    }
+}
+
+#[test]
+fn training_agrees_with_the_cpu_and_resumes() {
+    let reference = networks::training(&Device::flex(), 6, None);
+    assert!(reference[5] < 0.9 * reference[0], "nothing is learned: {reference:?}");
+    for (name, device) in devices() {
+        let whole = Measured { values: networks::training(device, 6, None), gradients: Vec::new() };
+        let reference = Measured { values: reference.clone(), gradients: Vec::new() };
+        let errors = probe::errors(&whole, &reference);
+        report(&line(name, "Trainer: six losses", errors));
+        assert!(errors.value <= 1e-3, "{name}: {whole:?} instead of {reference:?}");
+        let folder = tempfile::tempdir().expect("a folder");
+        networks::training(device, 3, Some(folder.path()));
+        let resumed = Measured { values: networks::training(device, 6, Some(folder.path())), gradients: Vec::new() };
+        let errors = probe::errors(&resumed, &whole);
+        report(&line(name, "Trainer: resumed against uninterrupted", errors));
+        assert!(errors.value <= 1e-4, "{name}: {resumed:?} instead of {whole:?}");
+    }
+}
+
+#[test]
+fn solvers_agree_with_the_cpu() {
+    compare(&sampling::table(), 1e-4, 0.0);
+}
+
+/// A public layer that is in no table is not tested on any device.
+#[test]
+fn every_public_layer_is_in_a_table() {
+    let exported = |source: &str| -> BTreeSet<String> {
+        let uses = source.split("pub use ").skip(1).map(|rest| rest.split(';').next().unwrap_or_default());
+        let items = uses.flat_map(|text| {
+            let names = text.rsplit("::").next().unwrap_or_default();
+            names.split(['{', '}', ',']).map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+        });
+        // A configuration is tested by the layer it makes.
+        items.filter(|name| !name.is_empty() && !name.ends_with("Config")).collect()
+    };
+    let source = include_str!("../../crates/langevin-models/src/layers/mod.rs");
+    let mut public = exported(source);
+    assert!(public.len() > 10 && public.contains("Conv2d"), "{public:?}");
+    // Its values are random; `dropout_keeps_its_law` has it.
+    assert!(public.remove("Dropout"));
+    let cases = layers::table();
+    let tested: BTreeSet<_> = cases.iter().map(|case| case.item.to_owned()).collect();
+    let missing: Vec<_> = public.difference(&tested).collect();
+    assert!(missing.is_empty(), "no case on other devices for {missing:?}");
+}
+
+#[test]
+fn a_wrong_value_or_gradient_is_found() {
+    let measured = |value: f32, gradient: f32| Measured {
+        values: vec![1.0, value],
+        gradients: vec![("weight".into(), vec![10.0]), ("bias".into(), vec![gradient])],
+    };
+    let reference = measured(-2.0, 1e-6);
+    assert!(within(errors(&measured(-2.0, 1e-6), &reference), 0.0, 0.0));
+    assert!(!within(errors(&measured(-2.001, 1e-6), &reference), 2e-5, 1e-4));
+    assert!(!within(errors(&measured(f32::NAN, 1e-6), &reference), 2e-5, 1e-4));
+    // Differences of a gradient that vanishes count in the scale of the others.
+    assert!(within(errors(&measured(-2.0, 2e-6), &reference), 2e-5, 1e-4));
+    assert!(!within(errors(&measured(-2.0, 1e-3), &reference), 2e-5, 1e-4));
+}

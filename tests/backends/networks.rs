@@ -1,0 +1,84 @@
+//! Whole UNets of each published kind, and training steps.
+
+use crate::Case;
+use crate::probe::{Measured, filled, module, tensor, value};
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor};
+use langevin::core::Prediction;
+use langevin::core::process::{Betas, DiscreteChain};
+use langevin::data::digits;
+use langevin::models::{Labels, Tap, UNet2dConfig};
+use langevin::train::{Objective, Trainer};
+use std::path::Path;
+
+const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
+const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
+const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
+const NCSNPP: &str = include_str!("../fixtures/models/unet2d_ncsnpp/config.json");
+
+fn unet(device: &Device, config: &UNet2dConfig, labels: &Labels) -> Measured {
+    let network = config.init(device).expect("a valid configuration");
+    let size = config.sample_size.expect("a fixed size");
+    module(network, [2, config.in_channels, size[0], size[1]], device, |network, x| {
+        let time = Tensor::from_data([0.7, 3.0], &x.device());
+        network.forward_with(x, time, labels, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn published(device: &Device, json: &str, labels: &Labels) -> Measured {
+    unet(device, &UNet2dConfig::from_json(json).expect("a published configuration"), labels)
+}
+
+/// The table of whole networks.
+pub fn table() -> Vec<Case> {
+    let case = |item, settings, run: fn(&Device) -> Measured| Case { item, settings, run, limit: None };
+    vec![
+        case("UNet2d", "DDPM, attention", |d| published(d, DDPM, &Labels::none(2))),
+        case("UNet2d", "residual resampling, scale and shift, classes", |d| {
+            published(d, SCALE_SHIFT, &Labels::of([3, 7]))
+        }),
+        case("UNet2d", "time as a class", |d| published(d, TIMESTEP, &Labels::values([0.2, 5.0]))),
+        case("UNet2d", "NCSN++, filtered skips, Fourier features", |d| published(d, NCSNPP, &Labels::none(2))),
+        case("UNet2d", "of the quickstart", |d| {
+            let config = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true);
+            unet(d, &config, &Labels::of([0, 9]))
+        }),
+    ]
+}
+
+/// In half precision, where the device has it: the distance to the same network in `f32` on the same device.
+pub fn half(device: &Device) -> Option<(Measured, Measured)> {
+    if !device.supports_dtype(DType::F16) {
+        return None;
+    }
+    let config = UNet2dConfig::images(3, 16).channels(&[32, 64]).layers(1);
+    let run = |dtype| {
+        let network = filled(config.init(device).expect("a valid configuration")).valid();
+        let network = network.map(&mut Cast(dtype));
+        let x = tensor([2, 3, 16, 16], 4, device).cast(dtype);
+        let time = Tensor::from_data([10.0, 900.0], device);
+        value(network.forward_with(x, time, &Labels::none(2), &mut Tap::none()).expect("a valid input"))
+    };
+    Some((run(DType::F16), run(DType::F32)))
+}
+
+struct Cast(DType);
+
+impl burn::module::ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: burn::module::Param<Tensor<D>>) -> burn::module::Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(self.0))
+    }
+}
+
+/// The losses of a few steps of training on real digits, with AdamW, clipping and the moving average. Batches, noise
+/// and levels come from the host, so every device sees the same.
+pub fn training(device: &Device, steps: u64, folder: Option<&Path>) -> Vec<f32> {
+    let config = UNet2dConfig::images(1, 8).channels(&[16, 32]).layers(1).classes(10).norm_groups(8);
+    let network = filled(config.init(device).expect("a valid configuration"));
+    let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
+    let objective = Objective::new(chain, Prediction::Velocity).expect("an objective");
+    let trainer = Trainer::new(network, objective).steps(steps).batch_size(16).learning_rate(1e-3).ema(0.9).quiet();
+    let trainer = folder.into_iter().fold(trainer, |trainer, folder| trainer.resume(folder));
+    let trained = trainer.fit(&digits().expect("the digits")).expect("training");
+    trained.history.iter().map(|(_, loss)| *loss).collect()
+}
