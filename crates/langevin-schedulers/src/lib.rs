@@ -18,5 +18,5 @@ pub use ddpm::{Ddpm, Variance};
 pub use ode::{DormandPrince, ProbabilityFlow};
 pub use plan::Plan;
 pub use sampler::{Context, Run, RunState, SampleError, Sampler, SamplerExt, SavedRun, Step};
-pub use sde::{EulerMaruyama, PredictorCorrector, ReverseDiffusion, Sde};
+pub use sde::{EulerMaruyama, Milstein, PredictorCorrector, ReverseDiffusion, Sde};
 pub use solver::{PlanError, Solver};

@@ -1,5 +1,6 @@
 //! Euler-Maruyama steps.
 
+use super::simulation::{Scheme, Simulation};
 use crate::ddpm::check_direction;
 use crate::ode::check_joined;
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
@@ -32,7 +33,7 @@ pub(super) const NAME: &str = "Euler-Maruyama";
 /// Maruyama 1955; Kloeden & Platen 1992, chapter 10; Song et al. 2021, eq. 6 and appendix E.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EulerMaruyama {
-    pub(super) path: bool,
+    path: bool,
     denoise: bool,
     unit: bool,
 }
@@ -66,6 +67,26 @@ impl EulerMaruyama {
     pub fn unit_steps(mut self) -> Self {
         self.unit = true;
         self
+    }
+
+    /// Puts a user's [`Sde`](super::Sde) (or [`HostSde`](super::HostSde)) on a list of times, rising or falling; one step
+    /// from each to the next, `x + b·Δt + G·√|Δt|·z` with b and G at the step's beginning.
+    ///
+    /// Falling times integrate the same equation backwards in time with noise of its own; they do not invert a path.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] for fewer than two times, times that are not finite or neither rise nor fall, and negative
+    /// times together with [`path`](Self::path).
+    pub fn simulate<S>(&self, sde: S, times: Vec<f64>) -> Result<Simulation<S>, PlanError> {
+        Simulation::new(Scheme::EulerMaruyama, self.path, sde, times)
+    }
+
+    /// As [`simulate`](Self::simulate), with `steps` equal steps.
+    ///
+    /// # Errors
+    /// As [`simulate`](Self::simulate); [`PlanError::Setting`] for no steps.
+    pub fn simulate_uniform<S>(&self, sde: S, times: (f64, f64), steps: usize) -> Result<Simulation<S>, PlanError> {
+        Simulation::uniform(Scheme::EulerMaruyama, self.path, sde, times, steps)
     }
 
     fn row(&self, process: &dyn Process, index: usize, stops: &[Stop]) -> Result<Row, PlanError> {

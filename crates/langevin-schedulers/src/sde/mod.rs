@@ -2,16 +2,19 @@
 //!
 //! * [`EulerMaruyama`] as a [`Solver`](crate::Solver) plans the reverse SDE of a process (Song et al. 2021, eq. 6);
 //!   [`ReverseDiffusion`] plans its discrete form (eq. 46 there).
-//! * [`EulerMaruyama::simulate`] runs an [`Sde`] of one's own, forwards or backwards in time, on tensors or on `f64`
-//!   vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step sizes.
+//! * [`EulerMaruyama::simulate`] and [`Milstein::simulate`] run an [`Sde`] of one's own, forwards or backwards in time,
+//!   on tensors or on `f64` vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step
+//!   sizes.
 
 mod euler_maruyama;
 mod langevin;
+mod milstein;
 mod reverse_diffusion;
 mod simulation;
 
 pub use euler_maruyama::EulerMaruyama;
 pub use langevin::PredictorCorrector;
+pub use milstein::Milstein;
 pub use reverse_diffusion::ReverseDiffusion;
 pub use simulation::Simulation;
 
@@ -46,6 +49,12 @@ pub trait Sde<const D: usize>: Send + Sync {
 
     /// The diffusion coefficient G for states `[batch, ..]`, of the same shape.
     fn diffusion(&self, x: Tensor<D>, t: f64) -> Tensor<D>;
+
+    /// ∂Gᵢ/∂xᵢ for each element i, of the shape of the states, for [`Milstein`]; `None` (the default) lets it take a
+    /// difference instead.
+    fn diffusion_slope(&self, _x: Tensor<D>, _t: f64) -> Option<Tensor<D>> {
+        None
+    }
 }
 
 impl<const D: usize, T: Sde<D> + ?Sized> Sde<D> for &T {
@@ -54,6 +63,9 @@ impl<const D: usize, T: Sde<D> + ?Sized> Sde<D> for &T {
     }
     fn diffusion(&self, x: Tensor<D>, t: f64) -> Tensor<D> {
         (**self).diffusion(x, t)
+    }
+    fn diffusion_slope(&self, x: Tensor<D>, t: f64) -> Option<Tensor<D>> {
+        (**self).diffusion_slope(x, t)
     }
 }
 
@@ -64,6 +76,12 @@ pub trait HostSde {
 
     /// Writes the diffusion coefficient G at (x, t).
     fn diffusion(&self, x: &[f64], t: f64, out: &mut [f64]);
+
+    /// Writes ∂Gᵢ/∂xᵢ for each element i and returns true, or returns false (the default): [`Milstein`] then takes a
+    /// difference.
+    fn diffusion_slope(&self, _x: &[f64], _t: f64, _out: &mut [f64]) -> bool {
+        false
+    }
 }
 
 impl<T: HostSde + ?Sized> HostSde for &T {
@@ -72,6 +90,9 @@ impl<T: HostSde + ?Sized> HostSde for &T {
     }
     fn diffusion(&self, x: &[f64], t: f64, out: &mut [f64]) {
         (**self).diffusion(x, t, out);
+    }
+    fn diffusion_slope(&self, x: &[f64], t: f64, out: &mut [f64]) -> bool {
+        (**self).diffusion_slope(x, t, out)
     }
 }
 

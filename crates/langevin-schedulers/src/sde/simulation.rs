@@ -1,7 +1,6 @@
 //! Simulation of a user's own SDE.
 
-use super::euler_maruyama::NAME;
-use super::{EulerMaruyama, HostSde, Sde};
+use super::{HostSde, Sde};
 use crate::ode::fingerprint;
 use crate::sampler::{Context, Run, RunState, SampleError, Sampler, SamplerExt, SavedRun, Step};
 use crate::solver::PlanError;
@@ -10,8 +9,24 @@ use langevin_core::{
     DenoiseError, Denoiser, Estimate, Key, Level, Levels, Load, NoiseError, NoiseSource, Query, noise,
 };
 
+/// How a step goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    EulerMaruyama,
+    Milstein,
+}
+
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Self::EulerMaruyama => super::euler_maruyama::NAME,
+            Self::Milstein => super::milstein::NAME,
+        }
+    }
+}
+
 /// An SDE with the times at which it is to be known: a [`Sampler`] that asks no denoiser. Made by
-/// [`EulerMaruyama::simulate`].
+/// [`EulerMaruyama::simulate`](super::EulerMaruyama::simulate) and [`Milstein::simulate`](super::Milstein::simulate).
 ///
 /// In its steps `levels` only carries the time; α = 1 and σ = 0 have no meaning.
 #[derive(Clone, Debug)]
@@ -19,19 +34,19 @@ pub struct Simulation<S> {
     sde: S,
     times: Vec<f64>,
     path: bool,
+    scheme: Scheme,
 }
 
-impl EulerMaruyama {
-    /// Puts a user's [`Sde`] (or [`HostSde`]) on a list of times, rising or falling; one step from each to the next,
-    /// `x + b·Δt + G·√|Δt|·z` with b and G at the step's beginning.
-    ///
-    /// Falling times integrate the same equation backwards in time with noise of its own; they do not invert a path.
-    ///
-    /// # Errors
-    /// [`PlanError::Setting`] for fewer than two times, times that are not finite or neither rise nor fall, and negative
-    /// times together with [`path`](Self::path).
-    pub fn simulate<S>(&self, sde: S, times: Vec<f64>) -> Result<Simulation<S>, PlanError> {
-        let bad = |setting, given, expected| Err(PlanError::Setting { solver: NAME, setting, given, expected });
+/// One step's way of drawing noise: its key, and the interval and scale of path increments.
+struct Increment {
+    dt: f64,
+    interval: (f64, f64),
+}
+
+impl<S> Simulation<S> {
+    pub(super) fn new(scheme: Scheme, path: bool, sde: S, times: Vec<f64>) -> Result<Self, PlanError> {
+        let solver = scheme.name();
+        let bad = |setting, given, expected| Err(PlanError::Setting { solver, setting, given, expected });
         if times.len() < 2 {
             return bad("number of times", times.len() as f64, "at least 2: one step goes from each to the next");
         }
@@ -44,42 +59,31 @@ impl EulerMaruyama {
                 return bad("time", pair[1], "times that all rise or all fall");
             }
         }
-        if let Some(t) = times.iter().find(|t| self.path && **t < 0.0) {
+        if let Some(t) = times.iter().find(|t| path && **t < 0.0) {
             return bad("time", *t, "0 or more along a Brownian path, which starts at time 0");
         }
-        Ok(Simulation { sde, times, path: self.path })
+        Ok(Self { sde, times, path, scheme })
     }
 
-    /// As [`simulate`](Self::simulate), with `steps` equal steps.
-    ///
-    /// # Errors
-    /// As [`simulate`](Self::simulate); [`PlanError::Setting`] for no steps.
-    pub fn simulate_uniform<S>(
-        &self,
+    pub(super) fn uniform(
+        scheme: Scheme,
+        path: bool,
         sde: S,
         (from, to): (f64, f64),
         steps: usize,
-    ) -> Result<Simulation<S>, PlanError> {
+    ) -> Result<Self, PlanError> {
         if steps == 0 {
             let (setting, expected) = ("number of steps", "1 or more");
-            return Err(PlanError::Setting { solver: NAME, setting, given: 0.0, expected });
+            return Err(PlanError::Setting { solver: scheme.name(), setting, given: 0.0, expected });
         }
         // Times that do not depend on the number of steps where they should agree: ends are exact.
         let time = |i: usize| {
             let share = i as f64 / steps as f64;
             from * (1.0 - share) + to * share
         };
-        self.simulate(sde, (0..=steps).map(time).collect())
+        Self::new(scheme, path, sde, (0..=steps).map(time).collect())
     }
-}
 
-/// One step's way of drawing noise: its key, and the interval and scale of path increments.
-struct Increment {
-    dt: f64,
-    interval: (f64, f64),
-}
-
-impl<S> Simulation<S> {
     /// The times.
     pub fn times(&self) -> &[f64] {
         &self.times
@@ -138,6 +142,7 @@ impl<S> Simulation<S> {
         S: HostSde,
     {
         let [mut drift, mut diffusion, mut dw] = [vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]];
+        let mut product = vec![0.0; x.len()];
         for step in 0..self.times.len() - 1 {
             let Increment { dt, interval } = self.increment(step);
             self.sde.drift(&x, self.times[step], &mut drift);
@@ -148,12 +153,47 @@ impl<S> Simulation<S> {
                 noise.fill(sample, Key::step(step as u64, 0), &mut dw)?;
                 dw.iter_mut().for_each(|z| *z *= dt.abs().sqrt());
             }
-            for (x, ((b, g), dw)) in x.iter_mut().zip(drift.iter().zip(&diffusion).zip(&dw)) {
-                *x += b * dt + g * dw;
+            if self.scheme == Scheme::Milstein {
+                self.host_product(&x, self.times[step], dt.abs().sqrt(), &diffusion, &mut product);
+            }
+            for (i, x) in x.iter_mut().enumerate() {
+                *x += drift[i] * dt + diffusion[i] * dw[i] + 0.5 * product[i] * (dw[i] * dw[i] - dt.abs());
             }
             each(self.times[step + 1], &x);
         }
         Ok(x)
+    }
+
+    /// G·∂G/∂x, by the slope that the SDE knows, or by a difference over the typical increment of a step.
+    fn host_product(&self, x: &[f64], t: f64, root: f64, diffusion: &[f64], out: &mut [f64])
+    where
+        S: HostSde,
+    {
+        if self.sde.diffusion_slope(x, t, out) {
+            out.iter_mut().zip(diffusion).for_each(|(slope, g)| *slope *= g);
+            return;
+        }
+        let support: Vec<f64> = x.iter().zip(diffusion).map(|(x, g)| x + g * root).collect();
+        self.sde.diffusion(&support, t, out);
+        out.iter_mut().zip(diffusion).for_each(|(there, here)| *there = (*there - here) / root);
+    }
+
+    /// As [`host_product`](Self::host_product), on tensors.
+    fn product<const D: usize>(
+        &self,
+        x: &Tensor<D>,
+        t: f64,
+        root: f64,
+        diffusion: &Tensor<D>,
+    ) -> Result<Tensor<D>, SampleError>
+    where
+        S: Sde<D>,
+    {
+        if let Some(slope) = self.sde.diffusion_slope(x.clone(), t) {
+            return Ok(same_shape("slope of the diffusion", slope, x)?.mul(diffusion.clone()));
+        }
+        let support = x.clone().add(diffusion.clone().mul_scalar(root));
+        Ok(self.sde.diffusion(support, t).sub(diffusion.clone()).div_scalar(root))
     }
 }
 
@@ -197,7 +237,11 @@ impl<S: Sde<D>, const D: usize> Sampler<D> for Simulation<S> {
         } else {
             noise::like(cx.noise, &x, first, Key::step(step as u64, 0))?.mul_scalar(dt.abs().sqrt())
         };
-        let next = x.add(drift.mul_scalar(dt)).add(diffusion.mul(dw));
+        let mut next = x.clone().add(drift.mul_scalar(dt)).add(diffusion.clone().mul(dw.clone()));
+        if self.scheme == Scheme::Milstein {
+            let product = self.product(&x, t, dt.abs().sqrt(), &diffusion)?;
+            next = next.add(product.mul(dw.powf_scalar(2.0).sub_scalar(dt.abs())).mul_scalar(0.5));
+        }
         let mut memory = state.memory().clone();
         memory.set_state(0, next);
         state.commit(step + 1, memory);
@@ -217,6 +261,7 @@ impl<S: Sde<D>, const D: usize> Sampler<D> for Simulation<S> {
     }
 
     fn fingerprint(&self) -> u64 {
-        fingerprint(self.times.iter().copied().chain([f64::from(u8::from(self.path))]))
+        let setting = 2 * u8::from(self.scheme == Scheme::Milstein) + u8::from(self.path);
+        fingerprint(self.times.iter().copied().chain([f64::from(setting)]))
     }
 }

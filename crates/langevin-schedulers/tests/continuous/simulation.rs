@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin_core::Load;
 use langevin_core::noise::{NoiseSource, Seeded};
 use langevin_schedulers::SavedRun;
-use langevin_schedulers::sde::{EulerMaruyama, HostSde, Sde};
+use langevin_schedulers::sde::{EulerMaruyama, HostSde, Milstein, Sde, Simulation};
 
 /// A measured strong order with a bootstrap interval.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ fn strong_order_against(counts: &[usize], exact: &[Vec<f64>], run: impl Fn(usize
 struct Price {
     growth: f64,
     volatility: f64,
+    /// Whether it tells the slope of its diffusion.
+    tells: bool,
 }
 
 impl Sde<2> for Price {
@@ -77,6 +79,9 @@ impl Sde<2> for Price {
     fn diffusion(&self, x: Tensor<2>, _t: f64) -> Tensor<2> {
         x.mul_scalar(self.volatility)
     }
+    fn diffusion_slope(&self, x: Tensor<2>, _t: f64) -> Option<Tensor<2>> {
+        self.tells.then(|| x.full_like(self.volatility))
+    }
 }
 
 impl HostSde for Price {
@@ -85,6 +90,10 @@ impl HostSde for Price {
     }
     fn diffusion(&self, x: &[f64], _t: f64, out: &mut [f64]) {
         out.iter_mut().zip(x).for_each(|(out, x)| *out = self.volatility * x);
+    }
+    fn diffusion_slope(&self, _x: &[f64], _t: f64, out: &mut [f64]) -> bool {
+        out.fill(self.volatility);
+        self.tells
     }
 }
 
@@ -102,11 +111,11 @@ impl HostSde for Spring {
 
 const COUNTS: [usize; 6] = [16, 32, 64, 128, 256, 512];
 
-#[test]
-fn strong_order_with_multiplicative_noise_is_one_half() {
-    let price = Price { growth: 0.5, volatility: 0.9 };
+const PRICE: Price = Price { growth: 0.5, volatility: 0.9, tells: false };
+
+/// The strong order on geometric Brownian motion, against `x_0·exp((μ − s²/2)·t + s·W(t))` with the W of the run.
+fn price_order<S: HostSde>(simulation: impl Fn(usize) -> Simulation<S>) -> Errors {
     let noise = Seeded::new(1);
-    // x_0·exp((μ − s²/2)·t + s·W(t)), in the clock of W itself.
     let exact: Vec<Vec<f64>> = (0..400)
         .map(|path| {
             let mut w = [0.0];
@@ -114,13 +123,77 @@ fn strong_order_with_multiplicative_noise_is_one_half() {
             vec![(0.5 - 0.405 + 0.9 * w[0]).exp()]
         })
         .collect();
-    let run = |n: usize, path: u64| {
-        let simulation = EulerMaruyama::new().path().simulate_uniform(price, (0.0, 1.0), n).expect("times");
-        simulation.run_host(path, vec![1.0], &noise, |_, _| {}).expect("runs")
-    };
-    let Errors { order, interval, errors } = strong_order_against(&COUNTS, &exact, run);
+    let run = |n: usize, path: u64| simulation(n).run_host(path, vec![1.0], &noise, |_, _| {}).expect("runs");
+    strong_order_against(&COUNTS, &exact, run)
+}
+
+#[test]
+fn strong_order_with_multiplicative_noise_is_one_half() {
+    let Errors { order, interval, errors } =
+        price_order(|n| EulerMaruyama::new().path().simulate_uniform(PRICE, (0.0, 1.0), n).expect("times"));
     assert!(interval.0 <= 0.5 && interval.1 >= 0.5, "order {order} in {interval:?}, errors {errors:?}");
     assert!((order - 0.5).abs() < 0.1, "order {order}, errors {errors:?}");
+}
+
+#[test]
+fn milstein_has_strong_order_one_with_multiplicative_noise() {
+    let milstein = Milstein::new().path();
+    for tells in [true, false] {
+        let price = Price { tells, ..PRICE };
+        let Errors { order, interval, errors } =
+            price_order(|n| milstein.simulate_uniform(price, (0.0, 1.0), n).expect("times"));
+        assert!(interval.0 <= 1.05 && interval.1 >= 0.95, "order {order} in {interval:?}, errors {errors:?}");
+        assert!((order - 1.0).abs() < 0.1, "order {order}, errors {errors:?}");
+    }
+}
+
+/// With G = s·x the difference is exact up to rounding; with G = x² it is not, and both are the formulas.
+#[test]
+fn milstein_steps_are_the_formulas() {
+    struct Square;
+    impl HostSde for Square {
+        fn drift(&self, _x: &[f64], _t: f64, out: &mut [f64]) {
+            out.fill(0.25);
+        }
+        fn diffusion(&self, x: &[f64], _t: f64, out: &mut [f64]) {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = x * x);
+        }
+    }
+    let (noise, h, x) = (Seeded::new(3), 0.04, 1.5);
+    let mut z = [0.0];
+    noise.fill(0, langevin_core::Key::step(0, 0), &mut z).expect("delivers");
+    let dw = 0.2 * z[0];
+    let stepped = |simulation: Simulation<Square>| simulation.run_host(0, vec![x], &noise, |_, _| {}).expect("runs")[0];
+    for times in [vec![0.0, h], vec![h, 0.0]] {
+        let dt = times[1] - times[0];
+        let difference = ((x + x * x * 0.2f64).powi(2) - x * x) / 0.2;
+        let expected = x + 0.25 * dt + x * x * dw + 0.5 * difference * (dw * dw - h);
+        let got = stepped(Milstein::new().simulate(Square, times).expect("times"));
+        assert!((got - expected).abs() < 1e-13, "{got}, expected {expected}");
+    }
+}
+
+/// `dx = 1 dt + (2 + sin x) dW` has no closed law: Milstein against its own fine run.
+#[test]
+fn milstein_has_strong_order_one_with_any_diffusion() {
+    struct Wave;
+    impl HostSde for Wave {
+        fn drift(&self, _x: &[f64], _t: f64, out: &mut [f64]) {
+            out.fill(1.0);
+        }
+        fn diffusion(&self, x: &[f64], _t: f64, out: &mut [f64]) {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = 0.5 * (2.0 + x.sin()));
+        }
+    }
+    let noise = Seeded::new(8);
+    for (from, to) in [(0.0, 1.0), (1.0, 0.0)] {
+        let run = |n: usize, path: u64| {
+            let simulation = Milstein::new().path().simulate_uniform(Wave, (from, to), n).expect("times");
+            simulation.run_host(path, vec![1.0], &noise, |_, _| {}).expect("runs")
+        };
+        let Errors { order, errors, .. } = strong_order(100, &COUNTS[1..5], 4096, run);
+        assert!((order - 1.0).abs() < 0.12, "order {order}, errors {errors:?}");
+    }
 }
 
 #[test]
@@ -165,12 +238,24 @@ fn numbers(x: &Tensor<2>) -> Vec<f64> {
     x.to_data().iter::<f64>().collect()
 }
 
+/// Every way to simulate a price.
+fn simulations(times: &[f64]) -> Vec<Simulation<Price>> {
+    let price = Price { growth: 0.1, volatility: 0.3, tells: false };
+    let (em, milstein) = (EulerMaruyama::new(), Milstein::new());
+    let all = [
+        em.simulate(price, times.to_vec()),
+        em.path().simulate(price, times.to_vec()),
+        milstein.simulate(price, times.to_vec()),
+        milstein.clone().path().simulate(price, times.to_vec()),
+        milstein.simulate(Price { tells: true, ..price }, times.to_vec()),
+    ];
+    all.into_iter().map(|simulation| simulation.expect("times")).collect()
+}
+
 #[test]
 fn tensors_follow_the_host() {
-    let price = Price { growth: 0.1, volatility: 0.3 };
     let noise = Seeded::new(6);
-    for em in [EulerMaruyama::new(), EulerMaruyama::new().path()] {
-        let simulation = em.simulate(price, vec![0.0, 0.1, 0.4, 1.0]).expect("times");
+    for simulation in simulations(&[0.0, 0.1, 0.4, 1.0]) {
         let run = simulation.run(7, prices(DType::F64), &noise).expect("starts");
         assert_eq!(run.total_steps(), Some(3));
         let steps: Vec<_> = run.map(|step| step.expect("steps")).collect();
@@ -190,10 +275,9 @@ fn tensors_follow_the_host() {
 
 #[test]
 fn samples_alone_and_resumed_runs_have_the_same_bits() {
-    let price = Price { growth: 0.1, volatility: 0.3 };
     let noise = Seeded::new(6);
-    for em in [EulerMaruyama::new(), EulerMaruyama::new().path()] {
-        let simulation = em.simulate_uniform(price, (0.0, 1.0), 9).expect("times");
+    let times: Vec<f64> = (0..10).map(|i| f64::from(i) / 9.0).collect();
+    for simulation in simulations(&times) {
         let whole = simulation.run(0, prices(DType::F32), &noise).expect("starts").finish().expect("runs");
         let alone = simulation.run(1, prices(DType::F32).narrow(0, 1, 1), &noise).expect("starts");
         assert_eq!(numbers(&alone.finish().expect("runs")), numbers(&whole)[2..4]);
