@@ -20,7 +20,7 @@ const MAX_PIXELS: usize = 1 << 28;
 ///
 /// ```no_run
 /// use burn::tensor::Device;
-/// use langevin_data::{ImageGrid, digits};
+/// use langevin_data::{DataSet, ImageGrid, digits};
 ///
 /// # fn main() -> Result<(), langevin_data::DataError> {
 /// let digits = digits()?;

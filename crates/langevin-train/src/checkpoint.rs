@@ -170,10 +170,16 @@ impl Checkpoint {
         fs::create_dir_all(dir).map_err(io("create", dir))?;
         let path = file(dir);
         let beside = path.with_extension("langevin.tmp");
-        let mut out = File::create(&beside).map_err(io("create", &beside))?;
-        out.write_all(&bytes).map_err(io("write", &beside))?;
-        out.sync_all().map_err(io("flush", &beside))?;
-        drop(out);
+        let written = File::create(&beside).map_err(io("create", &beside)).and_then(|mut out| {
+            out.write_all(&bytes).map_err(io("write", &beside))?;
+            out.sync_all().map_err(io("flush", &beside))
+        });
+        if let Err(error) = written {
+            // On a full disk the part that was written takes room that others need. If it cannot be removed, the next
+            // checkpoint is written over it.
+            let _ = fs::remove_file(&beside);
+            return Err(error);
+        }
         fs::rename(&beside, &path).map_err(io("replace", &path))?;
         // The rename itself must reach the disk; only Unix can open a folder for that.
         if cfg!(unix) {

@@ -117,6 +117,35 @@ impl Objective {
         levels: &Levels,
         cond: &N::Cond,
     ) -> Result<Tensor<1>, TrainError> {
+        // Layers such as dropout ask the input whether training goes on, so it must be on the autodiff device too.
+        self.regress(network, x0, noise, levels, cond, Tensor::from_inner)
+    }
+
+    /// The loss of held-out data, `[1]`: as [`loss`](Self::loss), for a network that samples (`Network::for_sampling`),
+    /// without gradients.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    pub fn evaluate<N: Network<D>, const D: usize>(
+        &self,
+        network: &N,
+        x0: Tensor<D>,
+        noise: Tensor<D>,
+        levels: &Levels,
+        cond: &N::Cond,
+    ) -> Result<Tensor<1>, TrainError> {
+        self.regress(network, x0, noise, levels, cond, |tensor| tensor)
+    }
+
+    fn regress<N: Network<D>, const D: usize>(
+        &self,
+        network: &N,
+        x0: Tensor<D>,
+        noise: Tensor<D>,
+        levels: &Levels,
+        cond: &N::Cond,
+        place: impl Fn(Tensor<D>) -> Tensor<D>,
+    ) -> Result<Tensor<1>, TrainError> {
         let batch = x0.dims()[0];
         check_shapes(network, &x0, &noise, levels)?;
         let prediction = self.prediction;
@@ -128,8 +157,7 @@ impl Objective {
         let x = levels.map(|level| level.alpha).times(x0.clone());
         let x = input.times(x.add(levels.map(|level| level.sigma).times(noise.clone())));
         let target = target_x0.times(x0).add(target_eps.times(noise));
-        // Layers such as dropout ask the input whether training goes on, so it must be on the autodiff device too.
-        let (x, target) = (Tensor::from_inner(x), Tensor::from_inner(target));
+        let (x, target) = (place(x), place(target));
         let time = levels.times(&x);
         let output = network.forward(x, time, cond)?;
         if output.dims() != target.dims() {

@@ -86,8 +86,8 @@ where
                 state.save(folder, &fingerprint)?;
             }
             if let Some(watcher) = watcher.as_mut().filter(|_| watched) {
-                let watch =
-                    Watch { step: done, steps: settings.steps, losses: &state.losses, network: state.sampler() };
+                let (losses, network) = (&state.losses, state.sampler());
+                let watch = Watch { step: done, steps: settings.steps, resumed_at: start, losses, network };
                 progress
                     .suspend(|| (watcher.look)(watch))
                     .map_err(|source| TrainError::Watch { step: done, source })?;
@@ -100,7 +100,7 @@ where
     })?;
     progress.finish();
     let finished = state.losses.len() as u64 == settings.steps;
-    Ok(state.finish(finished))
+    Ok(state.finish(start, finished))
 }
 
 /// The seed that Burn's generator gets in a step.
@@ -247,8 +247,9 @@ impl<N: Module> State<N> {
         self.ema.as_ref().map_or_else(|| self.network.valid(), |ema| ema.network_like(&self.network))
     }
 
-    fn finish(self, finished: bool) -> Trained<N> {
+    fn finish(self, resumed_at: u64, finished: bool) -> Trained<N> {
         Trained {
+            resumed_at,
             finished,
             ema: self.ema.map(|ema| ema.network_like(&self.network)),
             network: self.network.valid(),

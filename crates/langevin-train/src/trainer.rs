@@ -364,6 +364,8 @@ pub struct Trained<N> {
     pub ema: Option<N>,
     /// The loss of each step, counted from 0, those before a resumed checkpoint included.
     pub history: Vec<(u64, f32)>,
+    /// Steps that were done before this call: those of the checkpoint it went on from, or 0.
+    pub resumed_at: u64,
     /// Whether all steps were done; false after [`Trainer::stop_when`].
     pub finished: bool,
 }

@@ -9,6 +9,8 @@ pub struct Watch<'a, N> {
     pub step: u64,
     /// Steps in all.
     pub steps: u64,
+    /// Steps that were done before this call: those of the checkpoint it went on from, or 0.
+    pub resumed_at: u64,
     /// The loss of every step done, from the first.
     pub losses: &'a [f32],
     /// The network to sample with: the moving average if there is one. Without autodiff.
