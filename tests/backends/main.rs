@@ -95,7 +95,12 @@ fn dropout_keeps_its_law() {
 }
 
 #[test]
-fn networks_agree_with_the_cpu() {
+fn a_small_network_agrees_with_the_cpu() {
+    compare(&networks::small(), 1e-4, 5e-4);
+}
+
+#[test]
+fn published_networks_agree_with_the_cpu() {
     compare(&networks::table(), 1e-4, 5e-4);
 }
 

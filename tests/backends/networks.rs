@@ -29,9 +29,20 @@ fn published(device: &Device, json: &str, labels: &Labels) -> Measured {
     unet(device, &UNet2dConfig::from_json(json).expect("a published configuration"), labels)
 }
 
-/// The table of whole networks.
+fn case(item: &'static str, settings: &'static str, run: fn(&Device) -> Measured) -> Case {
+    Case { item, settings, run, limit: None }
+}
+
+/// The network of the quickstart: the one whole network for which a slow device has time.
+pub fn small() -> Vec<Case> {
+    vec![case("UNet2d", "of the quickstart", |device| {
+        let config = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true);
+        unet(device, &config, &Labels::of([0, 9]))
+    })]
+}
+
+/// The table of the networks of each published kind.
 pub fn table() -> Vec<Case> {
-    let case = |item, settings, run: fn(&Device) -> Measured| Case { item, settings, run, limit: None };
     vec![
         case("UNet2d", "DDPM, attention", |d| published(d, DDPM, &Labels::none(2))),
         case("UNet2d", "residual resampling, scale and shift, classes", |d| {
@@ -39,10 +50,6 @@ pub fn table() -> Vec<Case> {
         }),
         case("UNet2d", "time as a class", |d| published(d, TIMESTEP, &Labels::values([0.2, 5.0]))),
         case("UNet2d", "NCSN++, filtered skips, Fourier features", |d| published(d, NCSNPP, &Labels::none(2))),
-        case("UNet2d", "of the quickstart", |d| {
-            let config = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true);
-            unet(d, &config, &Labels::of([0, 9]))
-        }),
     ]
 }
 
