@@ -13,6 +13,8 @@
 //!
 //! [`prelude`] has what most programs use.
 
+#[cfg(doctest)]
+mod book;
 pub mod device;
 
 pub use langevin_core as core;

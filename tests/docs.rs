@@ -1,4 +1,4 @@
-//! The page of proofs names tests that exist and run.
+//! The page of proofs names tests that exist and run; the book is whole: chapters, programs, links, pictures.
 
 use std::path::Path;
 
@@ -70,4 +70,114 @@ fn the_check_can_fail() {
     assert_eq!(missing(source, "helper"), Some("has it, but not as a test"));
     assert_eq!(missing(source, "goo"), Some("has no such function"));
     assert_eq!(named("a `x.rs::y` and `z`"), [("x.rs".to_owned(), "y".to_owned())]);
+}
+
+/// A page without its code.
+fn prose(page: &str) -> String {
+    let mut fenced = false;
+    let lines = page.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    });
+    lines.collect::<Vec<_>>().join("\n").split('`').step_by(2).collect()
+}
+
+/// Targets of links and pictures in a page that are files: `[text](here)` without web addresses and anchors.
+fn links(page: &str) -> Vec<String> {
+    let text = prose(page);
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:"));
+    files.filter_map(|target| target.split('#').next()).filter(|file| !file.is_empty()).map(str::to_owned).collect()
+}
+
+/// What the fences of code blocks say, in order: "rust", "rust,no_run", "", …
+fn fences(page: &str) -> Vec<&str> {
+    page.lines().filter_map(|line| line.trim_start().strip_prefix("```")).step_by(2).collect()
+}
+
+/// Whether a fence makes rustdoc compile its block.
+fn is_rust(fence: &str) -> bool {
+    fence.is_empty() || fence.split(',').next() == Some("rust")
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// File names of `docs/*.md`, sorted, without the table of contents.
+fn chapters() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let entries = std::fs::read_dir(folder).expect("docs");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".md") && name != "SUMMARY.md").collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_summary_lists_every_chapter_once() {
+    let mut listed = links(&read("docs/SUMMARY.md"));
+    listed.sort();
+    assert_eq!(listed, chapters(), "left: docs/SUMMARY.md, right: the files in docs");
+}
+
+/// What is wrong with the code of a chapter, given the source that hands chapters to rustdoc.
+fn untested(name: &str, page: &str, book: &str) -> Option<String> {
+    let fences = fences(page);
+    let included = book.contains(&format!("include_str!(\"../docs/{name}\")"));
+    if fences.iter().any(|fence| is_rust(fence) && fence.contains("rust")) && !included {
+        return Some(format!("docs/{name} has Rust code, but src/book.rs lacks it"));
+    }
+    if included && fences.iter().any(|fence| fence.is_empty()) {
+        return Some(format!("docs/{name} has a code block that names no language"));
+    }
+    let unchecked = fences.iter().find(|fence| fence.contains("ignore") || fence.contains("compile_fail"));
+    unchecked.map(|fence| format!("docs/{name} has a code block that is not run: {fence}"))
+}
+
+#[test]
+fn every_program_of_the_book_is_compiled() {
+    let book = read("src/book.rs");
+    let wrong: Vec<_> =
+        chapters().iter().filter_map(|name| untested(name, &read(&format!("docs/{name}")), &book)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(read("src/lib.rs").contains("#[cfg(doctest)]\nmod book;"), "src/lib.rs does not declare the book");
+}
+
+/// Links of a page in `folder` whose files are not there.
+fn broken(folder: &Path, page: &str) -> Vec<String> {
+    links(page).into_iter().filter(|link| !folder.join(link).exists()).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let of_docs = chapters().into_iter().chain(["SUMMARY.md".to_owned()]).map(|name| format!("docs/{name}"));
+    let mut wrong = Vec::new();
+    for page in of_docs.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(str::to_owned)) {
+        let folder = root.join(&page).parent().expect("a folder").to_owned();
+        wrong.extend(broken(&folder, &read(&page)).into_iter().map(|link| format!("{page}: {link}")));
+    }
+    assert!(wrong.is_empty(), "links to files that are not there:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_checks_of_the_book_can_fail() {
+    let page = "[a](b.md#c) ![d](e.png) [f](https://g) [h](#i) `[j](k)`\n```text\n[l](m)\n```\n[n](o.md)";
+    assert_eq!(links(page), ["b.md", "e.png", "o.md"]);
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    assert_eq!(
+        broken(&docs, "[a](proof.md) [b](nowhere.md) ![c](images/nothing.png)"),
+        ["nowhere.md", "images/nothing.png"]
+    );
+    assert_eq!(fences("```sh\nls\n```\n```rust,no_run\nf();\n```\n```\nx\n```"), ["sh", "rust,no_run", ""]);
+
+    let (code, book) = ("```rust\nf();\n```\n", "#[doc = include_str!(\"../docs/a.md\")]");
+    assert_eq!(untested("a.md", code, book), None);
+    assert!(untested("b.md", code, book).is_some_and(|why| why.contains("src/book.rs lacks it")));
+    assert_eq!(untested("b.md", "```\nf\n```\n", book), None); // a drawing in a page without programs
+    assert!(untested("a.md", "```\nf\n```\n", book).is_some_and(|why| why.contains("names no language")));
+    assert!(untested("a.md", "```rust,ignore\nf\n```\n", book).is_some_and(|why| why.contains("not run")));
 }

@@ -1,0 +1,28 @@
+//! The programs of the book, compiled and run as doctests: one item for each chapter that has some.
+
+#[doc = include_str!("../docs/introduction.md")]
+struct Introduction;
+
+#[doc = include_str!("../docs/getting-started.md")]
+struct GettingStarted;
+
+#[doc = include_str!("../docs/concepts.md")]
+struct Concepts;
+
+#[doc = include_str!("../docs/solvers.md")]
+struct Solvers;
+
+#[doc = include_str!("../docs/data.md")]
+struct Data;
+
+#[doc = include_str!("../docs/backends.md")]
+struct Backends;
+
+#[doc = include_str!("../docs/errors.md")]
+struct Errors;
+
+#[doc = include_str!("../docs/from-diffusers.md")]
+struct FromDiffusers;
+
+#[doc = include_str!("../docs/from-k-diffusion.md")]
+struct FromKDiffusion;
