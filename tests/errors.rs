@@ -13,7 +13,8 @@ use langevin::models::{Labels, Mlp, MlpConfig, UNet2dConfig};
 use langevin::schedulers::diffusers::{self, ConfigError};
 use langevin::schedulers::plan::{Coef, Draw, Eval, HostAnswer, HostError, Row, Set, Src, TableError, Term};
 use langevin::schedulers::{
-    Ddim, Ddpm, EulerMaruyama, Plan, PlanError, ProbabilityFlow, SampleError, SamplerExt, Solver, Variance,
+    Ddim, Ddpm, EulerMaruyama, Plan, PlanError, ProbabilityFlow, ReverseDiffusion, SampleError, SamplerExt, Solver,
+    Variance,
 };
 
 /// Checks that a message has all of these parts.
@@ -106,6 +107,16 @@ fn grids_against_the_direction() {
 }
 
 #[test]
+fn inversions_with_gaps() {
+    let grid = Grid::trailing(7).strided().inverted();
+    let error = Ddim::new().plan(&chain(), &grid).expect_err("gaps");
+    assert!(matches!(error, PlanError::Gap { solver: "DDIM inversion", step: 0, .. }), "{error:?}");
+    says(error, &["step 0", "ends at t = 142", "the next starts at 143", "without `.strided()`"]);
+    assert!(Ddim::new().plan(&chain(), &Grid::trailing(7).inverted()).is_ok());
+    assert!(Ddim::new().with_gaps().plan(&chain(), &grid).is_ok());
+}
+
+#[test]
 fn starting_behind_the_last_step() {
     let error = Ddim::new().plan(&chain(), &Grid::leading(10).starting_at(10)).expect_err("nothing left");
     says(error, &["10 steps", "cannot start at step 10", "start at 9"]);
@@ -186,6 +197,44 @@ fn nan_anywhere_in_a_schedule() {
     says(error, &["sigma of the process is -1", "0 or above"]);
 }
 
+/// A process whose derivatives have a factor that their functions have not.
+#[derive(Debug)]
+struct Careless(f64, f64);
+
+impl Process for Careless {
+    fn alpha(&self, t: f64) -> f64 {
+        (t * std::f64::consts::FRAC_PI_2).cos()
+    }
+    fn sigma(&self, t: f64) -> f64 {
+        (t * std::f64::consts::FRAC_PI_2).sin()
+    }
+    fn alpha_dot(&self, t: f64) -> f64 {
+        -self.0 * std::f64::consts::FRAC_PI_2 * self.sigma(t)
+    }
+    fn sigma_dot(&self, t: f64) -> f64 {
+        self.1 * std::f64::consts::FRAC_PI_2 * self.alpha(t)
+    }
+    fn time_range(&self) -> (f64, f64) {
+        (1e-3, 0.999)
+    }
+}
+
+#[test]
+fn derivatives_that_are_not_those_of_their_functions() {
+    let plan = |process: &dyn Process| ProbabilityFlow::heun().plan(process, &Grid::uniform(5));
+    assert!(plan(&Careless(1.0, 1.0)).is_ok());
+    for (process, quantity) in [(Careless(1.1, 1.0), "alpha_dot"), (Careless(1.0, 0.9), "sigma_dot")] {
+        let error = plan(&process).expect_err("10% off");
+        let PlanError::Grid(GridError::Process(ProcessError::Derivative { given, expected, .. })) = error else {
+            panic!("{error:?}")
+        };
+        let off = (given / expected - 1.0).abs();
+        assert!((off - 0.1).abs() < 1e-6, "{off}");
+        let function = quantity.trim_end_matches("_dot");
+        says(error, &[quantity, &given.to_string(), &format!("differences of {function} give"), "at t = 0.04"]);
+    }
+}
+
 #[test]
 fn a_time_range_that_is_none() {
     says(VpSde::default().range(0.9, 0.1).expect_err("turned round"), &["[0.9, 0.1]", "clean end < noisy end"]);
@@ -216,6 +265,33 @@ fn solvers_at_singular_levels() {
     says(error, &["finite half-log-SNR", "t = 1", "restrict the range"]);
 }
 
+/// Where α goes to 0 the drift of the reverse SDE goes to infinity, and no step is short enough for Euler-Maruyama.
+#[test]
+fn steps_that_are_too_long_for_the_reverse_sde() {
+    let squared_cosine = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
+    let flow = RectifiedFlow::new();
+    let em = EulerMaruyama::new();
+    for steps in [2, 20, 100] {
+        let error = em.plan(&squared_cosine, &Grid::trailing(steps)).expect_err("too long");
+        let PlanError::StepTooLong { step: 0, from: 999.0, factor, limit, .. } = error else { panic!("{error:?}") };
+        assert!(factor > limit);
+        says(error, &["multiplies the state by", "in step 0, from t = 999", "`Grid::between`", "`.starting_at`"]);
+        let error = em.plan(&flow, &Grid::uniform(steps).between(0.9999, 0.0)).expect_err("too long");
+        says(error, &["in step 0, from t = 0.9999", "more steps"]);
+        // What the messages say helps.
+        assert!(em.plan(&flow, &Grid::uniform(steps).between(0.9, 0.01)).is_ok());
+    }
+    assert!(em.plan(&squared_cosine, &Grid::trailing(100).starting_at(10)).is_ok());
+    // A step of reverse diffusion at most doubles the state, also from pure noise.
+    for process in [&squared_cosine as &dyn Process, &flow] {
+        let plan = ReverseDiffusion::new().plan(process, &Grid::uniform(20)).expect("a plan");
+        for row in plan.rows() {
+            let Coef::C(factor) = row.post[0].sum[0].c else { panic!("a number") };
+            assert!((1.0..=2.0).contains(&factor), "{factor}");
+        }
+    }
+}
+
 #[test]
 fn a_prediction_that_the_process_makes_singular() {
     let zero_snr = chain().rescale_zero_terminal_snr().expect("a chain");
@@ -224,7 +300,7 @@ fn a_prediction_that_the_process_makes_singular() {
     let epsilon = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x));
     let error = start(&plan, [1, 2], &epsilon, &noise).expect("a run").finish().map(|_| ()).expect_err("singular");
     assert!(matches!(error, SampleError::Prediction(_)), "{error:?}");
-    says(error, &["the clean sample x_0", "Epsilon", "alpha = 0", "velocity or flow prediction"]);
+    says(error, &["the clean sample x_0", "from an epsilon prediction", "alpha = 0", "velocity or flow prediction"]);
     // A velocity is enough there.
     assert!(start(&plan, [1, 2], &still(), &noise).expect("a run").finish().is_ok());
     let config = r#"{"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true, "prediction_type": "epsilon"}"#;

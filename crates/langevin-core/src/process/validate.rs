@@ -192,10 +192,7 @@ mod tests {
                 panic!("{error:?}")
             };
             assert!((0.0..1.0).contains(&t) && given == -0.9 * off && (expected + 0.9).abs() < 1e-9);
-            assert!(matches!(
-                validate(&sloped(1.0, off)),
-                Err(ProcessError::Derivative { quantity: "sigma_dot", .. })
-            ));
+            assert!(matches!(validate(&sloped(1.0, off)), Err(ProcessError::Derivative { quantity: "sigma_dot", .. })));
         }
         let text = validate(&sloped(1.1, 1.0)).unwrap_err().to_string();
         for part in ["alpha_dot of the process is -0.99", "at t = 0.041", "-0.9", "dropped factor"] {
