@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor};
 use common::problem::{LAMBDA, even_lambda, processes};
 use langevin::core::denoiser::{Clamp, constraint_fn, from_fn};
 use langevin::core::noise::Seeded;
-use langevin::core::process::{Betas, DiscreteChain, RectifiedFlow, VeSde, VpSde};
+use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
 use langevin::core::{
     DenoiseError, Denoiser, Estimate, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
 };
@@ -113,36 +113,6 @@ fn runs_and_their_parts_can_be_sent() {
     sendable::<SavedRun>();
     sendable::<langevin::schedulers::RunState<4>>();
     sendable::<langevin::schedulers::Step<4>>();
-}
-
-/// Each step of a run: the preview, or that there is none.
-fn previews(plan: &Plan, prediction: Prediction) -> Vec<Option<Vec<f64>>> {
-    let (noise, denoiser) = (Seeded::new(2), from_fn(prediction, |x: Tensor<2>, _: &Levels| Ok(x.mul_scalar(0.9))));
-    let run = plan.start([2, 3], &denoiser, &noise, load()).expect("a run");
-    run.map(|step| step.expect("a step").x0.map(|x0| values(&x0))).collect()
-}
-
-/// Pure noise says nothing of the data to an ε network; a solver that reads ε̂ only goes on without a preview.
-#[test]
-fn a_preview_that_cannot_be_computed_is_left_out() {
-    let plan = ReverseDiffusion::new().plan(&RectifiedFlow::new(), &Grid::uniform(5)).expect("a plan");
-    assert_eq!(plan.rows()[0].eval.expect("an evaluation").at.alpha, 0.0);
-    for prediction in [Prediction::Epsilon, Prediction::Score] {
-        let there: Vec<bool> = previews(&plan, prediction).iter().map(Option::is_some).collect();
-        assert_eq!(there, [false, true, true, true, true], "{prediction}");
-    }
-    assert!(previews(&plan, Prediction::Flow).iter().all(Option::is_some));
-    // A plan that has seen no x̂_0 to report resumes like any other.
-    let (noise, denoiser) = (Seeded::new(2), from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x)));
-    let mut run = plan.start([2, 3], &denoiser, &noise, load()).expect("a run");
-    run.next().expect("a step").expect("a step");
-    let saved = run.save().expect("a saved run");
-    let (whole, rest) = (run.finish(), plan.resume(&saved, &denoiser, &noise, load()).expect("a run").finish());
-    assert_eq!(values(&whole.expect("samples")), values(&rest.expect("samples")));
-    // A solver that computes with x̂_0 cannot do without.
-    let ddim = Ddim::new().plan(&RectifiedFlow::new(), &Grid::uniform(5)).expect("a plan");
-    let error = ddim.start([2, 3], &denoiser, &noise, load()).expect("a run").next().expect("an error");
-    assert!(matches!(error, Err(SampleError::Prediction(_))));
 }
 
 /// The last state has the samples and the counts; only adaptive samplers do not know them beforehand.
