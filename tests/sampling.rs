@@ -34,6 +34,10 @@ fn plans() -> Vec<(&'static str, Plan)> {
         ("DDIM, eta 0", on_chain(&Ddim::new())),
         ("DDIM, eta 0.5", on_chain(&eta(0.5))),
         ("DDIM, inverted", Ddim::new().plan(&chain, &Grid::trailing(6).inverted()).expect("a plan")),
+        ("DDIM, inverted with gaps", {
+            let grid = Grid::trailing(6).strided().inverted();
+            Ddim::new().with_gaps().plan(&chain, &grid).expect("a plan")
+        }),
         ("Euler-Maruyama", on_vp(&EulerMaruyama::new())),
         ("Euler-Maruyama along a path", on_vp(&EulerMaruyama::new().path())),
         ("reverse diffusion", on_vp(&ReverseDiffusion::new())),
