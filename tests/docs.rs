@@ -151,6 +151,22 @@ fn the_readme_lists_every_example_once() {
     assert_eq!(listed_examples(&read("README.md")), examples(&folder), "left: README.md, right: examples/");
 }
 
+/// What is wrong with the `main` of an example: an error that leaves it would be printed as `Debug`.
+fn bad_main(source: &str) -> bool {
+    !source.contains("\nfn main() -> ExitCode {\n") || !source.contains("eprintln!(\"error: {error}\");")
+}
+
+#[test]
+fn examples_print_errors_as_messages() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for name in examples(&folder) {
+        let files = [format!("examples/{name}.rs"), format!("examples/{name}/main.rs")];
+        let file = files.iter().find(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file).is_file());
+        assert!(!bad_main(&read(file.expect("a program"))), "{name} prints its errors as Debug");
+    }
+    assert!(bad_main("\nfn main() -> Result<(), Box<dyn Error>> {\n"));
+}
+
 #[test]
 fn the_check_of_the_examples_can_fail() {
     let page = "# A\n\n| `no` | x |\n\n## Examples\n\n| example | what |\n|---|---|\n| `b` | x `c` |\n| `a` | y |\n\n\
