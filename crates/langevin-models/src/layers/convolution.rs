@@ -109,7 +109,8 @@ mod tests {
         ] {
             let run = |algorithm: Algorithm| {
                 let x = Tensor::<4>::from_inner(tensor([2, input, size[0], size[1]], 0.3, &device)).require_grad();
-                let weight = Tensor::<4>::from_inner(tensor([output, input, kernel, kernel], 0.7, &device)).require_grad();
+                let weight =
+                    Tensor::<4>::from_inner(tensor([output, input, kernel, kernel], 0.7, &device)).require_grad();
                 let y = algorithm.run(x.clone(), weight.clone(), stride, padding);
                 let [rows, columns] = output_size(size, kernel, stride, padding);
                 assert_eq!(y.dims(), [2, output, rows, columns]);
