@@ -126,7 +126,11 @@ impl DpmSolver {
             return bad("order", self.order as f64, "1, 2 or 3");
         }
         if !(self.tau_squared >= 0.0 && self.tau_squared.is_finite()) {
-            return bad("eta", self.tau_squared, "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
+            return bad(
+                "eta",
+                self.tau_squared,
+                "a number that is not negative: 0 adds no noise, 1 is the reverse SDE",
+            );
         }
         if !(self.noise_scale >= 0.0 && self.noise_scale.is_finite()) {
             return bad("noise scale", self.noise_scale, "a number that is not negative");
@@ -196,5 +200,87 @@ impl Solver for DpmSolver {
         let plus = if self.basis == Basis::Data { "++" } else { "" };
         let sde = if self.tau_squared > 0.0 { format!(" SDE (eta {})", self.tau_squared) } else { String::new() };
         plan(format!("{NAME}{plus} {}M{sde}", self.order), process, &stops, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Coef;
+    use langevin_core::process::{Betas, DiscreteChain, Edm};
+
+    fn numbers(plan: &Plan, row: usize) -> Vec<f64> {
+        let terms = plan.rows()[row].post[0].sum.iter();
+        terms.map(|term| if let Coef::C(c) = term.c { c } else { f64::NAN }).collect()
+    }
+
+    /// Lu et al. 2022b, algorithm 2, in its own symbols.
+    #[test]
+    fn steps_of_order_2_are_the_formula_of_the_paper() {
+        let plan = DpmSolver::multistep(2).unwrap().plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+        let sigma: Vec<f64> = plan.rows().iter().map(|row| row.eval.unwrap().at.sigma).collect();
+        for i in 1..5 {
+            let t = |k: usize| -sigma[k].ln();
+            let (h, h_last) = (t(i + 1) - t(i), t(i) - t(i - 1));
+            let r = h_last / h;
+            let step = -(-h).exp_m1();
+            let expected = [sigma[i + 1] / sigma[i], step * (1.0 + 0.5 / r), -step * 0.5 / r];
+            let found = numbers(&plan, i);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} and {expected:?}");
+        }
+        // The last step goes to clean data.
+        assert_eq!(numbers(&plan, 5), [1.0]);
+    }
+
+    /// Noise makes up for what the state loses: both together keep the level's variance.
+    #[test]
+    fn noise_fills_the_level() {
+        for eta in [0.3, 1.0] {
+            let plan = DpmSolver::multistep(1).unwrap().sde(eta).unwrap();
+            let plan = plan.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+            for row in &plan.rows()[..5] {
+                let (from, to) = (row.eval.unwrap().at.sigma, row.after.level.sigma);
+                let [of_x, _, std] = row.post[0].sum[..] else { panic!("three terms") };
+                let (Coef::C(of_x), Coef::C(std)) = (of_x.c, std.c) else { panic!("numbers") };
+                assert!(((of_x * from).powi(2) + std * std - to * to).abs() < 1e-12 * to * to);
+            }
+        }
+        let quiet = DpmSolver::multistep(2).unwrap().sde(1.0).unwrap().noise_scale(0.0).unwrap();
+        assert!(!quiet.plan(&Edm::default(), &Grid::karras(4, 7.0).unwrap()).unwrap().is_stochastic());
+    }
+
+    #[test]
+    fn pure_noise_is_left_in_the_data_basis_only() {
+        let chain = DiscreteChain::new(Betas::DDPM, 1000).unwrap().rescale_zero_terminal_snr().unwrap();
+        let solver = DpmSolver::multistep(3).unwrap();
+        let plan = solver.plan(&chain, &Grid::trailing(8)).unwrap();
+        // Pure noise is at λ = −∞ and carries no polynomial: the first two steps have order 1.
+        assert_eq!((numbers(&plan, 0).len(), numbers(&plan, 1).len(), numbers(&plan, 2).len()), (2, 2, 3));
+        let error = solver.basis(Basis::Noise).plan(&chain, &Grid::trailing(8)).unwrap_err();
+        assert!(matches!(error, PlanError::Singular { alpha: 0.0, .. }), "{error}");
+    }
+
+    #[test]
+    fn short_grids_end_with_lower_orders_when_asked() {
+        let chain = DiscreteChain::new(Betas::DDPM, 1000).unwrap();
+        let terms = |lower| {
+            let plan = DpmSolver::multistep(3).unwrap().lower_order_below(lower);
+            let plan = plan.plan(&chain, &Grid::leading(6).ending(langevin_core::grid::End::Range)).unwrap();
+            (0..plan.steps()).map(|row| numbers(&plan, row).len() - 1).collect::<Vec<_>>()
+        };
+        assert_eq!(terms(0), [1, 2, 3, 3, 3]);
+        assert_eq!(terms(15), [1, 2, 3, 2, 1]);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        for order in [0, 4] {
+            assert!(matches!(DpmSolver::multistep(order), Err(PlanError::Setting { setting: "order", .. })));
+        }
+        for bad in [-0.1, f64::NAN, f64::INFINITY] {
+            let solver = DpmSolver::multistep(2).unwrap();
+            assert!(matches!(solver.clone().sde(bad), Err(PlanError::Setting { setting: "eta", .. })));
+            assert!(matches!(solver.noise_scale(bad), Err(PlanError::Setting { setting: "noise scale", .. })));
+        }
     }
 }

@@ -64,6 +64,15 @@ impl Leg {
         }
     }
 
+    /// What the weight of a constant answer is to first order in h.
+    pub fn linear(&self) -> f64 {
+        let c = 1.0 + self.tau_squared;
+        match self.basis {
+            Basis::Data => self.to.alpha * c * self.h,
+            Basis::Noise => -self.to.sigma * c * self.h,
+        }
+    }
+
     /// Standard deviation of the noise that is added.
     pub fn std(&self) -> f64 {
         if self.tau_squared == 0.0 {
@@ -136,7 +145,10 @@ mod tests {
                         })
                         .sum();
                     let found = leg.weight(k as usize);
-                    assert!((found - sum).abs() < 1e-10 * sum.abs().max(1e-3), "{basis:?} {tau_squared} {h} {k}: {found} {sum}");
+                    assert!(
+                        (found - sum).abs() < 1e-10 * sum.abs().max(1e-3),
+                        "{basis:?} {tau_squared} {h} {k}: {found} {sum}"
+                    );
                 }
             }
         }

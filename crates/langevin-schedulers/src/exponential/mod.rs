@@ -9,7 +9,9 @@ mod dpm_solver;
 mod leg;
 mod multistep;
 mod phi;
+mod unipc;
 
 pub use dpm_solver::{DpmSolver, SecondOrder};
 pub use leg::Basis;
 pub use multistep::Deis;
+pub use unipc::{UniB, UniC, UniPc};

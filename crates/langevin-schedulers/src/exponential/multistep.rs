@@ -43,10 +43,6 @@ impl Past {
         slot
     }
 
-    pub fn len(&self) -> usize {
-        self.answers.len()
-    }
-
     /// How many of the newest answers have finite λ and can carry a polynomial.
     pub fn usable(&self) -> usize {
         self.answers.iter().take_while(|(lambda, _)| lambda.is_finite()).count().max(1)
@@ -88,11 +84,7 @@ pub(super) fn interpolate(leg: &Leg, nodes: &[f64]) -> Vec<f64> {
 }
 
 /// The stops of a falling grid without gaps.
-pub(super) fn falling_stops(
-    solver: &'static str,
-    process: &dyn Process,
-    grid: &Grid,
-) -> Result<Vec<Stop>, PlanError> {
+pub(super) fn falling_stops(solver: &'static str, process: &dyn Process, grid: &Grid) -> Result<Vec<Stop>, PlanError> {
     let stops = grid.stops(process)?;
     check_direction(solver, &stops, true)?;
     check_joined(solver, &stops)?;
