@@ -19,7 +19,7 @@ use langevin::core::exact::Gaussian;
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, ChainEnd, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
-use langevin::schedulers::exponential::{Basis, SecondOrder, UniC, UniPc};
+use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, UniC, UniPc};
 use langevin::schedulers::plan::{Coef, HostAnswer, Src, Term};
 use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Solver, Variance};
 use std::fmt::Write as _;
@@ -73,14 +73,25 @@ fn deterministic() -> Vec<Entry> {
 /// Multistep solvers of higher order as they are: their first step has order 1, and so the whole has order 2. On grids
 /// whose first step is short the error of the start is small beside the others for any number of steps that can be
 /// measured, so these stand on the grid that is even in λ alone.
-fn limited_by_their_start() -> Vec<Entry> {
-    vec![
+fn limited_by_their_start() -> Vec<(Entry, Kind)> {
+    let paths: Vec<Entry> = vec![
         ("DPM-Solver++ 3M", dpm(3, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
         ("DPM-Solver++ 3M, published", halved(), 2.0, 32, 6),
         ("DPM-Solver 3M", dpm(3, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
         ("DEIS 3", Box::new(Deis::new(3).expect("an order")), 2.0, 32, 6),
         ("DEIS 4", Box::new(Deis::new(4).expect("an order")), 2.0, 32, 6),
-    ]
+    ];
+    let noisy: Vec<Entry> = vec![
+        ("DPM-Solver++ 3M SDE", sde(3, SecondOrder::Midpoint), 2.0, 64, 4),
+        ("SA-Solver 2, corrector 2", sa(2, 2), 2.0, 64, 4),
+        ("SA-Solver 3, corrector 3", sa(3, 3), 2.0, 64, 4),
+    ];
+    let paths = paths.into_iter().map(|entry| (entry, Kind::Path));
+    paths.chain(noisy.into_iter().map(|entry| (entry, Kind::Weak))).collect()
+}
+
+fn sa(predictor: usize, corrector: usize) -> Box<dyn Solver> {
+    Box::new(SaSolver::new(predictor, corrector).expect("orders"))
 }
 
 /// Multistep solvers with the number of steps that only start them.
@@ -108,6 +119,11 @@ fn unipc(order: usize, expected: f64) -> Entry {
     (name, Box::new(UniPc::new(order).expect("an order")), expected, 32, 6)
 }
 
+fn sde(order: usize, second: SecondOrder) -> Box<dyn Solver> {
+    let solver = DpmSolver::multistep(order).and_then(|solver| solver.sde(1.0));
+    Box::new(solver.expect("settings").second_order(second))
+}
+
 fn halved() -> Box<dyn Solver> {
     Box::new(DpmSolver::multistep(3).expect("an order").halved_curvature(true))
 }
@@ -123,6 +139,10 @@ fn stochastic() -> Vec<Entry> {
         ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge)), 1.0, 64, 4),
         ("DDIM, η = 0.5", Box::new(eta(0.5)), 1.0, 64, 4),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new()), 1.0, 64, 5),
+        ("DPM-Solver++ SDE, order 1", sde(1, SecondOrder::Midpoint), 1.0, 64, 4),
+        ("DPM-Solver++ 2M SDE", sde(2, SecondOrder::Midpoint), 2.0, 64, 4),
+        ("DPM-Solver++ 2M SDE, Heun", sde(2, SecondOrder::Heun), 2.0, 64, 4),
+        ("SA-Solver 1, no corrector", sa(1, 0), 1.0, 64, 4),
     ]
 }
 
@@ -137,8 +157,9 @@ fn measured() -> &'static [Line] {
                 lines.push(line(&entry, Kind::Path, grid, |process, plan| path_error(process, plan), grid_of));
             }
             if grid == GRIDS[0].0 {
-                for entry in limited_by_their_start() {
-                    lines.push(line(&entry, Kind::Path, grid, path_error, grid_of));
+                for (entry, kind) in limited_by_their_start() {
+                    let error = if kind == Kind::Path { path_error } else { weak_error };
+                    lines.push(line(&entry, kind, grid, error, grid_of));
                 }
             }
             for (entry, before) in multistep() {
