@@ -19,7 +19,7 @@ use langevin::core::exact::Gaussian;
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, ChainEnd, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
-use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, UniC, UniPc};
+use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, UniC, UniPc};
 use langevin::schedulers::plan::{Coef, HostAnswer, Src, Term};
 use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Solver, Variance};
 use std::fmt::Write as _;
@@ -67,6 +67,11 @@ fn deterministic() -> Vec<Entry> {
         ("DPM-Solver++ 2M, Heun", dpm(2, Basis::Data, SecondOrder::Heun), 2.0, 32, 6),
         ("DPM-Solver 2M", dpm(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
         ("DEIS 2", Box::new(Deis::new(2).expect("an order")), 2.0, 32, 6),
+        ("DPM-Solver++ 2S", single(2, Basis::Data, SecondOrder::Midpoint), 2.0, 16, 6),
+        ("DPM-Solver++ 3S", single(3, Basis::Data, SecondOrder::Midpoint), 3.0, 32, 5),
+        ("DPM-Solver++ 3S, whole polynomial", single(3, Basis::Data, SecondOrder::Heun), 3.0, 32, 5),
+        ("DPM-Solver 2S", single(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 16, 6),
+        ("DPM-Solver 3S", single(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 5),
     ]
 }
 
@@ -88,6 +93,10 @@ fn limited_by_their_start() -> Vec<(Entry, Kind)> {
     ];
     let paths = paths.into_iter().map(|entry| (entry, Kind::Path));
     paths.chain(noisy.into_iter().map(|entry| (entry, Kind::Weak))).collect()
+}
+
+fn single(order: usize, basis: Basis, kind: SecondOrder) -> Box<dyn Solver> {
+    Box::new(Singlestep::new(order).expect("an order").basis(basis).last_stage(kind))
 }
 
 fn sa(predictor: usize, corrector: usize) -> Box<dyn Solver> {

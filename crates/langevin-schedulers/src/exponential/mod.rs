@@ -2,7 +2,7 @@
 //!
 //! Between two levels the reverse equation is linear in x, so its solution is a weighted integral of the network's answer
 //! over `λ = ln(α/σ)` alone (Lu et al. 2022a, proposition 3.1). The solvers here differ in the polynomial that stands for
-//! the answer: [`DpmSolver`] and its variants take differences of earlier answers or of inner stages, [`Deis`] the
+//! the answer: [`DpmSolver`] takes differences of earlier answers, [`Singlestep`] of inner stages, [`Deis`] the
 //! interpolation through earlier ones, [`UniPc`] corrects a step with the answer of the next, [`SaSolver`] does both with noise.
 
 mod dpm_solver;
@@ -10,10 +10,12 @@ mod leg;
 mod multistep;
 mod phi;
 mod sa_solver;
+mod singlestep;
 mod unipc;
 
 pub use dpm_solver::{DpmSolver, SecondOrder};
 pub use leg::Basis;
 pub use multistep::Deis;
 pub use sa_solver::{SaSolver, Tau};
+pub use singlestep::Singlestep;
 pub use unipc::{UniB, UniC, UniPc};
