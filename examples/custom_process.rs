@@ -9,10 +9,9 @@
 //! anything is too far.
 
 use langevin::core::exact::{GaussianMixture, Posterior, correlated_mixture};
-use langevin::core::process::VpSde;
 use langevin::prelude::*;
-use langevin::schedulers::{DormandPrince, PredictorCorrector, ReverseDiffusion};
 use std::error::Error;
+use std::process::ExitCode;
 
 /// Variance-preserving, with a logistic share of signal: `α² = 1/(1 + e^u)` with `u = k(t − ½)`. λ falls evenly, and
 /// the drift of the reverse SDE stays below k: nothing is singular anywhere in `[0, 1]`.
@@ -56,7 +55,7 @@ struct Entry {
 fn solvers(process: &Logistic) -> Result<Vec<Entry>, Box<dyn Error>> {
     let plan = |solver: &dyn Solver, steps| solver.plan(process, &Grid::uniform(steps));
     let row = |name, sampler: Box<dyn Sampler<2>>, distance| Entry { name, sampler, distance };
-    // Norms of the batch: in the plane the score of a single sample is often near 0, and its step would be huge.
+    // Norms of the batch: in the plane those of a single sample vary too much.
     let corrected = PredictorCorrector::new(plan(&ReverseDiffusion::new(), 200)?, 0.16, 1)?.batch_norms();
     let adaptive = DormandPrince::new(1e-6, 1e-6)?.over(process.clone())?;
     Ok(vec![
@@ -95,7 +94,13 @@ fn moments(x: &Tensor<2>, exact: &GaussianMixture) -> Result<(f64, f64), Box<dyn
     ))
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let load = Load::on(&device("cpu")?).dtype(DType::F64);
     let process = Logistic { k: 20.0 };
     println!("{process:?}: λ from {:.1} to {:.1}\n", process.lambda(0.0), process.lambda(1.0));
@@ -115,12 +120,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:<25} {:>11} {mean:>8.4} {covariance:>10.4}", "(exact samples)", "");
     let mut failures = Vec::new();
     for Entry { name, sampler, distance: bound } in solvers(&process)? {
-        let mut run = sampler.start([SAMPLES, 2], &denoiser, &noise, load.clone())?;
-        for step in &mut run {
-            step?;
-        }
-        let evaluations = run.state().evaluations();
-        let x = run.finish()?;
+        let end = sampler.start([SAMPLES, 2], &denoiser, &noise, load.clone())?.finish_state()?;
+        let (evaluations, x) = (end.evaluations(), end.x());
         let (mean, covariance) = moments(&x, &exact)?;
         print!("{name:<25} {evaluations:>11} {mean:>8.4} {covariance:>10.4}");
         let mut too_far = mean > MOMENTS || covariance > MOMENTS;

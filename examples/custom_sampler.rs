@@ -3,11 +3,11 @@
 //! `cargo run --release --example custom_sampler`
 
 use langevin::core::exact::{Posterior, correlated_mixture};
-use langevin::core::process::VpSde;
 use langevin::prelude::*;
 use langevin::schedulers::plan::{Eval, Row, Set, Src, Term};
 use langevin::schedulers::{Context, PlanError, RunState, Step};
 use std::error::Error;
+use std::process::ExitCode;
 
 /// (1) A sampler: the probability flow by the midpoint rule, written as a loop body. Adaptive rules, accept/reject
 /// steps and the like go here: anything that looks at the data.
@@ -35,10 +35,7 @@ impl Midpoint {
 
 impl<const D: usize> Sampler<D> for Midpoint {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        let [t, s] = match self.times.get(state.steps()..state.steps() + 2) {
-            Some(pair) => [pair[0], pair[1]],
-            None => return Ok(None),
-        };
+        let Some(&[t, s]) = self.times.get(state.steps()..state.steps() + 2) else { return Ok(None) };
         let (x, h) = (state.x(), s - t);
         let (slope, _) = self.slope(x.clone(), t, state, cx)?;
         let (slope, x0) = self.slope(x.clone() + slope.mul_scalar(h / 2.0), t + h / 2.0, state, cx)?;
@@ -110,7 +107,13 @@ impl Solver for ExponentialMidpoint {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let device = device("cpu")?;
     let process = VpSde::default();
     let exact = correlated_mixture()?;

@@ -7,10 +7,9 @@
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use langevin::core::grid::{AysTable, End};
-use langevin::core::process::{Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
 use langevin::prelude::*;
+use langevin::schedulers::Variance;
 use langevin::schedulers::ode::Tableau;
-use langevin::schedulers::{ReverseDiffusion, Variance};
 use std::error::Error;
 use std::process::ExitCode;
 

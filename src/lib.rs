@@ -31,8 +31,9 @@ pub mod prelude {
     pub use crate::device::device;
     pub use burn::tensor::{DType, Device, Tensor};
     pub use langevin_core::denoiser::{self, Threshold};
+    pub use langevin_core::grid::End;
     pub use langevin_core::noise::Seeded;
-    pub use langevin_core::process::{Betas, DiscreteChain};
+    pub use langevin_core::process::{Betas, DiscreteChain, Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
     pub use langevin_core::{
         Condition, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Level, Levels, Load, Network, Prediction,
         Process, Query,
@@ -40,7 +41,8 @@ pub mod prelude {
     #[cfg(feature = "models")]
     pub use langevin_models::Labels;
     pub use langevin_schedulers::{
-        Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, SampleError, Sampler, SamplerExt, Solver,
+        Ddim, Ddpm, DormandPrince, EulerMaruyama, Milstein, Plan, PredictorCorrector, ProbabilityFlow,
+        ReverseDiffusion, SampleError, Sampler, SamplerExt, Solver,
     };
 }
 

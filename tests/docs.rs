@@ -123,6 +123,52 @@ fn the_summary_lists_every_chapter_once() {
     assert_eq!(listed, chapters(), "left: docs/SUMMARY.md, right: the files in docs");
 }
 
+/// First cells of the table below the heading `## Examples`, without their backticks.
+fn listed_examples(readme: &str) -> Vec<String> {
+    let section = readme.split("\n## Examples\n").nth(1).unwrap_or("").split("\n## ").next().unwrap_or("");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut names: Vec<_> = rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// The examples that cargo finds: `NAME.rs` and `NAME/main.rs`.
+fn examples(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let programs = entries.filter(|path| match path.extension() {
+        Some(extension) => extension == "rs",
+        None => path.join("main.rs").is_file(),
+    });
+    let mut names: Vec<_> =
+        programs.map(|path| path.file_stem().expect("a name").to_str().expect("UTF-8").to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_readme_lists_every_example_once() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    assert_eq!(listed_examples(&read("README.md")), examples(&folder), "left: README.md, right: examples/");
+}
+
+#[test]
+fn the_check_of_the_examples_can_fail() {
+    let page = "# A\n\n| `no` | x |\n\n## Examples\n\n| example | what |\n|---|---|\n| `b` | x `c` |\n| `a` | y |\n\n\
+                `cargo run` | `d` |\n\n## What works\n\n| `e` | z |\n";
+    assert_eq!(listed_examples(page), ["a", "b"]);
+    assert!(listed_examples("no table").is_empty());
+    assert_ne!(listed_examples(&page.replace("| `a` | y |", "")), ["a", "b"]);
+    assert_eq!(listed_examples(&page.replace("| `a` | y |", "| `b` | y |")), ["b", "b"]);
+    // One file, one folder; a folder without a program and a text are none.
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["one.rs", "two/main.rs", "three/part.rs", "four.txt"] {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, "").expect("a file");
+    }
+    assert_eq!(examples(folder.path()), ["one", "two"]);
+}
+
 /// What is wrong with the code of a chapter, given the source that hands chapters to rustdoc.
 fn untested(name: &str, page: &str, book: &str) -> Option<String> {
     let fences = fences(page);

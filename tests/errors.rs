@@ -106,6 +106,16 @@ fn grids_against_the_direction() {
 }
 
 #[test]
+fn inversions_with_gaps() {
+    let grid = Grid::trailing(7).strided().inverted();
+    let error = Ddim::new().plan(&chain(), &grid).expect_err("gaps");
+    assert!(matches!(error, PlanError::Gap { solver: "DDIM inversion", step: 0, .. }), "{error:?}");
+    says(error, &["step 0", "ends at t = 142", "the next starts at 143", "without `.strided()`"]);
+    assert!(Ddim::new().plan(&chain(), &Grid::trailing(7).inverted()).is_ok());
+    assert!(Ddim::new().with_gaps().plan(&chain(), &grid).is_ok());
+}
+
+#[test]
 fn starting_behind_the_last_step() {
     let error = Ddim::new().plan(&chain(), &Grid::leading(10).starting_at(10)).expect_err("nothing left");
     says(error, &["10 steps", "cannot start at step 10", "start at 9"]);
@@ -224,7 +234,7 @@ fn a_prediction_that_the_process_makes_singular() {
     let epsilon = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x));
     let error = start(&plan, [1, 2], &epsilon, &noise).expect("a run").finish().map(|_| ()).expect_err("singular");
     assert!(matches!(error, SampleError::Prediction(_)), "{error:?}");
-    says(error, &["the clean sample x_0", "Epsilon", "alpha = 0", "velocity or flow prediction"]);
+    says(error, &["the clean sample x_0", "from an epsilon prediction", "alpha = 0", "velocity or flow prediction"]);
     // A velocity is enough there.
     assert!(start(&plan, [1, 2], &still(), &noise).expect("a run").finish().is_ok());
     let config = r#"{"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true, "prediction_type": "epsilon"}"#;

@@ -115,6 +115,17 @@ fn runs_and_their_parts_can_be_sent() {
     sendable::<langevin::schedulers::Step<4>>();
 }
 
+/// The last state has the samples and the counts; only adaptive samplers do not know them beforehand.
+#[test]
+fn a_finished_run_can_tell_what_it_took() {
+    let plan = ProbabilityFlow::heun().plan(&VpSde::default(), &Grid::uniform(5)).expect("a plan");
+    let noise = Seeded::new(2);
+    let start = || plan.start([2, 3], &Elementwise, &noise, load()).expect("a run");
+    let end = start().finish_state().expect("samples");
+    assert_eq!((end.steps(), end.evaluations()), (5, 10));
+    assert_eq!(values(&end.x()), values(&start().finish().expect("samples")));
+}
+
 // A batch and its samples alone.
 
 #[test]

@@ -3,7 +3,6 @@
 use crate::draw::{Sheet, Tile};
 use burn::tensor::activation::softmax;
 use langevin::core::noise::{Key, like};
-use langevin::core::process::{RectifiedFlow, VpSde};
 use langevin::data::digits;
 use langevin::prelude::*;
 use std::error::Error;

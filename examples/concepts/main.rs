@@ -11,6 +11,7 @@ mod schedules;
 use clap::Parser;
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 struct Options {
@@ -25,7 +26,13 @@ struct Options {
     seed: u64,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     std::fs::create_dir_all(&options.out)?;
     let place = |name| options.out.join(name);

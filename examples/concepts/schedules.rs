@@ -3,7 +3,7 @@
 use crate::draw::{Curve, Panel};
 use langevin::core::GridError;
 use langevin::core::grid::AysTable;
-use langevin::core::process::{Edm, ProcessError, RectifiedFlow, SubVpSde, VeSde, VpSde};
+use langevin::core::process::ProcessError;
 use langevin::prelude::*;
 
 /// α and σ over the time range of each process; on a logarithmic scale where σ has no bound.

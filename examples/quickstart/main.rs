@@ -18,6 +18,7 @@ use langevin::train::{Objective, Times, Trainer};
 use report::{Report, Row};
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(Parser)]
@@ -50,7 +51,13 @@ fn bar_style() -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let per_class = usize::from(options.per_class);
     let device = device(&options.device)?;
@@ -119,18 +126,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     if options.check {
         report.check()?;
     }
-    println!(
-        "\n{:.0} seconds in all; pictures and report.json are in {}",
-        started.elapsed().as_secs_f64(),
-        options.out.display()
-    );
+    let seconds = started.elapsed().as_secs_f64();
+    println!("\n{seconds:.0} seconds in all; pictures and report.json are in {}", options.out.display());
     Ok(())
 }
 
 /// `count` images of each class, spread over all that there are (and so over the writers), class by class.
 fn by_class(data: &ImageSet, count: usize, device: &Device) -> Result<Tensor<4>, Box<dyn Error>> {
     let mut indices = Vec::new();
-    for class in 0..data.classes() {
+    for class in 0..data.classes().unwrap_or(1) {
         let of_class = data.of_class(class)?;
         indices.extend((0..count).map(|i| of_class[i * of_class.len() / count]));
     }

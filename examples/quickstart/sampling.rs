@@ -1,7 +1,6 @@
 //! Four samplers over the same network.
 
 use indicatif::ProgressBar;
-use langevin::core::grid::End;
 use langevin::models::UNet2d;
 use langevin::prelude::*;
 use std::error::Error;

@@ -17,6 +17,7 @@ mod spring;
 use clap::Parser;
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 struct Options {
@@ -50,7 +51,13 @@ fn moments(values: &[f64]) -> (f64, f64) {
     (mean, (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (count - 1.0)).sqrt())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     if options.paths < 100 {
         return Err("fewer than 100 paths show nothing: give --paths 100 or more".into());

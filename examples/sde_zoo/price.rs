@@ -4,7 +4,7 @@ use crate::plot::{BLUE, Mark, ORANGE, Panel, Series, draw, histogram};
 use crate::{compare, moments};
 use langevin::core::noise;
 use langevin::prelude::*;
-use langevin::schedulers::sde::{Milstein, Sde};
+use langevin::schedulers::sde::Sde;
 use std::error::Error;
 use std::path::Path;
 

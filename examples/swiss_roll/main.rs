@@ -7,14 +7,13 @@
 mod plot;
 
 use clap::Parser;
-use langevin::core::grid::End;
-use langevin::core::process::Edm;
 use langevin::data::toys;
 use langevin::models::{Mlp, MlpConfig};
 use langevin::prelude::*;
 use langevin::train::{Objective, Times, Trainer};
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// The network's raw output under EDM preconditioning; the data have unit deviation.
@@ -33,7 +32,13 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let device = device(&options.device)?;
     std::fs::create_dir_all(&options.out)?;

@@ -24,11 +24,18 @@ use langevin::prelude::*;
 use langevin::train::{FromLabels, Objective, Trainer, Weighting};
 use options::Options;
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let options = Options::parse();
     let device = device(&options.device)?;
     let out = &options.out;

@@ -144,7 +144,8 @@ fn ve_open(case: &Case<'_>, sampler: &PredictorCorrector, plan: &Plan, correctio
             let i = step * corrections + k;
             let score = tensor(of_correction.row(i).to_vec(), shape);
             let z = tensor(noise.row(step * each + k).to_vec(), shape);
-            let got = sampler.correct(tensor(x, shape), score, z);
+            let sigma = plan.rows()[step].eval.map_or(f64::NAN, |eval| eval.at.sigma);
+            let got = sampler.correct(tensor(x, shape), score, z, sigma);
             case.compare(&format!("correction {k} of step {step}"), Some(step), &values(&got), corrected.row(i));
             x = corrected.row(i).to_vec();
         }

@@ -8,7 +8,7 @@
 //!   conversions between them;
 //! * [`grid`]: which levels a sampler visits;
 //! * [`level`]: where on the process a question is asked;
-//! * [`denoiser`]: networks bound to a process, guidance, thresholding, constraints;
+//! * [`denoiser`]: networks bound to a prediction and a condition, guidance, thresholding, constraints;
 //! * [`noise`]: the one explicit source of randomness;
 //! * [`exact`]: problems whose solution is known, for proofs.
 //!

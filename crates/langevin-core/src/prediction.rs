@@ -27,12 +27,26 @@ pub enum Prediction {
     },
 }
 
+impl std::fmt::Display for Prediction {
+    /// As a noun with its article: "an epsilon prediction".
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Prediction::Epsilon => f.write_str("an epsilon prediction"),
+            Prediction::Sample => f.write_str("a sample prediction"),
+            Prediction::Velocity => f.write_str("a velocity prediction"),
+            Prediction::Score => f.write_str("a score prediction"),
+            Prediction::Flow => f.write_str("a flow prediction"),
+            Prediction::Edm { sigma_data } => write!(f, "an EDM prediction (sigma_data {sigma_data})"),
+        }
+    }
+}
+
 /// A conversion that does not exist at a level, or a bad setting.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum PredictionError {
     /// The quantity cannot be recovered from this prediction at this level.
     #[error(
-        "{wanted} cannot be computed from a {prediction:?} prediction at alpha = {alpha}, sigma = {sigma} (time {time}): \
+        "{wanted} cannot be computed from {prediction} at alpha = {alpha}, sigma = {sigma} (time {time}): \
          the conversion divides by zero; use a velocity or flow prediction, or a grid that leaves this level out"
     )]
     Singular {
@@ -291,6 +305,15 @@ mod tests {
         }
         let message = Prediction::Epsilon.x0(&noise).unwrap_err().to_string();
         assert!(message.contains("alpha = 0") && message.contains("velocity"), "{message}");
+        assert!(
+            message.starts_with("the clean sample x_0 cannot be computed from an epsilon prediction at "),
+            "{message}"
+        );
+        for p in ALL {
+            let text = p.to_string();
+            let vowel = text.trim_start_matches("an ").trim_start_matches("a ").starts_with(['e', 'E']);
+            assert!(text.starts_with(if vowel { "an " } else { "a " }) && text.contains("prediction"), "{text}");
+        }
     }
 
     #[test]

@@ -71,9 +71,9 @@ impl ImageSet {
         self.shape
     }
 
-    /// The number of classes; labels are in `0..classes`.
-    pub fn classes(&self) -> usize {
-        self.classes
+    /// The number of classes; labels are in `0..classes`. One class tells nothing: such a set has none.
+    pub fn classes(&self) -> Option<usize> {
+        (self.classes > 1).then_some(self.classes)
     }
 
     /// All pixels in `[-1, 1]`, row-major of `[n, channels, height, width]`.
@@ -160,16 +160,15 @@ impl DataSet<4> for ImageSet {
         self.len()
     }
 
-    /// One class tells nothing: such a set has none.
     fn classes(&self) -> Option<usize> {
-        (self.classes > 1).then_some(self.classes)
+        self.classes()
     }
 
     fn batch(&self, indices: &[usize], device: &Device) -> Result<Batch<4>, DataError> {
         let (pixels, labels) = self.gather("the batch", indices)?;
         let [channels, height, width] = self.shape;
         let data = TensorData::new(pixels, [indices.len(), channels, height, width]);
-        Ok(Batch { x: Tensor::from_data(data, device), labels: (self.classes > 1).then_some(labels) })
+        Ok(Batch { x: Tensor::from_data(data, device), labels: self.classes().map(|_| labels) })
     }
 }
 
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn images_labels_and_classes() {
         let set = set();
-        assert_eq!((set.len(), set.is_empty(), set.classes(), set.image_shape()), (3, false, 3, [2, 1, 2]));
+        assert_eq!((set.len(), set.is_empty(), set.classes(), set.image_shape()), (3, false, Some(3), [2, 1, 2]));
         assert_eq!(set.image(1).unwrap(), [0.04, 0.05, 0.06, 0.07]);
         assert_eq!(set.label(2).unwrap(), 2);
         assert_eq!(set.labels(), [2, 0, 2]);
@@ -204,7 +203,7 @@ mod tests {
         assert_eq!(labels, Some(vec![2, 0, 2]));
         // One class is none.
         let plain = ImageSet::new(vec![0.0; 2], [2, 1, 1, 1], vec![0; 2], 1).unwrap();
-        assert_eq!(DataSet::classes(&plain), None);
+        assert_eq!((plain.classes(), DataSet::classes(&plain)), (None, None));
         assert_eq!(plain.batch(&[1], &Device::flex()).unwrap().labels, None);
     }
 

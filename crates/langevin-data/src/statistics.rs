@@ -91,7 +91,7 @@ impl ImageSet {
     pub fn statistics(&self) -> Statistics {
         let [channels, height, width] = self.image_shape();
         let [mean, std, min, max] = Statistics::of(self.pixels(), channels, height * width);
-        let per_class = if self.classes() > 1 { count(self.labels(), self.classes()) } else { vec![] };
+        let per_class = self.classes().map_or(vec![], |classes| count(self.labels(), classes));
         let [min, max] = [min, max].map(|values| values.into_iter().map(|v| v as f32).collect());
         Statistics { samples: self.len(), shape: self.image_shape().to_vec(), per_class, mean, std, min, max }
     }

@@ -1,6 +1,7 @@
 //! Denoising diffusion implicit models, DDIM (Song, Meng & Ermon 2021).
 
 use crate::ddpm::{Posterior, check_direction, falls};
+use crate::ode::check_joined;
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
@@ -10,10 +11,12 @@ use serde::{Deserialize, Serialize};
 /// DDIM on any process: `x_s = α_s·x̂_0 + √(σ_s² − η²v)·ε̂ + η√v·z`, where v is the posterior's variance.
 ///
 /// η = 0 is deterministic (the exponential integrator of order 1), η = 1 draws from DDPM's posterior. A grid that
-/// rises ([`Grid::inverted`]) inverts: it encodes data to noise.
+/// rises ([`Grid::inverted`]) inverts: it encodes data to noise. Its steps must join; see [`with_gaps`](Self::with_gaps).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ddim {
     eta: f64,
+    #[serde(default)]
+    gaps: bool,
 }
 
 impl Ddim {
@@ -30,6 +33,14 @@ impl Ddim {
         self.eta = eta;
         self.check()?;
         Ok(self)
+    }
+
+    /// Inverts on grids whose steps do not join, too: `Grid::trailing(n).strided().inverted()` is then diffusers'
+    /// `DDIMInverseScheduler`, also where n does not divide T. A step starts at another level than that which the last one
+    /// reached, so the noise found is not the one that leads back to the data.
+    pub fn with_gaps(mut self) -> Self {
+        self.gaps = true;
+        self
     }
 
     fn check(&self) -> Result<(), PlanError> {
@@ -80,6 +91,9 @@ impl Solver for Ddim {
         // A grid that rises inverts; with noise there is nothing to invert.
         let falling = self.eta > 0.0 || falls(&stops);
         check_direction("DDIM", &stops, falling)?;
+        if !falling && !self.gaps {
+            check_joined("DDIM inversion", &stops)?;
+        }
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
         Ok(Plan::new(format!("DDIM (eta {})", self.eta), stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
@@ -121,6 +135,33 @@ mod tests {
             }
             assert_eq!(numbers(&plan.rows()[49]), [1.0]);
         }
+    }
+
+    /// diffusers' inverse steps from t − T div n to t; where n does not divide T that leaves gaps, which is an error
+    /// unless asked for.
+    #[test]
+    fn inversion_with_gaps_is_asked_for() {
+        let (chain, n) = (chain(), 7);
+        let gapped = Grid::trailing(n).strided().inverted();
+        let error = Ddim::new().plan(&chain, &gapped).expect_err("gaps");
+        assert!(matches!(error, PlanError::Gap { step: 0, .. }), "{error:?}");
+        assert!(error.to_string().contains("without `.strided()`"), "{error}");
+        let plan = Ddim::new().with_gaps().plan(&chain, &gapped).expect("a plan");
+        for (row, t) in plan.rows().iter().zip([142, 285, 428, 570, 713, 856, 999]) {
+            let asked = row.eval.expect("an evaluation").at;
+            let from = t - 1000 / 7;
+            let bar = if from < 0 { 1.0 } else { chain.alphas_cumprod()[from as usize] };
+            assert!((asked.alpha - bar.sqrt()).abs() < 1e-12 && asked.time == f64::from(t));
+            let next = chain.alphas_cumprod()[t as usize];
+            let found = numbers(row);
+            assert!((found[0] - next.sqrt()).abs() < 1e-12 && (found[1] - (1.0 - next).sqrt()).abs() < 1e-12);
+        }
+        // Without the stride the steps join, and where it changes nothing it is no error.
+        assert!(Ddim::new().plan(&chain, &Grid::trailing(n).inverted()).is_ok());
+        assert!(Ddim::new().plan(&chain, &Grid::trailing(8).strided().inverted()).is_ok());
+        // Settings from before there were any gaps.
+        let old: Ddim = serde_json::from_str(r#"{"eta": 0.0}"#).expect("settings");
+        assert_eq!(old, Ddim::new());
     }
 
     /// Walking up and down the same levels with one and the same estimate comes back.

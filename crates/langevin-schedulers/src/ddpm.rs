@@ -6,6 +6,7 @@ use langevin_core::grid::Stop;
 use langevin_core::process::Transition;
 use langevin_core::{Grid, Level, Process};
 use serde::{Deserialize, Serialize};
+use std::fmt::{Display, Formatter};
 
 /// Variance of the reverse step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,17 @@ pub enum Variance {
     /// The network's variance channels, in [-1, 1], interpolate the logarithm between small and large
     /// (Nichol & Dhariwal 2021).
     LearnedRange,
+}
+
+impl Display for Variance {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Variance::FixedSmall => "small fixed",
+            Variance::FixedLarge => "large fixed",
+            Variance::Learned => "learned",
+            Variance::LearnedRange => "learned-range",
+        })
+    }
 }
 
 /// DDPM on any process and any respacing: `x_s` is drawn from `q(x_s | x_t, x̂_0)`.
@@ -149,7 +161,7 @@ impl Solver for Ddpm {
         check_direction("DDPM", &stops, true)?;
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
         Ok(Plan::new(
-            format!("DDPM ({:?} variance)", self.variance),
+            format!("DDPM ({} variance)", self.variance),
             stops[0].from,
             prior_std(process, &stops[0].from),
             rows,
@@ -213,6 +225,18 @@ mod tests {
             let Coef::C(std) = row.post[0].sum[2].c else { panic!("a number") };
             assert!((std - chain.betas()[t].sqrt()).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn names_are_words() {
+        let name = |variance| {
+            let plan = Ddpm::new().variance(variance).plan(&chain(), &Grid::leading(2)).expect("a plan");
+            plan.name().to_owned()
+        };
+        assert_eq!(name(Variance::FixedSmall), "DDPM (small fixed variance)");
+        assert_eq!(name(Variance::FixedLarge), "DDPM (large fixed variance)");
+        assert_eq!(name(Variance::Learned), "DDPM (learned variance)");
+        assert_eq!(name(Variance::LearnedRange), "DDPM (learned-range variance)");
     }
 
     /// Noise in the last step only if asked for, and never from network time 0.

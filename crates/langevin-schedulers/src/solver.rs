@@ -92,7 +92,7 @@ pub enum PlanError {
     },
     /// A step does not start where the one before ended.
     #[error(
-        "{solver} integrates without gaps, but step {step} of the grid ends at t = {reached} and the next starts at {next}; use a grid whose steps join, such as leading or uniform spacing"
+        "{solver} integrates without gaps, but step {step} of the grid ends at t = {reached} and the next starts at {next}; use a grid whose steps join: one without `.strided()`, such as leading or uniform spacing"
     )]
     Gap {
         /// The solver.
@@ -103,6 +103,26 @@ pub enum PlanError {
         reached: f64,
         /// Where the next starts.
         next: f64,
+    },
+    /// A step is so long that the method multiplies the state by a number far from that of the equation.
+    #[error(
+        "{solver} multiplies the state by {factor} in step {step}, from t = {from} to t = {to}, where {limit} is the limit: \
+         noise that grows so in one step never leaves again; take more steps there, or leave the noisiest levels out with \
+         `Grid::between` (on grids of whole steps `.starting_at`)"
+    )]
+    StepTooLong {
+        /// The solver.
+        solver: &'static str,
+        /// The step.
+        step: usize,
+        /// Where it begins.
+        from: f64,
+        /// Where it ends.
+        to: f64,
+        /// What the state is multiplied by.
+        factor: f64,
+        /// The largest factor that is accepted.
+        limit: f64,
     },
     /// The solver divides by something that is zero at a level.
     #[error("{solver} is singular at t = {t} (α = {alpha}, σ = {sigma}): {advice}")]

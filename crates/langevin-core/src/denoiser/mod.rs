@@ -1,7 +1,7 @@
 //! Denoisers: what solvers ask.
 //!
-//! A [`Network`] is what models implement; bound to a process, a prediction and a [`Condition`] it becomes a
-//! [`Denoiser`], which answers a [`Query`] with an [`Estimate`]. Guidance, thresholding and the like wrap one
+//! A [`Network`] is what models implement; bound to a prediction and a [`Condition`] it becomes a [`Denoiser`],
+//! which answers a [`Query`] with an [`Estimate`]. The levels in the query say all that is needed of a process. Guidance, thresholding and the like wrap one
 //! denoiser in another, in an explicit order.
 
 mod bound;
@@ -162,7 +162,7 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
         Ok(())
     }
 
-    /// Binds the network to a process's levels, a prediction and a condition.
+    /// Binds the network to a prediction and a condition; it then answers on any process.
     ///
     /// # Errors
     /// [`DenoiseError::Prediction`] if the prediction's settings are bad.

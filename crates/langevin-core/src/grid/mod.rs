@@ -254,7 +254,9 @@ impl Grid {
         self
     }
 
-    /// Each step goes to the asked time minus T div n, as DDIM and PNDM do on chains, not to the next asked time.
+    /// Each step goes to the asked time minus T div n, as published implementations of DDIM and PNDM do on chains, not to
+    /// the next asked time. Where n does not divide T the steps of most grids then leave gaps or overlap: a solver that
+    /// integrates refuses them.
     pub fn strided(mut self) -> Self {
         self.strided = true;
         self
@@ -281,9 +283,23 @@ impl Grid {
 
     /// Rising levels, from data to noise, for DDIM inversion (Song et al. 2020, section 5.4).
     ///
-    /// On leading and trailing grids of a chain each step goes from t − T div n to t, and the network is asked at the
-    /// former's level with time t. Any other grid is walked backwards, asking at the cleaner level of each step; where
-    /// that is the clean end itself, with the time of the noisier one.
+    /// The steps are those of the grid, each from its cleaner to its noisier level, so they join where the grid's do. The
+    /// network is asked at the cleaner level of a step: on leading and trailing grids with the time of the noisier one, as
+    /// published; on others with its own time, but for the clean end itself, where that of the noisier one is taken.
+    ///
+    /// A grid that is also [`strided`](Self::strided) goes from t − T div n to t at each asked t, as diffusers'
+    /// `DDIMInverseScheduler` does; where n does not divide T a trailing one then has gaps.
+    ///
+    /// ```
+    /// use langevin_core::{Grid, process::{Betas, DiscreteChain}};
+    /// let chain = DiscreteChain::new(Betas::DDPM, 10)?;
+    /// let times = |grid: Grid| -> Result<Vec<(f64, f64)>, langevin_core::GridError> {
+    ///     Ok(grid.inverted().stops(&chain)?.iter().map(|stop| (stop.from.t, stop.to.t)).collect())
+    /// };
+    /// assert_eq!(times(Grid::trailing(4))?, [(-1.0, 1.0), (1.0, 4.0), (4.0, 7.0), (7.0, 9.0)]);
+    /// assert_eq!(times(Grid::trailing(4).strided())?, [(-1.0, 1.0), (2.0, 4.0), (5.0, 7.0), (7.0, 9.0)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn inverted(mut self) -> Self {
         self.inverted = true;
         self

@@ -3,7 +3,7 @@
 use super::spacing::Stretch;
 use super::{End, Grid, GridError, Kind, Stop, chain_steps, check_positive};
 use crate::level::{Level, Node};
-use crate::process::{DiscreteChain, Process, validate};
+use crate::process::{Process, validate};
 use std::cmp::Ordering;
 
 /// More steps than this are a mistake, and would only exhaust the memory.
@@ -13,19 +13,12 @@ const MAX_STEPS: usize = 1_000_000;
 pub(super) fn resolve(grid: &Grid, process: &dyn Process) -> Result<Vec<Stop>, GridError> {
     validate(process)?;
     check_settings(grid, process)?;
-    let stops = match (&grid.kind, process.chain()) {
-        (Kind::Leading { n }, Some(chain)) if grid.inverted => {
-            inverse(&chain_steps::leading(*n, chain.steps(), grid.offset), *n, process, chain)?
-        }
-        (Kind::Trailing { n }, Some(chain)) if grid.inverted => {
-            let mut asked = chain_steps::trailing(*n, chain.steps());
-            asked.reverse();
-            inverse(&asked, *n, process, chain)?
-        }
-        _ => {
-            let stops = forward(grid, process)?;
-            if grid.inverted { backwards(&stops) } else { stops }
-        }
+    let stops = forward(grid, process)?;
+    let stops = match grid.kind {
+        _ if !grid.inverted => stops,
+        Kind::Leading { .. } | Kind::Trailing { .. } => backwards(&stops, |_| true),
+        // The very first level may be one that no network knows: it is asked with the time of the next.
+        _ => backwards(&stops, |stop| stop.to.level.sigma == 0.0 || stop.to.t < 0.0),
     };
     let steps = stops.len();
     if grid.start >= steps {
@@ -250,28 +243,13 @@ fn spaced(grid: &Grid, kind: &Kind, process: &dyn Process, end: End) -> Result<V
     stretch.nodes(kind, if end == End::Clean { n } else { n + 1 })
 }
 
-/// Inversion on a chain: at each asked step t, from t − T div n to t.
-fn inverse(asked: &[usize], n: usize, process: &dyn Process, chain: &DiscreteChain) -> Result<Vec<Stop>, GridError> {
-    let stride = chain.steps() / n;
-    let mut stops = Vec::with_capacity(asked.len());
-    for (index, &step) in asked.iter().enumerate() {
-        check_time(index, step as f64, process, ": take a smaller offset or fewer steps")?;
-        let to = process.node(step as f64);
-        let from = if step >= stride { process.node((step - stride) as f64) } else { chain.final_level() };
-        stops.push(Stop { ask: Level { time: to.level.time, ..from.level }, from, to });
-    }
-    Ok(stops)
-}
-
-/// The same steps, walked from data to noise.
-fn backwards(stops: &[Stop]) -> Vec<Stop> {
-    let last = stops.len() - 1;
-    let turn = |(i, stop): (usize, &Stop)| {
+/// The same steps, walked from data to noise. Each asks at the level where it begins, with the time of the level where it
+/// arrives if `ahead` says so of the step that it turns round.
+fn backwards(stops: &[Stop], ahead: impl Fn(&Stop) -> bool) -> Vec<Stop> {
+    let turn = |stop: &Stop| {
         let (from, to) = (stop.to, stop.from);
-        // The very first level may be one that no network knows: it is asked with the time of the next.
-        let beyond = i == last && (from.level.sigma == 0.0 || from.t < 0.0);
-        let time = if beyond { to.level.time } else { from.level.time };
+        let time = if ahead(stop) { to.level.time } else { from.level.time };
         Stop { ask: Level { time, ..from.level }, from, to }
     };
-    stops.iter().enumerate().rev().map(turn).collect()
+    stops.iter().rev().map(turn).collect()
 }

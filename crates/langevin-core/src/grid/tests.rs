@@ -106,6 +106,34 @@ fn inversion_of_trailing_grids() {
     assert_eq!((stops[0].from.t, stops[7].from.t, stops[7].to.t), (-1.0, 874.0, 999.0));
 }
 
+/// Whatever the number of steps, each starts where the last ended, at the levels of the grid; with a stride it does not.
+#[test]
+fn inversions_join_unless_they_are_strided() {
+    let joined = |stops: &[Stop]| stops.windows(2).all(|pair| pair[0].to == pair[1].from);
+    let chain = sd();
+    for n in [1, 2, 3, 7, 8, 30, 300, 501, 999, 1000] {
+        for grid in [Grid::leading(n), Grid::trailing(n), Grid::linspace(n)] {
+            let (down, up) = (grid.stops(&chain).unwrap(), grid.clone().inverted().stops(&chain).unwrap());
+            assert!(joined(&up), "{grid:?}");
+            let turned: Vec<_> = up.iter().rev().map(|stop| (stop.to, stop.from)).collect();
+            assert_eq!(turned, down.iter().map(|stop| (stop.from, stop.to)).collect::<Vec<_>>(), "{grid:?}");
+            let strided = grid.clone().strided().inverted().stops(&chain).unwrap();
+            for stop in strided.iter().filter(|stop| stop.to.t >= (1000 / n) as f64) {
+                assert_eq!(stop.from.t, stop.to.t - (1000 / n) as f64, "{grid:?}");
+            }
+        }
+    }
+    let gaps = |n| !joined(&Grid::trailing(n).strided().inverted().stops(&chain).unwrap());
+    assert!(gaps(7) && gaps(300) && !gaps(8));
+    // The end of the grid is where its inversion begins.
+    let stops = Grid::leading(8).offset(200).stops(&chain);
+    assert!(matches!(stops, Err(GridError::TimeOutOfRange { .. })));
+    for (offset, end, start) in [(100, End::Clean, -1.0), (100, End::Range, 0.0), (0, End::Range, 0.0)] {
+        let stops = Grid::leading(8).offset(offset).ending(end).inverted().stops(&chain).unwrap();
+        assert_eq!((stops[0].from.t, stops.last().unwrap().to.t), (start, 875.0 + offset as f64));
+    }
+}
+
 #[test]
 fn other_inversions_walk_backwards() {
     let forward = Grid::uniform(5).stops(&VpSde::default()).unwrap();

@@ -93,6 +93,22 @@ pub enum ProcessError {
         /// What is allowed, in words.
         expected: &'static str,
     },
+    /// A derivative of a process is not that of its function.
+    #[error(
+        "{quantity} of the process is {given} at t = {t}, but differences of {} give {expected} there: derive it anew, and \
+         look for a dropped factor, such as that of an inner function",
+        quantity.trim_end_matches("_dot")
+    )]
+    Derivative {
+        /// Which derivative: "alpha_dot" or "sigma_dot".
+        quantity: &'static str,
+        /// The time.
+        t: f64,
+        /// Its value there.
+        given: f64,
+        /// What differences of the function give.
+        expected: f64,
+    },
     /// The half-log-SNR of a process does not fall with time.
     #[error(
         "the half-log-SNR of the process does not fall: it is {before} at t = {from} and {after} at t = {to}; time must run \

@@ -5,12 +5,21 @@ use super::{Process, ProcessError};
 /// Points of the range that [`validate`] looks at.
 const PROBES: usize = 64;
 
-/// Probes a process: its range, signs, NaN anywhere, and that its half-log-SNR falls.
+/// Times inside the range at which derivatives are compared with differences.
+const SLOPES: usize = 12;
+
+/// Relative difference between a derivative and a difference that is a disagreement.
+const TOLERANCE: f64 = 1e-3;
+
+/// Probes a process: its range, signs, NaN anywhere, that its half-log-SNR falls, and that its derivatives are those of α
+/// and σ.
 ///
-/// Grids call it before they use a process.
+/// Grids call it before they use a process. Derivatives are compared with central differences at twelve times, and must be
+/// off by more than a thousandth at most of them to be refused: kinks are allowed.
 ///
 /// # Errors
-/// [`ProcessError::Range`], [`ProcessError::Value`] or [`ProcessError::NotFalling`], naming time and value.
+/// [`ProcessError::Range`], [`ProcessError::Value`], [`ProcessError::NotFalling`] or [`ProcessError::Derivative`], naming
+/// time and value.
 ///
 /// ```
 /// use langevin_core::process::{VpSde, validate};
@@ -42,7 +51,29 @@ pub fn validate(process: &dyn Process) -> Result<(), ProcessError> {
         }
         before = Some((t, lambda));
     }
-    Ok(())
+    slopes("alpha_dot", (min, max), |t| process.alpha(t), |t| process.alpha_dot(t))?;
+    slopes("sigma_dot", (min, max), |t| process.sigma(t), |t| process.sigma_dot(t))
+}
+
+/// Compares a derivative with central differences.
+fn slopes(
+    quantity: &'static str,
+    (min, max): (f64, f64),
+    value: impl Fn(f64) -> f64,
+    slope: impl Fn(f64) -> f64,
+) -> Result<(), ProcessError> {
+    let h = 1e-4 * (max - min);
+    let disagrees = |i: usize| {
+        let t = min + (max - min) * (i as f64 + 0.5) / SLOPES as f64;
+        let (given, here) = (slope(t), value(t));
+        let expected = (value(t + h) - value(t - h)) / (2.0 * h);
+        // Slopes that would not change the value by a millionth over the whole range are not looked at.
+        let slack = 1e-6 * here.abs() / (max - min) + TOLERANCE * expected.abs();
+        let agrees = (given - expected).abs() <= slack;
+        (!agrees).then_some(ProcessError::Derivative { quantity, t, given, expected })
+    };
+    let mut wrong: Vec<ProcessError> = (0..SLOPES).filter_map(disagrees).collect();
+    if 2 * wrong.len() > SLOPES { Err(wrong.swap_remove(0)) } else { Ok(()) }
 }
 
 /// Checks one time; returns λ there.
@@ -123,6 +154,101 @@ mod tests {
         }
         assert!(matches!(validate(&Broken("range")), Err(ProcessError::Range { .. })));
         assert!(matches!(validate(&Broken("order")), Err(ProcessError::NotFalling { .. })));
+    }
+
+    /// α = 1 − 0.9·t and σ = t, with derivatives times a factor each, and a kink in σ on request.
+    #[derive(Debug)]
+    struct Sloped {
+        alpha: f64,
+        sigma: f64,
+        kink: f64,
+    }
+    impl Process for Sloped {
+        fn alpha(&self, t: f64) -> f64 {
+            1.0 - 0.9 * t
+        }
+        fn sigma(&self, t: f64) -> f64 {
+            t + self.kink * (t - 0.5).max(0.0)
+        }
+        fn alpha_dot(&self, _t: f64) -> f64 {
+            -0.9 * self.alpha
+        }
+        fn sigma_dot(&self, t: f64) -> f64 {
+            self.sigma * (1.0 + if t > 0.5 { self.kink } else { 0.0 })
+        }
+        fn time_range(&self) -> (f64, f64) {
+            (0.0, 1.0)
+        }
+    }
+
+    #[test]
+    fn derivatives_that_are_off_are_named() {
+        let sloped = |alpha, sigma| Sloped { alpha, sigma, kink: 0.0 };
+        validate(&sloped(1.0, 1.0)).unwrap();
+        validate(&sloped(1.0005, 0.9995)).unwrap();
+        for off in [1.1, 0.9, 1.002, -1.0, 0.0, f64::INFINITY] {
+            let error = validate(&sloped(off, 1.0)).unwrap_err();
+            let ProcessError::Derivative { quantity: "alpha_dot", t, given, expected } = error else {
+                panic!("{error:?}")
+            };
+            assert!((0.0..1.0).contains(&t) && given == -0.9 * off && (expected + 0.9).abs() < 1e-9);
+            assert!(matches!(validate(&sloped(1.0, off)), Err(ProcessError::Derivative { quantity: "sigma_dot", .. })));
+        }
+        let text = validate(&sloped(1.1, 1.0)).unwrap_err().to_string();
+        for part in ["alpha_dot of the process is -0.99", "at t = 0.041", "-0.9", "dropped factor"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn kinks_and_jumps_in_a_slope_are_allowed() {
+        validate(&Sloped { alpha: 1.0, sigma: 1.0, kink: 3.0 }).unwrap();
+        // α and σ along straight lines between the steps of a table, whose slope at a step is that of one side.
+        #[derive(Debug)]
+        struct Table(Vec<f64>);
+        impl Process for Table {
+            fn alpha(&self, _t: f64) -> f64 {
+                1.0
+            }
+            fn sigma(&self, t: f64) -> f64 {
+                let i = (t as usize).min(self.0.len() - 2);
+                self.0[i] + (t - i as f64) * (self.0[i + 1] - self.0[i])
+            }
+            fn alpha_dot(&self, _t: f64) -> f64 {
+                0.0
+            }
+            fn sigma_dot(&self, t: f64) -> f64 {
+                let i = (t as usize).min(self.0.len() - 2);
+                self.0[i + 1] - self.0[i]
+            }
+            fn time_range(&self) -> (f64, f64) {
+                (0.0, (self.0.len() - 1) as f64)
+            }
+        }
+        for steps in [2, 5, 13, 100, 1000] {
+            validate(&Table((0..steps).map(|i| (1.0 + f64::from(i)).powi(2)).collect())).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_process_of_the_library_passes() {
+        use super::super::{Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
+        let processes: Vec<Box<dyn Process>> = vec![
+            Box::new(VpSde::default()),
+            Box::new(VpSde::new(0.001, 500.0).unwrap().range(1e-5, 1.0).unwrap()),
+            Box::new(SubVpSde::default()),
+            Box::new(VeSde::default()),
+            Box::new(VeSde::new(0.01, 1348.0).unwrap()),
+            Box::new(VeSde::new(1e-6, 1e6).unwrap()),
+            Box::new(Edm::default()),
+            Box::new(Edm::new(1e-5, 1e5).unwrap()),
+            Box::new(RectifiedFlow::new()),
+            Box::new(RectifiedFlow::new().shift(12.0).unwrap()),
+            Box::new(RectifiedFlow::new().shift(0.05).unwrap().range(1e-4, 0.9999).unwrap()),
+        ];
+        for process in &processes {
+            validate(process).unwrap_or_else(|error| panic!("{process:?}: {error}"));
+        }
     }
 
     #[test]

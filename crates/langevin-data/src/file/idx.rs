@@ -184,12 +184,12 @@ mod tests {
         let data = open(plain.path()).unwrap();
         assert_eq!(data, open(compressed.path()).unwrap());
         assert_eq!((data.train.len(), data.test.len()), (3, 2));
-        assert_eq!((data.train.image_shape(), data.train.classes()), ([1, 2, 3], 3));
+        assert_eq!((data.train.image_shape(), data.train.classes()), ([1, 2, 3], Some(3)));
         assert_eq!(data.train.labels(), [0, 1, 2]);
         assert_eq!(data.train.image(1).unwrap()[0], 30.0 / 127.5 - 1.0);
-        // Without labels there is one class.
+        // Without labels there are no classes.
         let images = images(plain.path().join("t10k-images-idx3-ubyte"), None).unwrap();
-        assert_eq!((images.len(), images.classes()), (2, 1));
+        assert_eq!((images.len(), images.classes()), (2, None));
     }
 
     #[test]

@@ -4,11 +4,23 @@ use super::{Coef, Draw, Row, Set, Slot, Src, TableError, Term};
 use langevin_core::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How much depends on a part of an estimate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// Nothing reads it.
+    #[default]
+    No,
+    /// Only reports read it: where it cannot be computed there is no report.
+    Report,
+    /// The samples depend on it: where it cannot be computed the run fails.
+    Yes,
+}
+
 /// Which parts of an estimate later rows read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
-    pub x0: bool,
-    pub eps: bool,
+    pub x0: Need,
+    pub eps: Need,
     pub variance: bool,
 }
 
@@ -23,7 +35,7 @@ pub(super) enum Place {
 pub(super) struct Analysis {
     /// What the evaluation of each row must deliver.
     pub needs: Vec<Needs>,
-    /// What each row and those after it read of what was there before.
+    /// What each row and those after it need of what was there before; what only reports read may be missing.
     pub live: Vec<BTreeSet<Place>>,
     /// What dies after each row.
     pub dead: Vec<Vec<Place>>,
@@ -58,7 +70,7 @@ impl Analysis {
         if rows.last().is_some_and(|row| row.step.is_none()) {
             return Err(TableError::Unfinished);
         }
-        let (live, dead) = lives(&walk.events);
+        let (live, dead) = (live(&walk.events, false), dead(&walk.events));
         Ok(Self { needs: walk.needs, live, dead })
     }
 }
@@ -67,11 +79,13 @@ impl Analysis {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Read(Place),
+    /// By a report, which may do without.
+    Glance(Place),
     Write(Place),
 }
 
-/// What is live before each row, walking backwards, and what dies after each, walking forwards.
-fn lives(rows: &[Vec<Event>]) -> (Vec<BTreeSet<Place>>, Vec<Vec<Place>>) {
+/// What is live before each row, walking backwards, with or without what only reports read.
+fn live(rows: &[Vec<Event>], reports: bool) -> Vec<BTreeSet<Place>> {
     let mut live = vec![BTreeSet::new(); rows.len()];
     let mut now = BTreeSet::from([SAMPLE]);
     for (before, events) in live.iter_mut().zip(rows).rev() {
@@ -79,25 +93,31 @@ fn lives(rows: &[Vec<Event>]) -> (Vec<BTreeSet<Place>>, Vec<Vec<Place>>) {
             match event {
                 Event::Write(place) => now.remove(place),
                 Event::Read(place) => now.insert(*place),
+                Event::Glance(place) => reports && now.insert(*place),
             };
         }
         now.insert(SAMPLE);
         before.clone_from(&now);
     }
+    live
+}
+
+/// What dies after each row, walking forwards.
+fn dead(rows: &[Vec<Event>]) -> Vec<Vec<Place>> {
+    let live = live(rows, true);
     let mut held = BTreeSet::from([SAMPLE]);
     let after = live.iter().skip(1).map(Some).chain([None]);
     let dead = rows.iter().zip(after).map(|(events, after)| {
         held.extend(events.iter().filter_map(|event| match event {
             Event::Write(place) => Some(*place),
-            Event::Read(_) => None,
+            Event::Read(_) | Event::Glance(_) => None,
         }));
         let lives_on = |place: &Place| *place == SAMPLE || after.is_some_and(|after| after.contains(place));
         let dies = held.iter().filter(|place| !lives_on(place)).copied().collect();
         held.retain(lives_on);
         dies
     });
-    let dead = dead.collect();
-    (live, dead)
+    dead.collect()
 }
 
 struct Walk {
@@ -134,7 +154,7 @@ impl Walk {
         self.assign(&row.post)?;
         let Node { t, level } = row.after;
         self.finite("the level it arrives at", &[t, level.alpha, level.sigma, level.time])?;
-        row.report.iter().try_for_each(|term| self.read(term))
+        row.report.iter().try_for_each(|term| self.read(term, Need::Report))
     }
 
     fn finite(&self, what: &'static str, numbers: &[f64]) -> Result<(), TableError> {
@@ -146,7 +166,7 @@ impl Walk {
 
     fn assign(&mut self, sets: &[Set]) -> Result<(), TableError> {
         for set in sets {
-            set.sum.iter().try_for_each(|term| self.read(term))?;
+            set.sum.iter().try_for_each(|term| self.read(term, Need::Yes))?;
             self.written.insert(Src::X(set.to));
             self.event(Event::Write(Place::Value(Src::X(set.to))));
         }
@@ -177,13 +197,20 @@ impl Walk {
         }
     }
 
-    fn read(&mut self, term: &Term) -> Result<(), TableError> {
-        match term.of {
-            Src::X0(slot) => self.needs_of(slot, term.of)?.x0 = true,
-            Src::Eps(slot) => self.needs_of(slot, term.of)?.eps = true,
-            Src::X(_) | Src::Z(_) => self.known(term.of)?,
+    fn read(&mut self, term: &Term, need: Need) -> Result<(), TableError> {
+        let place = Place::Value(term.of);
+        let estimate = match term.of {
+            Src::X0(slot) => Some(&mut self.needs_of(slot, term.of)?.x0),
+            Src::Eps(slot) => Some(&mut self.needs_of(slot, term.of)?.eps),
+            Src::X(_) | Src::Z(_) => None,
+        };
+        match estimate {
+            Some(before) => {
+                *before = need.max(*before);
+                self.event(if need == Need::Yes { Event::Read(place) } else { Event::Glance(place) });
+            }
+            None => self.known(term.of)?,
         }
-        self.event(Event::Read(Place::Value(term.of)));
         let numbers = match term.c {
             Coef::C(value) => [value, 0.0],
             Coef::LearnedStd { log_min, log_max, .. } => [log_min, log_max],
@@ -335,7 +362,29 @@ mod tests {
     fn an_evaluation_owes_what_is_read_of_it() {
         let needs = Analysis::of(&rows()).expect("a table").needs;
         let parts = |x0, eps| Needs { x0, eps, variance: false };
-        assert_eq!(needs, [parts(true, true), parts(true, false), parts(false, true)]);
+        assert_eq!(needs, [parts(Need::Yes, Need::Yes), parts(Need::Yes, Need::No), parts(Need::No, Need::Yes)]);
+    }
+
+    /// What only a report reads is kept for it, and may be missing.
+    #[test]
+    fn a_report_alone_makes_no_need() {
+        let mut rows = rows();
+        let report = |slot| vec![Term::new(1.0, Src::X0(slot))];
+        (rows[1].report, rows[2].report) = (report(1), report(0));
+        let analysis = Analysis::of(&rows).expect("a table");
+        let x0: Vec<Need> = analysis.needs.iter().map(|needs| needs.x0).collect();
+        assert_eq!(x0, [Need::Yes, Need::Yes, Need::Report]);
+        // A report that looks further back keeps what it reads, but a run can go on without it.
+        rows[2].eval = None;
+        rows[2].post[0].sum.pop();
+        rows[2].report = report(1);
+        let analysis = Analysis::of(&rows).expect("a table");
+        assert!(!analysis.dead[1].contains(&Place::Value(Src::X0(1))));
+        assert!(analysis.dead[2].contains(&Place::Value(Src::X0(1))));
+        assert_eq!(analysis.live[2], BTreeSet::from([SAMPLE]));
+        // But a report of nothing is an error still.
+        rows[2].report = report(7);
+        assert!(matches!(Analysis::of(&rows), Err(TableError::Unwritten { row: 2, .. })));
     }
 
     #[test]

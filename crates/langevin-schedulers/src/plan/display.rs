@@ -18,7 +18,9 @@ impl Display for Src {
 /// Shortest form that keeps six significant digits.
 fn number(value: f64) -> String {
     if value != 0.0 && !(1e-4..1e6).contains(&value.abs()) {
-        return format!("{value:.5e}");
+        let text = format!("{value:.5e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'));
     }
     let digits = 5 - value.abs().max(1e-300).log10().floor().clamp(-5.0, 5.0) as i32;
     let text = format!("{value:.*}", digits.max(0) as usize);
@@ -29,6 +31,7 @@ impl Display for Term {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self.c {
             Coef::C(1.0) => write!(f, "{}", self.of),
+            Coef::C(-1.0) => write!(f, "-{}", self.of),
             Coef::C(value) => write!(f, "{}·{}", number(value), self.of),
             Coef::LearnedStd { slot, log_min, log_max } => {
                 write!(
@@ -123,8 +126,10 @@ mod tests {
             (1234.5, "1234.5"),
             (0.001_234_567, "0.00123457"),
             (123_456.7, "123457"),
-            (1e-7, "1.00000e-7"),
-            (-2.5e8, "-2.50000e8"),
+            (1e-7, "1e-7"),
+            (-2.5e8, "-2.5e8"),
+            (1.234_567e-100, "1.23457e-100"),
+            (-1e10, "-1e10"),
         ];
         for (value, text) in cases {
             assert_eq!(number(value), text);
@@ -137,6 +142,8 @@ mod tests {
         let set = |sum: Vec<Term>| Set { to: 1, sum }.to_string();
         assert_eq!(set(vec![term(1.0, Src::X(0)), term(-0.25, Src::Eps(2))]), "x1 ← x − 0.25·ε̂[2]");
         assert_eq!(set(vec![term(-2.0, Src::Z(0)), term(3.0, Src::X0(0))]), "x1 ← -2·z0 + 3·x̂0[0]");
+        assert_eq!(set(vec![term(1.0, Src::Z(0)), term(-1.0, Src::Eps(0))]), "x1 ← z0 − ε̂[0]");
+        assert_eq!(set(vec![term(-1.0, Src::X(0)), term(1.0, Src::Z(0))]), "x1 ← -x + z0");
         assert_eq!(set(vec![]), "x1 ← 0");
     }
 

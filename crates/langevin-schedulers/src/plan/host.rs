@@ -1,7 +1,7 @@
 //! Plans on `f64` vectors: no tensor, no device, full precision. This is how orders of convergence are measured.
 
 use super::Plan;
-use super::analysis::Needs;
+use super::analysis::{Need, Needs};
 use super::machine::{Answer, Arithmetic, Factor, Memory, advance};
 use langevin_core::{Key, Level, Node, NoiseError, NoiseSource};
 
@@ -91,8 +91,8 @@ impl<M: FnMut(&[f64], &Level) -> HostAnswer> Arithmetic for Host<'_, M> {
             }
         }
         Ok(Answer {
-            x0: needs.x0.then_some(answer.x0),
-            eps: needs.eps.then_some(answer.eps),
+            x0: (needs.x0 != Need::No).then_some(answer.x0),
+            eps: (needs.eps != Need::No).then_some(answer.eps),
             variance: answer.variance.filter(|_| needs.variance),
         })
     }

@@ -83,14 +83,17 @@ impl<V> Memory<V> {
         [&self.states, &self.x0, &self.eps, &self.variance, &self.noises].into_iter().flat_map(BTreeMap::values)
     }
 
-    fn get(&self, source: Src) -> &V {
-        let value = match source {
+    fn find(&self, source: Src) -> Option<&V> {
+        match source {
             Src::X(reg) => self.states.get(&reg),
             Src::X0(slot) => self.x0.get(&slot),
             Src::Eps(slot) => self.eps.get(&slot),
             Src::Z(reg) => self.noises.get(&reg),
-        };
-        value.expect("a plan reads only what it has written: checked when it was made")
+        }
+    }
+
+    fn get(&self, source: Src) -> &V {
+        self.find(source).expect("a plan reads only what it has written: checked when it was made")
     }
 
     fn drop_dead(&mut self, places: &[Place]) {
@@ -106,7 +109,7 @@ impl<V> Memory<V> {
     }
 }
 
-/// What an evaluation delivers: the parts that the plan needs.
+/// What an evaluation delivers: the parts that the plan needs, and those for its reports that there are.
 pub(super) struct Answer<V> {
     pub x0: Option<V>,
     pub eps: Option<V>,
@@ -181,7 +184,10 @@ fn run_row<A: Arithmetic>(
         }
     }
     assign(&row.post, memory, arithmetic);
-    let report = row.step.filter(|_| !row.report.is_empty()).map(|_| combine(&row.report, memory, arithmetic));
+    // A part that only reports read may not be there.
+    let reports = row.step.is_some() && !row.report.is_empty();
+    let reports = reports && row.report.iter().all(|term| memory.find(term.of).is_some());
+    let report = reports.then(|| combine(&row.report, memory, arithmetic));
     memory.drop_dead(&plan.analysis.dead[index]);
     Ok(row.step.map(|_| Committed { after: row.after, report }))
 }

@@ -135,7 +135,8 @@ pub struct Row {
     pub step: Option<u32>,
     /// Where the sample is after the row.
     pub after: Node,
-    /// The predicted clean sample at the row's end, for previews.
+    /// The predicted clean sample at the row's end, for previews. It needs nothing: where a part of an estimate that only
+    /// reports read cannot be computed, the step has none.
     pub report: Vec<Term>,
 }
 

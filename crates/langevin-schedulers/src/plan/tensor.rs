@@ -1,11 +1,11 @@
 //! Plans on tensors: a plan is a [`Sampler`].
 
 use super::Plan;
-use super::analysis::Needs;
+use super::analysis::{Need, Needs};
 use super::machine::{Answer, Arithmetic, Factor, advance};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use burn::tensor::Tensor;
-use langevin_core::{Key, Level, Levels, noise};
+use langevin_core::{Key, Level, Levels, PredictionError, noise};
 
 struct Tensors<'a, 'b, const D: usize> {
     cx: &'a Context<'b, D>,
@@ -42,8 +42,8 @@ impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
     fn ask(&mut self, x: &Tensor<D>, at: &Level, needs: Needs) -> Result<Answer<Tensor<D>>, SampleError> {
         let estimate = self.cx.ask(self.state, x.clone(), &Levels::Shared(*at))?;
         Ok(Answer {
-            x0: if needs.x0 { Some(estimate.x0()?) } else { None },
-            eps: if needs.eps { Some(estimate.eps()?) } else { None },
+            x0: part(needs.x0, || estimate.x0())?,
+            eps: part(needs.eps, || estimate.eps())?,
             variance: if needs.variance { Some(estimate.variance()?) } else { None },
         })
     }
@@ -54,6 +54,18 @@ impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
 
     fn path(&mut self, from: f64, until: f64) -> Result<Tensor<D>, SampleError> {
         Ok(noise::path_like(self.cx.noise, &self.like, self.state.first_sample(), (from, until))?)
+    }
+}
+
+/// A part of an estimate, as far as it is needed: a report does without what a prediction does not determine.
+fn part<V>(need: Need, of: impl FnOnce() -> Result<V, PredictionError>) -> Result<Option<V>, PredictionError> {
+    match need {
+        Need::No => Ok(None),
+        Need::Yes => of().map(Some),
+        Need::Report => match of() {
+            Err(PredictionError::Singular { .. }) => Ok(None),
+            other => other.map(Some),
+        },
     }
 }
 

@@ -168,6 +168,32 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
 
     /// Goes on from a saved state.
     ///
+    /// A saved run is plain data and does not say in its type how many dimensions its tensors have; the denoiser does,
+    /// unless it answers for several. Then `SamplerExt::<2>::resume(&plan, ..)` does.
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use langevin_core::exact::{Posterior, correlated_mixture};
+    /// use langevin_core::{Grid, Load, Prediction, noise::Seeded, process::VpSde};
+    /// use langevin_schedulers::{Ddim, SamplerExt, SavedRun, Solver};
+    ///
+    /// let (noise, load) = (Seeded::new(42), Load::on(&Device::flex()));
+    /// let denoiser = correlated_mixture()?.denoiser(Prediction::Epsilon)?;
+    /// let plan = Ddim::new().plan(&VpSde::default(), &Grid::uniform(20))?;
+    ///
+    /// let mut run = plan.start([4, 2], &denoiser, &noise, load.clone())?;
+    /// for step in run.by_ref().take(5) {
+    ///     step?;
+    /// }
+    /// let json = serde_json::to_string(&run.save()?)?;
+    ///
+    /// // Later, elsewhere: the same plan, made again.
+    /// let saved: SavedRun = serde_json::from_str(&json)?;
+    /// let resumed = SamplerExt::<2>::resume(&plan, &saved, &denoiser, &noise, load)?;
+    /// assert_eq!(resumed.count(), 15);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`SampleError::OtherSampler`] if it was saved by another sampler, [`SampleError::Rank`] if it has another
     /// number of dimensions, [`SampleError::Incomplete`] if the samples themselves are missing,

@@ -84,16 +84,39 @@ impl<'a, const D: usize> Run<'a, D> {
     /// # Errors
     /// The first error of a step, [`SampleError::NotFinite`], or [`SampleError::Unfinished`] if the run has yielded an
     /// error before.
-    pub fn finish(mut self) -> Result<Tensor<D>, SampleError> {
+    pub fn finish(self) -> Result<Tensor<D>, SampleError> {
+        Ok(self.finish_state()?.x())
+    }
+
+    /// As [`finish`](Self::finish), and returns the last state, which has the samples and knows how many steps and
+    /// evaluations they took.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use langevin_core::{Load, Prediction, denoiser, noise::Seeded, process::VpSde};
+    /// use langevin_schedulers::{DormandPrince, SamplerExt};
+    ///
+    /// let denoiser = denoiser::from_fn(Prediction::Sample, |x: Tensor<2>, _levels| Ok(x.zeros_like()));
+    /// let sampler = DormandPrince::new(1e-3, 1e-3)?.over(VpSde::default())?;
+    /// let noise = Seeded::new(42);
+    /// let run = sampler.start([4, 2], &denoiser, &noise, Load::on(&Device::flex()))?;
+    /// let end = run.finish_state()?;
+    /// println!("{} steps, {} evaluations", end.steps(), end.evaluations());
+    /// assert_eq!(end.x().dims(), [4, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_state(mut self) -> Result<RunState<D>, SampleError> {
         if self.progress == Progress::Failed {
             return Err(SampleError::Unfinished { step: self.state.steps });
         }
         for step in &mut self {
             step?;
         }
-        let x = self.state.x();
-        check_finite(&x, self.state.steps)?;
-        Ok(x)
+        check_finite(&self.state.x(), self.state.steps)?;
+        Ok(self.state)
     }
 
     fn try_step(&mut self) -> Result<Option<Step<D>>, SampleError> {

@@ -13,7 +13,8 @@ pub struct Step<const D: usize> {
     pub levels: Levels,
     /// The samples, `[batch, ..]`.
     pub x: Tensor<D>,
-    /// The clean sample as predicted in this step, if the sampler reports one.
+    /// The clean sample as predicted in this step, if the sampler reports one and the prediction determines it there (an
+    /// ε network at α = 0 says nothing of it).
     pub x0: Option<Tensor<D>>,
     /// Evaluations of the denoiser so far.
     pub evaluations: usize,

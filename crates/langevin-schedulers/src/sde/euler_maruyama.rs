@@ -1,5 +1,6 @@
 //! Euler-Maruyama steps.
 
+use super::check_factor;
 use super::simulation::{Scheme, Simulation};
 use crate::ddpm::check_direction;
 use crate::ode::check_joined;
@@ -17,6 +18,10 @@ pub(super) const NAME: &str = "Euler-Maruyama";
 /// `score = −ε̂/σ`, walking time backwards: one step from t to s < t is
 /// `x + (f·x + g²/σ·ε̂)·(s − t) + g·√(t − s)·z`, with f, g and σ at t. With [`simulate`](Self::simulate) it runs an
 /// [`Sde`](super::Sde) that the user writes.
+///
+/// A step whose factor of the state, `1 + f·(s − t)`, is beyond 10 in size is refused: it would make ten times as much of
+/// what is almost all noise, and no later step takes that back. Processes that end in pure noise (α = 0) have such steps at
+/// their noisy end, however short; [`ReverseDiffusion`](super::ReverseDiffusion) can start there.
 ///
 /// Strong order 1 here, since the noise is additive (½ for a user's SDE with noise that depends on the state);
 /// weak order 1.
@@ -97,9 +102,10 @@ impl EulerMaruyama {
         let (drift, squared) = (process.drift(t), process.diffusion_squared(t));
         let (of_x, of_eps, std) = (1.0 + drift * dt, squared / sigma * dt, (squared * dt.abs()).sqrt());
         if ![of_x, of_eps, std].iter().all(|number| number.is_finite()) {
-            let advice = "the reverse SDE has an infinite drift there; leave this time out of the grid";
+            let advice = "the reverse SDE has an infinite drift there; leave this time out of the grid, for instance with `Grid::between`";
             return Err(singular(stop.from.t, &stop.from.level, advice));
         }
+        check_factor(NAME, index, stop, of_x)?;
         let noisy = !(last && self.denoise);
         let mut sum = vec![Term::new(of_x, Src::X(0)), Term::new(of_eps, Src::Eps(0))];
         let mut draws = Vec::new();

@@ -12,7 +12,16 @@ const FIRST_LANE: u32 = 1 << 16;
 /// Predictor-corrector sampling: before each step of a predictor's plan, Langevin steps at the level it asks at.
 ///
 /// One correction is `x + ε·score + √(2ε)·z` with `ε = 2·(r·|z|/|score|)²`, where r is the signal-to-noise ratio of
-/// the step; |·| is the Euclidean norm of a sample.
+/// the step and |·| the Euclidean norm.
+///
+/// In many dimensions the norms of all samples are alike. In few, the score of a single sample may be near 0, and ε would
+/// be as large as one likes. There are two ways out:
+///
+/// * Each sample has norms of its own (the default) and does not depend on its batch. |z|/|score| then counts as at most
+///   [`limit`](Self::step_limit)·σ, where σ is the noise level and the limit 1: σ is the ratio of pure noise, so no
+///   correction is longer than `2·(r·σ)²`. For smooth data (a wide Gaussian) that is less than the formula says.
+/// * [`batch_norms`](Self::batch_norms) averages the norms over the batch and sets no limit, as the implementation of the
+///   paper does. Take it for large batches of data in few dimensions; a small batch of such may be thrown far off.
 ///
 /// ```
 /// use langevin_core::{Grid, process::VeSde};
@@ -30,7 +39,11 @@ pub struct PredictorCorrector {
     ratio: f64,
     corrections: u32,
     batch_norms: bool,
+    step_limit: Option<f64>,
 }
+
+/// The largest |z|/|score|, in units of σ, for samples with norms of their own.
+const STEP_LIMIT: f64 = 1.0;
 
 impl PredictorCorrector {
     /// `corrections` Langevin steps of signal-to-noise ratio `ratio` (0.16 in the paper) before each step.
@@ -39,20 +52,34 @@ impl PredictorCorrector {
     /// [`PlanError::Setting`] unless the ratio is positive and finite.
     pub fn new(predictor: Plan, ratio: f64, corrections: u32) -> Result<Self, PlanError> {
         if !(ratio > 0.0 && ratio.is_finite()) {
-            return Err(PlanError::Setting {
-                solver: "Langevin correction",
-                setting: "signal-to-noise ratio",
-                given: ratio,
-                expected: "a positive number",
-            });
+            return Err(bad("signal-to-noise ratio", ratio, "a positive number"));
         }
-        Ok(Self { predictor, ratio, corrections, batch_norms: false })
+        Ok(Self { predictor, ratio, corrections, batch_norms: false, step_limit: None })
     }
 
-    /// Averages the norms over the batch, as the original does. A sample then depends on the others in its batch.
+    /// Averages the norms over the batch and sets no limit to the steps, as the original does. A sample then depends on
+    /// the others in its batch.
     pub fn batch_norms(mut self) -> Self {
         self.batch_norms = true;
         self
+    }
+
+    /// Limits |z|/|score| to `limit`·σ, and so the step ε of a correction to `2·(r·limit·σ)²`, where σ is that of the
+    /// level: 1 unless said otherwise, none with [`batch_norms`](Self::batch_norms). Infinity is the formula alone.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless the limit is positive.
+    pub fn step_limit(mut self, limit: f64) -> Result<Self, PlanError> {
+        if !(limit > 0.0) {
+            return Err(bad("step limit", limit, "a positive number, in units of σ; infinity for none"));
+        }
+        self.step_limit = Some(limit);
+        Ok(self)
+    }
+
+    /// The limit that holds.
+    fn limit(&self) -> f64 {
+        self.step_limit.unwrap_or(if self.batch_norms { f64::INFINITY } else { STEP_LIMIT })
     }
 
     /// The predictor's plan.
@@ -65,9 +92,11 @@ impl PredictorCorrector {
         Key::step(row, FIRST_LANE + correction)
     }
 
-    /// One correction; all tensors are `[batch, ..]`.
-    pub fn correct<const D: usize>(&self, x: Tensor<D>, score: Tensor<D>, z: Tensor<D>) -> Tensor<D> {
+    /// One correction at noise level `sigma`; all tensors are `[batch, ..]`.
+    pub fn correct<const D: usize>(&self, x: Tensor<D>, score: Tensor<D>, z: Tensor<D>, sigma: f64) -> Tensor<D> {
         let ratio = self.norms(z.clone()).div(self.norms(score.clone()));
+        let limit = self.limit() * sigma;
+        let ratio = if limit.is_finite() { ratio.clamp_max(limit) } else { ratio };
         let step = ratio.powf_scalar(2.0).mul_scalar(2.0 * self.ratio * self.ratio);
         let spread = step.clone().mul_scalar(2.0).sqrt();
         x.add(score.mul(step)).add(z.mul(spread))
@@ -84,6 +113,10 @@ impl PredictorCorrector {
     }
 }
 
+fn bad(setting: &'static str, given: f64, expected: &'static str) -> PlanError {
+    PlanError::Setting { solver: "Langevin correction", setting, given, expected }
+}
+
 impl<const D: usize> Sampler<D> for PredictorCorrector {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
         let row = state.row();
@@ -95,7 +128,7 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
             let score = cx.ask(state, x.clone(), &Levels::Shared(eval.at))?.score()?;
             let key = Self::correction_key(row as u64, correction);
             let z = noise::like(cx.noise, &x, state.first_sample(), key)?;
-            state.set_x(self.correct(x, score, z));
+            state.set_x(self.correct(x, score, z, eval.at.sigma));
         }
         self.predictor.advance(state, cx)
     }
@@ -118,6 +151,7 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
         self.predictor.fingerprint()
             ^ self.ratio.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ setting.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+            ^ self.limit().to_bits().wrapping_mul(0x1656_67b1_9e37_79f9)
     }
 }
 
@@ -141,7 +175,7 @@ mod tests {
         let tensor = |values: [[f64; 2]; 2]| Tensor::<2>::from_data(values, &device);
         let (x, score, z) =
             (tensor([[1.0, 2.0], [0.0, 1.0]]), tensor([[3.0, 4.0], [0.0, 2.0]]), tensor([[0.0, 1.0], [6.0, 8.0]]));
-        let got = corrector().correct(x, score, z).try_into_vec_as::<f64>().unwrap();
+        let got = corrector().correct(x, score, z, 1e3).try_into_vec_as::<f64>().unwrap();
         // Norms: |z| = 1 and 10, |score| = 5 and 2.
         for (row, (norm_ratio, x, s, z)) in
             [(0.2, [1.0, 2.0], [3.0, 4.0], [0.0, 1.0]), (5.0, [0.0, 1.0], [0.0, 2.0], [6.0, 8.0])]
@@ -162,7 +196,7 @@ mod tests {
         let denoiser = denoiser::from_fn(Prediction::Score, |x: Tensor<2>, levels| {
             Ok(levels.map(|level| -1.0 / (1.0 + level.sigma * level.sigma)).times(x))
         });
-        let sampler = corrector();
+        let sampler = corrector().batch_norms();
         let noise = Seeded::new(3);
         let mut run = sampler.start([64, 512], &denoiser, &noise, Load::on(&Device::flex())).unwrap();
         let steps = (&mut run).map(Result::unwrap).count();
@@ -170,6 +204,56 @@ mod tests {
         let x = run.finish().unwrap();
         let variance = x.powf_scalar(2.0).mean().into_scalar::<f64>();
         assert!((variance - 1.0).abs() < 0.1, "{variance}");
+    }
+
+    /// One-dimensional data N(0, 1): scores near 0 are common.
+    fn on_a_line(sampler: &PredictorCorrector) -> (f64, f64) {
+        let denoiser = denoiser::from_fn(Prediction::Score, |x: Tensor<2>, levels| {
+            Ok(levels.map(|level| -1.0 / (1.0 + level.sigma * level.sigma)).times(x))
+        });
+        let noise = Seeded::new(3);
+        let run = sampler.start([4096, 1], &denoiser, &noise, Load::on(&Device::flex())).unwrap();
+        let x = run.finish().unwrap();
+        (x.clone().powf_scalar(2.0).mean().into_scalar(), x.abs().max().into_scalar())
+    }
+
+    #[test]
+    fn a_score_near_zero_throws_no_sample_away() {
+        // Forty steps of the predictor alone leave a variance of 1.26.
+        let (variance, largest) = on_a_line(&corrector());
+        assert!((1.0..1.5).contains(&variance) && largest < 6.0, "{variance}, {largest}");
+        let (variance, largest) = on_a_line(&corrector().batch_norms());
+        assert!((variance - 1.0).abs() < 0.1 && largest < 6.0, "{variance}, {largest}");
+        // Without the limit it does.
+        let (variance, largest) = on_a_line(&corrector().step_limit(f64::INFINITY).unwrap());
+        assert!(!(variance < 10.0) && !(largest < 100.0), "{variance}, {largest}");
+    }
+
+    #[test]
+    fn steps_have_a_limit_unless_norms_are_of_the_batch() {
+        let device = Device::flex();
+        let tensor = |values: [f64; 2]| Tensor::<2>::from_data([[values[0]], [values[1]]], &device);
+        let (x, score, z) = (tensor([5.0, 5.0]), tensor([0.0, 1e-3]), tensor([1.0, -2.0]));
+        let corrected = |sampler: PredictorCorrector| {
+            sampler.correct(x.clone(), score.clone(), z.clone(), 0.5).try_into_vec_as::<f64>().unwrap()
+        };
+        // The ratio is σ, or as many of it as were allowed.
+        for (limit, sampler) in [(1.0, corrector()), (3.0, corrector().step_limit(3.0).unwrap())] {
+            let step: f64 = 2.0 * (0.16f64 * limit * 0.5).powi(2);
+            for (got, (score, z)) in corrected(sampler).iter().zip([(0.0, 1.0), (1e-3, -2.0)]) {
+                assert!((got - (5.0 + step * score + (2.0 * step).sqrt() * z)).abs() < 1e-5, "{got}");
+            }
+        }
+        // The mean of |z| is 1.5, that of |score| 0.0005.
+        let step = 2.0 * (0.16f64 * 3000.0).powi(2);
+        let batch = corrected(corrector().batch_norms());
+        assert!((batch[0] / (5.0 + (2.0 * step).sqrt()) - 1.0).abs() < 1e-5, "{batch:?}");
+        for limit in [0.0, -1.0, f64::NAN] {
+            assert!(matches!(corrector().step_limit(limit), Err(PlanError::Setting { setting: "step limit", .. })));
+        }
+        let prints = [corrector(), corrector().step_limit(2.0).unwrap(), corrector().batch_norms()];
+        let prints = prints.map(|sampler| Sampler::<2>::fingerprint(&sampler));
+        assert!(prints[0] != prints[1] && prints[1] != prints[2] && prints[0] != prints[2]);
     }
 
     #[test]

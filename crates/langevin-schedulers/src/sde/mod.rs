@@ -18,7 +18,23 @@ pub use milstein::Milstein;
 pub use reverse_diffusion::ReverseDiffusion;
 pub use simulation::Simulation;
 
+use crate::solver::PlanError;
 use burn::tensor::Tensor;
+use langevin_core::grid::Stop;
+
+/// What a step of a reverse SDE may multiply the state by. At the noisy end the state is nearly all noise, and a step that
+/// multiplies it by c takes about `(c − 1)·2` of the noise off again: what is left is `c − 2` times the noise that the
+/// denoiser expects.
+const LARGEST_FACTOR: f64 = 10.0;
+
+/// Refuses steps that multiply the state by more than can be taken off again.
+fn check_factor(solver: &'static str, step: usize, stop: &Stop, factor: f64) -> Result<(), PlanError> {
+    if factor.abs() <= LARGEST_FACTOR {
+        return Ok(());
+    }
+    let (from, to, limit) = (stop.from.t, stop.to.t, LARGEST_FACTOR);
+    Err(PlanError::StepTooLong { solver, step, from, to, factor, limit })
+}
 
 /// `dx = b(x, t) dt + G(x, t) dW` in the sense of Itô, with noise that is independent for each element.
 ///

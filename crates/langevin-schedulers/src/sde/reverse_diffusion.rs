@@ -1,5 +1,6 @@
 //! The reverse diffusion sampler: the reverse SDE discretized as the forward chain is.
 
+use super::check_factor;
 use crate::ddpm::check_direction;
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
@@ -15,6 +16,10 @@ const NAME: &str = "reverse diffusion";
 /// The forward step from s to t is `x_t = a·x_s + √v·z` with `a = α_t/α_s` and `v = σ_t² − a²·σ_s²`; its
 /// discretized reverse is `x_s = (2 − a)·x_t + v·score + √v·z`. On a VE process this is
 /// `x_t + (σ_t² − σ_s²)·score + √(σ_t² − σ_s²)·z`.
+///
+/// The state's factor `2 − a` is never above 2, also where α_t = 0 and the drift of the reverse SDE is infinite: a step
+/// from pure noise is `2·x_t + σ_t²·score + σ_t·z`, with the right mean and, like every single step of this method, more
+/// noise than the law of x_s.
 ///
 /// ```
 /// use langevin_core::{Grid, process::VeSde};
@@ -104,6 +109,7 @@ fn row(index: usize, stop: &Stop, noisy: bool) -> Result<Row, PlanError> {
             advice: "the score is infinite at σ = 0, and no step can end where α = 0; leave this level out of the grid",
         });
     }
+    check_factor(NAME, index, stop, 2.0 - scale)?;
     let mut sum = vec![Term::new(2.0 - scale, Src::X(0)), Term::new(of_eps, Src::Eps(0))];
     if noisy {
         sum.push(Term::new(variance.sqrt(), Src::Z(0)));

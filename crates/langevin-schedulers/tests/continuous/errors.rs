@@ -6,8 +6,11 @@ use langevin_core::exact::Posterior;
 use langevin_core::grid::End;
 use langevin_core::noise::Seeded;
 use langevin_core::process::{Betas, DiscreteChain, RectifiedFlow, VeSde, VpSde};
-use langevin_core::{DenoiseError, Denoiser, Estimate, Grid, Levels, Prediction, Process, Query, denoiser};
+use langevin_core::{
+    DenoiseError, Denoiser, Estimate, Grid, GridError, Levels, Prediction, Process, ProcessError, Query, denoiser,
+};
 use langevin_schedulers::ode::DormandPrince;
+use langevin_schedulers::plan::Coef;
 use langevin_schedulers::sde::{self, EulerMaruyama, ReverseDiffusion};
 use langevin_schedulers::{PlanError, ProbabilityFlow, SampleError, SamplerExt, Solver};
 
@@ -15,6 +18,14 @@ fn setting<T: std::fmt::Debug>(result: Result<T, PlanError>) -> &'static str {
     match result {
         Err(PlanError::Setting { setting, .. }) => setting,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Checks that a message has all of these parts.
+fn says(error: impl std::fmt::Display, parts: &[&str]) {
+    let message = error.to_string();
+    for part in parts {
+        assert!(message.contains(part), "{message}\nlacks: {part}");
     }
 }
 
@@ -249,4 +260,69 @@ fn a_drift_of_another_shape() {
     let x = Tensor::<2>::ones([2, 2], &Device::flex());
     let error = simulation.run(0, x, &noise).expect("starts").finish().expect_err("refused");
     assert!(matches!(error, SampleError::Denoise(DenoiseError::Shape { .. })), "{error}");
+}
+
+/// A process whose derivatives have a factor that their functions have not.
+#[derive(Debug)]
+struct Careless(f64, f64);
+
+impl Process for Careless {
+    fn alpha(&self, t: f64) -> f64 {
+        (t * std::f64::consts::FRAC_PI_2).cos()
+    }
+    fn sigma(&self, t: f64) -> f64 {
+        (t * std::f64::consts::FRAC_PI_2).sin()
+    }
+    fn alpha_dot(&self, t: f64) -> f64 {
+        -self.0 * std::f64::consts::FRAC_PI_2 * self.sigma(t)
+    }
+    fn sigma_dot(&self, t: f64) -> f64 {
+        self.1 * std::f64::consts::FRAC_PI_2 * self.alpha(t)
+    }
+    fn time_range(&self) -> (f64, f64) {
+        (1e-3, 0.999)
+    }
+}
+
+#[test]
+fn derivatives_that_are_not_those_of_their_functions() {
+    let plan = |process: &dyn Process| ProbabilityFlow::heun().plan(process, &Grid::uniform(5));
+    assert!(plan(&Careless(1.0, 1.0)).is_ok());
+    for (process, quantity) in [(Careless(1.1, 1.0), "alpha_dot"), (Careless(1.0, 0.9), "sigma_dot")] {
+        let error = plan(&process).expect_err("10% off");
+        let PlanError::Grid(GridError::Process(ProcessError::Derivative { given, expected, .. })) = error else {
+            panic!("{error:?}")
+        };
+        let off = (given / expected - 1.0).abs();
+        assert!((off - 0.1).abs() < 1e-6, "{off}");
+        let function = quantity.trim_end_matches("_dot");
+        says(error, &[quantity, &given.to_string(), &format!("differences of {function} give"), "at t = 0.04"]);
+    }
+}
+
+/// Where α goes to 0 the drift of the reverse SDE goes to infinity, and no step is short enough for Euler-Maruyama.
+#[test]
+fn steps_that_are_too_long_for_the_reverse_sde() {
+    let squared_cosine = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
+    let flow = RectifiedFlow::new();
+    let em = EulerMaruyama::new();
+    for steps in [2, 20, 100] {
+        let error = em.plan(&squared_cosine, &Grid::trailing(steps)).expect_err("too long");
+        let PlanError::StepTooLong { step: 0, from: 999.0, factor, limit, .. } = error else { panic!("{error:?}") };
+        assert!(factor > limit);
+        says(error, &["multiplies the state by", "in step 0, from t = 999", "`Grid::between`", "`.starting_at`"]);
+        let error = em.plan(&flow, &Grid::uniform(steps).between(0.9999, 0.0)).expect_err("too long");
+        says(error, &["in step 0, from t = 0.9999", "more steps"]);
+        // What the messages say helps.
+        assert!(em.plan(&flow, &Grid::uniform(steps).between(0.9, 0.01)).is_ok());
+    }
+    assert!(em.plan(&squared_cosine, &Grid::trailing(100).starting_at(10)).is_ok());
+    // A step of reverse diffusion at most doubles the state, also from pure noise.
+    for process in [&squared_cosine as &dyn Process, &flow] {
+        let plan = ReverseDiffusion::new().plan(process, &Grid::uniform(20)).expect("a plan");
+        for row in plan.rows() {
+            let Coef::C(factor) = row.post[0].sum[0].c else { panic!("a number") };
+            assert!((1.0..=2.0).contains(&factor), "{factor}");
+        }
+    }
 }

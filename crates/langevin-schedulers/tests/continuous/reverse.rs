@@ -2,13 +2,18 @@
 
 use super::simulation::{Errors, strong_order};
 use super::{answer, mixture, order, processes, start};
+use burn::tensor::{Device, Tensor};
 use langevin_core::exact::Gaussian;
 use langevin_core::grid::End;
 use langevin_core::noise::{Injected, Key, NoiseSource, Seeded};
 use langevin_core::process::{Betas, DiscreteChain, RectifiedFlow, VeSde, VpSde};
-use langevin_core::{Grid, Process};
+use langevin_core::{Grid, Levels, Load, Prediction, Process, denoiser};
 use langevin_schedulers::plan::{Coef, HostAnswer, Plan, Row, Src};
-use langevin_schedulers::{EulerMaruyama, ReverseDiffusion, Solver};
+use langevin_schedulers::{Ddim, EulerMaruyama, ReverseDiffusion, SampleError, SamplerExt, Solver};
+
+fn values(x: &Tensor<2>) -> Vec<f64> {
+    x.try_to_vec_as::<f64>().expect("a readable tensor")
+}
 
 /// What a row's only assignment does to a source.
 fn coefficient(row: &Row, of: Src) -> f64 {
@@ -251,4 +256,37 @@ fn samples_of_a_plan_have_the_moments_that_it_predicts() {
     for ((sum, exact), error) in sums.iter().zip([0.0, 0.0, aa, ab, bb]).zip(errors) {
         assert!((sum - exact).abs() < 4.0 * error, "{sum}, predicted {exact} ± {error}");
     }
+}
+
+/// Each step of a run: the preview, or that there is none.
+fn previews(plan: &Plan, prediction: Prediction) -> Vec<Option<Vec<f64>>> {
+    let (noise, denoiser) =
+        (Seeded::new(2), denoiser::from_fn(prediction, |x: Tensor<2>, _: &Levels| Ok(x.mul_scalar(0.9))));
+    let run = plan.start([2, 3], &denoiser, &noise, Load::on(&Device::flex())).expect("a run");
+    run.map(|step| step.expect("a step").x0.map(|x0| values(&x0))).collect()
+}
+
+/// Pure noise says nothing of the data to an ε network; a solver that reads ε̂ only goes on without a preview.
+#[test]
+fn a_preview_that_cannot_be_computed_is_left_out() {
+    let plan = ReverseDiffusion::new().plan(&RectifiedFlow::new(), &Grid::uniform(5)).expect("a plan");
+    assert_eq!(plan.rows()[0].eval.expect("an evaluation").at.alpha, 0.0);
+    for prediction in [Prediction::Epsilon, Prediction::Score] {
+        let there: Vec<bool> = previews(&plan, prediction).iter().map(Option::is_some).collect();
+        assert_eq!(there, [false, true, true, true, true], "{prediction}");
+    }
+    assert!(previews(&plan, Prediction::Flow).iter().all(Option::is_some));
+    // A plan that has seen no x̂_0 to report resumes like any other.
+    let (noise, denoiser) = (Seeded::new(2), denoiser::from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x)));
+    let mut run = plan.start([2, 3], &denoiser, &noise, Load::on(&Device::flex())).expect("a run");
+    run.next().expect("a step").expect("a step");
+    let saved = run.save().expect("a saved run");
+    let (whole, rest) =
+        (run.finish(), plan.resume(&saved, &denoiser, &noise, Load::on(&Device::flex())).expect("a run").finish());
+    assert_eq!(values(&whole.expect("samples")), values(&rest.expect("samples")));
+    // A solver that computes with x̂_0 cannot do without.
+    let ddim = Ddim::new().plan(&RectifiedFlow::new(), &Grid::uniform(5)).expect("a plan");
+    let error =
+        ddim.start([2, 3], &denoiser, &noise, Load::on(&Device::flex())).expect("a run").next().expect("an error");
+    assert!(matches!(error, Err(SampleError::Prediction(_))));
 }

@@ -63,7 +63,7 @@ fn every_format_is_read_without_classes() {
         folder.color(name, [8, 8], [200, 100, 50]);
     }
     let loaded = folder.open().load().unwrap();
-    assert_eq!((loaded.images.len(), loaded.images.classes(), loaded.classes.len()), (4, 1, 0));
+    assert_eq!((loaded.images.len(), loaded.images.classes(), loaded.classes.len()), (4, None, 0));
     for image in 0..4 {
         for (channel, color) in [200.0, 100.0, 50.0f32].iter().enumerate() {
             let value = (loaded.images.image(image).unwrap()[64 * channel] + 1.0) * 127.5;
