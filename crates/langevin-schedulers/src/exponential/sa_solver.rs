@@ -179,7 +179,7 @@ impl Solver for SaSolver {
                 finite(NAME, step, &sum)?;
                 post.push(Set::new(0, sum));
             }
-            if self.corrector > 0 {
+            if self.corrector > 0 && index + 1 < n {
                 post.push(Set::new(KEPT, [Term::new(1.0, Src::X(0))]));
             }
 

@@ -150,8 +150,10 @@ impl Singlestep {
             [] => vec![leg.weight(0)],
             [one] if !last || self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one)]),
             [one] => {
-                let slope = 0.5 * leg.weight(0) / node(one);
-                vec![leg.weight(0) - slope, slope]
+                let share = 0.5 / node(one);
+                // A stage half-way stands for the whole step. It is half-way up to rounding only.
+                let share = if (share - 1.0).abs() < 1e-12 { 1.0 } else { share };
+                vec![leg.weight(0) * (1.0 - share), leg.weight(0) * share]
             }
             [one, two, ..] if self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one), node(two)]),
             [_, two, ..] => {
@@ -159,7 +161,7 @@ impl Singlestep {
                 vec![leg.weight(0) - slope, 0.0, slope]
             }
         };
-        let answers = weights.into_iter().enumerate();
+        let answers = weights.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0);
         let answers = answers.map(|(slot, weight)| Term::new(weight, self.basis.answer(slot as Slot)));
         std::iter::once(Term::new(leg.decay(), Src::X(from))).chain(answers).collect()
     }
@@ -185,7 +187,7 @@ impl Singlestep {
                 finite(NAME, stop, &sum)?;
                 let set = Set::new(if last { 0 } else { 1 }, sum);
                 let eval = Eval { at, x, into: stage as Slot };
-                let report = vec![Term::new(1.0, Src::X0(stage as Slot))];
+                let report = if last { vec![Term::new(1.0, Src::X0(stage as Slot))] } else { vec![] };
                 // Until a step is done the sample has not moved.
                 let after = if last { stop.to } else { Node { t: to.t, level: to.level } };
                 let step = last.then_some(index as u32);
@@ -200,7 +202,7 @@ impl Singlestep {
         let clean_end = stops.last().is_some_and(|stop| stop.to.level.sigma == 0.0);
         let orders = self.orders_on_grid(stops.len(), clean_end);
         let mut rows = Vec::new();
-        for (index, (stop, order)) in stops.iter().zip(orders).enumerate() {
+        for (index, (stop, order)) in stops.iter().zip(orders.iter().copied()).enumerate() {
             let first = index + 1 - order;
             let begin = &stops[first].from.level;
             // From pure noise no polynomial starts: such a stage is a step of its own.
@@ -211,7 +213,8 @@ impl Singlestep {
             let from = if usable == 1 { 0 } else { 1 };
             let sum = self.stage(begin, &stages, &stop.to.level, from, true);
             finite(NAME, stop, &sum)?;
-            let keep = (usable == 1).then(|| Set::new(1, [Term::new(1.0, Src::X(0))]));
+            let begins = usable == 1 && orders.get(index + 1).is_some_and(|order| *order > 1);
+            let keep = begins.then(|| Set::new(1, [Term::new(1.0, Src::X(0))]));
             rows.push(Row {
                 draws: vec![],
                 pre: vec![],

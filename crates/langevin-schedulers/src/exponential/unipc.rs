@@ -154,7 +154,9 @@ impl<S: Solver> Solver for UniC<S> {
             if index > 0 && !self.skipped.contains(&(index - 1)) {
                 post.push(self.correct(index, &stops, &past, kept)?);
             }
-            post.push(Set::new(kept, [Term::new(1.0, Src::X(0))]));
+            if index + 1 < stops.len() && !self.skipped.contains(&index) {
+                post.push(Set::new(kept, [Term::new(1.0, Src::X(0))]));
+            }
             post.extend(row.post.into_iter().map(|set| self.reading_the_state(set, index, &past, stop)));
             row.post = post;
             corrected.push(row);

@@ -6,22 +6,22 @@
 
 #![allow(clippy::print_stdout, reason = "the table of orders is the result")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod errors;
+mod solvers;
 
-use common::affine::{marginal, marginal_covariance, push, push_on};
+use common::affine::{marginal, push_on};
 use common::order::{Errors, rms};
-use common::problem::{
-    LAMBDA, STARTS, ask_gaussian, ask_mixture, ends, even_lambda, even_time, gaussian, mixture, processes,
-    wide_gaussian,
-};
+use common::problem::{LAMBDA, ask_gaussian, ask_mixture, ends, even_lambda, even_time, gaussian, mixture, processes};
 use common::reference;
-use langevin::core::exact::Gaussian;
+use errors::{clock, path_error, paths, started_error, strong_error, weak_error};
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, ChainEnd, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
-use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, UniC, UniPc};
-use langevin::schedulers::plan::{Coef, HostAnswer, Src, Term};
-use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Solver, Variance};
+use langevin::schedulers::plan::{Coef, HostAnswer, Src};
+use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver};
+use solvers::{Entry, deterministic, limited_by_their_start, multistep, stochastic};
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
@@ -53,107 +53,6 @@ struct Line {
 }
 
 type GridOf = fn(&dyn Process, usize) -> Grid;
-
-/// Solver, order, smallest number of steps, doublings.
-type Entry = (&'static str, Box<dyn Solver>, f64, usize, u32);
-
-fn deterministic() -> Vec<Entry> {
-    vec![
-        ("DDIM", Box::new(Ddim::new()), 1.0, 64, 6),
-        ("probability flow, Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64, 6),
-        ("probability flow, Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32, 6),
-        ("probability flow, RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16, 6),
-        ("DPM-Solver++ 2M", dpm(2, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
-        ("DPM-Solver++ 2M, Heun", dpm(2, Basis::Data, SecondOrder::Heun), 2.0, 32, 6),
-        ("DPM-Solver 2M", dpm(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
-        ("DEIS 2", Box::new(Deis::new(2).expect("an order")), 2.0, 32, 6),
-        ("DPM-Solver++ 2S", single(2, Basis::Data, SecondOrder::Midpoint), 2.0, 16, 6),
-        ("DPM-Solver++ 3S", single(3, Basis::Data, SecondOrder::Midpoint), 3.0, 32, 5),
-        ("DPM-Solver++ 3S, whole polynomial", single(3, Basis::Data, SecondOrder::Heun), 3.0, 32, 5),
-        ("DPM-Solver 2S", single(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 16, 6),
-        ("DPM-Solver 3S", single(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 5),
-    ]
-}
-
-/// Multistep solvers of higher order as they are: their first step has order 1, and so the whole has order 2. On grids
-/// whose first step is short the error of the start is small beside the others for any number of steps that can be
-/// measured, so these stand on the grid that is even in λ alone.
-fn limited_by_their_start() -> Vec<(Entry, Kind)> {
-    let paths: Vec<Entry> = vec![
-        ("DPM-Solver++ 3M", dpm(3, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
-        ("DPM-Solver++ 3M, published", halved(), 2.0, 32, 6),
-        ("DPM-Solver 3M", dpm(3, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
-        ("DEIS 3", Box::new(Deis::new(3).expect("an order")), 2.0, 32, 6),
-        ("DEIS 4", Box::new(Deis::new(4).expect("an order")), 2.0, 32, 6),
-    ];
-    let noisy: Vec<Entry> = vec![
-        ("DPM-Solver++ 3M SDE", sde(3, SecondOrder::Midpoint), 2.0, 64, 4),
-        ("SA-Solver 2, corrector 2", sa(2, 2), 2.0, 64, 4),
-        ("SA-Solver 3, corrector 3", sa(3, 3), 2.0, 64, 4),
-    ];
-    let paths = paths.into_iter().map(|entry| (entry, Kind::Path));
-    paths.chain(noisy.into_iter().map(|entry| (entry, Kind::Weak))).collect()
-}
-
-fn single(order: usize, basis: Basis, kind: SecondOrder) -> Box<dyn Solver> {
-    Box::new(Singlestep::new(order).expect("an order").basis(basis).last_stage(kind))
-}
-
-fn sa(predictor: usize, corrector: usize) -> Box<dyn Solver> {
-    Box::new(SaSolver::new(predictor, corrector).expect("orders"))
-}
-
-/// Multistep solvers with the number of steps that only start them.
-fn multistep() -> Vec<(Entry, usize)> {
-    let exact = |order: usize, basis| Box::new(Deis::new(order).expect("an order").basis(basis)) as Box<dyn Solver>;
-    vec![
-        (("DPM-Solver++ 2M", dpm(2, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6), 1),
-        (("DPM-Solver++ 3M", dpm(3, Basis::Data, SecondOrder::Midpoint), 3.0, 32, 6), 2),
-        (("DPM-Solver 3M", dpm(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 6), 2),
-        (("DPM-Solver++ 3M, published", halved(), 2.0, 64, 6), 2),
-        (("DEIS 2", exact(2, Basis::Noise), 2.0, 32, 6), 1),
-        (("DEIS 3", exact(3, Basis::Noise), 3.0, 32, 6), 2),
-        (("DEIS 4", exact(4, Basis::Noise), 4.0, 32, 6), 3),
-        (unipc(1, 2.0), 0),
-        (unipc(2, 3.0), 1),
-        (unipc(3, 4.0), 2),
-        (("UniC-1 behind DDIM", Box::new(UniC::behind(Ddim::new(), 1).expect("an order")), 2.0, 32, 6), 0),
-        (("DEIS 3 in x̂_0", exact(3, Basis::Data), 3.0, 32, 6), 2),
-        (("DEIS 4 in x̂_0", exact(4, Basis::Data), 4.0, 32, 6), 3),
-    ]
-}
-
-fn unipc(order: usize, expected: f64) -> Entry {
-    let name = ["UniPC-1", "UniPC-2", "UniPC-3"][order - 1];
-    (name, Box::new(UniPc::new(order).expect("an order")), expected, 32, 6)
-}
-
-fn sde(order: usize, second: SecondOrder) -> Box<dyn Solver> {
-    let solver = DpmSolver::multistep(order).and_then(|solver| solver.sde(1.0));
-    Box::new(solver.expect("settings").second_order(second))
-}
-
-fn halved() -> Box<dyn Solver> {
-    Box::new(DpmSolver::multistep(3).expect("an order").halved_curvature(true))
-}
-
-fn dpm(order: usize, basis: Basis, second: SecondOrder) -> Box<dyn Solver> {
-    Box::new(DpmSolver::multistep(order).expect("an order").basis(basis).second_order(second))
-}
-
-fn stochastic() -> Vec<Entry> {
-    let eta = |eta| Ddim::new().eta(eta).expect("in range");
-    vec![
-        ("DDPM, small variance", Box::new(Ddpm::new()), 1.0, 64, 4),
-        ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge)), 1.0, 64, 4),
-        ("DDIM, η = 0.5", Box::new(eta(0.5)), 1.0, 64, 4),
-        ("Euler-Maruyama", Box::new(EulerMaruyama::new()), 1.0, 64, 5),
-        ("DPM-Solver++ SDE, order 1", sde(1, SecondOrder::Midpoint), 1.0, 64, 4),
-        ("DPM-Solver++ 2M SDE", sde(2, SecondOrder::Midpoint), 2.0, 64, 4),
-        ("DPM-Solver++ 2M SDE, Heun", sde(2, SecondOrder::Heun), 2.0, 64, 4),
-        ("SA-Solver 1, no corrector", sa(1, 0), 1.0, 64, 4),
-    ]
-}
 
 const GRIDS: [(&str, GridOf); 2] = [("even in λ", even_lambda), ("even in t", even_time)];
 
@@ -207,157 +106,6 @@ fn line(
         line.smallest = errors.errors.iter().copied().fold(line.smallest, f64::min);
     }
     line
-}
-
-/// Error of x/α at the end on the mixture, over several starting points.
-fn path_error(process: &dyn Process, plan: &Plan) -> f64 {
-    let (data, exact) = (mixture(), exact_paths());
-    let (noisy, clean) = ends(process);
-    let (start, end) = (process.level(noisy), process.level(clean));
-    let mut found = Vec::new();
-    for y in STARTS {
-        let x = y.iter().map(|y| y * start.sigma).collect();
-        let x = plan.run_host(x, 0, &Injected::new(), ask_mixture(&data)).expect("a host run");
-        found.extend(x.iter().map(|x| x / end.alpha));
-    }
-    rms(&found, exact)
-}
-
-/// As [`path_error`], with the exact state after each of the first `before` steps.
-fn started_error(process: &dyn Process, plan: &Plan, before: usize) -> f64 {
-    let data = mixture();
-    let (noisy, clean) = ends(process);
-    let (start, end) = (process.level(noisy), process.level(clean));
-    let mut found = Vec::new();
-    for y in STARTS {
-        let mut ask = ask_mixture(&data);
-        let mut x: Vec<f64> = y.iter().map(|y| y * start.sigma).collect();
-        let y = y.map(|y| y * start.sigma / start.alpha);
-        let mut answers: Vec<Option<HostAnswer>> = vec![None, None, None, None, None, None];
-        let mut kept = x.clone();
-        for (index, row) in plan.rows().iter().enumerate() {
-            let eval = row.eval.expect("one evaluation a step");
-            answers[usize::from(eval.into)] = Some(ask(&x, &eval.at));
-            for set in &row.post {
-                let sum = combine(&set.sum, [&x, &kept], &answers);
-                if set.to == 0 { x = sum } else { kept = sum }
-            }
-            if index < before {
-                let level = row.after.level;
-                let exact = reference::flow(&data, &y, (LAMBDA.0, level.lambda()), 4);
-                x = exact.iter().map(|y| y * level.alpha).collect();
-            }
-        }
-        found.extend(x.iter().map(|x| x / end.alpha));
-    }
-    rms(&found, exact_paths())
-}
-
-fn combine(sum: &[Term], states: [&[f64]; 2], answers: &[Option<HostAnswer>]) -> Vec<f64> {
-    let mut next = vec![0.0; states[0].len()];
-    for term in sum {
-        let Coef::C(c) = term.c else { panic!("a number") };
-        let answer = |slot: u8| answers[usize::from(slot)].as_ref().expect("asked");
-        let values = match term.of {
-            Src::X(reg) => states[usize::from(reg)],
-            Src::X0(slot) => &answer(slot).x0,
-            Src::Eps(slot) => &answer(slot).eps,
-            other => panic!("no {other:?} in a multistep plan without noise"),
-        };
-        next.iter_mut().zip(values).for_each(|(next, value)| *next += c * value);
-    }
-    next
-}
-
-/// Where the starting points end, as x/α: the same for every process.
-fn exact_paths() -> &'static [f64] {
-    static PATHS: OnceLock<Vec<f64>> = OnceLock::new();
-    PATHS.get_or_init(|| paths(96))
-}
-
-fn paths(steps: usize) -> Vec<f64> {
-    let ratio = (-LAMBDA.0).exp();
-    STARTS.iter().flat_map(|y| reference::flow(&mixture(), &y.map(|y| y * ratio), LAMBDA, steps)).collect()
-}
-
-/// Error of the mean and covariance of x/α that the plan gives to the Gaussian, started from its exact marginal.
-fn weak_error(process: &dyn Process, plan: &Plan) -> f64 {
-    let data = wide_gaussian();
-    let (noisy, clean) = ends(process);
-    let (mean, factor) = marginal(&data, &process.level(noisy));
-    let affine = push(plan, &data, &mean, &factor);
-    let end = process.level(clean);
-    let mut found: Vec<f64> = affine.mean.iter().map(|m| m / end.alpha).collect();
-    found.extend(affine.covariance().iter().map(|c| c / (end.alpha * end.alpha)));
-    let mut exact = data.mean().to_vec();
-    exact.extend(marginal_covariance(&data, &end).iter().map(|c| c / (end.alpha * end.alpha)));
-    rms(&found, &exact)
-}
-
-/// Root mean square distance of x/α at the end from the exact solution of the reverse SDE along the same path.
-///
-/// In the clock c = α²/σ² with v = α·x/σ² the reverse SDE is `dv = x̂_0 dc + dW`. On Gaussian data with precision P
-/// `u = (P + c)⁻¹(P·μ + v)` obeys `du = (P + c)⁻¹ dW`, so that the end's response to `dW_c` is
-/// `Ψ(c) = (σ²/α)(P + c_end)(P + c)⁻¹`, and to the start `Ψ(c_start)·α/σ²`.
-fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
-    let data = gaussian();
-    let (noisy, clean) = ends(process);
-    let (start, end) = (process.level(noisy), process.level(clean));
-    let (mean, factor) = marginal(&data, &start);
-    let affine = push(plan, &data, &mean, &factor);
-    let response = |c: f64| -> [f64; 4] {
-        let (now, last) = (resolvent(&data, c), inverse(resolvent(&data, clock(&end))));
-        product(last, now).map(|value| value * end.sigma * end.sigma / end.alpha)
-    };
-    let mut squares = 0.0;
-    let from_start = response(clock(&start)).map(|value| value * start.alpha / (start.sigma * start.sigma));
-    for (column, seed) in affine.columns.iter().zip(&factor) {
-        let exact =
-            [from_start[0] * seed[0] + from_start[1] * seed[1], from_start[2] * seed[0] + from_start[3] * seed[1]];
-        squares += (column[0] - exact[0]).powi(2) + (column[1] - exact[1]).powi(2);
-    }
-    for (m, exact) in affine.mean.iter().zip(data.mean()) {
-        squares += (m - end.alpha * exact).powi(2);
-    }
-    let steps: Vec<f64> = plan.rows().iter().map(|row| clock(&row.after.level)).collect();
-    let mut from = clock(&start);
-    for (k, &until) in steps.iter().enumerate() {
-        let (width, columns) = (until - from, &affine.columns[2 + 2 * k..4 + 2 * k]);
-        for (node, weight) in GAUSS {
-            let exact = response(from + node * width);
-            for (j, column) in columns.iter().enumerate() {
-                for i in 0..2 {
-                    squares += weight * width * (column[i] / width.sqrt() - exact[2 * i + j]).powi(2);
-                }
-            }
-        }
-        from = until;
-    }
-    (squares / 2.0).sqrt() / end.alpha
-}
-
-/// Gauss-Legendre nodes and weights on [0, 1].
-const GAUSS: [(f64, f64); 3] =
-    [(0.112_701_665_379_258_3, 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.887_298_334_620_741_7, 5.0 / 18.0)];
-
-fn clock(level: &Level) -> f64 {
-    (level.alpha / level.sigma).powi(2)
-}
-
-/// `(P + c)⁻¹ = Σ·(cΣ + 1)⁻¹`: the posterior covariance.
-fn resolvent(data: &Gaussian, c: f64) -> [f64; 4] {
-    let level = Level { alpha: c.sqrt(), sigma: 1.0, time: 0.0 };
-    let jacobian = data.at(&level).expect("a level").x0_jacobian();
-    [0, 1, 2, 3].map(|i| jacobian[i] / level.alpha)
-}
-
-fn inverse([a, b, c, d]: [f64; 4]) -> [f64; 4] {
-    let determinant = a * d - b * c;
-    [d, -b, -c, a].map(|value| value / determinant)
-}
-
-fn product(a: [f64; 4], b: [f64; 4]) -> [f64; 4] {
-    [a[0] * b[0] + a[1] * b[2], a[0] * b[1] + a[1] * b[3], a[2] * b[0] + a[3] * b[2], a[2] * b[1] + a[3] * b[3]]
 }
 
 fn check(kind: Kind) {
