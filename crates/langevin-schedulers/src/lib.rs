@@ -4,6 +4,7 @@
 //! Data-dependent methods (adaptive steps) implement [`Sampler`] directly. Both are started the same way
 //! ([`SamplerExt::start`]) and run as an iterator of [`Step`]s.
 
+pub mod consistency;
 pub mod ddim;
 pub mod ddpm;
 pub mod diffusers;
