@@ -4,6 +4,7 @@ mod common;
 
 use burn::tensor::{DType, Device, Tensor};
 use common::problem::{LAMBDA, even_lambda, processes};
+use common::solvers::{exponential, exponential_noisy};
 use langevin::core::denoiser::{Clamp, constraint_fn, from_fn};
 use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
@@ -11,12 +12,13 @@ use langevin::core::{
     DenoiseError, Denoiser, Estimate, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
 };
 use langevin::models::{Labels, MlpConfig, UNet2dConfig};
-use langevin::schedulers::plan::HostAnswer;
+use langevin::schedulers::plan::{Draw, HostAnswer, Set, Src};
 use langevin::schedulers::{
     Ddim, Ddpm, DormandPrince, EulerMaruyama, Plan, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, SampleError,
     SamplerExt, SavedRun, Solver, Variance,
 };
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,7 +29,9 @@ fn plans() -> Vec<(&'static str, Plan)> {
     let on_chain = |solver: &dyn Solver| solver.plan(&chain, &Grid::trailing(6)).expect("a plan");
     let on_vp = |solver: &dyn Solver| solver.plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
     let eta = |eta| Ddim::new().eta(eta).expect("in range");
-    vec![
+    let exponential = exponential().into_iter().chain(exponential_noisy());
+    let exponential: Vec<_> = exponential.map(|(name, solver)| (name, on_vp(solver.as_ref()))).collect();
+    let known = vec![
         ("DDPM, small variance", on_chain(&Ddpm::new())),
         ("DDPM, large variance", on_chain(&Ddpm::new().variance(Variance::FixedLarge))),
         ("DDPM, learned range", on_chain(&Ddpm::new().variance(Variance::LearnedRange))),
@@ -44,7 +48,8 @@ fn plans() -> Vec<(&'static str, Plan)> {
         ("probability flow, Euler", on_vp(&ProbabilityFlow::euler())),
         ("probability flow, Heun", on_vp(&ProbabilityFlow::heun())),
         ("probability flow, RK4", on_vp(&ProbabilityFlow::rk4())),
-    ]
+    ];
+    known.into_iter().chain(exponential).collect()
 }
 
 /// A velocity and a raw variance, for each value alone.
@@ -256,16 +261,45 @@ fn predictor_corrector_resumes_to_the_same_bits() {
     }
 }
 
+/// What rows after the first `done` read that was written before them; the samples are always kept.
+fn needed(plan: &Plan, done: usize) -> BTreeSet<Src> {
+    let (mut needed, mut written) = (BTreeSet::from([Src::X(0)]), BTreeSet::new());
+    for row in &plan.rows()[done..] {
+        for draw in &row.draws {
+            match draw {
+                Draw::White { to, .. } | Draw::Path { to, .. } => written.insert(Src::Z(*to)),
+            };
+        }
+        let mut sets = |sets: &[Set], written: &mut BTreeSet<Src>| {
+            for set in sets {
+                needed.extend(set.sum.iter().map(|term| term.of).filter(|of| !written.contains(of)));
+                written.insert(Src::X(set.to));
+            }
+        };
+        sets(&row.pre, &mut written);
+        if let Some(eval) = &row.eval {
+            written.extend([Src::X0(eval.into), Src::Eps(eval.into)]);
+        }
+        sets(&row.post, &mut written);
+    }
+    needed
+}
+
 #[test]
 fn a_saved_run_holds_only_what_is_still_needed() {
+    let mut largest = 0;
     for (name, plan) in plans() {
         let noise = Seeded::new(17);
         let mut run = plan.start([3, 2], &Elementwise, &noise, load()).expect("a run");
         while let Some(step) = run.next() {
             step.expect("a step");
-            assert_eq!(run.state().memory().len(), 1, "{name}: one-step methods carry the samples, nothing else");
+            let expected = needed(&plan, run.state().row());
+            assert_eq!(run.state().memory().len(), expected.len(), "{name}, row {}: {expected:?}", run.state().row());
+            largest = largest.max(expected.len());
         }
+        assert_eq!(run.state().memory().len(), 1, "{name}: in the end only the samples count");
     }
+    assert!(largest > 3, "no plan has a memory");
 }
 
 #[test]

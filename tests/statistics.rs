@@ -11,6 +11,7 @@ mod common;
 
 use common::affine::{Affine, ask_points, marginal, push};
 use common::problem::{even_lambda, gaussian};
+use common::solvers::exponential_noisy;
 use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
 use langevin::core::noise::Seeded;
@@ -28,13 +29,14 @@ const STANDARD_ERRORS: f64 = 4.0;
 /// Stochastic solvers by name.
 fn solvers() -> Vec<(&'static str, Box<dyn Solver>)> {
     let eta = |eta| Ddim::new().eta(eta).expect("in range");
-    vec![
+    let known: Vec<(&'static str, Box<dyn Solver>)> = vec![
         ("DDPM, small variance", Box::new(Ddpm::new())),
         ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge))),
         ("DDIM, η = 0.5", Box::new(eta(0.5))),
         ("DDIM, η = 1", Box::new(eta(1.0))),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
-    ]
+    ];
+    known.into_iter().chain(exponential_noisy()).collect()
 }
 
 /// Mean and covariance of samples of `plan`, started from the exact marginal.

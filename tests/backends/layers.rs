@@ -91,6 +91,10 @@ pub fn table() -> Vec<Case> {
         case("Conv2d", "1x1", |d| conv(d, (32, 16), (1, 1, 0), [8, 8], true)),
         case("Conv2d", "3x3 from one channel", |d| conv(d, (1, 32), (3, 1, 1), [8, 8], true)),
         case("Conv2d", "3x3 to three channels", |d| conv(d, (32, 3), (3, 1, 1), [8, 8], true)),
+        case("Conv2d", "3x3 to one channel", |d| conv(d, (32, 1), (3, 1, 1), [8, 8], true)),
+        case("Conv2d", "3x3 from one to one channel", |d| conv(d, (1, 1), (3, 1, 1), [8, 8], true)),
+        case("Conv2d", "1x1 to one channel", |d| conv(d, (32, 1), (1, 1, 0), [8, 8], true)),
+        case("Conv2d", "3x3, one row of pixels", |d| conv(d, (8, 8), (3, 1, 1), [1, 16], true)),
         case("Conv2d", "5x5", |d| conv(d, (4, 6), (5, 1, 2), [7, 7], true)),
         case("GroupNorm", "8 groups of [2, 32, 8, 8]", |d| {
             let layer = GroupNormConfig::new(8, 32).init(d).expect(OK);

@@ -99,6 +99,26 @@ fn a_small_network_agrees_with_the_cpu() {
     compare(&networks::small(), 1e-4, 5e-4);
 }
 
+/// Every module on the way: the first line of the failure names the one that is wrong.
+#[test]
+fn modules_of_a_network_agree_with_the_cpu() {
+    let reference = networks::modules(&Device::flex());
+    assert!(reference.len() > 40, "only {} modules were seen", reference.len());
+    for (name, device) in devices() {
+        let mut wrong = Vec::new();
+        let found = networks::modules(device);
+        assert_eq!(found.len(), reference.len());
+        for ((module, found), (_, reference)) in found.iter().zip(&reference) {
+            let errors = errors(found, reference);
+            if !within(errors, 2e-5, 0.0) {
+                wrong.push(line(name, module, errors));
+            }
+        }
+        assert!(wrong.is_empty(), "{} modules are further from the CPU than 2e-5:\n{}", wrong.len(), wrong.join("\n"));
+        report(&format!("BACKEND {name} | UNet2d: {} modules, one by one | within 2e-5 | –", reference.len()));
+    }
+}
+
 #[test]
 fn published_networks_agree_with_the_cpu() {
     compare(&networks::table(), 1e-4, 5e-4);

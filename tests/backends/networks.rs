@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
-use langevin::models::{Labels, Tap, UNet2dConfig};
+use langevin::models::{Labels, Tap, Tapped, UNet2dConfig};
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
 
@@ -34,11 +34,28 @@ fn case(item: &'static str, settings: &'static str, run: fn(&Device) -> Measured
 }
 
 /// The network of the quickstart: the one whole network for which a slow device has time.
+fn quickstart() -> UNet2dConfig {
+    UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true)
+}
+
+/// That network alone.
 pub fn small() -> Vec<Case> {
-    vec![case("UNet2d", "of the quickstart", |device| {
-        let config = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true);
-        unet(device, &config, &Labels::of([0, 9]))
-    })]
+    vec![case("UNet2d", "of the quickstart", |device| unet(device, &quickstart(), &Labels::of([0, 9])))]
+}
+
+/// What each module of that network returns, in the order in which they run.
+pub fn modules(device: &Device) -> Vec<(String, Measured)> {
+    let network = filled(quickstart().init(device).expect("a valid configuration")).valid();
+    let x = tensor([2, 1, 8, 8], 4, device);
+    let time = Tensor::from_data([10.0, 900.0], device);
+    let mut seen = Vec::new();
+    let mut look = |name: &str, tapped: Tapped<'_>| {
+        let values = tapped.to_data().convert::<f32>().try_to_vec().expect("f32");
+        seen.push((name.to_owned(), Measured { values, gradients: Vec::new() }));
+    };
+    let output = network.forward_with(x, time, &Labels::of([0, 9]), &mut Tap::new(&mut look)).expect("a valid input");
+    seen.push(("output".to_owned(), value(output)));
+    seen
 }
 
 /// The table of the networks of each published kind.

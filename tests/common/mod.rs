@@ -5,3 +5,4 @@ pub mod affine;
 pub mod order;
 pub mod problem;
 pub mod reference;
+pub mod solvers;

@@ -4,9 +4,11 @@
 //! Data-dependent methods (adaptive steps) implement [`Sampler`] directly. Both are started the same way
 //! ([`SamplerExt::start`]) and run as an iterator of [`Step`]s.
 
+pub mod consistency;
 pub mod ddim;
 pub mod ddpm;
 pub mod diffusers;
+pub mod exponential;
 pub mod ode;
 pub mod plan;
 pub mod sampler;
@@ -15,6 +17,7 @@ pub mod solver;
 
 pub use ddim::Ddim;
 pub use ddpm::{Ddpm, Variance};
+pub use exponential::{Deis, DpmSolver};
 pub use ode::{DormandPrince, ProbabilityFlow};
 pub use plan::Plan;
 pub use sampler::{Context, Run, RunState, SampleError, Sampler, SamplerExt, SavedRun, Step};

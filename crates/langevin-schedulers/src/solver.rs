@@ -49,6 +49,16 @@ pub enum PlanError {
         /// What is allowed, in words.
         expected: &'static str,
     },
+    /// Two parts that do not go together.
+    #[error("{first} cannot be combined with {second}: {reason}")]
+    Combination {
+        /// One part.
+        first: String,
+        /// The other.
+        second: String,
+        /// Why they do not.
+        reason: &'static str,
+    },
     /// The levels run the wrong way.
     #[error(
         "{solver} needs {expected} noise levels, but step {step} goes from σ/α = {from} to σ/α = {to}: check the order of \

@@ -57,7 +57,7 @@ fn product(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Te
     let [batch, input, height, width] = x.dims();
     let [output, _, kernel, _] = weight.dims();
     let [rows, columns] = output_size([height, width], kernel, stride, padding);
-    let x = x.permute([0, 2, 3, 1]);
+    let x = channels_last(x);
     let pad = (padding, padding);
     let x = if padding > 0 { x.pad([(0, 0), pad, pad, (0, 0)], PadMode::Constant(0.0)) } else { x };
     let along = |from: usize, count: usize| {
@@ -69,8 +69,23 @@ fn product(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Te
     });
     let patches = if kernel == 1 && stride == 1 { x } else { Tensor::cat(shifted.collect(), 3) };
     let patches = patches.reshape([batch * rows * columns, kernel * kernel * input]);
-    let weight = weight.permute([2, 3, 1, 0]).reshape([kernel * kernel * input, output]);
-    patches.matmul(weight).reshape([batch, rows, columns, output]).permute([0, 3, 1, 2])
+    let weight = channels_last(weight).reshape([output, kernel * kernel * input]).transpose();
+    channels_first(patches.matmul(weight).reshape([batch, rows, columns, output]))
+}
+
+/// `[batch, channels, height, width]` to `[batch, height, width, channels]`.
+///
+/// A single channel is a matter of the shape alone. It must be: Burn's fused kernels read a view that has moved a
+/// dimension of size one in steps of the vector width, and so take the wrong elements.
+fn channels_last(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    if channels == 1 { x.reshape([batch, height, width, 1]) } else { x.permute([0, 2, 3, 1]) }
+}
+
+/// The way back.
+fn channels_first(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    if channels == 1 { x.reshape([batch, 1, height, width]) } else { x.permute([0, 3, 1, 2]) }
 }
 
 #[cfg(test)]
@@ -81,20 +96,24 @@ mod tests {
     #[test]
     fn algorithms_agree_in_value_and_gradient() {
         let device = flex();
-        for (kernel, stride, padding, size) in [
-            (3, 1, 1, [6, 5]),
-            (3, 2, 1, [7, 8]),
-            (3, 2, 0, [9, 7]),
-            (1, 1, 0, [4, 3]),
-            (1, 2, 0, [5, 6]),
-            (5, 3, 2, [8, 8]),
+        for (kernel, stride, padding, size, input, output) in [
+            (3, 1, 1, [6, 5], 3, 4),
+            (3, 2, 1, [7, 8], 3, 4),
+            (3, 2, 0, [9, 7], 3, 4),
+            (1, 1, 0, [4, 3], 3, 4),
+            (1, 2, 0, [5, 6], 3, 4),
+            (5, 3, 2, [8, 8], 3, 4),
+            (3, 1, 1, [6, 5], 1, 4),
+            (3, 1, 1, [6, 5], 3, 1),
+            (3, 1, 1, [6, 5], 1, 1),
         ] {
             let run = |algorithm: Algorithm| {
-                let x = Tensor::<4>::from_inner(tensor([2, 3, size[0], size[1]], 0.3, &device)).require_grad();
-                let weight = Tensor::<4>::from_inner(tensor([4, 3, kernel, kernel], 0.7, &device)).require_grad();
+                let x = Tensor::<4>::from_inner(tensor([2, input, size[0], size[1]], 0.3, &device)).require_grad();
+                let weight =
+                    Tensor::<4>::from_inner(tensor([output, input, kernel, kernel], 0.7, &device)).require_grad();
                 let y = algorithm.run(x.clone(), weight.clone(), stride, padding);
                 let [rows, columns] = output_size(size, kernel, stride, padding);
-                assert_eq!(y.dims(), [2, 4, rows, columns]);
+                assert_eq!(y.dims(), [2, output, rows, columns]);
                 let factors = Tensor::from_inner(tensor(y.dims(), 0.9, &device));
                 let gradients = y.clone().mul(factors).sum().backward();
                 let (of_x, of_weight) = (x.grad(&gradients), weight.grad(&gradients));

@@ -1,0 +1,286 @@
+//! DPM-Solver and DPM-Solver++, multistep.
+
+use super::leg::{Basis, Leg};
+use super::multistep::{Past, allowed_order, falling_stops, finite, plan, row};
+use crate::plan::{Draw, Plan, Src, Term};
+use crate::solver::{PlanError, Solver};
+use langevin_core::grid::Stop;
+use langevin_core::{Grid, Level, Process};
+use serde::{Deserialize, Serialize};
+
+const NAME: &str = "DPM-Solver";
+
+/// How the slope of a second-order step is weighted. Both have order 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecondOrder {
+    /// As if the answer half-way stood for the whole step.
+    #[default]
+    Midpoint,
+    /// As the straight line it is, integrated exactly.
+    Heun,
+}
+
+/// The multistep solvers of Lu et al.: DPM-Solver++ (2M, 3M) in the data basis, DPM-Solver in the noise basis, and both
+/// for the reverse SDE (2M SDE).
+///
+/// One evaluation a step. The first steps have rising order; a step to a clean end has order 1.
+///
+/// ```
+/// use langevin_core::{Grid, process::{Betas, DiscreteChain}};
+/// use langevin_schedulers::{Solver, exponential::DpmSolver};
+/// let chain = DiscreteChain::new(Betas::STABLE_DIFFUSION, 1000)?;
+/// let plan = DpmSolver::multistep(2)?.plan(&chain, &Grid::karras(20, 7.0)?)?; // "DPM++ 2M Karras"
+/// assert_eq!((plan.steps(), plan.evaluations()), (20, 20));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # References
+/// Lu et al. 2022a, "DPM-Solver"; Lu et al. 2022b, "DPM-Solver++", algorithm 2 and appendix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DpmSolver {
+    order: usize,
+    basis: Basis,
+    second: SecondOrder,
+    lower_below: usize,
+    /// τ², the strength of the noise.
+    tau_squared: f64,
+    noise_scale: f64,
+    path: bool,
+    halved: bool,
+}
+
+impl DpmSolver {
+    /// Of order 1 to 3, deterministic, in the data basis.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] for other orders.
+    pub fn multistep(order: usize) -> Result<Self, PlanError> {
+        let solver = Self {
+            order,
+            basis: Basis::Data,
+            second: SecondOrder::Midpoint,
+            lower_below: 0,
+            tau_squared: 0.0,
+            noise_scale: 1.0,
+            path: false,
+            halved: false,
+        };
+        solver.check()?;
+        Ok(solver)
+    }
+
+    /// Integrates the other answer: [`Basis::Noise`] is DPM-Solver without ++.
+    pub fn basis(mut self, basis: Basis) -> Self {
+        self.basis = basis;
+        self
+    }
+
+    /// Weights second-order steps in another way.
+    pub fn second_order(mut self, kind: SecondOrder) -> Self {
+        self.second = kind;
+        self
+    }
+
+    /// Lowers the order in the last steps, down to 1, of grids with fewer than this many steps; 0 never. diffusers has 15.
+    pub fn lower_order_below(mut self, steps: usize) -> Self {
+        self.lower_below = steps;
+        self
+    }
+
+    /// Solves the reverse SDE with noise of strength η: 1 is the reverse of the forward SDE, 0 the probability flow.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
+    pub fn sde(mut self, eta: f64) -> Result<Self, PlanError> {
+        self.tau_squared = eta;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Scales all noise (k-diffusion's `s_noise`).
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless `scale` is 0 or more and finite.
+    pub fn noise_scale(mut self, scale: f64) -> Result<Self, PlanError> {
+        self.noise_scale = scale;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Draws noise along one Brownian path per sample in the clock α²/σ², so that runs with different numbers of steps
+    /// converge to the same sample.
+    pub fn path(mut self) -> Self {
+        self.path = true;
+        self
+    }
+
+    /// Takes half of the second difference in steps of order 3, as the published code does. Its order is then 2.
+    pub fn halved_curvature(mut self, halved: bool) -> Self {
+        self.halved = halved;
+        self
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let bad = |setting, given, expected| Err(PlanError::Setting { solver: NAME, setting, given, expected });
+        if !(1..=3).contains(&self.order) {
+            return bad("order", self.order as f64, "1, 2 or 3");
+        }
+        if !(self.tau_squared >= 0.0 && self.tau_squared.is_finite()) {
+            return bad(
+                "eta",
+                self.tau_squared,
+                "a number that is not negative: 0 adds no noise, 1 is the reverse SDE",
+            );
+        }
+        if !(self.noise_scale >= 0.0 && self.noise_scale.is_finite()) {
+            return bad("noise scale", self.noise_scale, "a number that is not negative");
+        }
+        Ok(())
+    }
+
+    /// The weights of the answers, newest first.
+    fn weights(&self, leg: &Leg, past: &Past, order: usize) -> Vec<f64> {
+        let w = |k| leg.weight(k);
+        if order == 1 {
+            return vec![w(0)];
+        }
+        let r0 = (past.lambda(0) - past.lambda(1)) / leg.h;
+        if order == 2 {
+            let slope = match self.second {
+                SecondOrder::Midpoint => 0.5 * w(0),
+                SecondOrder::Heun => w(1),
+            };
+            return vec![w(0) + slope / r0, -slope / r0];
+        }
+        let r1 = (past.lambda(1) - past.lambda(2)) / leg.h;
+        // Differences of answers: d0 = (m0 − m1)/r0, d1 = (m1 − m2)/r1; slope and curvature are combinations of them.
+        let share = r0 / (r0 + r1);
+        let curvature = w(2) * if self.halved { 1.0 } else { 2.0 } / (r0 + r1);
+        let of_d0 = w(1) * (1.0 + share) + curvature;
+        let of_d1 = -w(1) * share - curvature;
+        vec![w(0) + of_d0 / r0, -of_d0 / r0 + of_d1 / r1, -of_d1 / r1]
+    }
+
+    /// The draw of a step's noise and its term.
+    fn noise(&self, leg: &Leg, stop: &Stop) -> Option<(Draw, Term)> {
+        let std = self.noise_scale * leg.std();
+        if std == 0.0 {
+            return None;
+        }
+        if !self.path {
+            return Some((Draw::White { to: 0, lane: 0 }, Term::new(std, Src::Z(0))));
+        }
+        let clock = |level: &Level| (level.alpha / level.sigma).powi(2);
+        let (from, until) = (clock(&stop.from.level), clock(&stop.to.level));
+        Some((Draw::Path { to: 0, from, until }, Term::new(std / (until - from).sqrt(), Src::Z(0))))
+    }
+}
+
+impl Solver for DpmSolver {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let stops = falling_stops(NAME, process, grid)?;
+        let mut past = Past::new(self.order);
+        let mut rows = Vec::new();
+        for (index, stop) in stops.iter().enumerate() {
+            let leg = Leg::new(self.basis, self.tau_squared, stop.from.level, stop.to.level);
+            let slot = past.ask(stop.from.level.lambda());
+            let order = allowed_order(self.order, index, &stops, self.lower_below).min(past.usable());
+            let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
+            for (back, weight) in self.weights(&leg, &past, order).into_iter().enumerate() {
+                sum.push(Term::new(weight, self.basis.answer(past.slot(back))));
+            }
+            let noise = self.noise(&leg, stop);
+            sum.extend(noise.map(|(_, term)| term));
+            finite(NAME, stop, &sum)?;
+            let mut row = row(index, stop, slot, sum);
+            row.draws.extend(noise.map(|(draw, _)| draw));
+            rows.push(row);
+        }
+        let plus = if self.basis == Basis::Data { "++" } else { "" };
+        let sde = if self.tau_squared > 0.0 { format!(" SDE (eta {})", self.tau_squared) } else { String::new() };
+        plan(format!("{NAME}{plus} {}M{sde}", self.order), process, &stops, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Coef;
+    use langevin_core::process::{Betas, DiscreteChain, Edm};
+
+    fn numbers(plan: &Plan, row: usize) -> Vec<f64> {
+        let terms = plan.rows()[row].post[0].sum.iter();
+        terms.map(|term| if let Coef::C(c) = term.c { c } else { f64::NAN }).collect()
+    }
+
+    /// Lu et al. 2022b, algorithm 2, in its own symbols.
+    #[test]
+    fn steps_of_order_2_are_the_formula_of_the_paper() {
+        let plan = DpmSolver::multistep(2).unwrap().plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+        let sigma: Vec<f64> = plan.rows().iter().map(|row| row.eval.unwrap().at.sigma).collect();
+        for i in 1..5 {
+            let t = |k: usize| -sigma[k].ln();
+            let (h, h_last) = (t(i + 1) - t(i), t(i) - t(i - 1));
+            let r = h_last / h;
+            let step = -(-h).exp_m1();
+            let expected = [sigma[i + 1] / sigma[i], step * (1.0 + 0.5 / r), -step * 0.5 / r];
+            let found = numbers(&plan, i);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} and {expected:?}");
+        }
+        // The last step goes to clean data.
+        assert_eq!(numbers(&plan, 5), [1.0]);
+    }
+
+    /// Noise makes up for what the state loses: both together keep the level's variance.
+    #[test]
+    fn noise_fills_the_level() {
+        for eta in [0.3, 1.0] {
+            let plan = DpmSolver::multistep(1).unwrap().sde(eta).unwrap();
+            let plan = plan.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+            for row in &plan.rows()[..5] {
+                let (from, to) = (row.eval.unwrap().at.sigma, row.after.level.sigma);
+                let [of_x, _, std] = row.post[0].sum[..] else { panic!("three terms") };
+                let (Coef::C(of_x), Coef::C(std)) = (of_x.c, std.c) else { panic!("numbers") };
+                assert!(((of_x * from).powi(2) + std * std - to * to).abs() < 1e-12 * to * to);
+            }
+        }
+        let quiet = DpmSolver::multistep(2).unwrap().sde(1.0).unwrap().noise_scale(0.0).unwrap();
+        assert!(!quiet.plan(&Edm::default(), &Grid::karras(4, 7.0).unwrap()).unwrap().is_stochastic());
+    }
+
+    #[test]
+    fn pure_noise_is_left_in_the_data_basis_only() {
+        let chain = DiscreteChain::new(Betas::DDPM, 1000).unwrap().rescale_zero_terminal_snr().unwrap();
+        let solver = DpmSolver::multistep(3).unwrap();
+        let plan = solver.plan(&chain, &Grid::trailing(8)).unwrap();
+        // Pure noise is at λ = −∞ and carries no polynomial: the first two steps have order 1.
+        assert_eq!((numbers(&plan, 0).len(), numbers(&plan, 1).len(), numbers(&plan, 2).len()), (2, 2, 3));
+        let error = solver.basis(Basis::Noise).plan(&chain, &Grid::trailing(8)).unwrap_err();
+        assert!(matches!(error, PlanError::Singular { alpha: 0.0, .. }), "{error}");
+    }
+
+    #[test]
+    fn short_grids_end_with_lower_orders_when_asked() {
+        let chain = DiscreteChain::new(Betas::DDPM, 1000).unwrap();
+        let terms = |lower| {
+            let plan = DpmSolver::multistep(3).unwrap().lower_order_below(lower);
+            let plan = plan.plan(&chain, &Grid::leading(6).ending(langevin_core::grid::End::Range)).unwrap();
+            (0..plan.steps()).map(|row| numbers(&plan, row).len() - 1).collect::<Vec<_>>()
+        };
+        assert_eq!(terms(0), [1, 2, 3, 3, 3]);
+        assert_eq!(terms(15), [1, 2, 3, 2, 1]);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        for order in [0, 4] {
+            assert!(matches!(DpmSolver::multistep(order), Err(PlanError::Setting { setting: "order", .. })));
+        }
+        for bad in [-0.1, f64::NAN, f64::INFINITY] {
+            let solver = DpmSolver::multistep(2).unwrap();
+            assert!(matches!(solver.clone().sde(bad), Err(PlanError::Setting { setting: "eta", .. })));
+            assert!(matches!(solver.noise_scale(bad), Err(PlanError::Setting { setting: "noise scale", .. })));
+        }
+    }
+}

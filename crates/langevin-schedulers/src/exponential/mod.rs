@@ -1,0 +1,21 @@
+//! Exponential integrators: solvers that are exact but for a polynomial in λ.
+//!
+//! Between two levels the reverse equation is linear in x, so its solution is a weighted integral of the network's answer
+//! over `λ = ln(α/σ)` alone (Lu et al. 2022a, proposition 3.1). The solvers here differ in the polynomial that stands for
+//! the answer: [`DpmSolver`] takes differences of earlier answers, [`Singlestep`] of inner stages, [`Deis`] the
+//! interpolation through earlier ones, [`UniPc`] corrects a step with the answer of the next, [`SaSolver`] does both with noise.
+
+mod dpm_solver;
+mod leg;
+mod multistep;
+mod phi;
+mod sa_solver;
+mod singlestep;
+mod unipc;
+
+pub use dpm_solver::{DpmSolver, SecondOrder};
+pub use leg::Basis;
+pub use multistep::Deis;
+pub use sa_solver::{SaSolver, Tau};
+pub use singlestep::Singlestep;
+pub use unipc::{UniB, UniC, UniPc};

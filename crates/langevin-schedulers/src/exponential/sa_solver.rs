@@ -1,0 +1,266 @@
+//! SA-Solver: stochastic Adams methods.
+
+use super::leg::{Basis, Leg};
+use super::multistep::{Past, falling_stops, finite, interpolate, plan, row};
+use crate::plan::{Draw, Plan, Reg, Set, Src, Term};
+use crate::solver::{PlanError, Solver};
+use langevin_core::grid::Stop;
+use langevin_core::{Grid, Level, Process};
+use serde::{Deserialize, Serialize};
+
+const NAME: &str = "SA-Solver";
+
+/// How strong the noise of a step is: τ = 0 is the probability flow, τ = 1 the reverse of the forward SDE.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Tau {
+    /// The same everywhere.
+    Constant(f64),
+    /// This strength where the network time at a step's beginning lies in the closed interval, none elsewhere.
+    Between {
+        /// τ inside.
+        tau: f64,
+        /// Clean end of the interval.
+        clean: f64,
+        /// Noisy end.
+        noisy: f64,
+    },
+}
+
+impl Tau {
+    fn at(&self, level: &Level) -> f64 {
+        match *self {
+            Tau::Constant(tau) => tau,
+            Tau::Between { tau, clean, noisy } if (clean..=noisy).contains(&level.time) => tau,
+            Tau::Between { .. } => 0.0,
+        }
+    }
+
+    fn largest(&self) -> f64 {
+        match *self {
+            Tau::Constant(tau) | Tau::Between { tau, .. } => tau,
+        }
+    }
+}
+
+/// Stochastic Adams predictor and corrector steps on the SDE with noise of strength τ(t).
+///
+/// The predictor is the interpolation through the last p answers, the corrector the one through the next answer and the
+/// q − 1 before; it takes the noise of the step that it corrects once more. One evaluation a step. In the data basis
+/// with two answers the slope is weighted by half of h, as published, which changes nothing of the order.
+///
+/// ```
+/// use langevin_core::{Grid, process::{Betas, DiscreteChain}};
+/// use langevin_schedulers::{Solver, exponential::{SaSolver, Tau}};
+/// let chain = DiscreteChain::new(Betas::STABLE_DIFFUSION, 1000)?;
+/// let solver = SaSolver::new(3, 4)?.tau(Tau::Between { tau: 1.0, clean: 200.0, noisy: 800.0 })?;
+/// let plan = solver.plan(&chain, &Grid::trailing(20))?;
+/// assert_eq!((plan.steps(), plan.evaluations()), (20, 20));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # References
+/// Xue et al. 2023, "SA-Solver: stochastic Adams solver for fast sampling of diffusion models", algorithm 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SaSolver {
+    predictor: usize,
+    corrector: usize,
+    basis: Basis,
+    tau: Tau,
+    lower_final: bool,
+}
+
+impl SaSolver {
+    /// With a predictor through 1 to 4 answers and a corrector through 1 to 4, or 0 for none; τ = 1 everywhere, in the
+    /// data basis.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] for other orders.
+    pub fn new(predictor: usize, corrector: usize) -> Result<Self, PlanError> {
+        let tau = Tau::Constant(1.0);
+        let solver = Self { predictor, corrector, basis: Basis::Data, tau, lower_final: false };
+        solver.check()?;
+        Ok(solver)
+    }
+
+    /// Integrates the other answer.
+    pub fn basis(mut self, basis: Basis) -> Self {
+        self.basis = basis;
+        self
+    }
+
+    /// With another strength of the noise.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless τ is 0 or more and finite.
+    pub fn tau(mut self, tau: Tau) -> Result<Self, PlanError> {
+        self.tau = tau;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Lowers the orders in the last steps, as the published code does by default.
+    pub fn lower_order_final(mut self, lower: bool) -> Self {
+        self.lower_final = lower;
+        self
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let bad = |setting, given, expected| Err(PlanError::Setting { solver: NAME, setting, given, expected });
+        if !(1..=4).contains(&self.predictor) {
+            return bad("order of the predictor", self.predictor as f64, "1, 2, 3 or 4");
+        }
+        if self.corrector > 4 {
+            return bad("order of the corrector", self.corrector as f64, "0 (none), 1, 2, 3 or 4");
+        }
+        let tau = self.tau.largest();
+        if !(tau >= 0.0 && tau.is_finite()) {
+            return bad("tau", tau, "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
+        }
+        Ok(())
+    }
+
+    fn leg(&self, stop: &Stop) -> Leg {
+        let tau = self.tau.at(&stop.ask);
+        Leg::new(self.basis, tau * tau, stop.from.level, stop.to.level)
+    }
+
+    /// Weights of the answers at `nodes`, in units of h.
+    fn weights(&self, leg: &Leg, nodes: &[f64]) -> Vec<f64> {
+        match (nodes, self.basis) {
+            ([_], _) => vec![leg.weight(0)],
+            // A straight line a + b·v through the two, of whose slope half of h is taken.
+            ([v0, v1], Basis::Data) => {
+                let half = 0.5 * leg.linear();
+                let share = |at: f64, other: f64| (half - other * leg.weight(0)) / (at - other);
+                vec![share(*v0, *v1), share(*v1, *v0)]
+            }
+            _ => interpolate(leg, nodes),
+        }
+    }
+
+    /// The answers of `past` from `newest` on, weighted for a step that begins at λ.
+    fn terms(&self, leg: &Leg, past: &Past, begin: f64, count: usize) -> Vec<Term> {
+        let nodes: Vec<f64> = match count {
+            1 => vec![0.0],
+            _ => (0..count).map(|back| (past.lambda(back) - begin) / leg.h).collect(),
+        };
+        let weights = self.weights(leg, &nodes).into_iter().enumerate();
+        weights.map(|(back, weight)| Term::new(weight, self.basis.answer(past.slot(back)))).collect()
+    }
+}
+
+/// The state where the last step began.
+const KEPT: Reg = 1;
+
+/// The noise register of a step: the corrector still needs the one before.
+fn noise_register(index: usize) -> Reg {
+    (index % 2) as Reg
+}
+
+impl Solver for SaSolver {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let stops = falling_stops(NAME, process, grid)?;
+        let n = stops.len();
+        let mut past = Past::new(self.predictor.max(self.corrector).max(1));
+        let mut rows = Vec::new();
+        for (index, stop) in stops.iter().enumerate() {
+            let slot = past.ask(stop.from.level.lambda());
+            let mut post = Vec::new();
+            if index > 0 && self.corrector > 0 {
+                let (step, leg) = (&stops[index - 1], self.leg(&stops[index - 1]));
+                let left = if self.lower_final { n - index + 2 } else { usize::MAX };
+                let order = self.corrector.min(index + 1).min(left).min(past.usable());
+                let mut sum = vec![Term::new(leg.decay(), Src::X(KEPT))];
+                sum.extend(self.terms(&leg, &past, step.from.level.lambda(), order));
+                if leg.std() > 0.0 {
+                    sum.push(Term::new(leg.std(), Src::Z(noise_register(index - 1))));
+                }
+                finite(NAME, step, &sum)?;
+                post.push(Set::new(0, sum));
+            }
+            if self.corrector > 0 && index + 1 < n {
+                post.push(Set::new(KEPT, [Term::new(1.0, Src::X(0))]));
+            }
+
+            let leg = self.leg(stop);
+            let left = if self.lower_final { n - index } else { usize::MAX };
+            let order = self.predictor.min(index + 1).min(left).min(past.usable());
+            let order = if stop.to.level.sigma == 0.0 { 1 } else { order };
+            let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
+            sum.extend(self.terms(&leg, &past, stop.from.level.lambda(), order));
+            let noisy = leg.std() > 0.0;
+            if noisy {
+                sum.push(Term::new(leg.std(), Src::Z(noise_register(index))));
+            }
+            finite(NAME, stop, &sum)?;
+            let mut row = row(index, stop, slot, sum);
+            post.append(&mut row.post);
+            row.post = post;
+            if noisy {
+                row.draws.push(Draw::White { to: noise_register(index), lane: 0 });
+            }
+            rows.push(row);
+        }
+        let name = format!("{NAME} (predictor {}, corrector {})", self.predictor, self.corrector);
+        plan(name, process, &stops, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exponential::{Deis, UniB, UniPc};
+    use crate::plan::Coef;
+    use langevin_core::process::VpSde;
+
+    fn numbers(plan: &Plan) -> Vec<f64> {
+        let terms = plan.rows().iter().flat_map(|row| &row.post).flat_map(|set| &set.sum);
+        terms.map(|term| if let Coef::C(c) = term.c { c } else { f64::NAN }).collect()
+    }
+
+    fn same(a: &Plan, b: &Plan) {
+        let (a, b) = (numbers(a), numbers(b));
+        assert_eq!(a.len(), b.len());
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} and {b:?}");
+    }
+
+    /// Without noise it is known by other names.
+    #[test]
+    fn without_noise_it_is_deis_and_unipc() {
+        let (vp, grid) = (VpSde::default(), Grid::uniform(8));
+        let quiet = |p, c| SaSolver::new(p, c).unwrap().tau(Tau::Constant(0.0)).unwrap();
+        for order in [1, 3, 4] {
+            let deis = Deis::new(order).unwrap().basis(Basis::Data).plan(&vp, &grid).unwrap();
+            // Of order 2 on its way it weighs the slope in its own way.
+            let plan = quiet(order, 0).plan(&vp, &grid).unwrap();
+            let late = |plan: &Plan| numbers(plan).split_off(numbers(plan).len() - 4 * (order + 1));
+            assert!(late(&plan).iter().zip(&late(&deis)).all(|(a, b)| (a - b).abs() < 1e-12));
+        }
+        let unipc = UniPc::new(1).unwrap().b(UniB::Linear).plan(&vp, &grid).unwrap();
+        same(&quiet(1, 2).plan(&vp, &grid).unwrap(), &unipc);
+        let unipc = UniPc::new(2).unwrap().b(UniB::Linear).plan(&vp, &grid).unwrap();
+        same(&quiet(2, 3).plan(&vp, &grid).unwrap(), &unipc);
+    }
+
+    #[test]
+    fn noise_is_where_tau_is() {
+        let tau = Tau::Between { tau: 1.0, clean: 0.3, noisy: 0.7 };
+        let plan = SaSolver::new(2, 2).unwrap().tau(tau).unwrap().plan(&VpSde::default(), &Grid::uniform(10)).unwrap();
+        let noisy: Vec<bool> = plan.rows().iter().map(|row| !row.draws.is_empty()).collect();
+        let times: Vec<f64> = plan.rows().iter().map(|row| row.eval.unwrap().at.time).collect();
+        assert!(noisy.iter().zip(&times).all(|(noisy, t)| *noisy == (0.3..=0.7).contains(t)), "{noisy:?} {times:?}");
+        assert!(noisy.contains(&true) && noisy.contains(&false));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        for (p, c) in [(0, 1), (5, 1), (2, 5)] {
+            assert!(matches!(SaSolver::new(p, c), Err(PlanError::Setting { .. })));
+        }
+        for bad in [-1.0, f64::NAN, f64::INFINITY] {
+            let error = SaSolver::new(2, 2).unwrap().tau(Tau::Constant(bad)).unwrap_err();
+            assert!(matches!(error, PlanError::Setting { setting: "tau", .. }));
+        }
+    }
+}

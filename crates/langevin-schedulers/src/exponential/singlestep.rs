@@ -1,0 +1,303 @@
+//! DPM-Solver and DPM-Solver++, singlestep: no memory, inner stages instead.
+
+use super::dpm_solver::SecondOrder;
+use super::leg::{Basis, Leg};
+use super::multistep::{falling_stops, finite, interpolate, plan};
+use crate::plan::{Eval, Plan, Reg, Row, Set, Slot, Src, Term};
+use crate::solver::{PlanError, Solver};
+use langevin_core::grid::Stop;
+use langevin_core::{Grid, Level, Node, Process};
+use serde::{Deserialize, Serialize};
+
+const NAME: &str = "DPM-Solver singlestep";
+
+/// Where the inner stages of a step lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Stages {
+    /// Even in λ between two levels of the grid.
+    #[default]
+    Between,
+    /// On the levels of the grid itself, which then makes up to three to a step.
+    OnGrid,
+}
+
+/// The singlestep solvers of Lu et al.: each step asks up to three times, at its beginning and at inner stages.
+///
+/// By default a step of the grid is a step of the solver, with stages even in λ: p evaluations a step of order p. With
+/// [`on_grid`](Self::on_grid) the levels of the grid are the stages, as diffusers counts: one evaluation a step of the
+/// grid, of orders 1, 2, 3, 1, 2, 3, …
+///
+/// ```
+/// use langevin_core::{Grid, process::VpSde};
+/// use langevin_schedulers::{Solver, exponential::Singlestep};
+/// let plan = Singlestep::new(3)?.plan(&VpSde::default(), &Grid::uniform(10))?;
+/// assert_eq!((plan.steps(), plan.evaluations()), (10, 30));
+/// let plan = Singlestep::new(3)?.on_grid().plan(&VpSde::default(), &Grid::uniform(10))?;
+/// assert_eq!((plan.steps(), plan.evaluations()), (10, 10));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # References
+/// Lu et al. 2022a, "DPM-Solver", algorithms 1 and 2 and appendix B; Lu et al. 2022b, "DPM-Solver++", algorithm 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Singlestep {
+    order: usize,
+    basis: Basis,
+    kind: SecondOrder,
+    stages: Stages,
+    lower_final: bool,
+    orders: Option<Vec<usize>>,
+}
+
+impl Singlestep {
+    /// Of order 1 to 3, in the data basis.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] for other orders.
+    pub fn new(order: usize) -> Result<Self, PlanError> {
+        let (basis, kind) = (Basis::Data, SecondOrder::Midpoint);
+        let solver = Self { order, basis, kind, stages: Stages::Between, lower_final: false, orders: None };
+        solver.check()?;
+        Ok(solver)
+    }
+
+    /// Integrates the other answer.
+    pub fn basis(mut self, basis: Basis) -> Self {
+        self.basis = basis;
+        self
+    }
+
+    /// How the last stage of a step is weighted: [`SecondOrder::Heun`] takes the whole polynomial through the stages,
+    /// [`SecondOrder::Midpoint`] one stage and the beginning. Both have the solver's order.
+    pub fn last_stage(mut self, kind: SecondOrder) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Takes the levels of the grid for stages.
+    pub fn on_grid(mut self) -> Self {
+        self.stages = Stages::OnGrid;
+        self
+    }
+
+    /// On a grid of whole steps, ends with a step of order 1 in place of the last stage, as the published code does.
+    pub fn lower_order_final(mut self, lower: bool) -> Self {
+        self.lower_final = lower;
+        self
+    }
+
+    /// An order for each step, in place of one for all: DPM-Solver-fast is 3, 3, …, then 2 and 1, or what is left.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] for orders other than 1, 2 and 3.
+    pub fn orders(mut self, orders: Vec<usize>) -> Result<Self, PlanError> {
+        self.orders = Some(orders);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The orders of DPM-Solver-fast for a number of evaluations: as many steps of order 3 as fit, and what is left.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] for no evaluations.
+    pub fn fast(evaluations: usize) -> Result<Self, PlanError> {
+        if evaluations == 0 {
+            let (setting, expected) = ("number of evaluations", "1 or more");
+            return Err(PlanError::Setting { solver: NAME, setting, given: 0.0, expected });
+        }
+        let (thirds, rest) = (evaluations / 3, evaluations % 3);
+        let orders = match rest {
+            0 => [vec![3; thirds - 1], vec![2, 1]].concat(),
+            rest => [vec![3; thirds], vec![rest]].concat(),
+        };
+        Self::new(3)?.basis(Basis::Noise).orders(orders)
+    }
+
+    /// How many steps the grid must have where each step has an order of its own.
+    pub fn steps(&self) -> Option<usize> {
+        self.orders.as_ref().map(Vec::len)
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let orders = self.orders.iter().flatten().chain([&self.order]);
+        for order in orders {
+            if !(1..=3).contains(order) {
+                let (setting, expected) = ("order", "1, 2 or 3");
+                return Err(PlanError::Setting { solver: NAME, setting, given: *order as f64, expected });
+            }
+        }
+        Ok(())
+    }
+
+    /// The order of each of `n` stages on the grid: within a step they count up.
+    fn orders_on_grid(&self, n: usize, clean_end: bool) -> Vec<usize> {
+        let mut orders: Vec<usize> = (0..n).map(|i| i % self.order + 1).collect();
+        if self.lower_final && self.order > 1 && n.is_multiple_of(self.order) {
+            // Whole steps only: the last gives up its last stage for a step of order 1.
+            orders[n - 1] = 1;
+        }
+        if let (Some(last), true) = (orders.last_mut(), clean_end) {
+            *last = 1;
+        }
+        orders
+    }
+
+    /// From `start`, by the answers there and at the stages so far, to `to`.
+    fn stage(&self, start: &Level, stages: &[Level], to: &Level, from: Reg, last: bool) -> Vec<Term> {
+        let leg = Leg::new(self.basis, 0.0, *start, *to);
+        let node = |level: &Level| (level.lambda() - start.lambda()) / leg.h;
+        let weights = match stages {
+            [] => vec![leg.weight(0)],
+            [one] if !last || self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one)]),
+            [one] => {
+                let share = 0.5 / node(one);
+                // A stage half-way stands for the whole step. It is half-way up to rounding only.
+                let share = if (share - 1.0).abs() < 1e-12 { 1.0 } else { share };
+                vec![leg.weight(0) * (1.0 - share), leg.weight(0) * share]
+            }
+            [one, two, ..] if self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one), node(two)]),
+            [_, two, ..] => {
+                let slope = leg.weight(1) / node(two);
+                vec![leg.weight(0) - slope, 0.0, slope]
+            }
+        };
+        let answers = weights.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0);
+        let answers = answers.map(|(slot, weight)| Term::new(weight, self.basis.answer(slot as Slot)));
+        std::iter::once(Term::new(leg.decay(), Src::X(from))).chain(answers).collect()
+    }
+
+    fn between(&self, process: &dyn Process, stops: &[Stop]) -> Result<Vec<Row>, PlanError> {
+        let mut rows = Vec::new();
+        for (index, stop) in stops.iter().enumerate() {
+            let order = self.orders.as_ref().map_or(self.order, |orders| orders[index]);
+            // Stages between infinitely distant levels are nowhere.
+            let (begin, end) = (stop.from.level.lambda(), stop.to.level.lambda());
+            let order = if (end - begin).is_finite() { order } else { 1 };
+            let mut asked: Vec<Level> = Vec::new();
+            for stage in 0..order {
+                let last = stage + 1 == order;
+                let to = if last {
+                    stop.to
+                } else {
+                    let share = (stage + 1) as f64 / order as f64;
+                    process.node(process.time_at_lambda(begin + share * (end - begin))?)
+                };
+                let (x, at) = if stage == 0 { (0, stop.ask) } else { (1, rows_end(&rows)) };
+                let sum = self.stage(&stop.from.level, &asked, &to.level, 0, last);
+                finite(NAME, stop, &sum)?;
+                let set = Set::new(if last { 0 } else { 1 }, sum);
+                let eval = Eval { at, x, into: stage as Slot };
+                let report = if last { vec![Term::new(1.0, Src::X0(stage as Slot))] } else { vec![] };
+                // Until a step is done the sample has not moved.
+                let after = if last { stop.to } else { Node { t: to.t, level: to.level } };
+                let step = last.then_some(index as u32);
+                rows.push(Row { draws: vec![], pre: vec![], eval: Some(eval), post: vec![set], step, after, report });
+                asked.push(to.level);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn on_grid_rows(&self, stops: &[Stop]) -> Result<Vec<Row>, PlanError> {
+        let clean_end = stops.last().is_some_and(|stop| stop.to.level.sigma == 0.0);
+        let orders = self.orders_on_grid(stops.len(), clean_end);
+        let mut rows = Vec::new();
+        for (index, (stop, order)) in stops.iter().zip(orders.iter().copied()).enumerate() {
+            let first = index + 1 - order;
+            let begin = &stops[first].from.level;
+            // From pure noise no polynomial starts: such a stage is a step of its own.
+            let usable = if begin.lambda().is_finite() { order } else { 1 };
+            let (begin, first) = if usable == order { (begin, first) } else { (&stop.from.level, index) };
+            let stages: Vec<Level> = stops[first + 1..=index].iter().map(|stop| stop.from.level).collect();
+            let slot = (index - first) as Slot;
+            let from = if usable == 1 { 0 } else { 1 };
+            let sum = self.stage(begin, &stages, &stop.to.level, from, true);
+            finite(NAME, stop, &sum)?;
+            let begins = usable == 1 && orders.get(index + 1).is_some_and(|order| *order > 1);
+            let keep = begins.then(|| Set::new(1, [Term::new(1.0, Src::X(0))]));
+            rows.push(Row {
+                draws: vec![],
+                pre: vec![],
+                eval: Some(Eval { at: stop.ask, x: 0, into: slot }),
+                post: keep.into_iter().chain([Set::new(0, sum)]).collect(),
+                step: Some(index as u32),
+                after: stop.to,
+                report: vec![Term::new(1.0, Src::X0(slot))],
+            });
+        }
+        Ok(rows)
+    }
+}
+
+fn rows_end(rows: &[Row]) -> Level {
+    rows.last().map_or(Level { alpha: 1.0, sigma: 0.0, time: 0.0 }, |row| row.after.level)
+}
+
+impl Solver for Singlestep {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let stops = falling_stops(NAME, process, grid)?;
+        if let Some(orders) = self.orders.as_ref().filter(|orders| orders.len() != stops.len()) {
+            let (setting, expected) = ("number of orders", "one for each step of the grid");
+            return Err(PlanError::Setting { solver: NAME, setting, given: orders.len() as f64, expected });
+        }
+        let rows = match self.stages {
+            Stages::Between => self.between(process, &stops)?,
+            Stages::OnGrid if self.orders.is_some() => {
+                return Err(PlanError::Combination {
+                    first: "stages on the grid".into(),
+                    second: "an order for each step".into(),
+                    reason: "on the grid the orders follow from its length",
+                });
+            }
+            Stages::OnGrid => self.on_grid_rows(&stops)?,
+        };
+        let plus = if self.basis == Basis::Data { "++" } else { "" };
+        plan(format!("DPM-Solver{plus} {}S", self.order), process, &stops, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use langevin_core::grid::End;
+    use langevin_core::process::VpSde;
+
+    #[test]
+    fn stages_on_the_grid_count_as_published() {
+        let orders = |order, n, lower, clean| {
+            Singlestep::new(order).unwrap().on_grid().lower_order_final(lower).orders_on_grid(n, clean)
+        };
+        assert_eq!(orders(3, 6, true, false), [1, 2, 3, 1, 2, 1]);
+        assert_eq!(orders(3, 7, true, false), [1, 2, 3, 1, 2, 3, 1]);
+        assert_eq!(orders(3, 8, true, false), [1, 2, 3, 1, 2, 3, 1, 2]);
+        assert_eq!(orders(3, 8, true, true), [1, 2, 3, 1, 2, 3, 1, 1]);
+        assert_eq!(orders(2, 6, true, false), [1, 2, 1, 2, 1, 1]);
+        assert_eq!(orders(2, 5, true, false), [1, 2, 1, 2, 1]);
+        assert_eq!(orders(3, 6, false, false), [1, 2, 3, 1, 2, 3]);
+        assert_eq!(orders(3, 6, false, true), [1, 2, 3, 1, 2, 1]);
+        assert_eq!(orders(1, 3, true, true), [1, 1, 1]);
+    }
+
+    #[test]
+    fn fast_spends_every_evaluation() {
+        for evaluations in 1..12 {
+            let solver = Singlestep::fast(evaluations).unwrap();
+            let grid = Grid::uniform(solver.steps().unwrap()).ending(End::Range);
+            assert_eq!(solver.plan(&VpSde::default(), &grid).unwrap().evaluations(), evaluations);
+        }
+        assert!(matches!(Singlestep::fast(0), Err(PlanError::Setting { .. })));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for order in [0, 4] {
+            assert!(matches!(Singlestep::new(order), Err(PlanError::Setting { setting: "order", .. })));
+        }
+        let solver = Singlestep::new(3).unwrap().orders(vec![3, 2]).unwrap();
+        let plan = |solver: &Singlestep| solver.plan(&VpSde::default(), &Grid::uniform(3));
+        assert!(matches!(plan(&solver), Err(PlanError::Setting { setting: "number of orders", .. })));
+        let both = solver.orders(vec![3, 2, 1]).unwrap().on_grid();
+        assert!(matches!(plan(&both), Err(PlanError::Combination { .. })));
+    }
+}

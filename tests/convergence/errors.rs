@@ -1,0 +1,163 @@
+//! Errors of plans against what is known exactly.
+
+use crate::common::affine::{marginal, marginal_covariance, push};
+use crate::common::order::rms;
+use crate::common::problem::{LAMBDA, STARTS, ask_mixture, ends, gaussian, mixture, wide_gaussian};
+use crate::common::reference;
+use langevin::core::exact::Gaussian;
+use langevin::core::noise::Injected;
+use langevin::core::{Level, Process};
+use langevin::schedulers::Plan;
+use langevin::schedulers::plan::{Coef, HostAnswer, Src, Term};
+use std::sync::OnceLock;
+
+/// Error of x/α at the end on the mixture, over several starting points.
+pub fn path_error(process: &dyn Process, plan: &Plan) -> f64 {
+    let (data, exact) = (mixture(), exact_paths());
+    let (noisy, clean) = ends(process);
+    let (start, end) = (process.level(noisy), process.level(clean));
+    let mut found = Vec::new();
+    for y in STARTS {
+        let x = y.iter().map(|y| y * start.sigma).collect();
+        let x = plan.run_host(x, 0, &Injected::new(), ask_mixture(&data)).expect("a host run");
+        found.extend(x.iter().map(|x| x / end.alpha));
+    }
+    rms(&found, exact)
+}
+
+/// As [`path_error`], with the exact state after each of the first `before` steps.
+pub fn started_error(process: &dyn Process, plan: &Plan, before: usize) -> f64 {
+    let data = mixture();
+    let (noisy, clean) = ends(process);
+    let (start, end) = (process.level(noisy), process.level(clean));
+    let mut found = Vec::new();
+    for y in STARTS {
+        let mut ask = ask_mixture(&data);
+        let mut x: Vec<f64> = y.iter().map(|y| y * start.sigma).collect();
+        let y = y.map(|y| y * start.sigma / start.alpha);
+        let mut answers: Vec<Option<HostAnswer>> = vec![None, None, None, None, None, None];
+        let mut kept = x.clone();
+        for (index, row) in plan.rows().iter().enumerate() {
+            let eval = row.eval.expect("one evaluation a step");
+            answers[usize::from(eval.into)] = Some(ask(&x, &eval.at));
+            for set in &row.post {
+                let sum = combine(&set.sum, [&x, &kept], &answers);
+                if set.to == 0 { x = sum } else { kept = sum }
+            }
+            if index < before {
+                let level = row.after.level;
+                let exact = reference::flow(&data, &y, (LAMBDA.0, level.lambda()), 4);
+                x = exact.iter().map(|y| y * level.alpha).collect();
+            }
+        }
+        found.extend(x.iter().map(|x| x / end.alpha));
+    }
+    rms(&found, exact_paths())
+}
+
+fn combine(sum: &[Term], states: [&[f64]; 2], answers: &[Option<HostAnswer>]) -> Vec<f64> {
+    let mut next = vec![0.0; states[0].len()];
+    for term in sum {
+        let Coef::C(c) = term.c else { panic!("a number") };
+        let answer = |slot: u8| answers[usize::from(slot)].as_ref().expect("asked");
+        let values = match term.of {
+            Src::X(reg) => states[usize::from(reg)],
+            Src::X0(slot) => &answer(slot).x0,
+            Src::Eps(slot) => &answer(slot).eps,
+            other => panic!("no {other:?} in a multistep plan without noise"),
+        };
+        next.iter_mut().zip(values).for_each(|(next, value)| *next += c * value);
+    }
+    next
+}
+
+/// Where the starting points end, as x/α: the same for every process.
+fn exact_paths() -> &'static [f64] {
+    static PATHS: OnceLock<Vec<f64>> = OnceLock::new();
+    PATHS.get_or_init(|| paths(96))
+}
+
+pub fn paths(steps: usize) -> Vec<f64> {
+    let ratio = (-LAMBDA.0).exp();
+    STARTS.iter().flat_map(|y| reference::flow(&mixture(), &y.map(|y| y * ratio), LAMBDA, steps)).collect()
+}
+
+/// Error of the mean and covariance of x/α that the plan gives to the Gaussian, started from its exact marginal.
+pub fn weak_error(process: &dyn Process, plan: &Plan) -> f64 {
+    let data = wide_gaussian();
+    let (noisy, clean) = ends(process);
+    let (mean, factor) = marginal(&data, &process.level(noisy));
+    let affine = push(plan, &data, &mean, &factor);
+    let end = process.level(clean);
+    let mut found: Vec<f64> = affine.mean.iter().map(|m| m / end.alpha).collect();
+    found.extend(affine.covariance().iter().map(|c| c / (end.alpha * end.alpha)));
+    let mut exact = data.mean().to_vec();
+    exact.extend(marginal_covariance(&data, &end).iter().map(|c| c / (end.alpha * end.alpha)));
+    rms(&found, &exact)
+}
+
+/// Root mean square distance of x/α at the end from the exact solution of the reverse SDE along the same path.
+///
+/// In the clock c = α²/σ² with v = α·x/σ² the reverse SDE is `dv = x̂_0 dc + dW`. On Gaussian data with precision P
+/// `u = (P + c)⁻¹(P·μ + v)` obeys `du = (P + c)⁻¹ dW`, so that the end's response to `dW_c` is
+/// `Ψ(c) = (σ²/α)(P + c_end)(P + c)⁻¹`, and to the start `Ψ(c_start)·α/σ²`.
+pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
+    let data = gaussian();
+    let (noisy, clean) = ends(process);
+    let (start, end) = (process.level(noisy), process.level(clean));
+    let (mean, factor) = marginal(&data, &start);
+    let affine = push(plan, &data, &mean, &factor);
+    let response = |c: f64| -> [f64; 4] {
+        let (now, last) = (resolvent(&data, c), inverse(resolvent(&data, clock(&end))));
+        product(last, now).map(|value| value * end.sigma * end.sigma / end.alpha)
+    };
+    let mut squares = 0.0;
+    let from_start = response(clock(&start)).map(|value| value * start.alpha / (start.sigma * start.sigma));
+    for (column, seed) in affine.columns.iter().zip(&factor) {
+        let exact =
+            [from_start[0] * seed[0] + from_start[1] * seed[1], from_start[2] * seed[0] + from_start[3] * seed[1]];
+        squares += (column[0] - exact[0]).powi(2) + (column[1] - exact[1]).powi(2);
+    }
+    for (m, exact) in affine.mean.iter().zip(data.mean()) {
+        squares += (m - end.alpha * exact).powi(2);
+    }
+    let steps: Vec<f64> = plan.rows().iter().map(|row| clock(&row.after.level)).collect();
+    let mut from = clock(&start);
+    for (k, &until) in steps.iter().enumerate() {
+        let (width, columns) = (until - from, &affine.columns[2 + 2 * k..4 + 2 * k]);
+        for (node, weight) in GAUSS {
+            let exact = response(from + node * width);
+            for (j, column) in columns.iter().enumerate() {
+                for i in 0..2 {
+                    squares += weight * width * (column[i] / width.sqrt() - exact[2 * i + j]).powi(2);
+                }
+            }
+        }
+        from = until;
+    }
+    (squares / 2.0).sqrt() / end.alpha
+}
+
+/// Gauss-Legendre nodes and weights on [0, 1].
+const GAUSS: [(f64, f64); 3] =
+    [(0.112_701_665_379_258_3, 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.887_298_334_620_741_7, 5.0 / 18.0)];
+
+pub fn clock(level: &Level) -> f64 {
+    (level.alpha / level.sigma).powi(2)
+}
+
+/// `(P + c)⁻¹ = Σ·(cΣ + 1)⁻¹`: the posterior covariance.
+fn resolvent(data: &Gaussian, c: f64) -> [f64; 4] {
+    let level = Level { alpha: c.sqrt(), sigma: 1.0, time: 0.0 };
+    let jacobian = data.at(&level).expect("a level").x0_jacobian();
+    [0, 1, 2, 3].map(|i| jacobian[i] / level.alpha)
+}
+
+fn inverse([a, b, c, d]: [f64; 4]) -> [f64; 4] {
+    let determinant = a * d - b * c;
+    [d, -b, -c, a].map(|value| value / determinant)
+}
+
+fn product(a: [f64; 4], b: [f64; 4]) -> [f64; 4] {
+    [a[0] * b[0] + a[1] * b[2], a[0] * b[1] + a[1] * b[3], a[2] * b[0] + a[3] * b[2], a[2] * b[1] + a[3] * b[3]]
+}

@@ -1,0 +1,106 @@
+//! Solvers with the orders that they claim.
+
+use super::Kind;
+use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, UniC, UniPc};
+use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Solver, Variance};
+
+/// Solver, order, smallest number of steps, doublings.
+pub type Entry = (&'static str, Box<dyn Solver>, f64, usize, u32);
+
+pub fn deterministic() -> Vec<Entry> {
+    vec![
+        ("DDIM", Box::new(Ddim::new()), 1.0, 64, 6),
+        ("probability flow, Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64, 6),
+        ("probability flow, Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32, 6),
+        ("probability flow, RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16, 6),
+        ("DPM-Solver++ 2M", dpm(2, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DPM-Solver++ 2M, Heun", dpm(2, Basis::Data, SecondOrder::Heun), 2.0, 32, 6),
+        ("DPM-Solver 2M", dpm(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DEIS 2", Box::new(Deis::new(2).expect("an order")), 2.0, 32, 6),
+        ("DPM-Solver++ 2S", single(2, Basis::Data, SecondOrder::Midpoint), 2.0, 16, 6),
+        ("DPM-Solver++ 3S", single(3, Basis::Data, SecondOrder::Midpoint), 3.0, 32, 5),
+        ("DPM-Solver++ 3S, whole polynomial", single(3, Basis::Data, SecondOrder::Heun), 3.0, 32, 5),
+        ("DPM-Solver 2S", single(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 16, 6),
+        ("DPM-Solver 3S", single(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 5),
+    ]
+}
+
+/// Multistep solvers of higher order as they are: their first step has order 1, and so the whole has order 2. On grids
+/// whose first step is short the error of the start is small beside the others for any number of steps that can be
+/// measured, so these stand on the grid that is even in λ alone.
+pub fn limited_by_their_start() -> Vec<(Entry, Kind)> {
+    let paths: Vec<Entry> = vec![
+        ("DPM-Solver++ 3M", dpm(3, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DPM-Solver++ 3M, published", halved(), 2.0, 32, 6),
+        ("DPM-Solver 3M", dpm(3, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DEIS 3", Box::new(Deis::new(3).expect("an order")), 2.0, 32, 6),
+        ("DEIS 4", Box::new(Deis::new(4).expect("an order")), 2.0, 32, 6),
+    ];
+    let noisy: Vec<Entry> = vec![
+        ("DPM-Solver++ 3M SDE", sde(3, SecondOrder::Midpoint), 2.0, 64, 4),
+        ("SA-Solver 2, corrector 2", sa(2, 2), 2.0, 64, 4),
+        ("SA-Solver 3, corrector 3", sa(3, 3), 2.0, 64, 4),
+    ];
+    let paths = paths.into_iter().map(|entry| (entry, Kind::Path));
+    paths.chain(noisy.into_iter().map(|entry| (entry, Kind::Weak))).collect()
+}
+
+fn single(order: usize, basis: Basis, kind: SecondOrder) -> Box<dyn Solver> {
+    Box::new(Singlestep::new(order).expect("an order").basis(basis).last_stage(kind))
+}
+
+fn sa(predictor: usize, corrector: usize) -> Box<dyn Solver> {
+    Box::new(SaSolver::new(predictor, corrector).expect("orders"))
+}
+
+/// Multistep solvers with the number of steps that only start them.
+pub fn multistep() -> Vec<(Entry, usize)> {
+    let exact = |order: usize, basis| Box::new(Deis::new(order).expect("an order").basis(basis)) as Box<dyn Solver>;
+    vec![
+        (("DPM-Solver++ 2M", dpm(2, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6), 1),
+        (("DPM-Solver++ 3M", dpm(3, Basis::Data, SecondOrder::Midpoint), 3.0, 32, 6), 2),
+        (("DPM-Solver 3M", dpm(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 6), 2),
+        (("DPM-Solver++ 3M, published", halved(), 2.0, 64, 6), 2),
+        (("DEIS 2", exact(2, Basis::Noise), 2.0, 32, 6), 1),
+        (("DEIS 3", exact(3, Basis::Noise), 3.0, 32, 6), 2),
+        (("DEIS 4", exact(4, Basis::Noise), 4.0, 32, 6), 3),
+        (unipc(1, 2.0), 0),
+        (unipc(2, 3.0), 1),
+        (unipc(3, 4.0), 2),
+        (("UniC-1 behind DDIM", Box::new(UniC::behind(Ddim::new(), 1).expect("an order")), 2.0, 32, 6), 0),
+        (("DEIS 3 in x̂_0", exact(3, Basis::Data), 3.0, 32, 6), 2),
+        (("DEIS 4 in x̂_0", exact(4, Basis::Data), 4.0, 32, 6), 3),
+    ]
+}
+
+fn unipc(order: usize, expected: f64) -> Entry {
+    let name = ["UniPC-1", "UniPC-2", "UniPC-3"][order - 1];
+    (name, Box::new(UniPc::new(order).expect("an order")), expected, 32, 6)
+}
+
+fn sde(order: usize, second: SecondOrder) -> Box<dyn Solver> {
+    let solver = DpmSolver::multistep(order).and_then(|solver| solver.sde(1.0));
+    Box::new(solver.expect("settings").second_order(second))
+}
+
+fn halved() -> Box<dyn Solver> {
+    Box::new(DpmSolver::multistep(3).expect("an order").halved_curvature(true))
+}
+
+fn dpm(order: usize, basis: Basis, second: SecondOrder) -> Box<dyn Solver> {
+    Box::new(DpmSolver::multistep(order).expect("an order").basis(basis).second_order(second))
+}
+
+pub fn stochastic() -> Vec<Entry> {
+    let eta = |eta| Ddim::new().eta(eta).expect("in range");
+    vec![
+        ("DDPM, small variance", Box::new(Ddpm::new()), 1.0, 64, 4),
+        ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge)), 1.0, 64, 4),
+        ("DDIM, η = 0.5", Box::new(eta(0.5)), 1.0, 64, 4),
+        ("Euler-Maruyama", Box::new(EulerMaruyama::new()), 1.0, 64, 5),
+        ("DPM-Solver++ SDE, order 1", sde(1, SecondOrder::Midpoint), 1.0, 64, 4),
+        ("DPM-Solver++ 2M SDE", sde(2, SecondOrder::Midpoint), 2.0, 64, 4),
+        ("DPM-Solver++ 2M SDE, Heun", sde(2, SecondOrder::Heun), 2.0, 64, 4),
+        ("SA-Solver 1, no corrector", sa(1, 0), 1.0, 64, 4),
+    ]
+}
