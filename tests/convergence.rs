@@ -16,10 +16,12 @@ use common::problem::{
 };
 use common::reference;
 use langevin::core::exact::Gaussian;
+use langevin::core::grid::End;
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, ChainEnd, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::plan::{Coef, HostAnswer, Src};
+use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, Solver, Variance};
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -60,7 +62,56 @@ fn deterministic() -> Vec<Entry> {
         ("probability flow, Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64, 6),
         ("probability flow, Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32, 6),
         ("probability flow, RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16, 6),
+        ("Euler in σ/α", Box::new(Euler::new()), 1.0, 64, 6),
+        ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32, 6),
+        ("DPM2", Box::new(Dpm2::new()), 2.0, 32, 6),
+        // From order 2 on, the first step of order 1 limits the whole to order 2.
+        ("LMS of order 1", lms(1), 1.0, 64, 6),
+        ("LMS of order 2", lms(2), 2.0, 64, 6),
+        ("LMS of order 3", lms(3), 2.0, 256, 6),
+        ("LMS of order 4", lms(4), 2.0, 128, 6),
+        ("PNDM, trapezoidal start", Box::new(Pndm::new()), 2.0, 128, 6),
+        ("PNDM, Runge-Kutta start", Box::new(Pndm::runge_kutta()), 2.0, 128, 6),
+        ("iPNDM", Box::new(Ipndm::new()), 2.0, 128, 6),
     ]
+}
+
+fn lms(order: usize) -> Box<dyn Solver> {
+    Box::new(Lms::new(order).expect("in range"))
+}
+
+/// Multistep methods whose first steps are short enough not to limit them.
+fn finely_started() -> Vec<Entry> {
+    vec![
+        ("LMS of order 2, fine start", lms(2), 2.0, 64, 5),
+        ("LMS of order 3, fine start", lms(3), 3.0, 64, 5),
+        ("LMS of order 4, fine start", lms(4), 4.0, 64, 5),
+    ]
+}
+
+/// Even in λ, but for a start whose steps double from h²/4 to h.
+fn fine_start(process: &dyn Process, n: usize) -> Grid {
+    let h = (LAMBDA.1 - LAMBDA.0) / n as f64;
+    let (mut lambdas, mut step) = (vec![LAMBDA.0], 0.25 * h * h);
+    // Four equal ones first, so that the doubling begins with all slopes there.
+    for k in 0.. {
+        if step >= h {
+            break;
+        }
+        lambdas.push(lambdas[k] + step);
+        step *= if k < 3 { 1.0 } else { 2.0 };
+    }
+    let start = lambdas[lambdas.len() - 1];
+    let rest = (LAMBDA.1 - start) / n as f64;
+    lambdas.extend((1..=n).map(|i| start + rest * i as f64));
+    let (noisy, clean) = ends(process);
+    let last = lambdas.len() - 1;
+    let time = |(i, lambda): (usize, &f64)| match i {
+        0 => noisy,
+        i if i == last => clean,
+        _ => process.time_at_lambda(*lambda).expect("in range"),
+    };
+    Grid::times(lambdas.iter().enumerate().map(time).collect()).expect("falling").ending(End::Range)
 }
 
 fn stochastic() -> Vec<Entry> {
@@ -70,7 +121,18 @@ fn stochastic() -> Vec<Entry> {
         ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge)), 1.0, 64, 4),
         ("DDIM, η = 0.5", Box::new(eta(0.5)), 1.0, 64, 4),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new()), 1.0, 64, 5),
+        ("Euler ancestral", Box::new(EulerAncestral::new()), 1.0, 64, 4),
+        ("Euler ancestral, η = 0.5", Box::new(EulerAncestral::new().eta(0.5).expect("in range")), 1.0, 64, 4),
+        ("DPM2 ancestral", Box::new(Dpm2Ancestral::new()), 2.0, 64, 4),
+        ("Euler in σ/α, churn", Box::new(Euler::new().churn(churn())), 1.0, 64, 4),
+        ("Heun in σ/α, churn", Box::new(Heun::new().churn(churn())), 2.0, 64, 4),
+        ("DPM2, churn", Box::new(Dpm2::new().churn(churn())), 2.0, 64, 4),
     ]
+}
+
+/// As much churn as a step of Euler's variance takes.
+fn churn() -> Churn {
+    Churn::new(2.0).expect("in range")
 }
 
 const GRIDS: [(&str, GridOf); 2] = [("even in λ", even_lambda), ("even in t", even_time)];
@@ -89,6 +151,9 @@ fn measured() -> &'static [Line] {
             let along: Entry = ("Euler-Maruyama", Box::new(EulerMaruyama::new().path()), 1.0, 32, 4);
             lines.push(line(&along, Kind::Strong, grid, |process, plan| strong_error(process, plan), grid_of));
         }
+        for entry in finely_started() {
+            lines.push(line(&entry, Kind::Path, "even in λ", |process, plan| path_error(process, plan), fine_start));
+        }
         lines
     })
 }
@@ -104,7 +169,8 @@ fn line(
     for (_, process) in processes() {
         let errors = Errors::measure(*first, *doublings, |n| {
             let plan = method.plan(&process, &grid_of(&process, n)).expect("a plan");
-            assert_eq!(plan.steps(), n);
+            // A fine start has more.
+            assert!(plan.steps() >= n);
             error(&process, &plan)
         });
         line.slopes.push(errors.slope());
@@ -218,10 +284,19 @@ fn product(a: [f64; 4], b: [f64; 4]) -> [f64; 4] {
     [a[0] * b[0] + a[1] * b[2], a[0] * b[1] + a[1] * b[3], a[2] * b[0] + a[3] * b[2], a[2] * b[1] + a[3] * b[3]]
 }
 
+fn is_multistep(solver: &str) -> bool {
+    ["LMS", "PNDM", "iPNDM"].iter().any(|name| solver.starts_with(name))
+}
+
 fn check(kind: Kind) {
     let mut wrong = Vec::new();
     for line in measured().iter().filter(|line| line.kind == kind) {
         for ((name, _), slope) in processes().iter().zip(&line.slopes) {
+            // There the grid is even in σ/α, for which constant weights are made and first steps hardly count.
+            let better = *name == "EDM" && line.grid == "even in t" && is_multistep(line.solver);
+            if better && slope - line.order >= -TOLERANCE {
+                continue;
+            }
             if !((slope - line.order).abs() <= TOLERANCE) {
                 wrong.push(format!("{} on {name}, {}: {slope:.3}, expected {}", line.solver, line.grid, line.order));
             }
@@ -307,6 +382,9 @@ fn table() -> String {
          correlated Gaussians, against a reference good to 1e-13. *Weak*: mean and covariance on a correlated Gaussian, \
          pushed exactly through the plan. *Strong*: root mean square distance from the exact solution along the same \
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form. No number here has a sampling error.\n\n\
+         Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
+         steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
+         right there, and first steps hardly count.\n\n\
          | solver | error | grid | order |",
     );
     let names: Vec<_> = processes().into_iter().map(|(name, _)| name).collect();
@@ -358,19 +436,30 @@ fn lambda_solvers_agree_on_all_processes() {
         |n| (0..=n).map(|i| LAMBDA.0 + (LAMBDA.1 - LAMBDA.0) * i as f64 / n as f64).collect(),
         |n| (0..=n).map(|i| LAMBDA.0 + (LAMBDA.1 - LAMBDA.0) * (i as f64 / n as f64).powf(1.7)).collect(),
     ];
-    for lambdas in grids.map(|grid| grid(13)) {
+    let solvers: [(&str, Box<dyn Solver>); 9] = [
+        ("DDIM", Box::new(Ddim::new())),
+        ("Euler ancestral", Box::new(EulerAncestral::new())),
+        ("Heun", Box::new(Heun::new())),
+        ("Heun, churn", Box::new(Heun::new().churn(churn()))),
+        ("DPM2", Box::new(Dpm2::new())),
+        ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
+        ("LMS", lms(4)),
+        ("PNDM", Box::new(Pndm::new())),
+        ("iPNDM", Box::new(Ipndm::new())),
+    ];
+    for ((of, solver), lambdas) in solvers.iter().flat_map(|solver| grids.map(|grid| (solver, grid(13)))) {
         let mut ends: Vec<(&str, Vec<f64>)> = Vec::new();
         for (name, process) in processes() {
             let level = |lambda: &f64| process.level(process.time_at_lambda(*lambda).expect("in range"));
             let levels: Vec<Level> = lambdas.iter().map(level).collect();
             let (start, end) = (levels[0], levels[levels.len() - 1]);
-            let plan = Ddim::new().plan(&process, &Grid::levels(levels).expect("rising λ")).expect("a plan");
+            let plan = solver.plan(&process, &Grid::levels(levels).expect("rising λ")).expect("a plan");
             let x = vec![0.7 * start.sigma, -1.2 * start.sigma];
-            let x = plan.run_host(x, 0, &Injected::new(), ask_mixture(&data)).expect("a run");
+            let x = plan.run_host(x, 0, &Seeded::new(3), ask_mixture(&data)).expect("a run");
             ends.push((name, x.iter().map(|x| x / end.alpha).collect()));
         }
         for (name, y) in &ends {
-            assert!(rms(y, &ends[0].1) < 1e-11, "{name} {y:?} is not {} {:?}", ends[0].0, ends[0].1);
+            assert!(rms(y, &ends[0].1) < 1e-11, "{of}: {name} {y:?} is not {} {:?}", ends[0].0, ends[0].1);
         }
     }
 }
@@ -386,6 +475,7 @@ fn predictions_of_one_function_agree() {
         Prediction::Score,
         Prediction::Flow,
         Prediction::Edm { sigma_data: 0.5 },
+        Prediction::EdmVelocity { sigma_data: 0.5 },
     ];
     let solvers = deterministic().into_iter().chain(stochastic());
     for (solver, method, ..) in solvers {
