@@ -111,8 +111,9 @@ pub(super) fn node_at(solver: &'static str, process: &dyn Process, ratio: f64) -
 fn follow(process: &dyn Process, lambda: f64, end: f64, stride: f64) -> f64 {
     let outwards = stride > 0.0;
     let too_far = |t: f64| if outwards { !(process.lambda(t) > lambda) } else { !(process.lambda(t) < lambda) };
-    let (mut near, mut far) = (end, end + stride);
-    for _ in 0..64 {
+    // Doubled from small steps on: further out the functions may turn round.
+    let (mut near, mut far) = (end, end + 1e-9 * stride);
+    for _ in 0..100 {
         if too_far(far) {
             break;
         }

@@ -6,7 +6,7 @@
 //! | [`EulerAncestral`] | 1, weak | 1 | yes |
 //! | [`Heun`] | 2 | 2 | with churn |
 //! | [`Dpm2`] | 2 | 2 | with churn |
-//! | [`Dpm2Ancestral`] | see the orders | 2 | yes |
+//! | [`Dpm2Ancestral`] | 2, weak | 2 | yes |
 //! | [`Lms`] | up to 2, with a fine start up to 4 | 1 | with churn |
 //! | [`Pndm`] | 2 on smooth grids | 1 after the start | with churn |
 //! | [`Ipndm`] | 2 on smooth grids | 1 | with churn |
