@@ -21,6 +21,8 @@ mod options;
 mod pndm;
 mod score_sde;
 mod sigmas;
+#[cfg(test)]
+mod tests;
 
 pub use configured::Configured;
 pub use error::ConfigError;
