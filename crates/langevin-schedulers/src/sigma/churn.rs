@@ -128,6 +128,11 @@ impl Churn {
     }
 }
 
+/// A solver's name together with its churn.
+pub(super) fn name(solver: impl std::fmt::Display, churn: Option<&Churn>) -> String {
+    churn.map_or_else(|| solver.to_string(), |churn| format!("{solver}, churn {}", churn.amount))
+}
+
 /// Where a step starts, with churn or without.
 pub(super) fn start(
     churn: Option<&Churn>,

@@ -126,7 +126,8 @@ impl Solver for Dpm2 {
             let start = churn::start(self.churn.as_ref(), NAME, process, stop, steps)?;
             rows(NAME, process, index, start, (&stop.to.level, stop.to), &mut table)?;
         }
-        Ok(Plan::new(NAME, stops[0].from, prior_std(process, &stops[0].from), table)?)
+        let name = churn::name(NAME, self.churn.as_ref());
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), table)?)
     }
 }
 

@@ -143,7 +143,8 @@ impl Solver for Euler {
             }
         };
         let rows = stops.iter().enumerate().map(row).collect::<Result<_, _>>()?;
-        Ok(Plan::new(format!("{NAME} in σ/α"), stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        let name = churn::name(format!("{NAME} in σ/α"), self.churn.as_ref());
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
 }
 

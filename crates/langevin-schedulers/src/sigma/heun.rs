@@ -68,7 +68,8 @@ impl Solver for Heun {
             let sum = landing(to, 0, &[(1, 0.5 * length(&level, to))]);
             rows.push(finish(second, index, stop.to, sum));
         }
-        Ok(Plan::new(format!("{NAME} in σ/α"), stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        let name = churn::name(format!("{NAME} in σ/α"), self.churn.as_ref());
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
 }
 

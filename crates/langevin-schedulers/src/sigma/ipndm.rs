@@ -79,6 +79,7 @@ impl Solver for Ipndm {
             }
             rows.push(row);
         }
-        Ok(Plan::new(NAME, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        let name = churn::name(NAME, self.churn.as_ref());
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
 }

@@ -117,7 +117,7 @@ impl Solver for Lms {
             };
             rows.push(first_row(start, slot, Some((index, stop.to, landing(to, slot, &others)))));
         }
-        let name = format!("{NAME} of order {}", self.order);
+        let name = churn::name(format!("{NAME} of order {}", self.order), self.churn.as_ref());
         Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
 }

@@ -238,8 +238,87 @@ impl Solver for Pndm {
                 walk.rows.push(first_row(start, slot, Some((index, stop.to, sum))));
             }
         }
-        let name = format!("{NAME} ({} start)", if self.runge_kutta { "Runge-Kutta" } else { "trapezoidal" });
+        let start = if self.runge_kutta { "Runge-Kutta" } else { "trapezoidal" };
+        let name = churn::name(format!("{NAME} ({start} start)"), self.churn.as_ref());
         let start: Node = stops[0].from;
         Ok(Plan::new(name, start, prior_std(process, &start), walk.rows)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::HostAnswer;
+    use langevin_core::noise::Injected;
+    use langevin_core::process::{Betas, DiscreteChain, RectifiedFlow};
+
+    fn chain() -> DiscreteChain {
+        DiscreteChain::new(Betas::STABLE_DIFFUSION, 1000).unwrap()
+    }
+
+    /// A network that predicts noise.
+    fn noise(x: f64, t: f64) -> f64 {
+        0.4 * x + (0.9 * x + 0.003 * t).sin()
+    }
+
+    fn run(solver: &Pndm, grid: &Grid) -> f64 {
+        let model = |x: &[f64], at: &Level| {
+            let eps = noise(x[0], at.time);
+            HostAnswer { x0: vec![(x[0] - at.sigma * eps) / at.alpha], eps: vec![eps], variance: None }
+        };
+        solver.plan(&chain(), grid).unwrap().run_host(vec![0.8], 0, &Injected::new(), model).unwrap()[0]
+    }
+
+    /// Equation 11 of the paper: x at another step, given a noise.
+    fn transfer(x: f64, t: f64, s: f64, eps: f64) -> f64 {
+        let bar = |t: f64| chain().level(t).alpha.powi(2);
+        let (now, next) = (bar(t), bar(s));
+        let below = next.sqrt() * ((1.0 - now) * next).sqrt() + next.sqrt() * ((1.0 - next) * now).sqrt();
+        (next / now).sqrt() * x - (next - now) * eps / (below * (now / next).sqrt())
+    }
+
+    #[test]
+    fn the_runge_kutta_start_is_the_one_of_the_paper() {
+        let times = [900.0, 780.0, 660.0, 540.0, 420.0];
+        let grid = Grid::times(times.to_vec()).unwrap().ending(langevin_core::grid::End::Range);
+        let (mut x, mut past) = (0.8, Vec::new());
+        for pair in times[..4].windows(2) {
+            let (t, s) = (pair[0], pair[1]);
+            let middle = 0.5 * (t + s);
+            let e1 = noise(x, t);
+            let e2 = noise(transfer(x, t, middle, e1), middle);
+            let e3 = noise(transfer(x, t, middle, e2), middle);
+            let e4 = noise(transfer(x, t, s, e3), s);
+            x = transfer(x, t, s, (e1 + 2.0 * e2 + 2.0 * e3 + e4) / 6.0);
+            past.push(e1);
+        }
+        past.push(noise(x, 540.0));
+        let e = (55.0 * past[3] - 59.0 * past[2] + 37.0 * past[1] - 9.0 * past[0]) / 24.0;
+        let expected = transfer(x, 540.0, 420.0, e);
+        let found = run(&Pndm::runge_kutta(), &grid);
+        assert!((found - expected).abs() < 1e-12, "{found} and {expected}");
+        // Outputs that are noises are noises.
+        let outputs = run(&Pndm::runge_kutta().combining_outputs(Prediction::Epsilon), &grid);
+        assert_eq!(outputs, found);
+    }
+
+    #[test]
+    fn the_other_start_takes_the_first_step_twice() {
+        let grid = Grid::times(vec![900.0, 780.0, 660.0]).unwrap().ending(langevin_core::grid::End::Range);
+        let e1 = noise(0.8, 900.0);
+        let e2 = noise(transfer(0.8, 900.0, 780.0, e1), 780.0);
+        let x = transfer(0.8, 900.0, 780.0, 0.5 * (e1 + e2));
+        let expected = transfer(x, 780.0, 660.0, 1.5 * noise(x, 780.0) - 0.5 * e1);
+        let found = run(&Pndm::new(), &grid);
+        assert!((found - expected).abs() < 1e-12, "{found} and {expected}");
+    }
+
+    #[test]
+    fn pure_noise_is_left_by_a_step_of_euler() {
+        let grid = Grid::uniform(6);
+        for solver in [Pndm::new(), Pndm::runge_kutta()] {
+            let plan = solver.plan(&RectifiedFlow::new(), &grid).unwrap();
+            assert_eq!((plan.start_node().level.alpha, plan.rows()[0].step), (0.0, Some(0)));
+        }
     }
 }
