@@ -8,8 +8,8 @@ use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use langevin::core::grid::{AysTable, End};
 use langevin::prelude::*;
-use langevin::schedulers::Variance;
 use langevin::schedulers::ode::Tableau;
+use langevin::schedulers::{Variance, sigma};
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -33,6 +33,18 @@ const SOLVERS: &[Choice<f64, dyn Solver>] = &[
     Choice("pf-heun", "probability flow, order 2", |_| Ok(Box::new(ProbabilityFlow::heun()))),
     Choice("pf-rk4", "probability flow, order 4", |_| Ok(Box::new(ProbabilityFlow::rk4()))),
     Choice("pf-dopri5", "probability flow, order 5", |_| Ok(Box::new(ProbabilityFlow::new(Tableau::dormand_prince())))),
+    Choice("euler", "Euler in σ/α, which is DDIM", |_| Ok(Box::new(sigma::Euler::new()))),
+    Choice("euler-ancestral", "the same with noise", |_| Ok(Box::new(sigma::EulerAncestral::new()))),
+    Choice("heun", "Heun in σ/α, order 2", |_| Ok(Box::new(sigma::Heun::new()))),
+    Choice("heun-churn", "the same with churn 40", |_| {
+        Ok(Box::new(sigma::Heun::new().churn(sigma::Churn::new(40.0)?)))
+    }),
+    Choice("dpm2", "midpoints in ln(σ/α), order 2", |_| Ok(Box::new(sigma::Dpm2::new()))),
+    Choice("dpm2-ancestral", "the same with noise", |_| Ok(Box::new(sigma::Dpm2Ancestral::new()))),
+    Choice("lms", "linear multistep in σ/α, four slopes", |_| Ok(Box::new(sigma::Lms::new(4)?))),
+    Choice("pndm", "PNDM, first step taken twice", |_| Ok(Box::new(sigma::Pndm::new()))),
+    Choice("pndm-rk", "PNDM, Runge-Kutta start", |_| Ok(Box::new(sigma::Pndm::runge_kutta()))),
+    Choice("ipndm", "iPNDM", |_| Ok(Box::new(sigma::Ipndm::new()))),
 ];
 
 const PROCESSES: &[Choice<(), dyn Process>] = &[

@@ -16,6 +16,7 @@ use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::plan::{Coef, HostAnswer};
+use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, Solver, Variance};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -99,6 +100,25 @@ fn chains() -> Vec<(&'static str, Box<dyn Process>)> {
     ]
 }
 
+/// The solvers in σ/α, which run everywhere.
+fn in_sigma() -> Vec<(&'static str, Box<dyn Solver>)> {
+    let churn = || Churn::new(1.5).and_then(|churn| churn.noise(1.01)).expect("in range");
+    let late = Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity);
+    vec![
+        ("Euler with churn", Box::new(Euler::new().churn(churn()))),
+        ("Euler with late churn", Box::new(late)),
+        ("Euler ancestral", Box::new(EulerAncestral::new())),
+        ("Heun in σ/α", Box::new(Heun::new())),
+        ("Heun with churn", Box::new(Heun::new().churn(churn()))),
+        ("DPM2", Box::new(Dpm2::new())),
+        ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
+        ("LMS", Box::new(Lms::new(3).expect("in range").churn(churn()))),
+        ("PNDM", Box::new(Pndm::new())),
+        ("PNDM of outputs", Box::new(Pndm::runge_kutta().combining_outputs(Prediction::Velocity))),
+        ("iPNDM", Box::new(Ipndm::new())),
+    ]
+}
+
 /// Every solver on every process that it runs on, in a few steps.
 fn plans() -> Vec<(String, Plan)> {
     let ddpm = |variance| Box::new(Ddpm::new().variance(variance)) as Box<dyn Solver>;
@@ -131,6 +151,11 @@ fn plans() -> Vec<(String, Plan)> {
             }
         }
         add(format!("DDIM inverted on {process}"), &Ddim::new(), &on, &Grid::leading(6).inverted());
+        for (name, solver) in in_sigma() {
+            add(format!("{name} on {process}"), solver.as_ref(), &on, &Grid::trailing(6));
+        }
+        add(format!("PNDM on {process}"), &Pndm::new(), &on, &Grid::linspace(6).strided());
+        add(format!("PNDM, RK on {process}"), &Pndm::runge_kutta(), &on, &Grid::leading(6).strided());
     }
     for (process, on) in processes() {
         // Seven steps: no level falls on λ = 0, where EDM's network time is zero.
@@ -140,7 +165,11 @@ fn plans() -> Vec<(String, Plan)> {
                 add(format!("{name} on {process}"), solver.as_ref(), &on, &grid);
             }
         }
+        for (name, solver) in in_sigma() {
+            add(format!("{name} on {process}"), solver.as_ref(), &on, &even_lambda(&on, 7));
+        }
         add(format!("DDIM inverted on {process}"), &Ddim::new(), &on, &even_lambda(&on, 7).inverted());
+        add(format!("Heun in σ/α inverted on {process}"), &Heun::new(), &on, &even_lambda(&on, 7).inverted());
         add(format!("Heun inverted on {process}"), &ProbabilityFlow::heun(), &on, &even_lambda(&on, 7).inverted());
     }
     plans
@@ -157,8 +186,8 @@ fn every_number_of_every_plan_counts() {
             let mut mutant = table.clone();
             let number = mutant.pointer_mut(&pointer).expect("a number");
             let value = number.as_f64().expect("a number");
-            if value == 0.0 {
-                // Steps 0 of chains have the time 0: ×1.001 does not change it.
+            if value.abs() < 1e-12 {
+                // Steps 0 of chains, and EDM's network at σ = 1, have the time 0: ×1.001 does not change it.
                 assert!(kind == "level", "{name}: a coefficient of zero at {pointer}");
                 continue;
             }
@@ -189,11 +218,13 @@ fn every_number_of_every_plan_counts() {
 /// A coefficient that is off by a thousandth in every step costs a deterministic solver its order.
 #[test]
 fn a_changed_coefficient_loses_the_order() {
-    let solvers: [(&str, Box<dyn Solver>, f64, usize); 4] = [
+    let solvers: [(&str, Box<dyn Solver>, f64, usize); 6] = [
         ("DDIM", Box::new(Ddim::new()), 1.0, 64),
         ("Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64),
         ("Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32),
         ("RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16),
+        ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32),
+        ("DPM2", Box::new(Dpm2::new()), 2.0, 32),
     ];
     let (_, process) = processes().remove(0);
     let (noisy, clean) = ends(&process);

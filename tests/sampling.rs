@@ -3,54 +3,24 @@
 mod common;
 
 use burn::tensor::{DType, Device, Tensor};
+use common::plans::plans;
 use common::problem::{LAMBDA, even_lambda, processes};
-use common::solvers::{exponential, exponential_noisy};
 use langevin::core::denoiser::{Clamp, constraint_fn, from_fn};
 use langevin::core::noise::Seeded;
-use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
+use langevin::core::process::{VeSde, VpSde};
 use langevin::core::{
     DenoiseError, Denoiser, Estimate, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
 };
 use langevin::models::{Labels, MlpConfig, UNet2dConfig};
 use langevin::schedulers::plan::{Draw, HostAnswer, Set, Src};
 use langevin::schedulers::{
-    Ddim, Ddpm, DormandPrince, EulerMaruyama, Plan, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, SampleError,
-    SamplerExt, SavedRun, Solver, Variance,
+    Ddim, DormandPrince, Plan, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, SampleError, SamplerExt,
+    SavedRun, Solver,
 };
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Every planning solver, in a few steps.
-fn plans() -> Vec<(&'static str, Plan)> {
-    let chain = DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain");
-    let vp = VpSde::default();
-    let on_chain = |solver: &dyn Solver| solver.plan(&chain, &Grid::trailing(6)).expect("a plan");
-    let on_vp = |solver: &dyn Solver| solver.plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
-    let eta = |eta| Ddim::new().eta(eta).expect("in range");
-    let exponential = exponential().into_iter().chain(exponential_noisy());
-    let exponential: Vec<_> = exponential.map(|(name, solver)| (name, on_vp(solver.as_ref()))).collect();
-    let known = vec![
-        ("DDPM, small variance", on_chain(&Ddpm::new())),
-        ("DDPM, large variance", on_chain(&Ddpm::new().variance(Variance::FixedLarge))),
-        ("DDPM, learned range", on_chain(&Ddpm::new().variance(Variance::LearnedRange))),
-        ("DDIM, eta 0", on_chain(&Ddim::new())),
-        ("DDIM, eta 0.5", on_chain(&eta(0.5))),
-        ("DDIM, inverted", Ddim::new().plan(&chain, &Grid::trailing(6).inverted()).expect("a plan")),
-        ("DDIM, inverted with gaps", {
-            let grid = Grid::trailing(6).strided().inverted();
-            Ddim::new().with_gaps().plan(&chain, &grid).expect("a plan")
-        }),
-        ("Euler-Maruyama", on_vp(&EulerMaruyama::new())),
-        ("Euler-Maruyama along a path", on_vp(&EulerMaruyama::new().path())),
-        ("reverse diffusion", on_vp(&ReverseDiffusion::new())),
-        ("probability flow, Euler", on_vp(&ProbabilityFlow::euler())),
-        ("probability flow, Heun", on_vp(&ProbabilityFlow::heun())),
-        ("probability flow, RK4", on_vp(&ProbabilityFlow::rk4())),
-    ];
-    known.into_iter().chain(exponential).collect()
-}
 
 /// A velocity and a raw variance, for each value alone.
 fn formula(x: f64, time: f64) -> (f64, f64) {
@@ -492,12 +462,15 @@ fn constraints_apply_after_every_step_in_their_order() {
         let seen: Vec<Levels> = steps.iter().map(|step| step.levels.clone()).collect();
         assert_eq!(*at.lock().expect("no panic"), seen, "{name}");
         let asked = asked.lock().expect("no panic");
-        let stages = asked.len() / steps.len();
+        // The first question of each step; churn has moved the state by then.
+        let ends: Vec<bool> =
+            plan.rows().iter().filter(|row| row.eval.is_some()).map(|row| row.step.is_some()).collect();
+        let firsts: Vec<usize> = (0..ends.len()).filter(|call| *call == 0 || ends[call - 1]).collect();
         for (index, step) in steps.iter().enumerate() {
             let x = values(&step.x);
             assert!(x.iter().all(|x| (9.75..=10.25).contains(x)), "{name}: {x:?}");
-            if index + 1 < steps.len() {
-                assert_eq!(asked[(index + 1) * stages], x, "{name}: the next step starts elsewhere");
+            if index + 1 < steps.len() && !name.contains(", churn") {
+                assert_eq!(asked[firsts[index + 1]], x, "{name}: the next step starts elsewhere");
             }
         }
     }

@@ -18,6 +18,7 @@ use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
 use langevin::core::{Grid, Key, NoiseSource, Process};
 use langevin::schedulers::plan::{Coef, Src};
+use langevin::schedulers::sigma::{Churn, Dpm2Ancestral, Euler, EulerAncestral, Heun};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver, Variance};
 use serde_json::Value;
 
@@ -35,8 +36,17 @@ fn solvers() -> Vec<(&'static str, Box<dyn Solver>)> {
         ("DDIM, η = 0.5", Box::new(eta(0.5))),
         ("DDIM, η = 1", Box::new(eta(1.0))),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
+        ("Euler ancestral", Box::new(EulerAncestral::new())),
+        ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
+        ("Euler with churn", Box::new(Euler::new().churn(churn()))),
+        ("Heun with churn", Box::new(Heun::new().churn(churn()))),
     ];
     known.into_iter().chain(exponential_noisy()).collect()
+}
+
+/// As much churn as there can be in a few steps.
+fn churn() -> Churn {
+    Churn::new(3.0).expect("in range")
 }
 
 /// Mean and covariance of samples of `plan`, started from the exact marginal.
@@ -118,16 +128,18 @@ fn scale_noise(plan: &Plan, factor: f64) -> Plan {
     let mut table = serde_json::to_value(plan).expect("a plan is data");
     let mut scaled = 0;
     for row in table["rows"].as_array_mut().expect("rows") {
-        for set in row["post"].as_array_mut().expect("sets") {
-            for term in set["sum"].as_array_mut().expect("terms") {
-                if term["of"].get("Z").is_some() {
-                    term["c"]["C"] = Value::from(term["c"]["C"].as_f64().expect("a number") * factor);
-                    scaled += 1;
+        for part in ["pre", "post"] {
+            for set in row[part].as_array_mut().expect("sets") {
+                for term in set["sum"].as_array_mut().expect("terms") {
+                    if term["of"].get("Z").is_some() {
+                        term["c"]["C"] = Value::from(term["c"]["C"].as_f64().expect("a number") * factor);
+                        scaled += 1;
+                    }
                 }
             }
         }
     }
-    let noises = plan.rows().iter().flat_map(|row| &row.post).flat_map(|set| &set.sum);
+    let noises = plan.rows().iter().flat_map(|row| row.pre.iter().chain(&row.post)).flat_map(|set| &set.sum);
     assert_eq!(scaled, noises.filter(|term| matches!((term.of, term.c), (Src::Z(_), Coef::C(_)))).count());
     assert!(scaled > 0);
     serde_json::from_value(table).expect("still a plan")

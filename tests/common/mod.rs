@@ -3,6 +3,7 @@
 
 pub mod affine;
 pub mod order;
+pub mod plans;
 pub mod problem;
 pub mod reference;
 pub mod solvers;

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the list of cases is the result")]
 
 mod fixture;
+mod k_diffusion;
 mod models;
 mod networks;
 mod outcome;
@@ -15,16 +16,18 @@ mod score_sde;
 mod score_sde_schedulers;
 
 use fixture::{Case, Fixture};
+use langevin::schedulers::diffusers;
 use outcome::{Outcome, Unsupported};
 use std::path::PathBuf;
 
 fn run(case: &Case<'_>) -> Outcome {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
     match case.class() {
-        "DDPMScheduler" | "DDIMScheduler" | "DDIMInverseScheduler" => schedulers::run(case),
+        class if diffusers::CLASSES.contains(&class) => schedulers::run(case),
         "ScoreSdeVpScheduler" | "ScoreSdeVeScheduler" => score_sde_schedulers::run(case),
         "UNet2DModel" => networks::run(case),
         "" if fixture.starts_with("score_sde/") => score_sde::run(case),
+        "" if fixture.starts_with("k_diffusion/") => k_diffusion::run(case),
         class => Err(Unsupported(format!("class {class} of {fixture}"))),
     }
 }

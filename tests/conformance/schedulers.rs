@@ -1,15 +1,22 @@
 //! Cases of `schedulers/`: configuration → plan → JSON → plan → the loop, open and closed.
+//!
+//! A call of the original's `step` is one question here. Its argument is what the network is asked about; what it
+//! returns is what is asked about next, or the sample at a step's end. Classes that work on x/α there are divided by α.
 
 use crate::fixture::{Array, Case};
 use crate::models;
 use crate::outcome::{Outcome, Unsupported};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::noise::Injected;
-use langevin::core::{DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Levels, Prediction, Process, Query};
+use langevin::core::{
+    Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Level, Levels, Prediction, Query,
+};
 use langevin::schedulers::diffusers::{self, Configured};
 use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{Plan, SamplerExt};
 use serde_json::Value;
+use std::fmt::Display;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How a case answers queries.
@@ -17,7 +24,14 @@ enum Answers {
     /// The recorded outputs, in order.
     Recorded(Array),
     /// The formulas, from the state.
-    Formulas { model: Value, alpha: Vec<f64>, sigma: Vec<f64>, times: Vec<f64>, direct_variance: bool },
+    Formulas {
+        model: Value,
+        prediction: Prediction,
+        alpha: Vec<f64>,
+        sigma: Vec<f64>,
+        times: Vec<f64>,
+        direct_variance: bool,
+    },
 }
 
 /// A denoiser over a case's answers.
@@ -26,6 +40,8 @@ struct Model {
     prediction: Prediction,
     with_variance: bool,
     calls: AtomicUsize,
+    /// The states that were asked about.
+    asked: Mutex<Vec<Vec<f64>>>,
 }
 
 /// The variance channels of the reference's models.
@@ -33,7 +49,7 @@ const VARIANCE: [f64; 4] = [0.9, 1.3, 0.7, 0.0];
 
 impl Model {
     /// Output and variance of call `call` for the state `x`, each as long as `x`.
-    fn answer(&self, call: usize, x: &[f64], rows: usize) -> (Vec<f64>, Option<Vec<f64>>) {
+    fn answer(&self, call: usize, x: &[f64], level: &Level, rows: usize) -> (Vec<f64>, Option<Vec<f64>>) {
         match &self.answers {
             Answers::Recorded(outputs) if !self.with_variance => (outputs.row(call).to_vec(), None),
             Answers::Recorded(outputs) => {
@@ -43,11 +59,15 @@ impl Model {
                 let pick = |odd: usize| halves.iter().skip(odd).step_by(2).flat_map(|h| h.to_vec()).collect();
                 (pick(0), Some(pick(1)))
             }
-            Answers::Formulas { model, alpha, sigma, times, direct_variance } => {
+            Answers::Formulas { model, prediction, alpha, sigma, times, direct_variance } => {
                 let t = times[call];
                 let output = match model["kind"].as_str() {
-                    Some("sin") => models::sine(models::sine_parameters(model), x, t),
-                    _ => models::mixture(x, alpha[call], sigma[call], self.prediction),
+                    Some("sin") => {
+                        let scale = self.prediction.input_scale(level).expect("a level with data");
+                        let input: Vec<f64> = x.iter().map(|x| scale * x).collect();
+                        models::sine(models::sine_parameters(model), &input, t)
+                    }
+                    _ => models::mixture(x, alpha[call], sigma[call], *prediction),
                 };
                 let variance = self.with_variance.then(|| {
                     let raw = models::sine(VARIANCE, x, t);
@@ -71,7 +91,10 @@ impl Denoiser<4> for Model {
     fn denoise(&self, query: Query<'_, 4>) -> Result<Estimate<4>, DenoiseError> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         let shape = query.x.dims();
-        let (output, variance) = self.answer(call, &values(&query.x), shape[0]);
+        let Levels::Shared(level) = query.levels else { unreachable!("a plan asks at shared levels") };
+        let state = values(&query.x);
+        let (output, variance) = self.answer(call, &state, level, shape[0]);
+        self.asked.lock().expect("no panic").push(state);
         let estimate = Estimate::new(query.x, tensor(output, shape), query.levels.clone(), self.prediction);
         Ok(match variance {
             Some(variance) => estimate.with_variance(tensor(variance, shape)),
@@ -90,75 +113,115 @@ pub fn four(shape: &[usize]) -> [usize; 4] {
     }
 }
 
-/// The noise of a case, keyed as the plan will ask for it.
-pub fn injected(case: &Case<'_>, plan: &Plan, batch: usize) -> Injected {
+/// The noise of a case, keyed as the plan will ask for it: each draw belongs to the row of its call.
+pub fn injected(case: &Case<'_>, plan: &Plan, batch: usize, begin: usize) -> Injected {
     let mut noise = Injected::new();
-    let (Some(draws), Some(steps)) = (case.tensor("noise"), case.tensor("noise_step")) else { return noise };
-    let mut used = vec![0; plan.steps()];
+    let (Some(draws), Some(calls)) = (case.tensor("noise"), case.tensor("noise_step")) else { return noise };
+    let mut used = vec![0; plan.evaluations()];
+    let rows: Vec<usize> = (0..plan.rows().len()).filter(|row| plan.rows()[*row].eval.is_some()).collect();
     for k in 0..draws.rows() {
-        let step = steps.data[k] as usize;
-        let keys: Vec<Key> = plan
-            .rows()
-            .iter()
-            .enumerate()
-            .filter(|(_, row)| row.step == Some(step as u32))
-            .flat_map(|(index, row)| {
-                row.draws.iter().filter_map(move |draw| match draw {
-                    Draw::White { lane, .. } => Some(Key::step(index as u64, u32::from(*lane))),
-                    Draw::Path { .. } => None,
-                })
-            })
-            .collect();
-        // A step that draws nothing has a noise coefficient of zero: the recorded draw had no effect.
-        if let Some(key) = keys.get(used[step]) {
+        let call = calls.data[k] as usize;
+        let Some(call) = call.checked_sub(begin).filter(|call| *call < rows.len()) else { continue };
+        let white = |draw: &Draw| match draw {
+            Draw::White { lane, .. } => Some(Key::step(rows[call] as u64, u32::from(*lane))),
+            Draw::Path { .. } => None,
+        };
+        let keys: Vec<Key> = plan.rows()[rows[call]].draws.iter().filter_map(white).collect();
+        // A call that draws nothing has a noise coefficient of zero: the recorded draw had no effect.
+        if let Some(key) = keys.get(used[call]) {
             noise = noise.with(*key, 0..batch as u64, draws.row(k).to_vec()).expect("a recorded draw");
-            used[step] += 1;
+            used[call] += 1;
         }
     }
     noise
 }
 
+fn unsupported(error: impl Display) -> Unsupported {
+    Unsupported(error.to_string())
+}
+
 fn configured(case: &Case<'_>) -> Result<Configured, Unsupported> {
     let mut config = case.value["config"].clone();
     config["_class_name"] = Value::from(case.class());
-    let scheduler = diffusers::from_config(&config.to_string()).map_err(|error| Unsupported(error.to_string()))?;
-    let eta = case.value["step_kwargs"]["eta"].as_f64().unwrap_or(0.0);
-    scheduler.eta(eta).map_err(|error| Unsupported(error.to_string()))
+    let mut scheduler = diffusers::from_config(&config.to_string()).map_err(unsupported)?;
+    let arguments = case.value["step_kwargs"].as_object().cloned().unwrap_or_default();
+    let known = ["eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise", "order"];
+    if let Some(other) = arguments.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(Unsupported(format!("step argument {other}")));
+    }
+    let number = |key: &str, default: f64| match arguments.get(key) {
+        Some(Value::String(text)) if text == "inf" => f64::INFINITY,
+        value => value.and_then(Value::as_f64).unwrap_or(default),
+    };
+    if arguments.contains_key("eta") {
+        scheduler = scheduler.eta(number("eta", 0.0)).map_err(unsupported)?;
+    }
+    if arguments.contains_key("s_churn") {
+        let interval = (number("s_tmin", 0.0), number("s_tmax", f64::INFINITY));
+        scheduler = scheduler.churn(number("s_churn", 0.0), interval, number("s_noise", 1.0)).map_err(unsupported)?;
+    }
+    if arguments.contains_key("order") {
+        scheduler = scheduler.order(number("order", 4.0) as usize).map_err(unsupported)?;
+    }
+    Ok(scheduler)
+}
+
+/// The case's whole grid.
+fn whole_grid(case: &Case<'_>, scheduler: &Configured) -> Result<Grid, Unsupported> {
+    let set = &case.value["set_timesteps"];
+    let list = |value: &Value| -> Option<Vec<f64>> { value.as_array()?.iter().map(Value::as_f64).collect() };
+    let grid = if let Some(times) = list(&set["timesteps"]) {
+        scheduler.grid_at(&times)
+    } else if let Some(sigmas) = list(&set["sigmas"]) {
+        scheduler.grid_of_sigmas(&sigmas)
+    } else if let Some(steps) = set["num_inference_steps"].as_u64() {
+        scheduler.grid(steps as usize)
+    } else {
+        return Err(Unsupported("neither timesteps nor a number of steps".into()));
+    };
+    grid.map_err(unsupported)
+}
+
+/// Whether the original works on x/α.
+fn is_scaled(class: &str) -> bool {
+    ["Euler", "Heun", "KDPM2", "LMS"].iter().any(|family| class.starts_with(family))
 }
 
 pub fn run(case: &Case<'_>) -> Outcome {
     let scheduler = configured(case)?;
-    let known = ["eta", "use_clipped_model_output"];
-    if let Some(other) =
-        case.value["step_kwargs"].as_object().into_iter().flatten().find(|(key, _)| !known.contains(&key.as_str()))
-    {
-        return Err(Unsupported(format!("step argument {}", other.0)));
-    }
-    let set = &case.value["set_timesteps"];
-    let mut grid = match (&set["timesteps"], set["num_inference_steps"].as_u64()) {
-        (Value::Array(times), _) => Grid::times(times.iter().filter_map(Value::as_f64).collect())
-            .map_err(|error| Unsupported(error.to_string()))?,
-        (_, Some(steps)) => scheduler.grid(steps as usize),
-        _ => return Err(Unsupported("neither timesteps nor a number of steps".into())),
-    };
-    if let Some(begin) = case.value["begin_index"].as_u64() {
-        grid = grid.starting_at(begin as usize);
-    }
-    let plan = scheduler.plan_on(&grid).map_err(|error| Unsupported(error.to_string()))?;
-    let text = serde_json::to_string(&plan).expect("a plan serializes");
-    let plan: Plan = serde_json::from_str(&text).expect("a plan deserializes");
-
-    let x_init = case.need("x_init");
-    let shape = four(&x_init.shape);
-    let times: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at.time)).collect();
+    let whole = whole_grid(case, &scheduler)?;
+    let all = scheduler.plan_on(&whole).map_err(unsupported)?;
+    // The index counts calls: two a step in methods of two stages.
     let begin = case.value["begin_index"].as_u64().unwrap_or(0) as usize;
-    let recorded_times = &case.need("timesteps").data;
-    case.compare_within("timesteps", &times, &recorded_times[begin..], 0.0, 0.0);
-    compare_chain(case, &scheduler);
+    let first_step = all.rows().iter().filter(|row| row.eval.is_some()).take(begin).filter(|row| row.step.is_some());
+    let first_step = first_step.count();
+    let plan = scheduler.plan_on(&whole.clone().starting_at(first_step)).map_err(unsupported)?;
+    let text = serde_json::to_string(&plan).expect("a plan serializes");
+    let read: Plan = serde_json::from_str(&text).expect("a plan deserializes");
+    if read != plan {
+        case.fail("the plan changed when it was written and read");
+    }
+
+    let times = times(&plan);
+    let recorded = &case.need("timesteps").data;
+    // Recorded from the start, or from the index on.
+    let recorded = if recorded.len() > times.len() { &recorded[begin..] } else { &recorded[..] };
+    // Times between the steps come from logarithms in float32.
+    case.compare_within("timesteps", &times, recorded, 1e-3, 1e-6);
+    for (time, recorded) in times.iter().zip(recorded) {
+        if recorded.fract() == 0.0 && (time - recorded).abs() > 1e-3 {
+            case.fail(format!("asked at {time} instead of {recorded}"));
+        }
+    }
+    compare_sigmas(case, &all);
+    compare_prior(case, &all);
+    compare_forward(case, &scheduler, &all, begin);
 
     let model_level = |field| case.tensor(field).map_or_else(|| vec![f64::NAN; times.len()], |a| a.data.clone());
     let formulas = Answers::Formulas {
         model: case.value["model"].clone(),
+        // The class takes velocities; the reference has given it noises all the same.
+        prediction: if case.class() == "IPNDMScheduler" { Prediction::Epsilon } else { scheduler.prediction() },
         alpha: model_level("model_alpha"),
         sigma: model_level("model_sigma"),
         times: times.clone(),
@@ -171,48 +234,209 @@ pub fn run(case: &Case<'_>) -> Outcome {
             prediction: scheduler.prediction(),
             with_variance: scheduler.learns_variance(),
             calls: AtomicUsize::new(0),
+            asked: Mutex::default(),
         };
-        walk(case, loop_name, &scheduler, &plan, &model, tensor(x_init.data.clone(), shape));
+        walk(case, loop_name, &scheduler, &plan, &model);
     }
     Ok(())
 }
 
-fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan, model: &Model, x: Tensor<4>) {
-    let noise = injected(case, plan, x.dims()[0]);
-    let rederive = case.value["step_kwargs"]["use_clipped_model_output"].as_bool().unwrap_or(false);
+/// The times at which a plan asks, in order.
+fn times(plan: &Plan) -> Vec<f64> {
+    plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at.time)).collect()
+}
+
+fn ratio(level: &Level) -> f64 {
+    level.sigma / level.alpha
+}
+
+/// Divides by α where the original does.
+fn published(case: &Case<'_>, x: &[f64], alpha: f64) -> Vec<f64> {
+    let scale = if is_scaled(case.class()) { alpha } else { 1.0 };
+    x.iter().map(|x| x / scale).collect()
+}
+
+fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan, model: &Model) {
+    let init = case.need("x_init");
+    let shape = four(&init.shape);
+    let begin = case.value["begin_index"].as_u64().unwrap_or(0) as usize;
+    let start = plan.start_node().level;
+    let scale = if is_scaled(case.class()) { start.alpha } else { 1.0 };
+    let x = tensor(init.data.iter().map(|x| scale * x).collect(), shape);
+    let draws_from = if case.value["tensors"]["noise_step"].is_null() { 0 } else { begin.min(first_draw(case)) };
+    let noise = injected(case, plan, shape[0], draws_from);
+    let asked_to = case.value["step_kwargs"]["use_clipped_model_output"].as_bool().unwrap_or(false);
+    let x0s = Mutex::new(Vec::new());
     let denoiser: Box<dyn Denoiser<4>> = match scheduler.threshold() {
         None => Box::new(model),
         Some(threshold) => {
             let clipped = DenoiserExt::<4>::thresholded(model, threshold).expect("a checked threshold");
-            if rederive { Box::new(clipped.rederive_eps()) } else { Box::new(clipped) }
+            if asked_to || scheduler.rederives_eps() { Box::new(clipped.rederive_eps()) } else { Box::new(clipped) }
         }
     };
-    let run = plan.start_from(0, x, &denoiser, &noise).expect("a run");
-    let (expected, originals) = (case.need("prev_sample"), case.tensor("pred_original_sample"));
+    let recorder = Recorder { inner: &denoiser, x0s: &x0s };
+    // The calls that end a step.
+    let evals: Vec<_> = plan.rows().iter().filter(|row| row.eval.is_some()).collect();
+    let ends: Vec<usize> = (0..evals.len()).filter(|call| evals[*call].step.is_some()).collect();
+    let expected = case.need("prev_sample");
+    let scale = |level: &Level| if is_scaled(case.class()) { level.alpha } else { 1.0 };
+    let instead = ends.iter().map(|call| {
+        let scale = scale(&evals[*call].after.level);
+        expected.row(*call).iter().map(|x| scale * x).collect()
+    });
+    let recorded =
+        Recorded { instead: if name == "open" { instead.collect() } else { Vec::new() }, seen: Mutex::default() };
+    let run = plan.start_from(0, x, &recorder, &noise).expect("a run").constrained(&recorded);
+    let originals = case.tensor("pred_original_sample");
     let mut steps = 0;
     for (i, step) in run.enumerate() {
         let step = match step {
             Ok(step) => step,
             Err(error) => return case.fail(format!("{name} loop, step {i}: {error}")),
         };
-        case.compare(&format!("{name} loop, x after step {i}"), Some(i), &values(&step.x), expected.row(i));
+        let call = ends[i];
         if let (Some(originals), Some(x0)) = (originals, &step.x0) {
-            case.compare(&format!("{name} loop, x0 of step {i}"), Some(i), &values(x0), originals.row(i));
+            case.compare(&format!("{name} loop, x0 of step {i}"), Some(call), &values(x0), originals.row(call));
         }
         steps += 1;
     }
-    if steps != expected.rows() {
-        case.fail(format!("{name} loop: {steps} steps, expected {}", expected.rows()));
+    if (steps, evals.len()) != (plan.steps(), expected.rows()) {
+        case.fail(format!("{name} loop: {steps} steps of {} calls, expected {}", evals.len(), expected.rows()));
     }
     if let Err(error) = noise.finish() {
         case.fail(format!("{name} loop: {error}"));
     }
+    for (i, x) in recorded.seen.lock().expect("no panic").iter().enumerate() {
+        let x = published(case, x, evals[ends[i]].after.level.alpha);
+        case.compare(&format!("{name} loop, x after step {i}"), Some(ends[i]), &x, expected.row(ends[i]));
+    }
+    // Inside the steps: what is asked about, and the sample seen there.
+    let asked = model.asked.lock().expect("no panic");
+    let x0s = x0s.lock().expect("no panic");
+    let inputs = case.tensor("model_input");
+    for (call, x) in asked.iter().enumerate() {
+        let at = evals[call].eval.expect("an evaluation").at;
+        if let Some(inputs) = inputs {
+            let scale = model.prediction.input_scale(&at).expect("a level with data");
+            let x: Vec<f64> = x.iter().map(|x| scale * x).collect();
+            case.compare(&format!("{name} loop, input {call}"), call.checked_sub(1), &x, inputs.row(call));
+        }
+        let inner = call > 0 && evals[call - 1].step.is_none();
+        if inner {
+            let x = published(case, x, at.alpha);
+            case.compare(&format!("{name} loop, stage {call}"), Some(call - 1), &x, expected.row(call - 1));
+        }
+        let stage = evals[call].step.is_none();
+        if let (Some(originals), true) = (originals, stage) {
+            case.compare(&format!("{name} loop, x0 of stage {call}"), Some(call), &x0s[call], originals.row(call));
+        }
+    }
+}
+
+/// Keeps the state after each step, and in the open loop goes on from the recorded one.
+struct Recorded {
+    /// What goes on in its place, for each step.
+    instead: Vec<Vec<f64>>,
+    seen: Mutex<Vec<Vec<f64>>>,
+}
+
+impl Constraint<4> for Recorded {
+    fn apply(&self, x: Tensor<4>, _levels: &Levels) -> Result<Tensor<4>, DenoiseError> {
+        let mut seen = self.seen.lock().expect("no panic");
+        let instead = self.instead.get(seen.len()).cloned();
+        seen.push(values(&x));
+        Ok(match instead {
+            Some(instead) => tensor(instead, x.dims()),
+            None => x,
+        })
+    }
+}
+
+/// The first call that draws noise: calls are counted from the start of the loop.
+fn first_draw(case: &Case<'_>) -> usize {
+    case.tensor("noise_step").map_or(0, |steps| steps.data.iter().copied().fold(f64::INFINITY, f64::min) as usize)
+}
+
+/// Keeps the x̂_0 of each call.
+struct Recorder<'a> {
+    inner: &'a dyn Denoiser<4>,
+    x0s: &'a Mutex<Vec<Vec<f64>>>,
+}
+
+impl Denoiser<4> for Recorder<'_> {
+    fn denoise(&self, query: Query<'_, 4>) -> Result<Estimate<4>, DenoiseError> {
+        let estimate = self.inner.denoise(query)?;
+        self.x0s.lock().expect("no panic").push(estimate.x0().map(|x0| values(&x0)).unwrap_or_default());
+        Ok(estimate)
+    }
+}
+
+/// The sigmas that the original lists: those of the states, of inner stages, and what is appended.
+fn listed_sigmas(case: &Case<'_>, plan: &Plan) -> Vec<f64> {
+    let mut states = vec![ratio(&plan.start_node().level)];
+    states.extend(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| ratio(&row.after.level)));
+    let last = states.len() - 1;
+    let twice = |range: &[f64]| -> Vec<f64> { range.iter().flat_map(|sigma| [*sigma, *sigma]).collect() };
+    if case.class().starts_with("Heun") {
+        return [&states[..1], &twice(&states[1..last]), &states[last..]].concat();
+    }
+    if case.class().starts_with("KDPM2") {
+        return [&states[..1], &twice(&states[1..]), &states[last..]].concat();
+    }
+    states
+}
+
+fn compare_sigmas(case: &Case<'_>, plan: &Plan) {
+    let relative = 1e-6;
+    if let Some(expected) = case.tensor("sigmas") {
+        let mut found = listed_sigmas(case, plan);
+        // Logarithmic sigmas have one more than there are steps to take.
+        if case.value["config"]["interpolation_type"] == "log_linear" && expected.data.len() == found.len() + 1 {
+            found.push(0.0);
+        }
+        case.compare_within("sigmas", &found, &expected.data, 1e-9, relative);
+    }
+    if let Some(expected) = case.tensor("sigmas_interpol") {
+        let inner = plan.rows().iter().filter(|row| row.step.is_none()).count();
+        let steps = plan.steps();
+        // The second question of each step; nothing where there is none.
+        let mut middles = Vec::new();
+        for pair in plan.rows().windows(2).filter(|pair| pair[0].step.is_none()) {
+            middles.extend(pair[1].eval.map(|eval| ratio(&eval.at)));
+        }
+        let single = if case.class().contains("Ancestral") {
+            [middles.clone(), vec![0.0; steps + 1 - inner]].concat()
+        } else {
+            [vec![0.0], middles.clone(), vec![0.0; steps - inner]].concat()
+        };
+        let last = single.len() - 1;
+        let found: Vec<f64> = std::iter::once(single[0])
+            .chain(single[1..].iter().flat_map(|sigma| [*sigma, *sigma]))
+            .chain([single[last]])
+            .collect();
+        // The original has the logarithm of 0 where there is no middle, and cancels where it splits a step.
+        let expected: Vec<f64> = expected.data.iter().map(|sigma| if sigma.is_nan() { 0.0 } else { *sigma }).collect();
+        case.compare_within("sigmas_interpol", &found, &expected, 1e-9, 1e-4);
+    }
+}
+
+/// `init_noise_sigma`.
+fn compare_prior(case: &Case<'_>, plan: &Plan) {
+    if let (Some(expected), true) = (case.value["init_noise_sigma"].as_f64(), is_scaled(case.class())) {
+        let found = plan.prior_deviation() / plan.start_node().level.alpha;
+        case.compare_within("init_noise_sigma", &[found], &[expected], 0.0, 1e-5);
+    }
+    if let (Some(expected), true) = (case.value["init_noise_sigma"].as_f64(), case.class().starts_with("EDM")) {
+        case.compare_within("init_noise_sigma", &[plan.prior_deviation()], &[expected], 0.0, 1e-5);
+    }
 }
 
 /// ᾱ, forward noising and velocities.
-fn compare_chain(case: &Case<'_>, scheduler: &Configured) {
-    let chain = scheduler.process();
-    if let Some(expected) = case.value["alphas_cumprod"].as_str().and_then(|key| case.fixture.shared(key)) {
+fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan, begin: usize) {
+    let process = scheduler.process();
+    if let (Some(expected), Some(chain)) =
+        (case.value["alphas_cumprod"].as_str().and_then(|key| case.fixture.shared(key)), process.chain())
+    {
         // Summed in f32 by the original: a relative 1e-5, and an absolute 1e-7 where it is almost zero.
         case.compare_within("alphas_cumprod", chain.alphas_cumprod(), &expected.data, 1e-7, 1e-5);
     }
@@ -222,13 +446,27 @@ fn compare_chain(case: &Case<'_>, scheduler: &Configured) {
         return;
     };
     let shape = four(&x0.shape);
-    let levels = Levels::Each(t.data.iter().map(|t| chain.level(*t)).collect());
     let (x0, eps) = (tensor(x0.data.clone(), shape), tensor(eps.data.clone(), shape));
+    // The original looks a time up in its list, and takes the second of two.
+    let listed = times(plan);
+    let index = |t: &f64| -> usize {
+        let found: Vec<usize> = (0..listed.len()).filter(|i| (listed[*i] - t).abs() <= 1e-3).collect();
+        *found.get(1).or(found.first()).unwrap_or(&begin)
+    };
+    let sigmas = listed_sigmas(case, plan);
+    let by_sigma = is_scaled(case.class()) || case.class().starts_with("EDM");
+    let level = |t: &f64| {
+        if by_sigma { Level { alpha: 1.0, sigma: sigmas[index(t)], time: *t } } else { process.level(*t) }
+    };
+    let levels = Levels::Each(t.data.iter().map(level).collect());
     if let Some(expected) = case.tensor("add_noise_out") {
         let noisy = levels.map(|l| l.alpha).times(x0.clone()).add(levels.map(|l| l.sigma).times(eps.clone()));
         case.compare_within("add_noise", &values(&noisy), &expected.data, 1e-5, 1e-5);
     }
     if let Some(expected) = case.tensor("velocity_out") {
+        // Where it works by sigmas, the original takes the position in its list for a step of the chain.
+        let level = |t: &f64| process.level(if by_sigma { index(t) as f64 } else { *t });
+        let levels = Levels::Each(t.data.iter().map(level).collect());
         let v = levels.map(|l| l.alpha).times(eps).sub(levels.map(|l| l.sigma).times(x0));
         case.compare_within("velocity", &values(&v), &expected.data, 1e-5, 1e-5);
     }

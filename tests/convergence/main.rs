@@ -20,8 +20,11 @@ use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, ChainEnd, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::plan::{Coef, HostAnswer, Src};
+use langevin::schedulers::sigma::{Dpm2, Dpm2Ancestral, EulerAncestral, Heun, Ipndm, Pndm};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver};
-use solvers::{Entry, deterministic, limited_by_their_start, multistep, stochastic};
+use solvers::{
+    Entry, churn, deterministic, fine_start, finely_started, limited_by_their_start, lms, multistep, stochastic,
+};
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
@@ -84,6 +87,9 @@ fn measured() -> &'static [Line] {
             let along: Entry = ("Euler-Maruyama", Box::new(EulerMaruyama::new().path()), 1.0, 32, 4);
             lines.push(line(&along, Kind::Strong, grid, |process, plan| strong_error(process, plan), grid_of));
         }
+        for entry in finely_started() {
+            lines.push(line(&entry, Kind::Path, "even in λ", |process, plan| path_error(process, plan), fine_start));
+        }
         lines
     })
 }
@@ -99,7 +105,8 @@ fn line(
     for (_, process) in processes() {
         let errors = Errors::measure(*first, *doublings, |n| {
             let plan = method.plan(&process, &grid_of(&process, n)).expect("a plan");
-            assert_eq!(plan.steps(), n);
+            // A fine start has more.
+            assert!(plan.steps() >= n);
             error(&process, &plan)
         });
         line.slopes.push(errors.slope());
@@ -108,10 +115,19 @@ fn line(
     line
 }
 
+fn is_multistep(solver: &str) -> bool {
+    ["LMS", "PNDM", "iPNDM"].iter().any(|name| solver.starts_with(name))
+}
+
 fn check(kind: Kind) {
     let mut wrong = Vec::new();
     for line in measured().iter().filter(|line| line.kind == kind) {
         for ((name, _), slope) in processes().iter().zip(&line.slopes) {
+            // There the grid is even in σ/α, for which constant weights are made and first steps hardly count.
+            let better = *name == "EDM" && line.grid == "even in t" && is_multistep(line.solver);
+            if better && slope - line.order >= -TOLERANCE {
+                continue;
+            }
             if !((slope - line.order).abs() <= TOLERANCE) {
                 wrong.push(format!("{} on {name}, {}: {slope:.3}, expected {}", line.solver, line.grid, line.order));
             }
@@ -203,6 +219,9 @@ fn table() -> String {
          pushed exactly through the plan. *Started*: as *path*, with the exact state after each of the first p − 1 steps of a \
          multistep solver of order p. *Strong*: root mean square distance from the exact solution along the same \
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form. No number here has a sampling error.\n\n\
+         Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
+         steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
+         right there, and first steps hardly count.\n\n\
          | solver | error | grid | order |",
     );
     let names: Vec<_> = processes().into_iter().map(|(name, _)| name).collect();
@@ -254,19 +273,30 @@ fn lambda_solvers_agree_on_all_processes() {
         |n| (0..=n).map(|i| LAMBDA.0 + (LAMBDA.1 - LAMBDA.0) * i as f64 / n as f64).collect(),
         |n| (0..=n).map(|i| LAMBDA.0 + (LAMBDA.1 - LAMBDA.0) * (i as f64 / n as f64).powf(1.7)).collect(),
     ];
-    for lambdas in grids.map(|grid| grid(13)) {
+    let solvers: [(&str, Box<dyn Solver>); 9] = [
+        ("DDIM", Box::new(Ddim::new())),
+        ("Euler ancestral", Box::new(EulerAncestral::new())),
+        ("Heun", Box::new(Heun::new())),
+        ("Heun, churn", Box::new(Heun::new().churn(churn()))),
+        ("DPM2", Box::new(Dpm2::new())),
+        ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
+        ("LMS", lms(4)),
+        ("PNDM", Box::new(Pndm::new())),
+        ("iPNDM", Box::new(Ipndm::new())),
+    ];
+    for ((of, solver), lambdas) in solvers.iter().flat_map(|solver| grids.map(|grid| (solver, grid(13)))) {
         let mut ends: Vec<(&str, Vec<f64>)> = Vec::new();
         for (name, process) in processes() {
             let level = |lambda: &f64| process.level(process.time_at_lambda(*lambda).expect("in range"));
             let levels: Vec<Level> = lambdas.iter().map(level).collect();
             let (start, end) = (levels[0], levels[levels.len() - 1]);
-            let plan = Ddim::new().plan(&process, &Grid::levels(levels).expect("rising λ")).expect("a plan");
+            let plan = solver.plan(&process, &Grid::levels(levels).expect("rising λ")).expect("a plan");
             let x = vec![0.7 * start.sigma, -1.2 * start.sigma];
-            let x = plan.run_host(x, 0, &Injected::new(), ask_mixture(&data)).expect("a run");
+            let x = plan.run_host(x, 0, &Seeded::new(3), ask_mixture(&data)).expect("a run");
             ends.push((name, x.iter().map(|x| x / end.alpha).collect()));
         }
         for (name, y) in &ends {
-            assert!(rms(y, &ends[0].1) < 1e-11, "{name} {y:?} is not {} {:?}", ends[0].0, ends[0].1);
+            assert!(rms(y, &ends[0].1) < 1e-11, "{of}: {name} {y:?} is not {} {:?}", ends[0].0, ends[0].1);
         }
     }
 }
@@ -282,6 +312,7 @@ fn predictions_of_one_function_agree() {
         Prediction::Score,
         Prediction::Flow,
         Prediction::Edm { sigma_data: 0.5 },
+        Prediction::EdmVelocity { sigma_data: 0.5 },
     ];
     let solvers = deterministic().into_iter().chain(stochastic());
     for (solver, method, ..) in solvers {

@@ -1,7 +1,11 @@
 //! Solvers with the orders that they claim.
 
 use super::Kind;
+use crate::common::problem::{LAMBDA, ends};
+use langevin::core::grid::End;
+use langevin::core::{Grid, Process};
 use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, UniC, UniPc};
+use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Solver, Variance};
 
 /// Solver, order, smallest number of steps, doublings.
@@ -13,6 +17,17 @@ pub fn deterministic() -> Vec<Entry> {
         ("probability flow, Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64, 6),
         ("probability flow, Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32, 6),
         ("probability flow, RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16, 6),
+        ("Euler in σ/α", Box::new(Euler::new()), 1.0, 64, 6),
+        ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32, 6),
+        ("DPM2", Box::new(Dpm2::new()), 2.0, 32, 6),
+        // From order 2 on, the first step of order 1 limits the whole to order 2.
+        ("LMS of order 1", lms(1), 1.0, 64, 6),
+        ("LMS of order 2", lms(2), 2.0, 64, 6),
+        ("LMS of order 3", lms(3), 2.0, 256, 6),
+        ("LMS of order 4", lms(4), 2.0, 128, 6),
+        ("PNDM, trapezoidal start", Box::new(Pndm::new()), 2.0, 128, 6),
+        ("PNDM, Runge-Kutta start", Box::new(Pndm::runge_kutta()), 2.0, 128, 6),
+        ("iPNDM", Box::new(Ipndm::new()), 2.0, 128, 6),
         ("DPM-Solver++ 2M", dpm(2, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
         ("DPM-Solver++ 2M, Heun", dpm(2, Basis::Data, SecondOrder::Heun), 2.0, 32, 6),
         ("DPM-Solver 2M", dpm(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
@@ -98,9 +113,58 @@ pub fn stochastic() -> Vec<Entry> {
         ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge)), 1.0, 64, 4),
         ("DDIM, η = 0.5", Box::new(eta(0.5)), 1.0, 64, 4),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new()), 1.0, 64, 5),
+        ("Euler ancestral", Box::new(EulerAncestral::new()), 1.0, 64, 4),
+        ("Euler ancestral, η = 0.5", Box::new(EulerAncestral::new().eta(0.5).expect("in range")), 1.0, 64, 4),
+        ("DPM2 ancestral", Box::new(Dpm2Ancestral::new()), 2.0, 64, 4),
+        ("Euler in σ/α, churn", Box::new(Euler::new().churn(churn())), 1.0, 64, 4),
+        ("Heun in σ/α, churn", Box::new(Heun::new().churn(churn())), 2.0, 64, 4),
+        ("DPM2, churn", Box::new(Dpm2::new().churn(churn())), 2.0, 64, 4),
         ("DPM-Solver++ SDE, order 1", sde(1, SecondOrder::Midpoint), 1.0, 64, 4),
         ("DPM-Solver++ 2M SDE", sde(2, SecondOrder::Midpoint), 2.0, 64, 4),
         ("DPM-Solver++ 2M SDE, Heun", sde(2, SecondOrder::Heun), 2.0, 64, 4),
         ("SA-Solver 1, no corrector", sa(1, 0), 1.0, 64, 4),
     ]
+}
+
+pub fn lms(order: usize) -> Box<dyn Solver> {
+    Box::new(Lms::new(order).expect("in range"))
+}
+
+/// Multistep methods whose first steps are short enough not to limit them.
+pub fn finely_started() -> Vec<Entry> {
+    vec![
+        ("LMS of order 2, fine start", lms(2), 2.0, 64, 5),
+        ("LMS of order 3, fine start", lms(3), 3.0, 64, 5),
+        ("LMS of order 4, fine start", lms(4), 4.0, 64, 5),
+    ]
+}
+
+/// Even in λ, but for a start whose steps double from h²/4 to h.
+pub fn fine_start(process: &dyn Process, n: usize) -> Grid {
+    let h = (LAMBDA.1 - LAMBDA.0) / n as f64;
+    let (mut lambdas, mut step) = (vec![LAMBDA.0], 0.25 * h * h);
+    // Four equal ones first, so that the doubling begins with all slopes there.
+    for k in 0.. {
+        if step >= h {
+            break;
+        }
+        lambdas.push(lambdas[k] + step);
+        step *= if k < 3 { 1.0 } else { 2.0 };
+    }
+    let start = lambdas[lambdas.len() - 1];
+    let rest = (LAMBDA.1 - start) / n as f64;
+    lambdas.extend((1..=n).map(|i| start + rest * i as f64));
+    let (noisy, clean) = ends(process);
+    let last = lambdas.len() - 1;
+    let time = |(i, lambda): (usize, &f64)| match i {
+        0 => noisy,
+        i if i == last => clean,
+        _ => process.time_at_lambda(*lambda).expect("in range"),
+    };
+    Grid::times(lambdas.iter().enumerate().map(time).collect()).expect("falling").ending(End::Range)
+}
+
+/// As much churn as a step of Euler's variance takes.
+pub fn churn() -> Churn {
+    Churn::new(2.0).expect("in range")
 }

@@ -25,6 +25,11 @@ pub enum Prediction {
         /// Standard deviation of the data, > 0; 0.5 in the paper.
         sigma_data: f64,
     },
+    /// EDM's output with the other sign, `x_0 = c_skip·x − |c_out|·F`: at σ_data = 1 it is the velocity of `x/√(α² + σ²)`.
+    EdmVelocity {
+        /// Standard deviation of the data, > 0; 1 in CosXL.
+        sigma_data: f64,
+    },
 }
 
 impl std::fmt::Display for Prediction {
@@ -37,6 +42,7 @@ impl std::fmt::Display for Prediction {
             Prediction::Score => f.write_str("a score prediction"),
             Prediction::Flow => f.write_str("a flow prediction"),
             Prediction::Edm { sigma_data } => write!(f, "an EDM prediction (sigma_data {sigma_data})"),
+            Prediction::EdmVelocity { sigma_data } => write!(f, "an EDM velocity prediction (sigma_data {sigma_data})"),
         }
     }
 }
@@ -102,6 +108,13 @@ pub struct Linear {
     pub output: f64,
 }
 
+impl Linear {
+    /// The same of an output with the other sign.
+    fn turned(self) -> Self {
+        Self { output: -self.output, ..self }
+    }
+}
+
 /// A training target as `x0·X_0 + eps·ε`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Target {
@@ -118,7 +131,9 @@ impl Prediction {
     /// [`PredictionError::SigmaData`] unless σ_data is positive and finite.
     pub fn validate(self) -> Result<Self, PredictionError> {
         match self {
-            Prediction::Edm { sigma_data } if !(sigma_data > 0.0 && sigma_data.is_finite()) => {
+            Prediction::Edm { sigma_data } | Prediction::EdmVelocity { sigma_data }
+                if !(sigma_data > 0.0 && sigma_data.is_finite()) =>
+            {
                 Err(PredictionError::SigmaData { given: sigma_data })
             }
             _ => Ok(self),
@@ -165,6 +180,7 @@ impl Prediction {
                 let n = k * k + sigma_data * sigma_data;
                 Linear { x: over(sigma_data * sigma_data, n * a)?, output: over(k * sigma_data, n.sqrt())? }
             }
+            Prediction::EdmVelocity { sigma_data } => Prediction::Edm { sigma_data }.x0(at)?.turned(),
         })
     }
 
@@ -189,6 +205,7 @@ impl Prediction {
                 let n = k * k + sigma_data * sigma_data;
                 Linear { x: over(k, n * a)?, output: over(-sigma_data, n.sqrt())? }
             }
+            Prediction::EdmVelocity { sigma_data } => Prediction::Edm { sigma_data }.eps(at)?.turned(),
         })
     }
 
@@ -223,6 +240,10 @@ impl Prediction {
                 let n = (k * k + sigma_data * sigma_data).sqrt();
                 Target { x0: over(k, sigma_data * n)?, eps: over(-sigma_data, n)? }
             }
+            Prediction::EdmVelocity { sigma_data } => {
+                let target = Prediction::Edm { sigma_data }.target(at)?;
+                Target { x0: -target.x0, eps: -target.eps }
+            }
         })
     }
 
@@ -232,7 +253,7 @@ impl Prediction {
     /// [`PredictionError::Singular`] for EDM at α = 0.
     pub fn input_scale(self, at: &Level) -> Result<f64, PredictionError> {
         match self {
-            Prediction::Edm { sigma_data } => {
+            Prediction::Edm { sigma_data } | Prediction::EdmVelocity { sigma_data } => {
                 let k = self.over(at.sigma, at.alpha, Quantity::X0, at)?;
                 let n = (k * k + sigma_data * sigma_data).sqrt();
                 self.over(1.0, at.alpha * n, Quantity::X0, at)
@@ -247,13 +268,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Prediction; 6] = [
+    const ALL: [Prediction; 7] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
         Prediction::Flow,
         Prediction::Edm { sigma_data: 0.5 },
+        Prediction::EdmVelocity { sigma_data: 0.5 },
     ];
 
     fn level(alpha: f64, sigma: f64) -> Level {

@@ -132,7 +132,7 @@ impl Posterior {
 }
 
 /// The noise-to-signal ratio.
-fn ratio(level: &Level) -> f64 {
+pub(crate) fn ratio(level: &Level) -> f64 {
     level.sigma / level.alpha
 }
 

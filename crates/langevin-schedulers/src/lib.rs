@@ -13,6 +13,7 @@ pub mod ode;
 pub mod plan;
 pub mod sampler;
 pub mod sde;
+pub mod sigma;
 pub mod solver;
 
 pub use ddim::Ddim;
@@ -22,4 +23,5 @@ pub use ode::{DormandPrince, ProbabilityFlow};
 pub use plan::Plan;
 pub use sampler::{Context, Run, RunState, SampleError, Sampler, SamplerExt, SavedRun, Step};
 pub use sde::{EulerMaruyama, Milstein, PredictorCorrector, ReverseDiffusion, Sde};
+pub use sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 pub use solver::{PlanError, Solver};

@@ -62,7 +62,7 @@ pub enum PlanError {
     /// The levels run the wrong way.
     #[error(
         "{solver} needs {expected} noise levels, but step {step} goes from σ/α = {from} to σ/α = {to}: check the order of \
-         the grid; only DDIM with eta = 0 and the probability flow run upwards, on a grid that is `.inverted()`"
+         the grid; only solvers without noise run upwards, on a grid that is `.inverted()`"
     )]
     Direction {
         /// The solver.

@@ -250,13 +250,14 @@ mod tests {
     use langevin_core::PredictionError;
     use langevin_core::process::{Betas, DiscreteChain, RectifiedFlow, VpSde};
 
-    const ALL: [Prediction; 6] = [
+    const ALL: [Prediction; 7] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
         Prediction::Flow,
         Prediction::Edm { sigma_data: 0.5 },
+        Prediction::EdmVelocity { sigma_data: 0.7 },
     ];
 
     /// Answers with its input times the time.
@@ -303,6 +304,11 @@ mod tests {
                                 let (y, k) = (x / alpha, sigma / alpha);
                                 let n = (k * k + d * d).sqrt();
                                 (y / n, (x0 - d * d / (n * n) * y) / (k * d / n))
+                            }
+                            Prediction::EdmVelocity { sigma_data: d } => {
+                                let (y, k) = (x / alpha, sigma / alpha);
+                                let n = (k * k + d * d).sqrt();
+                                (y / n, (d * d / (n * n) * y - x0) / (k * d / n))
                             }
                         };
                         expected +=

@@ -91,13 +91,14 @@ fn snr_times_output(prediction: Prediction, level: &Level) -> Result<f64, TrainE
 mod tests {
     use super::*;
 
-    const ALL: [Prediction; 6] = [
+    const ALL: [Prediction; 7] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
         Prediction::Flow,
         Prediction::Edm { sigma_data: 0.5 },
+        Prediction::EdmVelocity { sigma_data: 0.5 },
     ];
 
     fn level(alpha: f64, sigma: f64) -> Level {

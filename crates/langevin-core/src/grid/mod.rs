@@ -239,7 +239,8 @@ impl Grid {
     }
 
     /// Given levels with rising λ, used as they are; only their process times are looked up. All are asked if the grid
-    /// ends [clean](End::Clean) (the default on chains); otherwise the last is where sampling arrives.
+    /// ends [clean](End::Clean) (the default on chains); otherwise the last is where sampling arrives. The last two may
+    /// have one λ: published schedules end with a step that stands still.
     ///
     /// # Errors
     /// [`GridError::NotFinite`] for numbers that are none, [`GridError::Direction`] unless λ rises strictly.

@@ -80,14 +80,15 @@ pub(super) fn check_times(times: &[f64]) -> Result<(), GridError> {
     falling("time", times.iter().copied())
 }
 
-/// Checks given levels: finite, not negative, with strictly rising λ.
+/// Checks given levels: finite, not negative, with strictly rising λ, but that the last may be the one before once more.
 pub(super) fn check_levels(levels: &[Level]) -> Result<(), GridError> {
     for (index, level) in levels.iter().enumerate() {
         check_level(index, level)?;
     }
     for (i, pair) in levels.windows(2).enumerate() {
         let (before, after) = (pair[0].lambda(), pair[1].lambda());
-        if before >= after {
+        let stays = i > 0 && i + 2 == levels.len() && before == after;
+        if before >= after && !stays {
             let (index, quantity, expected) = (i + 1, "half-log-SNR", "rising");
             return Err(GridError::Direction { index, quantity, before, after, expected });
         }

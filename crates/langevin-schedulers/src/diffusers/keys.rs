@@ -49,6 +49,13 @@ impl Keys {
         }
     }
 
+    /// A number that may be missing.
+    pub fn optional(&mut self, key: &'static str) -> Result<Option<f64>, ConfigError> {
+        let missing = self.map.get(key).is_none_or(Value::is_null);
+        let number = self.number(key, 0.0)?;
+        Ok((!missing).then_some(number))
+    }
+
     pub fn count(&mut self, key: &'static str, default: usize) -> Result<usize, ConfigError> {
         match self.take(key) {
             None => Ok(default),
@@ -85,6 +92,10 @@ impl Keys {
                 .map(Some),
             Some(other) => Err(self.bad(key, other, "a list of numbers")),
         }
+    }
+
+    pub fn contradiction(&self, first: &'static str, second: &'static str, reason: &'static str) -> ConfigError {
+        ConfigError::Contradiction { class: self.class.clone(), first, second, reason }
     }
 
     /// Ends the reading: keys that nothing has asked for are errors.

@@ -275,6 +275,14 @@ impl Plan {
         self.table.prior_std
     }
 
+    /// The same table, started from noise of another standard deviation.
+    ///
+    /// # Errors
+    /// [`TableError::Prior`] unless it is a positive number.
+    pub fn with_prior(self, std: f64) -> Result<Self, TableError> {
+        Plan::checked(Table { prior_std: std, ..self.table })
+    }
+
     /// The rows.
     pub fn rows(&self) -> &[Row] {
         &self.table.rows

@@ -1,0 +1,267 @@
+//! What a configuration becomes.
+
+use super::edm::EdmSigmas;
+use super::ipndm::Crash;
+use super::options::Spacing;
+use super::sigmas::Sigmas;
+use super::{ConfigError, GridError};
+use crate::ddim::Ddim;
+use crate::ddpm::Ddpm;
+use crate::plan::Plan;
+use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use crate::solver::{PlanError, Solver};
+use langevin_core::denoiser::Threshold;
+use langevin_core::{Grid, Prediction, Process};
+use std::sync::Arc;
+
+/// A scheduler read from its configuration: process, prediction, thresholding, grids and solver.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    pub(super) class: String,
+    pub(super) process: Arc<dyn Process>,
+    pub(super) prediction: Prediction,
+    pub(super) threshold: Option<Threshold>,
+    pub(super) rederive: bool,
+    pub(super) schedule: Schedule,
+    pub(super) method: Method,
+}
+
+/// How a number of steps becomes a grid.
+#[derive(Clone, Debug)]
+pub(super) enum Schedule {
+    /// Whole steps of the chain.
+    Steps { spacing: Spacing, offset: usize, walk: Walk },
+    /// Sigmas over the chain.
+    Sigmas(Sigmas),
+    /// Sigmas over EDM's range.
+    Edm(EdmSigmas),
+    /// The squared sine.
+    Crash(Crash),
+}
+
+/// Where steps on a chain go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// To the next one.
+    Joined,
+    /// By one stride.
+    Strided,
+    /// From data to noise.
+    Inverted,
+}
+
+/// The solver a configuration names.
+#[derive(Clone, Debug)]
+pub(super) enum Method {
+    Ddpm(Ddpm),
+    Ddim(Ddim),
+    DdimInverse(Ddim),
+    /// Takes churn.
+    Euler(Euler),
+    /// Takes an order.
+    Lms(Lms),
+    EulerAncestral(EulerAncestral),
+    Heun(Heun),
+    Dpm2(Dpm2),
+    Dpm2Ancestral(Dpm2Ancestral),
+    Pndm(Pndm),
+    Ipndm(Ipndm),
+}
+
+impl Method {
+    fn solver(&self) -> &dyn Solver {
+        match self {
+            Method::Ddpm(solver) => solver,
+            Method::Ddim(solver) | Method::DdimInverse(solver) => solver,
+            Method::Euler(solver) => solver,
+            Method::Lms(solver) => solver,
+            Method::EulerAncestral(solver) => solver,
+            Method::Heun(solver) => solver,
+            Method::Dpm2(solver) => solver,
+            Method::Dpm2Ancestral(solver) => solver,
+            Method::Pndm(solver) => solver,
+            Method::Ipndm(solver) => solver,
+        }
+    }
+}
+
+impl Configured {
+    /// The class that the configuration names.
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    /// The noise process. Where it is a chain, [`Process::chain`] has its betas.
+    pub fn process(&self) -> &dyn Process {
+        &*self.process
+    }
+
+    /// What the network predicts.
+    pub fn prediction(&self) -> Prediction {
+        self.prediction
+    }
+
+    /// How x̂_0 is kept in range: give it to
+    /// [`thresholded`](langevin_core::denoiser::DenoiserExt::thresholded).
+    pub fn threshold(&self) -> Option<Threshold> {
+        self.threshold
+    }
+
+    /// Whether ε̂ follows a thresholded x̂_0: then also call
+    /// [`rederive_eps`](langevin_core::denoiser::Thresholded::rederive_eps).
+    pub fn rederives_eps(&self) -> bool {
+        self.rederive
+    }
+
+    /// Whether the solver reads variance channels from the network's output.
+    pub fn learns_variance(&self) -> bool {
+        matches!(&self.method, Method::Ddpm(ddpm) if ddpm.learns_variance())
+    }
+
+    fn refuse<T>(&self, key: &'static str, given: f64, expected: &'static str) -> Result<T, ConfigError> {
+        Err(ConfigError::Value { class: self.class.clone(), key, given: given.to_string(), expected })
+    }
+
+    /// Sets DDIM's η, an argument of diffusers' `step`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] outside [0, 1], [`ConfigError::Value`] for other solvers than DDIM.
+    pub fn eta(mut self, eta: f64) -> Result<Self, ConfigError> {
+        match &mut self.method {
+            Method::Ddim(ddim) => *ddim = std::mem::take(ddim).eta(eta)?,
+            _ if eta == 0.0 => {}
+            _ => return self.refuse("eta", eta, "no eta: only DDIMScheduler takes one"),
+        }
+        Ok(self)
+    }
+
+    /// Sets the churn of Euler's solvers: the arguments `s_churn`, `s_tmin`, `s_tmax` and `s_noise` of diffusers' `step`.
+    /// The network is asked before the state is raised, as there.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] for numbers out of range, [`ConfigError::Value`] for solvers that take none.
+    pub fn churn(mut self, amount: f64, (low, high): (f64, f64), noise: f64) -> Result<Self, ConfigError> {
+        let churn = Churn::new(amount)?.between(low, high)?.noise(noise)?;
+        match &mut self.method {
+            Method::Euler(euler) => {
+                *euler = std::mem::take(euler).churn(churn).churn_after_asking(self.prediction);
+            }
+            _ if amount == 0.0 => {}
+            _ => {
+                let expected = "no churn: only EulerDiscreteScheduler and EDMEulerScheduler take it";
+                return self.refuse("s_churn", amount, expected);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Sets the order of a linear multistep solver, an argument of diffusers' `step`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] outside 1 to 4, [`ConfigError::Value`] for other solvers.
+    pub fn order(mut self, order: usize) -> Result<Self, ConfigError> {
+        match &mut self.method {
+            Method::Lms(lms) => *lms = Lms::new(order)?,
+            _ => return self.refuse("order", order as f64, "no order: only LMSDiscreteScheduler takes one"),
+        }
+        Ok(self)
+    }
+
+    /// The grid of `steps` steps.
+    ///
+    /// # Errors
+    /// [`ConfigError::Grid`] for no steps, or more than the chain has. Grids of whole steps are checked when they meet
+    /// the chain.
+    pub fn grid(&self, steps: usize) -> Result<Grid, ConfigError> {
+        match &self.schedule {
+            Schedule::Steps { spacing, offset, walk } => {
+                let grid = match spacing {
+                    Spacing::Leading => Grid::leading(steps).offset(*offset),
+                    Spacing::Trailing => Grid::trailing(steps),
+                    Spacing::Linspace => Grid::linspace(steps),
+                };
+                Ok(match walk {
+                    Walk::Joined => grid,
+                    Walk::Strided => grid.strided(),
+                    Walk::Inverted => grid.strided().inverted(),
+                })
+            }
+            Schedule::Sigmas(sigmas) => sigmas.grid(steps),
+            Schedule::Edm(sigmas) => sigmas.grid(steps),
+            Schedule::Crash(crash) => crash.grid(steps),
+        }
+    }
+
+    /// The grid of given timesteps.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if the class takes none, [`ConfigError::Contradiction`] with options that choose them,
+    /// [`ConfigError::Grid`] unless they fall.
+    pub fn grid_at(&self, times: &[f64]) -> Result<Grid, ConfigError> {
+        match &self.schedule {
+            Schedule::Steps { walk: Walk::Joined, .. } => Ok(Grid::times(times.to_vec())?),
+            Schedule::Sigmas(sigmas) => sigmas.grid_at(times),
+            _ => Err(ConfigError::Value {
+                class: self.class.clone(),
+                key: "timesteps",
+                given: "a list".to_owned(),
+                expected: "nothing: this class chooses them itself",
+            }),
+        }
+    }
+
+    /// The grid of given sigmas (ratios σ/α), falling; the last is where sampling arrives.
+    ///
+    /// For EDMEulerScheduler these are positions in [0, 1] on its schedule, as in the original.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if the class takes none, [`ConfigError::Grid`] unless they fall.
+    pub fn grid_of_sigmas(&self, sigmas: &[f64]) -> Result<Grid, ConfigError> {
+        match &self.schedule {
+            Schedule::Sigmas(schedule) => schedule.grid_of(sigmas),
+            Schedule::Edm(schedule) => schedule.grid_on(sigmas),
+            _ => Err(ConfigError::Value {
+                class: self.class.clone(),
+                key: "sigmas",
+                given: "a list".to_owned(),
+                expected: "nothing: this class chooses them itself",
+            }),
+        }
+    }
+
+    /// The plan of `steps` steps.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the chain has fewer steps, or the grid leaves it.
+    pub fn plan(&self, steps: usize) -> Result<Plan, ConfigError> {
+        Ok(self.plan_on(&self.grid(steps)?)?)
+    }
+
+    /// The plan on another grid, for instance [`grid_at`](Self::grid_at), or one that starts later.
+    ///
+    /// # Errors
+    /// [`PlanError`] if the grid does not fit the process.
+    pub fn plan_on(&self, grid: &Grid) -> Result<Plan, PlanError> {
+        let plan = match (&self.method, &self.schedule) {
+            // Logarithmic sigmas have one that no step uses, but that counts.
+            (Method::Euler(euler), Schedule::Sigmas(sigmas)) if sigmas.has_spare() => {
+                let steps = grid.clone().starting_at(0).stops(&*self.process)?.len();
+                euler.clone().churn_over(steps + 1).plan(&*self.process, grid)?
+            }
+            (method, _) => method.solver().plan(&*self.process, grid)?,
+        };
+        let level = plan.start_node().level;
+        let std = match &self.schedule {
+            Schedule::Sigmas(Sigmas { spacing: Spacing::Leading, .. }) => libm::hypot(level.alpha, level.sigma),
+            Schedule::Sigmas(_) => level.sigma,
+            Schedule::Edm(_) => libm::hypot(level.alpha, level.sigma),
+            _ => return Ok(plan),
+        };
+        Ok(plan.with_prior(std)?)
+    }
+}
+
+/// What grids of nothing are.
+pub(super) fn no_steps() -> ConfigError {
+    GridError::ZeroSteps.into()
+}

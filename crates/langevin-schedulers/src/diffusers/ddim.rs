@@ -1,0 +1,45 @@
+//! DDIMScheduler and DDIMInverseScheduler.
+
+use super::configured::{Configured, Method, Schedule, Walk};
+use super::options::{self, chain, clipping, ending, prediction, spacing, thresholding};
+use super::{ConfigError, keys::Keys};
+use crate::ddim::Ddim;
+use langevin_core::Prediction;
+use langevin_core::process::DiscreteChain;
+use std::sync::Arc;
+
+pub(super) fn read(keys: &mut Keys, inverse: bool) -> Result<Configured, ConfigError> {
+    let ending = ending(keys, true)?;
+    let chain = chain(keys, options::DDPM)?.ending(ending);
+    let chain = options::rescaled(keys, chain)?;
+    let prediction = prediction(keys)?;
+    check_zero_snr(keys, &chain, prediction)?;
+    let clip = clipping(keys, true)?;
+    // The inverse scheduler has no dynamic thresholding.
+    let threshold = if inverse { clip } else { thresholding(keys)?.or(clip) };
+    let offset = keys.count("steps_offset", 0)?;
+    let spacing = spacing(keys, "leading")?;
+    let walk = if inverse { Walk::Inverted } else { Walk::Strided };
+    Ok(Configured {
+        class: keys.class().to_owned(),
+        process: Arc::new(chain),
+        prediction,
+        threshold,
+        rederive: false,
+        schedule: Schedule::Steps { spacing, offset, walk },
+        method: if inverse { Method::DdimInverse(Ddim::new().with_gaps()) } else { Method::Ddim(Ddim::new()) },
+    })
+}
+
+/// At α = 0 a noise says nothing about the sample.
+pub(super) fn check_zero_snr(keys: &Keys, chain: &DiscreteChain, prediction: Prediction) -> Result<(), ConfigError> {
+    if chain.has_zero_terminal_snr() && prediction == Prediction::Epsilon {
+        return Err(keys.contradiction(
+            "rescale_betas_zero_snr",
+            "prediction_type",
+            "with zero terminal SNR the first state is pure noise, from which an epsilon prediction says nothing about the \
+             sample; use v_prediction or sample",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! EDMEulerScheduler, and the schedule of EDM's classes.
+
+use super::configured::{Configured, Method, Schedule, no_steps};
+use super::euler::final_sigma;
+use super::sigmas::{Last, spread};
+use super::{ConfigError, keys::Keys};
+use crate::sigma::Euler;
+use langevin_core::grid::End;
+use langevin_core::process::Edm;
+use langevin_core::{Grid, GridError, Level, Prediction};
+use std::sync::Arc;
+
+/// Sigmas over EDM's range, rounded to float32; the network is told ln(σ)/4.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct EdmSigmas {
+    min: f64,
+    max: f64,
+    /// Karras's ρ, or none for even steps in ln σ.
+    rho: Option<f64>,
+    last: Last,
+}
+
+impl EdmSigmas {
+    pub fn grid(&self, n: usize) -> Result<Grid, ConfigError> {
+        if n == 0 {
+            return Err(no_steps());
+        }
+        let grid = match self.rho {
+            Some(rho) => Grid::karras(n, rho)?,
+            None => Grid::exponential(n),
+        };
+        self.levels(&spread(grid, n, self.max, self.min)?)
+    }
+
+    /// At given positions, 0 at the noisy and 1 at the clean end. Even steps in ln σ only use their number.
+    pub fn grid_on(&self, positions: &[f64]) -> Result<Grid, ConfigError> {
+        let Some(rho) = self.rho else { return self.grid(positions.len()) };
+        let (high, low) = (libm::pow(self.max, 1.0 / rho), libm::pow(self.min, 1.0 / rho));
+        let sigma = |position: &f64| libm::pow(high + position * (low - high), rho);
+        if positions.is_empty() {
+            return Err(no_steps());
+        }
+        if let Some(index) = positions.iter().position(|position| !position.is_finite()) {
+            return Err(GridError::NotFinite { quantity: "the position", index, value: positions[index] }.into());
+        }
+        self.levels(&positions.iter().map(sigma).collect::<Vec<_>>())
+    }
+
+    fn levels(&self, sigmas: &[f64]) -> Result<Grid, ConfigError> {
+        let level = |sigma: &f64| {
+            let sigma = f64::from(*sigma as f32);
+            Level { alpha: 1.0, sigma, time: f64::from((0.25 * libm::log(sigma)) as f32) }
+        };
+        let mut levels: Vec<Level> = sigmas.iter().map(level).collect();
+        let last = levels.last().copied().ok_or_else(no_steps)?;
+        levels.push(match self.last {
+            Last::Zero => Level { sigma: 0.0, ..last },
+            Last::Smallest => last,
+        });
+        Ok(Grid::levels(levels)?.ending(End::Range))
+    }
+}
+
+/// `sigma_min`, `sigma_max`, `sigma_data`, `sigma_schedule`, `rho` and `final_sigmas_type`.
+pub(super) fn edm(keys: &mut Keys) -> Result<(Edm, EdmSigmas, Prediction), ConfigError> {
+    // The number of training steps has no say in sampling.
+    keys.count("num_train_timesteps", 1000)?;
+    let (min, max) = (keys.number("sigma_min", 0.002)?, keys.number("sigma_max", 80.0)?);
+    let sigma_data = keys.number("sigma_data", 0.5)?;
+    let rho = keys.number("rho", 7.0)?;
+    if !(rho > 0.0) {
+        return Err(keys.bad("rho", rho, "a positive number"));
+    }
+    let rho = match keys.word("sigma_schedule", "karras")?.as_str() {
+        "karras" => Some(rho),
+        "exponential" => None,
+        other => return Err(keys.bad("sigma_schedule", other, "karras or exponential")),
+    };
+    let prediction = match keys.word("prediction_type", "epsilon")?.as_str() {
+        "epsilon" => Prediction::Edm { sigma_data },
+        "v_prediction" => Prediction::EdmVelocity { sigma_data },
+        other => return Err(keys.bad("prediction_type", other, "epsilon or v_prediction")),
+    };
+    if prediction.validate().is_err() {
+        return Err(keys.bad("sigma_data", sigma_data, "a positive number"));
+    }
+    let last = final_sigma(keys)?;
+    Ok((Edm::new(min, max)?, EdmSigmas { min, max, rho, last }, prediction))
+}
+
+pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (process, sigmas, prediction) = edm(keys)?;
+    Ok(Configured {
+        class: keys.class().to_owned(),
+        process: Arc::new(process),
+        prediction,
+        threshold: None,
+        rederive: false,
+        schedule: Schedule::Edm(sigmas),
+        method: Method::Euler(Euler::new()),
+    })
+}

@@ -1,0 +1,98 @@
+//! Options that many classes share.
+
+use super::{ConfigError, keys::Keys};
+use langevin_core::Prediction;
+use langevin_core::denoiser::Threshold;
+use langevin_core::process::{Betas, ChainEnd, DiscreteChain};
+
+/// How timesteps are spread over the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spacing {
+    Leading,
+    Trailing,
+    Linspace,
+}
+
+/// Where the betas of a class begin and end unless its configuration says so.
+pub(super) const DDPM: (f64, f64) = (1e-4, 0.02);
+pub(super) const LATENT: (f64, f64) = (0.00085, 0.012);
+
+/// The chain of `beta_*`, `trained_betas` and `num_train_timesteps`, as torch computes it in `f32`: published networks
+/// were trained on those numbers.
+pub(super) fn chain(keys: &mut Keys, (start, end): (f64, f64)) -> Result<DiscreteChain, ConfigError> {
+    let steps = keys.count("num_train_timesteps", 1000)?;
+    let start = keys.number("beta_start", start)?;
+    let end = keys.number("beta_end", end)?;
+    let betas = match keys.word("beta_schedule", "linear")?.as_str() {
+        "linear" => Betas::Linear { start, end },
+        "scaled_linear" => Betas::ScaledLinear { start, end },
+        "squaredcos_cap_v2" => Betas::SquaredCosine,
+        "sigmoid" => Betas::Sigmoid { start, end },
+        "laplace" => Betas::Laplace,
+        "exp" => Betas::Exponential,
+        other => {
+            return Err(keys.bad(
+                "beta_schedule",
+                other,
+                "linear, scaled_linear, squaredcos_cap_v2, sigmoid, laplace or exp",
+            ));
+        }
+    };
+    let betas = keys.numbers("trained_betas")?.map_or(betas, Betas::Custom);
+    let steps = if let Betas::Custom(betas) = &betas { betas.len() } else { steps };
+    Ok(DiscreteChain::new(betas, steps)?.compat_f32()?)
+}
+
+/// `rescale_betas_zero_snr`.
+pub(super) fn rescaled(keys: &mut Keys, chain: DiscreteChain) -> Result<DiscreteChain, ConfigError> {
+    Ok(if keys.flag("rescale_betas_zero_snr", false)? { chain.rescale_zero_terminal_snr()? } else { chain })
+}
+
+/// `set_alpha_to_one`.
+pub(super) fn ending(keys: &mut Keys, default: bool) -> Result<ChainEnd, ConfigError> {
+    Ok(if keys.flag("set_alpha_to_one", default)? { ChainEnd::Clean } else { ChainEnd::FirstStep })
+}
+
+/// `prediction_type`.
+pub(super) fn prediction(keys: &mut Keys) -> Result<Prediction, ConfigError> {
+    match keys.word("prediction_type", "epsilon")?.as_str() {
+        "epsilon" => Ok(Prediction::Epsilon),
+        "sample" | "original_sample" => Ok(Prediction::Sample),
+        "v_prediction" => Ok(Prediction::Velocity),
+        other => Err(keys.bad("prediction_type", other, "epsilon, sample or v_prediction")),
+    }
+}
+
+/// `timestep_spacing`.
+pub(super) fn spacing(keys: &mut Keys, default: &str) -> Result<Spacing, ConfigError> {
+    match keys.word("timestep_spacing", default)?.as_str() {
+        "leading" => Ok(Spacing::Leading),
+        "trailing" => Ok(Spacing::Trailing),
+        "linspace" => Ok(Spacing::Linspace),
+        other => Err(keys.bad("timestep_spacing", other, "leading, trailing or linspace")),
+    }
+}
+
+/// `clip_sample` and its range.
+pub(super) fn clipping(keys: &mut Keys, default: bool) -> Result<Option<Threshold>, ConfigError> {
+    let clip = keys.flag("clip_sample", default)?;
+    let range = keys.number("clip_sample_range", 1.0)?;
+    if !(range > 0.0) {
+        return Err(keys.bad("clip_sample_range", range, "a positive number"));
+    }
+    Ok(clip.then_some(Threshold::Static { range }))
+}
+
+/// `thresholding` and its settings.
+pub(super) fn thresholding(keys: &mut Keys) -> Result<Option<Threshold>, ConfigError> {
+    let wanted = keys.flag("thresholding", false)?;
+    let ratio = keys.number("dynamic_thresholding_ratio", 0.995)?;
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(keys.bad("dynamic_thresholding_ratio", ratio, "a number in [0, 1]"));
+    }
+    let max = keys.number("sample_max_value", 1.0)?;
+    if !(max >= 1.0) {
+        return Err(keys.bad("sample_max_value", max, "at least 1"));
+    }
+    Ok(wanted.then_some(Threshold::Dynamic { ratio, max }))
+}

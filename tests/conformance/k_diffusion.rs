@@ -1,0 +1,206 @@
+//! Cases of `k_diffusion/`: the samplers on EDM's process, whose σ is theirs, closed loop; schedules.
+
+use crate::fixture::Case;
+use crate::models;
+use crate::outcome::{Outcome, Unsupported};
+use crate::schedulers::{four, tensor, values};
+use burn::tensor::Tensor;
+use langevin::core::grid::End;
+use langevin::core::noise::Injected;
+use langevin::core::process::{Edm, VpSde};
+use langevin::core::{Grid, Key, Level, Levels, Prediction, Process, denoiser};
+use langevin::schedulers::plan::{Draw, Plan};
+use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Lms, ancestral_step};
+use langevin::schedulers::{SamplerExt, Solver};
+use serde_json::Value;
+use std::fmt::Display;
+use std::sync::Mutex;
+
+fn unsupported(error: impl Display) -> Unsupported {
+    Unsupported(error.to_string())
+}
+
+pub fn run(case: &Case<'_>) -> Outcome {
+    match case.name() {
+        "schedules" => schedules(case),
+        "ancestral_step" => {
+            steps(case);
+            Ok(())
+        }
+        _ => sampler(case),
+    }
+}
+
+/// σ/α of every level of a grid, the last one included.
+fn ratios(grid: &Grid, process: &dyn Process) -> Result<Vec<f64>, Unsupported> {
+    let stops = grid.stops(process).map_err(unsupported)?;
+    let ratio = |level: &Level| level.sigma / level.alpha;
+    let last = stops.last().map(|stop| ratio(&stop.to.level));
+    Ok(stops.iter().map(|stop| ratio(&stop.from.level)).chain(last).collect())
+}
+
+fn schedules(case: &Case<'_>) -> Outcome {
+    let config = &case.value["config"];
+    let number = |value: &Value, key: &str| value[key].as_f64().ok_or_else(|| Unsupported(format!("no {key}")));
+    let n = config["n"].as_u64().ok_or_else(|| Unsupported("no n".into()))? as usize;
+    let edm = Edm::new(number(config, "sigma_min")?, number(config, "sigma_max")?).map_err(unsupported)?;
+    let vp = &config["vp"];
+    let (low, range) = (number(vp, "beta_min")?, number(vp, "beta_d")?);
+    let vp = VpSde::new(low, low + range).and_then(|vp_sde| vp_sde.range(number(vp, "eps_s").unwrap_or(1e-3), 1.0));
+    let vp = vp.map_err(unsupported)?;
+    for field in case.fields() {
+        let (process, grid): (&dyn Process, _) = match field.as_str() {
+            "exponential" => (&edm, Ok(Grid::exponential(n))),
+            "polyexponential" => (&edm, Grid::polyexponential(n, number(config, "polyexponential_rho")?)),
+            "vp" => (&vp, Ok(Grid::uniform(n))),
+            "karras" => (&edm, Grid::karras(n, number(config, "karras_rho")?)),
+            // The name has the exponent.
+            name => match name.strip_prefix("karras_rho").and_then(|rho| rho.parse().ok()) {
+                Some(rho) => (&edm, Grid::karras(n, rho)),
+                None => return Err(Unsupported(format!("schedule {name}"))),
+            },
+        };
+        let found = ratios(&grid.map_err(unsupported)?.ending(End::Clean), process)?;
+        if field == "vp" {
+            // √(exp(..) − 1) in float32 keeps what float32 keeps of σ² + 1.
+            let squares = |sigmas: &[f64]| sigmas.iter().map(|sigma| sigma * sigma + 1.0).collect::<Vec<_>>();
+            case.compare_within(&field, &squares(&found), &squares(&case.need(&field).data), 0.0, 1e-6);
+            continue;
+        }
+        case.compare(&field, None, &found, &case.need(&field).data);
+    }
+    Ok(())
+}
+
+fn steps(case: &Case<'_>) {
+    let (from, to, eta) = (case.need("sigma_from"), case.need("sigma_to"), case.need("eta"));
+    let expected = case.need("down_up");
+    for i in 0..expected.rows() {
+        let (down, up) = ancestral_step(from.data[i], to.data[i], eta.data[i]);
+        case.compare(&format!("split {i}"), None, &[down, up], expected.row(i));
+    }
+}
+
+fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
+    let function = case.value["function"].as_str().unwrap_or("");
+    let arguments = case.value["kwargs"].as_object().cloned().unwrap_or_default();
+    let known: &[&str] = match function {
+        "sample_euler" | "sample_heun" | "sample_dpm_2" => &["s_churn", "s_tmin", "s_tmax", "s_noise"],
+        "sample_euler_ancestral" | "sample_dpm_2_ancestral" => &["eta", "s_noise"],
+        "sample_lms" => &["order"],
+        _ => return Err(Unsupported(format!("function {function}"))),
+    };
+    if let Some(other) = arguments.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(Unsupported(format!("argument {other} of {function}")));
+    }
+    let number = |key: &str, default: f64| match arguments.get(key) {
+        Some(Value::String(text)) if text == "inf" => f64::INFINITY,
+        value => value.and_then(Value::as_f64).unwrap_or(default),
+    };
+    let churn = Churn::new(number("s_churn", 0.0))
+        .and_then(|churn| churn.between(number("s_tmin", 0.0), number("s_tmax", f64::INFINITY)))
+        .and_then(|churn| churn.noise(number("s_noise", 1.0)))
+        .map_err(unsupported)?;
+    let (eta, noise) = (number("eta", 1.0), number("s_noise", 1.0));
+    Ok(match function {
+        "sample_euler" => Box::new(Euler::new().churn(churn)),
+        "sample_heun" => Box::new(Heun::new().churn(churn)),
+        "sample_dpm_2" => Box::new(Dpm2::new().churn(churn)),
+        "sample_euler_ancestral" => {
+            let solver = EulerAncestral::new().eta(eta).and_then(|solver| solver.noise(noise));
+            Box::new(solver.map_err(unsupported)?)
+        }
+        "sample_dpm_2_ancestral" => {
+            let solver = Dpm2Ancestral::new().eta(eta).and_then(|solver| solver.noise(noise));
+            Box::new(solver.map_err(unsupported)?)
+        }
+        _ => Box::new(Lms::new(number("order", 4.0) as usize).map_err(unsupported)?),
+    })
+}
+
+fn plan(case: &Case<'_>, solver: &dyn Solver) -> Result<Plan, Unsupported> {
+    let sigmas = &case.need("sigmas").data;
+    let (first, last) = (sigmas[0], sigmas[sigmas.len() - 1]);
+    let asked = &sigmas[..sigmas.len() - usize::from(last == 0.0)];
+    // Room on both sides: churn goes beyond the first sigma.
+    let edm = Edm::new(1e-6, 2.0 * first).map_err(unsupported)?;
+    let grid = Grid::times(asked.to_vec()).map_err(unsupported)?;
+    let grid = grid.ending(if last == 0.0 { End::Clean } else { End::Range });
+    solver.plan(&edm, &grid).map_err(unsupported)
+}
+
+/// Recorded noise by the step that drew it. Some functions draw and do not use it.
+fn noise(case: &Case<'_>, plan: &Plan, batch: u64) -> Injected {
+    let mut noise = Injected::new();
+    let (Some(draws), Some(steps)) = (case.tensor("noise"), case.tensor("noise_step")) else { return noise };
+    // Ancestral functions draw after the question, so that their count begins with 1.
+    let first = steps.data.first().copied().unwrap_or(0.0);
+    let mut step = 0;
+    for (index, row) in plan.rows().iter().enumerate() {
+        for draw in &row.draws {
+            let Draw::White { lane, .. } = draw else { continue };
+            if let Some(k) = steps.data.iter().position(|recorded| *recorded - first == f64::from(step)) {
+                let key = Key::step(index as u64, u32::from(*lane));
+                noise = noise.with(key, 0..batch, draws.row(k).to_vec()).expect("a recorded draw");
+            }
+        }
+        step += u32::from(row.step.is_some());
+    }
+    noise
+}
+
+fn denoised(model: &Value, x: &[f64], sigma: f64) -> Vec<f64> {
+    if model["kind"] == "sin" {
+        let scaled: Vec<f64> = x.iter().map(|x| x / (sigma * sigma + 1.0).sqrt()).collect();
+        let time = 250.0 * (sigma + 1e-9).ln();
+        return models::sine(models::sine_parameters(model), &scaled, time).iter().map(|x| 0.9 * x).collect();
+    }
+    models::mixture_x0(x, 1.0, sigma)
+}
+
+fn sampler(case: &Case<'_>) -> Outcome {
+    let solver = solver(case)?;
+    let plan = plan(case, &*solver)?;
+    let init = case.need("x_init");
+    let shape = four(&init.shape);
+    let noise = noise(case, &plan, shape[0] as u64);
+    let seen = Mutex::new(Vec::new());
+    let model = denoiser::from_fn(Prediction::Sample, |x: Tensor<4>, levels: &Levels| {
+        let Levels::Shared(level) = levels else { unreachable!("a plan asks at shared levels") };
+        let state = values(&x);
+        let answer = denoised(&case.value["model"], &state, level.sigma);
+        seen.lock().expect("no panic").push((level.sigma, state, answer.clone()));
+        Ok(tensor(answer, x.dims()))
+    });
+    let run = plan.start_from(0, tensor(init.data.clone(), shape), &model, &noise).expect("a run");
+    let result = match run.finish() {
+        Ok(x) => values(&x),
+        Err(error) => {
+            case.fail(error.to_string());
+            return Ok(());
+        }
+    };
+    case.compare("result", None, &result, &case.need("result").data);
+    if let Err(error) = noise.finish() {
+        case.fail(error.to_string());
+    }
+    let seen = seen.into_inner().expect("no panic");
+    let sigmas: Vec<f64> = seen.iter().map(|(sigma, ..)| *sigma).collect();
+    case.compare_within("model_sigmas", &sigmas, &case.need("model_sigmas").data, 1e-9, 2e-6);
+    // The first question of each step is the one of the callback.
+    let (states, answers) = (case.need("x_at_callback"), case.need("denoised_at_callback"));
+    let (mut first, mut step) = (true, 0);
+    let asked = plan.rows().iter().filter(|row| row.eval.is_some());
+    for (row, (_, x, x0)) in asked.zip(&seen) {
+        if first && step < states.rows() {
+            case.compare(&format!("x at step {step}"), None, x, states.row(step));
+            case.compare(&format!("denoised at step {step}"), None, x0, answers.row(step));
+        }
+        first = row.step.is_some();
+        step += usize::from(first);
+    }
+    if step != states.rows() {
+        case.fail(format!("{step} steps, expected {}", states.rows()));
+    }
+    Ok(())
+}
