@@ -16,7 +16,7 @@ pub fn exponential() -> Vec<Named> {
         ("DPM-Solver++ 2M", Box::new(multi(2))),
         ("DPM-Solver++ 2M Heun", Box::new(multi(2).second_order(SecondOrder::Heun))),
         ("DPM-Solver++ 3M", Box::new(multi(3))),
-        ("DPM-Solver++ 3M published", Box::new(multi(3).halved_curvature(true).lower_order_below(15))),
+        ("DPM-Solver++ 3M published", Box::new(multi(3).as_published(true).lower_order_below(15))),
         ("DPM-Solver 2M", Box::new(multi(2).basis(Basis::Noise))),
         ("DPM-Solver 3M", Box::new(multi(3).basis(Basis::Noise))),
         ("DEIS 3", Box::new(Deis::new(3).expect("an order"))),

@@ -176,6 +176,11 @@ impl Case<'_> {
         self.compare_within(what, got, expected, self.atol(step), self.rtol());
     }
 
+    /// As [`compare`](Self::compare), with `slack` times the tolerance.
+    pub fn compare_with(&self, slack: f64, what: &str, step: Option<usize>, got: &[f64], expected: &[f64]) {
+        self.compare_within(what, got, expected, slack * self.atol(step), slack * self.rtol());
+    }
+
     pub fn compare_within(&self, what: &str, got: &[f64], expected: &[f64], atol: f64, rtol: f64) {
         if got.len() != expected.len() {
             return self.fail(format!("{what}: {} values, expected {}", got.len(), expected.len()));

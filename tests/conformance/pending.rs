@@ -7,11 +7,8 @@ const SCHEDULERS: &[&str] = &[
     "CMStochasticIterativeScheduler",
     "CosineDPMSolverMultistepScheduler",
     "DDPMWuerstchenScheduler",
-    "DEISMultistepScheduler",
     "DPMSolverMultistepInverseScheduler",
-    "DPMSolverMultistepScheduler",
     "DPMSolverSDEScheduler",
-    "DPMSolverSinglestepScheduler",
     "EDMDPMSolverMultistepScheduler",
     "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler",
@@ -19,11 +16,9 @@ const SCHEDULERS: &[&str] = &[
     "KarrasVeScheduler",
     "LCMScheduler",
     "RePaintScheduler",
-    "SASolverScheduler",
     "SCMScheduler",
     "TCDScheduler",
     "UnCLIPScheduler",
-    "UniPCMultistepScheduler",
     "VQDiffusionScheduler",
 ];
 

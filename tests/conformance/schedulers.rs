@@ -308,7 +308,9 @@ fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan, model:
     }
     for (i, x) in recorded.seen.lock().expect("no panic").iter().enumerate() {
         let x = published(case, x, evals[ends[i]].after.level.alpha);
-        case.compare(&format!("{name} loop, x after step {i}"), Some(ends[i]), &x, expected.row(ends[i]));
+        // DEIS's weights are differences of larger numbers, in float32 in the original: its closed loop feeds that back.
+        let slack = if name == "closed" && case.class().starts_with("DEIS") { 2.0 } else { 1.0 };
+        case.compare_with(slack, &format!("{name} loop, x after step {i}"), Some(ends[i]), &x, expected.row(ends[i]));
     }
     // Inside the steps: what is asked about, and the sample seen there.
     let asked = model.asked.lock().expect("no panic");
@@ -373,8 +375,11 @@ impl Denoiser<4> for Recorder<'_> {
 
 /// The sigmas that the original lists: those of the states, of inner stages, and what is appended.
 fn listed_sigmas(case: &Case<'_>, plan: &Plan) -> Vec<f64> {
-    let mut states = vec![ratio(&plan.start_node().level)];
-    states.extend(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| ratio(&row.after.level)));
+    // On a flow σ is listed, not σ/α.
+    let flow = case.value["config"]["use_flow_sigmas"] == true;
+    let sigma = |level: &Level| if flow { level.sigma } else { ratio(level) };
+    let mut states = vec![sigma(&plan.start_node().level)];
+    states.extend(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| sigma(&row.after.level)));
     let last = states.len() - 1;
     let twice = |range: &[f64]| -> Vec<f64> { range.iter().flat_map(|sigma| [*sigma, *sigma]).collect() };
     if case.class().starts_with("Heun") {
@@ -455,8 +460,13 @@ fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan, begin: 
     };
     let sigmas = listed_sigmas(case, plan);
     let by_sigma = is_scaled(case.class()) || case.class().starts_with("EDM");
-    let level = |t: &f64| {
-        if by_sigma { Level { alpha: 1.0, sigma: sigmas[index(t)], time: *t } } else { process.level(*t) }
+    // Classes that integrate in λ noise to the levels of their own list.
+    let by_level = ["DPMSolver", "DEIS", "UniPC"].iter().any(|family| case.class().starts_with(family));
+    let asked: Vec<Level> = plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at)).collect();
+    let level = |t: &f64| match () {
+        () if by_level => asked[index(t)],
+        () if by_sigma => Level { alpha: 1.0, sigma: sigmas[index(t)], time: *t },
+        () => process.level(*t),
     };
     let levels = Levels::Each(t.data.iter().map(level).collect());
     if let Some(expected) = case.tensor("add_noise_out") {

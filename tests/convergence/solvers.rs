@@ -99,7 +99,7 @@ fn sde(order: usize, second: SecondOrder) -> Box<dyn Solver> {
 }
 
 fn halved() -> Box<dyn Solver> {
-    Box::new(DpmSolver::multistep(3).expect("an order").halved_curvature(true))
+    Box::new(DpmSolver::multistep(3).expect("an order").as_published(true))
 }
 
 fn dpm(order: usize, basis: Basis, second: SecondOrder) -> Box<dyn Solver> {

@@ -2,11 +2,13 @@
 
 use super::edm::EdmSigmas;
 use super::ipndm::Crash;
+use super::lambdas::Lambdas;
 use super::options::Spacing;
 use super::sigmas::Sigmas;
 use super::{ConfigError, GridError};
 use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
+use crate::exponential::{Deis, DpmSolver, SaSolver, Singlestep, UniPc};
 use crate::plan::Plan;
 use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use crate::solver::{PlanError, Solver};
@@ -33,6 +35,8 @@ pub(super) enum Schedule {
     Steps { spacing: Spacing, offset: usize, walk: Walk },
     /// Sigmas over the chain.
     Sigmas(Sigmas),
+    /// Sigmas of the classes that integrate in λ.
+    Lambdas(Lambdas),
     /// Sigmas over EDM's range.
     Edm(EdmSigmas),
     /// The squared sine.
@@ -66,6 +70,11 @@ pub(super) enum Method {
     Dpm2Ancestral(Dpm2Ancestral),
     Pndm(Pndm),
     Ipndm(Ipndm),
+    Multistep(DpmSolver),
+    Singlestep(Singlestep),
+    Deis(Deis),
+    UniPc(UniPc),
+    Sa(SaSolver),
 }
 
 impl Method {
@@ -81,6 +90,11 @@ impl Method {
             Method::Dpm2Ancestral(solver) => solver,
             Method::Pndm(solver) => solver,
             Method::Ipndm(solver) => solver,
+            Method::Multistep(solver) => solver,
+            Method::Singlestep(solver) => solver,
+            Method::Deis(solver) => solver,
+            Method::UniPc(solver) => solver,
+            Method::Sa(solver) => solver,
         }
     }
 }
@@ -187,6 +201,7 @@ impl Configured {
                 })
             }
             Schedule::Sigmas(sigmas) => sigmas.grid(steps),
+            Schedule::Lambdas(lambdas) => lambdas.grid(steps),
             Schedule::Edm(sigmas) => sigmas.grid(steps),
             Schedule::Crash(crash) => crash.grid(steps),
         }

@@ -45,6 +45,7 @@ impl Keys {
             Some(Value::Number(number)) => number.as_f64().ok_or_else(|| self.bad(key, number, "a number")),
             // JSON has no infinity; some published files write it as a string.
             Some(Value::String(text)) if text == "inf" => Ok(f64::INFINITY),
+            Some(Value::String(text)) if text == "-inf" => Ok(f64::NEG_INFINITY),
             Some(other) => Err(self.bad(key, other, "a number")),
         }
     }
@@ -92,6 +93,31 @@ impl Keys {
                 .map(Some),
             Some(other) => Err(self.bad(key, other, "a list of numbers")),
         }
+    }
+
+    /// A word that must be one of a few, which all mean the same.
+    pub fn one_of(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        words: &[&str],
+        named: &'static str,
+    ) -> Result<(), ConfigError> {
+        let word = self.word(key, default)?;
+        if words.contains(&word.as_str()) { Ok(()) } else { Err(self.bad(key, word, named)) }
+    }
+
+    /// An option that cannot be honoured unless it is left out.
+    pub fn must_be_null(&mut self, key: &'static str) -> Result<(), ConfigError> {
+        match self.take(key) {
+            None => Ok(()),
+            Some(given) => Err(self.bad(key, given, "null: this option is not supported")),
+        }
+    }
+
+    /// The word of a key that somebody else reads.
+    pub fn peek(&self, key: &str) -> Option<&str> {
+        self.map.get(key).and_then(Value::as_str)
     }
 
     pub fn contradiction(&self, first: &'static str, second: &'static str, reason: &'static str) -> ConfigError {

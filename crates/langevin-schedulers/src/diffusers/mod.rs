@@ -16,7 +16,9 @@ mod euler;
 mod heun;
 mod ipndm;
 mod keys;
+mod lambdas;
 mod lms;
+mod multistep;
 mod options;
 mod pndm;
 mod score_sde;
@@ -32,7 +34,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 12] = [
+pub const CLASSES: [&str; 17] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -45,6 +47,11 @@ pub const CLASSES: [&str; 12] = [
     "PNDMScheduler",
     "IPNDMScheduler",
     "EDMEulerScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DEISMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "SASolverScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -75,6 +82,11 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "PNDMScheduler" => pndm::read(&mut keys)?,
         "IPNDMScheduler" => ipndm::read(&mut keys)?,
         "EDMEulerScheduler" => edm::read(&mut keys)?,
+        "DPMSolverMultistepScheduler" => multistep::read_dpm(&mut keys)?,
+        "DPMSolverSinglestepScheduler" => multistep::read_singlestep(&mut keys)?,
+        "DEISMultistepScheduler" => multistep::read_deis(&mut keys)?,
+        "UniPCMultistepScheduler" => multistep::read_unipc(&mut keys)?,
+        "SASolverScheduler" => multistep::read_sa(&mut keys)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;

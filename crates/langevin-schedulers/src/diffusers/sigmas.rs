@@ -122,6 +122,17 @@ pub(super) fn spread(grid: Grid, n: usize, max: f64, min: f64) -> Result<Vec<f64
     Ok(stops.iter().map(|stop: &Stop| stop.from.level.sigma).collect())
 }
 
+/// The timestep of a sigma: linear in ln σ between the steps of a chain, whose σ are in `table`, not beyond them.
+pub(super) fn time_of(table: &[f32], sigma: f64) -> f64 {
+    let logarithm = |sigma: f32| libm::log(f64::from(sigma)) as f32;
+    let wanted = libm::log(sigma.max(1e-10));
+    let above = table.partition_point(|sigma| f64::from(logarithm(*sigma)) <= wanted);
+    let low = above.saturating_sub(1).min(table.len() - 2);
+    let (from, to) = (logarithm(table[low]), logarithm(table[low + 1]));
+    let weight = ((f64::from(from) - wanted) / f64::from(from - to)).clamp(0.0, 1.0);
+    (1.0 - weight) * low as f64 + weight * (low + 1) as f64
+}
+
 impl Conversion {
     /// `n` sigmas from `max` to `min`.
     pub fn sigmas(self, n: usize, max: f64, min: f64) -> Result<Vec<f64>, ConfigError> {
@@ -166,15 +177,9 @@ impl Sigmas {
         self.log_linear && self.conversion == Conversion::None
     }
 
-    /// The timestep of a sigma: linear in ln σ between the chain's steps, not beyond them.
+    /// The timestep of a sigma.
     pub fn time_of(&self, sigma: f64) -> f64 {
-        let logarithm = |sigma: f32| libm::log(f64::from(sigma)) as f32;
-        let wanted = libm::log(sigma.max(1e-10));
-        let above = self.table.partition_point(|sigma| f64::from(logarithm(*sigma)) <= wanted);
-        let low = above.saturating_sub(1).min(self.table.len() - 2);
-        let (from, to) = (logarithm(self.table[low]), logarithm(self.table[low + 1]));
-        let weight = ((f64::from(from) - wanted) / f64::from(from - to)).clamp(0.0, 1.0);
-        (1.0 - weight) * low as f64 + weight * (low + 1) as f64
+        time_of(&self.table, sigma)
     }
 
     /// σ at a real timestep, linear between the steps.

@@ -46,7 +46,8 @@ pub struct DpmSolver {
     tau_squared: f64,
     noise_scale: f64,
     path: bool,
-    halved: bool,
+    published: bool,
+    euler_final: bool,
 }
 
 impl DpmSolver {
@@ -63,7 +64,8 @@ impl DpmSolver {
             tau_squared: 0.0,
             noise_scale: 1.0,
             path: false,
-            halved: false,
+            published: false,
+            euler_final: false,
         };
         solver.check()?;
         Ok(solver)
@@ -114,9 +116,16 @@ impl DpmSolver {
         self
     }
 
-    /// Takes half of the second difference in steps of order 3, as the published code does. Its order is then 2.
-    pub fn halved_curvature(mut self, halved: bool) -> Self {
-        self.halved = halved;
+    /// Makes the last step one of order 1 on grids of any length.
+    pub fn euler_at_final(mut self, euler: bool) -> Self {
+        self.euler_final = euler;
+        self
+    }
+
+    /// Makes steps of order 3 as the published code does: with half of the second difference, so that their order is 2,
+    /// and in the data basis of the SDE less α_t times that difference, so that their weak order is 1.
+    pub fn as_published(mut self, published: bool) -> Self {
+        self.published = published;
         self
     }
 
@@ -155,7 +164,12 @@ impl DpmSolver {
         let r1 = (past.lambda(1) - past.lambda(2)) / leg.h;
         // Differences of answers: d0 = (m0 − m1)/r0, d1 = (m1 − m2)/r1; slope and curvature are combinations of them.
         let share = r0 / (r0 + r1);
-        let curvature = w(2) * if self.halved { 1.0 } else { 2.0 } / (r0 + r1);
+        let second = match (self.published, self.tau_squared > 0.0) {
+            (false, _) => 2.0 * w(2),
+            (true, true) if self.basis == Basis::Data => w(2) - leg.reached_alpha(),
+            (true, _) => w(2),
+        };
+        let curvature = second / (r0 + r1);
         let of_d0 = w(1) * (1.0 + share) + curvature;
         let of_d1 = -w(1) * share - curvature;
         vec![w(0) + of_d0 / r0, -of_d0 / r0 + of_d1 / r1, -of_d1 / r1]
@@ -186,6 +200,7 @@ impl Solver for DpmSolver {
             let leg = Leg::new(self.basis, self.tau_squared, stop.from.level, stop.to.level);
             let slot = past.ask(stop.from.level.lambda());
             let order = allowed_order(self.order, index, &stops, self.lower_below).min(past.usable());
+            let order = if self.euler_final && index + 1 == stops.len() { 1 } else { order };
             let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
             for (back, weight) in self.weights(&leg, &past, order).into_iter().enumerate() {
                 sum.push(Term::new(weight, self.basis.answer(past.slot(back))));

@@ -73,6 +73,11 @@ impl Leg {
         }
     }
 
+    /// α where the step arrives.
+    pub fn reached_alpha(&self) -> f64 {
+        self.to.alpha
+    }
+
     /// Standard deviation of the noise that is added.
     pub fn std(&self) -> f64 {
         if self.tau_squared == 0.0 {

@@ -205,7 +205,9 @@ impl Basis {
 pub(super) fn allowed_order(order: usize, index: usize, stops: &[Stop], lower_below: usize) -> usize {
     let left = stops.len() - index;
     let started = order.min(index + 1);
-    if stops[index].to.level.sigma == 0.0 {
+    let (from, to) = (stops[index].from.level, stops[index].to.level);
+    // To no noise, and where a grid ends by standing still, there is no polynomial to speak of.
+    if to.sigma == 0.0 || to.lambda() == from.lambda() {
         return 1;
     }
     if stops.len() < lower_below { started.min(left) } else { started }

@@ -186,7 +186,7 @@ impl Solver for SaSolver {
             let leg = self.leg(stop);
             let left = if self.lower_final { n - index } else { usize::MAX };
             let order = self.predictor.min(index + 1).min(left).min(past.usable());
-            let order = if stop.to.level.sigma == 0.0 { 1 } else { order };
+            let order = if stop.to.level.sigma == 0.0 || leg.h == 0.0 { 1 } else { order };
             let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
             sum.extend(self.terms(&leg, &past, stop.from.level.lambda(), order));
             let noisy = leg.std() > 0.0;

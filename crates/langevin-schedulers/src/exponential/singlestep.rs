@@ -3,7 +3,7 @@
 use super::dpm_solver::SecondOrder;
 use super::leg::{Basis, Leg};
 use super::multistep::{falling_stops, finite, interpolate, plan};
-use crate::plan::{Eval, Plan, Reg, Row, Set, Slot, Src, Term};
+use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Node, Process};
@@ -47,6 +47,7 @@ pub struct Singlestep {
     stages: Stages,
     lower_final: bool,
     orders: Option<Vec<usize>>,
+    tau_squared: f64,
 }
 
 impl Singlestep {
@@ -56,7 +57,8 @@ impl Singlestep {
     /// [`PlanError::Setting`] for other orders.
     pub fn new(order: usize) -> Result<Self, PlanError> {
         let (basis, kind) = (Basis::Data, SecondOrder::Midpoint);
-        let solver = Self { order, basis, kind, stages: Stages::Between, lower_final: false, orders: None };
+        let solver =
+            Self { order, basis, kind, stages: Stages::Between, lower_final: false, orders: None, tau_squared: 0.0 };
         solver.check()?;
         Ok(solver)
     }
@@ -84,6 +86,17 @@ impl Singlestep {
     pub fn lower_order_final(mut self, lower: bool) -> Self {
         self.lower_final = lower;
         self
+    }
+
+    /// On the grid and of order 1 or 2, solves the reverse SDE with noise of strength η: each stage starts again from the
+    /// step's beginning, with noise of its own.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
+    pub fn sde(mut self, eta: f64) -> Result<Self, PlanError> {
+        self.tau_squared = eta;
+        self.check()?;
+        Ok(self)
     }
 
     /// An order for each step, in place of one for all: DPM-Solver-fast is 3, 3, …, then 2 and 1, or what is left.
@@ -126,6 +139,17 @@ impl Singlestep {
                 return Err(PlanError::Setting { solver: NAME, setting, given: *order as f64, expected });
             }
         }
+        if !(self.tau_squared >= 0.0 && self.tau_squared.is_finite()) {
+            let (setting, expected) = ("eta", "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
+            return Err(PlanError::Setting { solver: NAME, setting, given: self.tau_squared, expected });
+        }
+        if self.tau_squared > 0.0 && (self.order == 3 || self.stages == Stages::Between) {
+            return Err(PlanError::Combination {
+                first: "noise".into(),
+                second: format!("{NAME} of order {}, stages {:?}", self.order, self.stages),
+                reason: "noise is for orders 1 and 2 with stages on the grid",
+            });
+        }
         Ok(())
     }
 
@@ -142,9 +166,13 @@ impl Singlestep {
         orders
     }
 
+    fn leg(&self, start: &Level, to: &Level) -> Leg {
+        Leg::new(self.basis, self.tau_squared, *start, *to)
+    }
+
     /// From `start`, by the answers there and at the stages so far, to `to`.
     fn stage(&self, start: &Level, stages: &[Level], to: &Level, from: Reg, last: bool) -> Vec<Term> {
-        let leg = Leg::new(self.basis, 0.0, *start, *to);
+        let leg = self.leg(start, to);
         let node = |level: &Level| (level.lambda() - start.lambda()) / leg.h;
         let weights = match stages {
             [] => vec![leg.weight(0)],
@@ -211,12 +239,15 @@ impl Singlestep {
             let stages: Vec<Level> = stops[first + 1..=index].iter().map(|stop| stop.from.level).collect();
             let slot = (index - first) as Slot;
             let from = if usable == 1 { 0 } else { 1 };
-            let sum = self.stage(begin, &stages, &stop.to.level, from, true);
+            let mut sum = self.stage(begin, &stages, &stop.to.level, from, true);
+            let std = self.leg(begin, &stop.to.level).std();
+            let draws = if std > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] };
+            sum.extend((std > 0.0).then(|| Term::new(std, Src::Z(0))));
             finite(NAME, stop, &sum)?;
             let begins = usable == 1 && orders.get(index + 1).is_some_and(|order| *order > 1);
             let keep = begins.then(|| Set::new(1, [Term::new(1.0, Src::X(0))]));
             rows.push(Row {
-                draws: vec![],
+                draws,
                 pre: vec![],
                 eval: Some(Eval { at: stop.ask, x: 0, into: slot }),
                 post: keep.into_iter().chain([Set::new(0, sum)]).collect(),

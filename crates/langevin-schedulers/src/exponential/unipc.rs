@@ -299,7 +299,7 @@ impl Solver for UniP {
             let leg = Leg::new(self.basis, 0.0, stop.from.level, stop.to.level);
             let slot = past.ask(stop.from.level.lambda());
             let mut order = order_of(self.order, index, stops.len(), self.lower_final).min(past.usable());
-            if stop.to.level.sigma == 0.0 {
+            if stop.to.level.sigma == 0.0 || leg.h == 0.0 {
                 order = 1;
             }
             let weights = match order {

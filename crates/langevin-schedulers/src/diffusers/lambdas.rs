@@ -1,0 +1,197 @@
+//! Schedules of the classes that integrate in λ: DPM-Solver, DEIS, UniPC and SA-Solver share them but for the end.
+//!
+//! As in [`sigmas`](super::sigmas), σ is the ratio σ/α, and numbers are rounded where the originals round. Timesteps are
+//! whole numbers.
+
+use super::options::{Spacing, spacing};
+use super::sigmas::{Conversion, conversion, level, table, time_of};
+use super::{ConfigError, keys::Keys};
+use langevin_core::grid::End;
+use langevin_core::process::DiscreteChain;
+use langevin_core::{Grid, GridError, Level};
+
+/// Where the last step arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Zero,
+    /// At the chain's first σ.
+    Smallest,
+    /// At the last σ again where the sigmas are converted, else at the chain's first.
+    Repeated,
+}
+
+/// How sigmas follow from timesteps, or timesteps from sigmas.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// Those of the timesteps.
+    Steps,
+    Converted(Conversion),
+    /// Even in λ, with rounded timesteps (Lu et al. 2022).
+    Lu,
+    /// Of a rectified flow, shifted.
+    Flow {
+        shift: f64,
+        /// Whether the first σ is 1 less a millionth and the last step is left out, as UniPC has it.
+        open: bool,
+    },
+}
+
+/// A class's schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lambdas {
+    /// σ of each step of the chain, rising.
+    table: Vec<f32>,
+    /// Steps below which timesteps begin: fewer than the chain has where the noisiest are cut off.
+    top: usize,
+    spacing: Spacing,
+    offset: usize,
+    kind: Kind,
+    /// Whether timesteps of Karras and Lu sigmas are rounded and not cut off.
+    rounded: bool,
+    ending: Ending,
+}
+
+impl Lambdas {
+    /// Reads the options that choose sigmas; `cosine` tells whether the betas are the squared cosine's.
+    pub fn read(keys: &mut Keys, chain: &DiscreteChain, ending: Ending, cosine: bool) -> Result<Self, ConfigError> {
+        let class = keys.class().to_owned();
+        let single = class == "DPMSolverSinglestepScheduler";
+        let multi = class == "DPMSolverMultistepScheduler";
+        let stochastic = class == "SASolverScheduler";
+        let (spacing, offset) =
+            if single { (Spacing::Linspace, 0) } else { (spacing(keys, "linspace")?, keys.count("steps_offset", 0)?) };
+        let clips = single || multi || stochastic;
+        let lowest = if clips { keys.number("lambda_min_clipped", f64::NEG_INFINITY)? } else { f64::NEG_INFINITY };
+        let mut kind = match conversion(keys)? {
+            Conversion::None => Kind::Steps,
+            conversion => Kind::Converted(conversion),
+        };
+        let shift = keys.number("flow_shift", 1.0)?;
+        for (key, chosen) in [
+            ("use_lu_lambdas", Kind::Lu),
+            ("use_flow_sigmas", Kind::Flow { shift, open: class == "UniPCMultistepScheduler" }),
+        ] {
+            if (multi || key != "use_lu_lambdas") && keys.flag(key, false)? {
+                if kind != Kind::Steps {
+                    let reason = "both choose the sigmas; take one of them";
+                    return Err(keys.contradiction(key, "use_karras_sigmas", reason));
+                }
+                kind = chosen;
+            }
+        }
+        if !(shift > 0.0 && shift.is_finite()) {
+            return Err(keys.bad("flow_shift", shift, "a positive number"));
+        }
+        if !stochastic {
+            if keys.flag("use_dynamic_shifting", false)? {
+                return Err(keys.bad("use_dynamic_shifting", true, "false: give the shift as flow_shift"));
+            }
+            keys.one_of("time_shift_type", "exponential", &["exponential"], "exponential")?;
+        }
+        let table = table(chain);
+        // Steps whose λ is lower than the bound are cut off at the noisy end.
+        let cut = table.iter().filter(|sigma| -libm::log(f64::from(**sigma)) < lowest).count();
+        let top = table.len() - cut;
+        let rounded = single || !cosine;
+        Ok(Self { table, top, spacing, offset, kind, rounded, ending })
+    }
+
+    /// Whether the sigmas are those of a rectified flow.
+    pub fn is_flow(&self) -> bool {
+        matches!(self.kind, Kind::Flow { .. })
+    }
+
+    /// Whole timesteps, falling, in the arithmetic of the published code.
+    fn timesteps(&self, n: usize) -> Result<Vec<f64>, GridError> {
+        if n == 0 {
+            return Err(GridError::ZeroSteps);
+        }
+        if n > self.top {
+            return Err(GridError::TooManySteps { given: n, chain: self.top });
+        }
+        let top = self.top as f64;
+        Ok(match self.spacing {
+            Spacing::Linspace => {
+                let increment = (top - 1.0) / n as f64;
+                let at = |i: usize| if i == n { top - 1.0 } else { i as f64 * increment };
+                (1..=n).rev().map(|i| at(i).round_ties_even()).collect()
+            }
+            Spacing::Leading => {
+                let stride = self.top / (n + 1);
+                (1..=n).rev().map(|i| (i * stride + self.offset) as f64).collect()
+            }
+            Spacing::Trailing => {
+                let stride = self.table.len() as f64 / n as f64;
+                let count = (top / stride).ceil() as usize;
+                let increment = (top - stride) - top;
+                (0..count).map(|i| (top + i as f64 * increment).round_ties_even() - 1.0).collect()
+            }
+        })
+    }
+
+    /// The grid of `n` steps.
+    pub fn grid(&self, n: usize) -> Result<Grid, ConfigError> {
+        let steps = self.timesteps(n)?;
+        let (max, min) = (f64::from(self.table[self.table.len() - 1]), f64::from(self.table[0]));
+        let (sigmas, times): (Vec<f64>, Vec<f64>) = match self.kind {
+            Kind::Steps => {
+                let last = self.table.len() - 1;
+                (steps.iter().map(|t| f64::from(self.table[(*t as usize).min(last)])).collect(), steps)
+            }
+            Kind::Converted(conversion) => {
+                let sigmas = conversion.sigmas(n, max, min)?;
+                let times = sigmas.iter().map(|sigma| self.time(*sigma, conversion == Conversion::Karras)).collect();
+                (sigmas, times)
+            }
+            Kind::Lu => {
+                let sigmas = Conversion::Exponential.sigmas(n, max, min)?;
+                let times = sigmas.iter().map(|sigma| self.time(*sigma, true)).collect();
+                (sigmas, times)
+            }
+            Kind::Flow { shift, open } => {
+                let sigmas = self.flow(n, shift, open);
+                let times = sigmas.iter().map(|sigma| (sigma * self.table.len() as f64).trunc()).collect();
+                (sigmas, times)
+            }
+        };
+        let end = match (self.ending, self.kind) {
+            (Ending::Zero, _) => 0.0,
+            (Ending::Repeated, Kind::Steps) | (Ending::Smallest, _) => min,
+            (Ending::Repeated, _) => sigmas[sigmas.len() - 1],
+        };
+        let of = |sigma: f64, time: f64| -> Level {
+            let sigma = f64::from(sigma as f32);
+            if self.is_flow() { Level { alpha: 1.0 - sigma, sigma, time } } else { level(sigma, time) }
+        };
+        let mut levels: Vec<Level> = sigmas.iter().zip(&times).map(|(sigma, time)| of(*sigma, *time)).collect();
+        // Ends that float32 could tell apart by their last digit only are one and the same.
+        let last = sigmas[sigmas.len() - 1];
+        levels.push(of(if (last - end).abs() <= 1e-6 * last { last } else { end }, -1.0));
+        Ok(Grid::levels(levels)?.ending(End::Range))
+    }
+
+    fn time(&self, sigma: f64, may_round: bool) -> f64 {
+        let time = time_of(&self.table, sigma);
+        if may_round && self.rounded { time.round_ties_even() } else { time.trunc() }
+    }
+
+    fn flow(&self, n: usize, shift: f64, open: bool) -> Vec<f64> {
+        let count = n as f64;
+        let shifted = |sigma: f64| shift * sigma / (1.0 + (shift - 1.0) * sigma);
+        let lowest = 1.0 / self.table.len() as f64;
+        // From 1 down, or from 1 − 1/T down to above 0: n of n + 1 even values.
+        let at = |i: usize| {
+            let even = 1.0 + (lowest - 1.0) * i as f64 / count;
+            if open { even } else { 1.0 - even }
+        };
+        let mut sigmas: Vec<f64> = if open {
+            (0..n).map(|i| shifted(at(i))).collect()
+        } else {
+            (1..=n).rev().map(|i| shifted(at(i))).collect()
+        };
+        if open && (sigmas[0] - 1.0).abs() < 1e-6 {
+            sigmas[0] -= 1e-6;
+        }
+        sigmas
+    }
+}

@@ -1,0 +1,157 @@
+//! DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler and
+//! SASolverScheduler.
+
+use super::configured::{Configured, Method, Schedule};
+use super::lambdas::{Ending, Lambdas};
+use super::options::{self, chain, rescaled, thresholding};
+use super::{ConfigError, keys::Keys};
+use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, UniB, UniPc};
+use langevin_core::process::RectifiedFlow;
+use langevin_core::{Prediction, Process};
+use std::sync::Arc;
+
+/// Grids of fewer steps end with lower orders.
+const SHORT: usize = 15;
+
+pub(super) fn read_dpm(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (basis, sde) = algorithm(keys, "dpmsolver++")?;
+    let mut solver = DpmSolver::multistep(order(keys)?)?.basis(basis).second_order(kind(keys)?).as_published(true);
+    if sde {
+        solver = solver.sde(1.0)?;
+    }
+    let lower = keys.flag("lower_order_final", true)?;
+    solver = solver.lower_order_below(if lower { SHORT } else { 0 });
+    solver = solver.euler_at_final(keys.flag("euler_at_final", false)?);
+    let ending = ending(keys, basis)?;
+    configured(keys, basis, ending, true, Method::Multistep(solver))
+}
+
+pub(super) fn read_singlestep(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (basis, sde) = algorithm(keys, "dpmsolver++")?;
+    let order = order(keys)?;
+    let mut solver = Singlestep::new(order)?.basis(basis).last_stage(kind(keys)?).on_grid();
+    if sde {
+        if order == 3 {
+            return Err(keys.bad("solver_order", order, "1 or 2 with sde-dpmsolver++"));
+        }
+        solver = solver.sde(1.0)?;
+    }
+    let ending = ending(keys, basis)?;
+    // A last step to no noise has order 1 anyhow; the option makes room for it.
+    let lower = keys.flag("lower_order_final", false)? || ending == Ending::Zero;
+    configured(keys, basis, ending, false, Method::Singlestep(solver.lower_order_final(lower)))
+}
+
+pub(super) fn read_deis(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    keys.one_of("algorithm_type", "deis", &["deis", "dpmsolver", "dpmsolver++"], "deis")?;
+    keys.one_of("solver_type", "logrho", &["logrho", "midpoint", "heun", "bh1", "bh2"], "logrho")?;
+    let lower = keys.flag("lower_order_final", true)?;
+    let solver = Deis::new(order(keys)?)?.lower_order_below(if lower { SHORT } else { 0 });
+    configured(keys, Basis::Noise, Ending::Repeated, false, Method::Deis(solver))
+}
+
+pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let basis = if keys.flag("predict_x0", true)? { Basis::Data } else { Basis::Noise };
+    let b = match keys.word("solver_type", "bh2")?.as_str() {
+        "bh1" => UniB::Linear,
+        "bh2" | "midpoint" | "heun" | "logrho" => UniB::Exponential,
+        other => return Err(keys.bad("solver_type", other, "bh1 or bh2")),
+    };
+    let skipped = keys.numbers("disable_corrector")?.unwrap_or_default();
+    for key in ["solver_p", "sigma_min", "sigma_max", "shift_terminal"] {
+        keys.must_be_null(key)?;
+    }
+    let solver = UniPc::new(order(keys)?)?.basis(basis).b(b).skipping(skipped.into_iter().map(|step| step as usize));
+    let solver = solver.lower_order_final(keys.flag("lower_order_final", true)?);
+    let ending = match keys.word("final_sigmas_type", "zero")?.as_str() {
+        "zero" => Ending::Zero,
+        "sigma_min" => Ending::Repeated,
+        other => return Err(keys.bad("final_sigmas_type", other, "zero or sigma_min")),
+    };
+    configured(keys, basis, ending, true, Method::UniPc(solver))
+}
+
+pub(super) fn read_sa(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let basis = match keys.word("algorithm_type", "data_prediction")?.as_str() {
+        "data_prediction" => Basis::Data,
+        "noise_prediction" => Basis::Noise,
+        other => return Err(keys.bad("algorithm_type", other, "data_prediction or noise_prediction")),
+    };
+    keys.must_be_null("tau_func")?;
+    let (predictor, corrector) = (keys.count("predictor_order", 2)?, keys.count("corrector_order", 2)?);
+    let tau = Tau::Between { tau: 1.0, clean: 200.0, noisy: 800.0 };
+    let solver = SaSolver::new(predictor, corrector)?.basis(basis).tau(tau)?;
+    let solver = solver.lower_order_final(keys.flag("lower_order_final", true)?);
+    configured(keys, basis, Ending::Repeated, false, Method::Sa(solver))
+}
+
+fn order(keys: &mut Keys) -> Result<usize, ConfigError> {
+    keys.count("solver_order", 2)
+}
+
+/// The basis, and whether noise is added.
+fn algorithm(keys: &mut Keys, default: &str) -> Result<(Basis, bool), ConfigError> {
+    match keys.word("algorithm_type", default)?.as_str() {
+        "dpmsolver++" => Ok((Basis::Data, false)),
+        "sde-dpmsolver++" => Ok((Basis::Data, true)),
+        "dpmsolver" => Ok((Basis::Noise, false)),
+        "sde-dpmsolver" => Ok((Basis::Noise, true)),
+        other => Err(keys.bad("algorithm_type", other, "dpmsolver, dpmsolver++, sde-dpmsolver or sde-dpmsolver++")),
+    }
+}
+
+fn kind(keys: &mut Keys) -> Result<SecondOrder, ConfigError> {
+    match keys.word("solver_type", "midpoint")?.as_str() {
+        "midpoint" | "logrho" | "bh1" | "bh2" => Ok(SecondOrder::Midpoint),
+        "heun" => Ok(SecondOrder::Heun),
+        other => Err(keys.bad("solver_type", other, "midpoint or heun")),
+    }
+}
+
+fn ending(keys: &mut Keys, basis: Basis) -> Result<Ending, ConfigError> {
+    match (keys.word("final_sigmas_type", "zero")?.as_str(), basis) {
+        ("zero", Basis::Data) => Ok(Ending::Zero),
+        ("zero", Basis::Noise) => {
+            let reason = "without ++ a step to no noise has no finite weights; take sigma_min";
+            Err(keys.contradiction("final_sigmas_type", "algorithm_type", reason))
+        }
+        ("sigma_min", _) => Ok(Ending::Smallest),
+        (other, _) => Err(keys.bad("final_sigmas_type", other, "zero or sigma_min")),
+    }
+}
+
+fn configured(
+    keys: &mut Keys,
+    basis: Basis,
+    ending: Ending,
+    rescales: bool,
+    method: Method,
+) -> Result<Configured, ConfigError> {
+    let cosine = keys.peek("beta_schedule") == Some("squaredcos_cap_v2");
+    let chain = chain(keys, options::DDPM)?;
+    let chain = if rescales { rescaled(keys, chain)? } else { chain };
+    let lambdas = Lambdas::read(keys, &chain, ending, cosine)?;
+    if !matches!(method, Method::Deis(_) | Method::UniPc(_)) {
+        keys.must_be_null("variance_type")?;
+    }
+    let prediction = if keys.peek("prediction_type") != Some("flow_prediction") {
+        options::prediction(keys)?
+    } else if lambdas.is_flow() {
+        keys.one_of("prediction_type", "", &["flow_prediction"], "flow_prediction")?;
+        Prediction::Flow
+    } else {
+        let reason = "a flow prediction is one on the levels of a flow; set use_flow_sigmas";
+        return Err(keys.contradiction("prediction_type", "use_flow_sigmas", reason));
+    };
+    let process: Arc<dyn Process> = if lambdas.is_flow() { Arc::new(RectifiedFlow::new()) } else { Arc::new(chain) };
+    Ok(Configured {
+        class: keys.class().to_owned(),
+        process,
+        prediction,
+        threshold: thresholding(keys)?,
+        // Where noise is integrated, it is that of the thresholded sample.
+        rederive: basis == Basis::Noise,
+        schedule: Schedule::Lambdas(lambdas),
+        method,
+    })
+}
