@@ -163,6 +163,9 @@ fn configured(case: &Case<'_>) -> Result<Configured, Unsupported> {
     if arguments.contains_key("order") {
         scheduler = scheduler.order(number("order", 4.0) as usize).map_err(unsupported)?;
     }
+    if let Some(steps) = case.value["set_timesteps"]["original_inference_steps"].as_u64() {
+        scheduler = scheduler.original_steps(steps as usize).map_err(unsupported)?;
+    }
     Ok(scheduler)
 }
 

@@ -1,11 +1,13 @@
 //! What a configuration becomes.
 
+use super::consistency::Distilled;
 use super::edm::EdmSigmas;
 use super::ipndm::Crash;
 use super::lambdas::Lambdas;
 use super::options::Spacing;
 use super::sigmas::Sigmas;
 use super::{ConfigError, GridError};
+use crate::consistency::{Lcm, Tcd};
 use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
 use crate::exponential::{Deis, DpmSolver, SaSolver, Singlestep, UniPc};
@@ -39,6 +41,8 @@ pub(super) enum Schedule {
     Lambdas(Lambdas),
     /// Sigmas over EDM's range.
     Edm(EdmSigmas),
+    /// Some of the steps that a network was distilled on.
+    Distilled(Distilled),
     /// The squared sine.
     Crash(Crash),
 }
@@ -75,6 +79,9 @@ pub(super) enum Method {
     Deis(Deis),
     UniPc(UniPc),
     Sa(SaSolver),
+    Lcm(Lcm),
+    /// Takes an eta.
+    Tcd(Tcd),
 }
 
 impl Method {
@@ -95,6 +102,8 @@ impl Method {
             Method::Deis(solver) => solver,
             Method::UniPc(solver) => solver,
             Method::Sa(solver) => solver,
+            Method::Lcm(solver) => solver,
+            Method::Tcd(solver) => solver,
         }
     }
 }
@@ -136,15 +145,35 @@ impl Configured {
         Err(ConfigError::Value { class: self.class.clone(), key, given: given.to_string(), expected })
     }
 
-    /// Sets DDIM's η, an argument of diffusers' `step`.
+    /// Sets η of DDIM or γ of TCD, an argument of diffusers' `step`.
     ///
     /// # Errors
-    /// [`ConfigError::Plan`] outside [0, 1], [`ConfigError::Value`] for other solvers than DDIM.
+    /// [`ConfigError::Plan`] outside [0, 1], [`ConfigError::Value`] for other solvers.
     pub fn eta(mut self, eta: f64) -> Result<Self, ConfigError> {
         match &mut self.method {
             Method::Ddim(ddim) => *ddim = std::mem::take(ddim).eta(eta)?,
+            Method::Tcd(tcd) => *tcd = Tcd::new(eta)?,
             _ if eta == 0.0 => {}
-            _ => return self.refuse("eta", eta, "no eta: only DDIMScheduler takes one"),
+            _ => return self.refuse("eta", eta, "no eta: only DDIMScheduler and TCDScheduler take one"),
+        }
+        Ok(self)
+    }
+
+    /// Sets how many steps of the chain the network was distilled on, an argument of diffusers' `set_timesteps`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for none, more than the chain has, or a class that is not for distilled networks.
+    pub fn original_steps(mut self, steps: usize) -> Result<Self, ConfigError> {
+        match &mut self.schedule {
+            Schedule::Distilled(distilled) if (1..=distilled.steps).contains(&steps) => distilled.original = steps,
+            Schedule::Distilled(_) => {
+                let expected = "at least 1, at most the steps of the chain";
+                return self.refuse("original_inference_steps", steps as f64, expected);
+            }
+            _ => {
+                let expected = "nothing: only LCMScheduler and TCDScheduler take them";
+                return self.refuse("original_inference_steps", steps as f64, expected);
+            }
         }
         Ok(self)
     }
@@ -203,6 +232,7 @@ impl Configured {
             Schedule::Sigmas(sigmas) => sigmas.grid(steps),
             Schedule::Lambdas(lambdas) => lambdas.grid(steps),
             Schedule::Edm(sigmas) => sigmas.grid(steps),
+            Schedule::Distilled(distilled) => distilled.grid(steps),
             Schedule::Crash(crash) => crash.grid(steps),
         }
     }
@@ -216,6 +246,7 @@ impl Configured {
         match &self.schedule {
             Schedule::Steps { walk: Walk::Joined, .. } => Ok(Grid::times(times.to_vec())?),
             Schedule::Sigmas(sigmas) => sigmas.grid_at(times),
+            Schedule::Distilled(distilled) => distilled.grid_at(times),
             _ => Err(ConfigError::Value {
                 class: self.class.clone(),
                 key: "timesteps",

@@ -8,6 +8,7 @@
 //! chain, where α² + σ² = 1: their states divided by α are diffusers' own, and a network is given the state as it is.
 
 mod configured;
+mod consistency;
 mod ddim;
 mod ddpm;
 mod edm;
@@ -34,7 +35,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 17] = [
+pub const CLASSES: [&str; 20] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -52,6 +53,9 @@ pub const CLASSES: [&str; 17] = [
     "DEISMultistepScheduler",
     "UniPCMultistepScheduler",
     "SASolverScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "LCMScheduler",
+    "TCDScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -87,6 +91,9 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "DEISMultistepScheduler" => multistep::read_deis(&mut keys)?,
         "UniPCMultistepScheduler" => multistep::read_unipc(&mut keys)?,
         "SASolverScheduler" => multistep::read_sa(&mut keys)?,
+        "EDMDPMSolverMultistepScheduler" => multistep::read_edm(&mut keys)?,
+        "LCMScheduler" => consistency::read(&mut keys, false)?,
+        "TCDScheduler" => consistency::read(&mut keys, true)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;

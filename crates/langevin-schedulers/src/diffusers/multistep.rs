@@ -1,7 +1,8 @@
-//! DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler and
+//! DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler and
 //! SASolverScheduler.
 
 use super::configured::{Configured, Method, Schedule};
+use super::edm::edm;
 use super::lambdas::{Ending, Lambdas};
 use super::options::{self, chain, rescaled, thresholding};
 use super::{ConfigError, keys::Keys};
@@ -14,6 +15,31 @@ use std::sync::Arc;
 const SHORT: usize = 15;
 
 pub(super) fn read_dpm(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (basis, solver) = dpm_solver(keys)?;
+    let ending = ending(keys, basis)?;
+    configured(keys, basis, ending, true, Method::Multistep(solver))
+}
+
+/// The same solver on EDM's schedule.
+pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (basis, solver) = dpm_solver(keys)?;
+    if basis == Basis::Noise {
+        return Err(keys.bad("algorithm_type", "dpmsolver", "dpmsolver++ or sde-dpmsolver++"));
+    }
+    let threshold = thresholding(keys)?;
+    let (process, sigmas, prediction) = edm(keys)?;
+    Ok(Configured {
+        class: keys.class().to_owned(),
+        process: Arc::new(process),
+        prediction,
+        threshold,
+        rederive: false,
+        schedule: Schedule::Edm(sigmas),
+        method: Method::Multistep(solver),
+    })
+}
+
+fn dpm_solver(keys: &mut Keys) -> Result<(Basis, DpmSolver), ConfigError> {
     let (basis, sde) = algorithm(keys, "dpmsolver++")?;
     let mut solver = DpmSolver::multistep(order(keys)?)?.basis(basis).second_order(kind(keys)?).as_published(true);
     if sde {
@@ -21,9 +47,7 @@ pub(super) fn read_dpm(keys: &mut Keys) -> Result<Configured, ConfigError> {
     }
     let lower = keys.flag("lower_order_final", true)?;
     solver = solver.lower_order_below(if lower { SHORT } else { 0 });
-    solver = solver.euler_at_final(keys.flag("euler_at_final", false)?);
-    let ending = ending(keys, basis)?;
-    configured(keys, basis, ending, true, Method::Multistep(solver))
+    Ok((basis, solver.euler_at_final(keys.flag("euler_at_final", false)?)))
 }
 
 pub(super) fn read_singlestep(keys: &mut Keys) -> Result<Configured, ConfigError> {
