@@ -1,6 +1,6 @@
 //! Solvers by name, for the proofs that all of them owe.
 
-use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, Tau, UniB, UniC, UniPc};
+use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniC, UniPc};
 use langevin::schedulers::{Ddim, Deis, DpmSolver, Solver};
 
 type Named = (&'static str, Box<dyn Solver>);
@@ -16,7 +16,7 @@ pub fn exponential() -> Vec<Named> {
         ("DPM-Solver++ 2M", Box::new(multi(2))),
         ("DPM-Solver++ 2M Heun", Box::new(multi(2).second_order(SecondOrder::Heun))),
         ("DPM-Solver++ 3M", Box::new(multi(3))),
-        ("DPM-Solver++ 3M published", Box::new(multi(3).as_published(true).lower_order_below(15))),
+        ("DPM-Solver++ 3M published", Box::new(multi(3).third_order(ThirdOrder::Half).lower_order_below(15))),
         ("DPM-Solver 2M", Box::new(multi(2).basis(Basis::Noise))),
         ("DPM-Solver 3M", Box::new(multi(3).basis(Basis::Noise))),
         ("DEIS 3", Box::new(Deis::new(3).expect("an order"))),

@@ -9,6 +9,8 @@ use langevin::core::grid::End;
 use langevin::core::noise::Injected;
 use langevin::core::process::{Edm, VpSde};
 use langevin::core::{Grid, Key, Level, Levels, Prediction, Process, denoiser};
+use langevin::schedulers::DpmSolver;
+use langevin::schedulers::exponential::{SecondOrder, ThirdOrder};
 use langevin::schedulers::plan::{Draw, Plan};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Lms, ancestral_step};
 use langevin::schedulers::{SamplerExt, Solver};
@@ -88,6 +90,9 @@ fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
         "sample_euler" | "sample_heun" | "sample_dpm_2" => &["s_churn", "s_tmin", "s_tmax", "s_noise"],
         "sample_euler_ancestral" | "sample_dpm_2_ancestral" => &["eta", "s_noise"],
         "sample_lms" => &["order"],
+        "sample_dpmpp_2m" => &[],
+        "sample_dpmpp_2m_sde" => &["eta", "s_noise", "solver_type"],
+        "sample_dpmpp_3m_sde" => &["eta", "s_noise"],
         _ => return Err(Unsupported(format!("function {function}"))),
     };
     if let Some(other) = arguments.keys().find(|key| !known.contains(&key.as_str())) {
@@ -102,7 +107,16 @@ fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
         .and_then(|churn| churn.noise(number("s_noise", 1.0)))
         .map_err(unsupported)?;
     let (eta, noise) = (number("eta", 1.0), number("s_noise", 1.0));
+    let heun = arguments.get("solver_type").is_some_and(|kind| kind == "heun") || function == "sample_dpmpp_3m_sde";
+    let second = if heun { SecondOrder::Heun } else { SecondOrder::Midpoint };
+    let multistep = |order| {
+        let solver = DpmSolver::multistep(order).and_then(|s| s.sde(eta)).and_then(|s| s.noise_scale(noise));
+        Ok(Box::new(solver.map_err(unsupported)?.second_order(second).third_order(ThirdOrder::Half)))
+    };
     Ok(match function {
+        "sample_dpmpp_2m" => Box::new(DpmSolver::multistep(2).map_err(unsupported)?),
+        "sample_dpmpp_2m_sde" => multistep(2)?,
+        "sample_dpmpp_3m_sde" => multistep(3)?,
         "sample_euler" => Box::new(Euler::new().churn(churn)),
         "sample_heun" => Box::new(Heun::new().churn(churn)),
         "sample_dpm_2" => Box::new(Dpm2::new().churn(churn)),

@@ -4,7 +4,7 @@ use super::Kind;
 use crate::common::problem::{LAMBDA, ends};
 use langevin::core::grid::End;
 use langevin::core::{Grid, Process};
-use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, UniC, UniPc};
+use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, ThirdOrder, UniC, UniPc};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Solver, Variance};
 
@@ -99,7 +99,7 @@ fn sde(order: usize, second: SecondOrder) -> Box<dyn Solver> {
 }
 
 fn halved() -> Box<dyn Solver> {
-    Box::new(DpmSolver::multistep(3).expect("an order").as_published(true))
+    Box::new(DpmSolver::multistep(3).expect("an order").third_order(ThirdOrder::Half))
 }
 
 fn dpm(order: usize, basis: Basis, second: SecondOrder) -> Box<dyn Solver> {

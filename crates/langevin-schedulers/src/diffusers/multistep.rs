@@ -6,7 +6,7 @@ use super::edm::edm;
 use super::lambdas::{Ending, Lambdas};
 use super::options::{self, chain, rescaled, thresholding};
 use super::{ConfigError, keys::Keys};
-use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, UniB, UniPc};
+use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
 use langevin_core::process::RectifiedFlow;
 use langevin_core::{Prediction, Process};
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
 
 fn dpm_solver(keys: &mut Keys) -> Result<(Basis, DpmSolver), ConfigError> {
     let (basis, sde) = algorithm(keys, "dpmsolver++")?;
-    let mut solver = DpmSolver::multistep(order(keys)?)?.basis(basis).second_order(kind(keys)?).as_published(true);
+    let mut solver =
+        DpmSolver::multistep(order(keys)?)?.basis(basis).second_order(kind(keys)?).third_order(ThirdOrder::HalfLess);
     if sde {
         solver = solver.sde(1.0)?;
     }

@@ -20,6 +20,18 @@ pub enum SecondOrder {
     Heun,
 }
 
+/// How much of the second difference a third-order step takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ThirdOrder {
+    /// All of it: order 3 once started.
+    #[default]
+    Whole,
+    /// Half of it, as the published code of Lu et al. and k-diffusion do: order 2.
+    Half,
+    /// Half of it, and in the data basis of the SDE α_t times it less, as diffusers does: weak order 1 there.
+    HalfLess,
+}
+
 /// The multistep solvers of Lu et al.: DPM-Solver++ (2M, 3M) in the data basis, DPM-Solver in the noise basis, and both
 /// for the reverse SDE (2M SDE).
 ///
@@ -46,7 +58,7 @@ pub struct DpmSolver {
     tau_squared: f64,
     noise_scale: f64,
     path: bool,
-    published: bool,
+    third: ThirdOrder,
     euler_final: bool,
 }
 
@@ -64,7 +76,7 @@ impl DpmSolver {
             tau_squared: 0.0,
             noise_scale: 1.0,
             path: false,
-            published: false,
+            third: ThirdOrder::Whole,
             euler_final: false,
         };
         solver.check()?;
@@ -122,10 +134,9 @@ impl DpmSolver {
         self
     }
 
-    /// Makes steps of order 3 as the published code does: with half of the second difference, so that their order is 2,
-    /// and in the data basis of the SDE less α_t times that difference, so that their weak order is 1.
-    pub fn as_published(mut self, published: bool) -> Self {
-        self.published = published;
+    /// Weights third-order steps in another way.
+    pub fn third_order(mut self, kind: ThirdOrder) -> Self {
+        self.third = kind;
         self
     }
 
@@ -164,10 +175,10 @@ impl DpmSolver {
         let r1 = (past.lambda(1) - past.lambda(2)) / leg.h;
         // Differences of answers: d0 = (m0 − m1)/r0, d1 = (m1 − m2)/r1; slope and curvature are combinations of them.
         let share = r0 / (r0 + r1);
-        let second = match (self.published, self.tau_squared > 0.0) {
-            (false, _) => 2.0 * w(2),
-            (true, true) if self.basis == Basis::Data => w(2) - leg.reached_alpha(),
-            (true, _) => w(2),
+        let second = match self.third {
+            ThirdOrder::Whole => 2.0 * w(2),
+            ThirdOrder::HalfLess if self.tau_squared > 0.0 && self.basis == Basis::Data => w(2) - leg.reached_alpha(),
+            ThirdOrder::Half | ThirdOrder::HalfLess => w(2),
         };
         let curvature = second / (r0 + r1);
         let of_d0 = w(1) * (1.0 + share) + curvature;

@@ -13,7 +13,7 @@ mod sa_solver;
 mod singlestep;
 mod unipc;
 
-pub use dpm_solver::{DpmSolver, SecondOrder};
+pub use dpm_solver::{DpmSolver, SecondOrder, ThirdOrder};
 pub use leg::Basis;
 pub use multistep::Deis;
 pub use sa_solver::{SaSolver, Tau};
