@@ -11,7 +11,7 @@ mod common;
 
 use common::order::{Errors, rms};
 use common::problem::{ask_gaussian, ends, even_lambda, even_time, gaussian, processes};
-use common::solvers::{exponential, exponential_noisy};
+use common::solvers::{distilled, exponential, exponential_noisy};
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
@@ -160,7 +160,8 @@ fn plans() -> Vec<(String, Plan)> {
     for (process, on) in processes() {
         // Seven steps: no level falls on λ = 0, where EDM's network time is zero.
         for grid in [even_lambda(&on, 7), even_time(&on, 7)] {
-            let exponential = exponential().into_iter().chain(exponential_noisy()).collect::<Vec<_>>();
+            let exponential =
+                exponential().into_iter().chain(exponential_noisy()).chain(distilled()).collect::<Vec<_>>();
             for (name, solver) in posterior.iter().chain(&continuous).chain(&exponential) {
                 add(format!("{name} on {process}"), solver.as_ref(), &on, &grid);
             }

@@ -1,7 +1,7 @@
 //! Every planning solver, as plans of a few steps.
 
 use super::problem::even_lambda;
-use super::solvers::{exponential, exponential_noisy};
+use super::solvers::{distilled, exponential, exponential_noisy};
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Prediction};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
@@ -14,7 +14,7 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
     let on_chain = |solver: &dyn Solver| solver.plan(&chain, &Grid::trailing(6)).expect("a plan");
     let on_vp = |solver: &dyn Solver| solver.plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
     let eta = |eta| Ddim::new().eta(eta).expect("in range");
-    let exponential = exponential().into_iter().chain(exponential_noisy());
+    let exponential = exponential().into_iter().chain(exponential_noisy()).chain(distilled());
     let exponential: Vec<_> = exponential.map(|(name, solver)| (name, on_vp(solver.as_ref()))).collect();
     let known = vec![
         ("DDPM, small variance", on_chain(&Ddpm::new())),

@@ -1,5 +1,6 @@
 //! Solvers by name, for the proofs that all of them owe.
 
+use langevin::schedulers::consistency::{Lcm, Tcd};
 use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniC, UniPc};
 use langevin::schedulers::{Ddim, Deis, DpmSolver, Solver};
 
@@ -47,4 +48,10 @@ pub fn exponential_noisy() -> Vec<Named> {
         ("SA-Solver 3, 4", Box::new(sa(3, 4))),
         ("SA-Solver noise", Box::new(sa(2, 1).basis(Basis::Noise))),
     ]
+}
+
+/// Solvers for distilled networks: on others they do not converge to anything.
+pub fn distilled() -> Vec<Named> {
+    let tcd = |gamma| Tcd::new(gamma).expect("in range");
+    vec![("TCD", Box::new(tcd(0.3))), ("TCD without noise", Box::new(tcd(0.0))), ("LCM", Box::new(Lcm::new()))]
 }

@@ -73,8 +73,13 @@ impl Lambdas {
         ] {
             if (multi || key != "use_lu_lambdas") && keys.flag(key, false)? {
                 if kind != Kind::Steps {
-                    let reason = "both choose the sigmas; take one of them";
-                    return Err(keys.contradiction(key, "use_karras_sigmas", reason));
+                    let other = match kind {
+                        Kind::Lu => "use_lu_lambdas",
+                        Kind::Converted(Conversion::Exponential) => "use_exponential_sigmas",
+                        Kind::Converted(Conversion::Beta) => "use_beta_sigmas",
+                        _ => "use_karras_sigmas",
+                    };
+                    return Err(keys.contradiction(key, other, "both choose the sigmas; take one of them"));
                 }
                 kind = chosen;
             }
