@@ -292,7 +292,7 @@ fn configurations_that_are_none() {
 #[test]
 fn eta_for_a_scheduler_without_one() {
     let ddpm = diffusers::from_config(r#"{"_class_name": "DDPMScheduler"}"#).expect("defaults");
-    says(ddpm.eta(0.5).expect_err("no eta"), &["'eta'", "0.5", "only DDIMScheduler takes one"]);
+    says(ddpm.eta(0.5).expect_err("no eta"), &["'eta'", "0.5", "only DDIMScheduler and TCDScheduler take one"]);
 }
 
 // Networks and conditions.
