@@ -17,6 +17,8 @@
 mod book;
 pub mod device;
 
+/// The framework below, for programs that need more of it: the version and features that the library was built with.
+pub use burn;
 pub use langevin_core as core;
 #[cfg(feature = "data")]
 pub use langevin_data as data;
@@ -29,7 +31,7 @@ pub use langevin_train as train;
 /// What most programs use.
 pub mod prelude {
     pub use crate::device::device;
-    pub use burn::tensor::{DType, Device, Tensor};
+    pub use burn::tensor::{DType, Device, Tensor, TensorData};
     pub use langevin_core::denoiser::{self, Threshold};
     pub use langevin_core::grid::End;
     pub use langevin_core::noise::Seeded;
@@ -41,7 +43,7 @@ pub mod prelude {
     #[cfg(feature = "models")]
     pub use langevin_models::Labels;
     pub use langevin_schedulers::{
-        Ddim, Ddpm, DormandPrince, EulerMaruyama, Milstein, Plan, PredictorCorrector, ProbabilityFlow,
+        Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Milstein, Plan, PredictorCorrector, ProbabilityFlow,
         ReverseDiffusion, SampleError, Sampler, SamplerExt, Solver,
     };
 }

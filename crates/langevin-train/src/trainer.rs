@@ -224,7 +224,8 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     /// there is one.
     ///
     /// A resumed run ends at the same numbers as an uninterrupted one. All settings must be the same but the number of
-    /// steps (which counts with [`cosine`](Self::cosine), too), workers, and how often checkpoints are written.
+    /// steps (which counts with [`cosine`](Self::cosine), too), workers, and how often checkpoints are written. Of the data
+    /// only the number of samples is compared: that they are the same is up to you.
     #[must_use]
     pub fn resume(self, folder: impl Into<PathBuf>) -> Self {
         self.set(|s| s.folder = Some(folder.into()))
