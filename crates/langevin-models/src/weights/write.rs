@@ -31,10 +31,26 @@ pub fn write_weights<M: Module>(module: &M, path: impl AsRef<FilePath>) -> Resul
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     // A bare file name has an empty parent, in which no temporary file can be made.
     let target = std::path::absolute(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+    let io = |source| ModelError::Io { path: path.to_owned(), source };
+    // Temporary files are private to their user; the one that takes this place is to be an ordinary file.
+    let rights = ordinary_rights(&target).map_err(io)?;
     serialize_to_file(collector.tensors, Some(metadata), &target).map_err(|source| match source {
-        SafeTensorError::IoError(source) => ModelError::Io { path: path.to_owned(), source },
+        SafeTensorError::IoError(source) => io(source),
         source => ModelError::Safetensors { path: path.to_owned(), source },
-    })
+    })?;
+    std::fs::set_permissions(&target, rights).map_err(io)
+}
+
+/// The rights of the file at `target`, or those that a new one would get.
+fn ordinary_rights(target: &FilePath) -> std::io::Result<std::fs::Permissions> {
+    if let Ok(old) = std::fs::metadata(target) {
+        return Ok(old.permissions());
+    }
+    let mut probe = target.as_os_str().to_owned();
+    probe.push(".rights");
+    let rights = std::fs::File::create(&probe)?.metadata()?.permissions();
+    std::fs::remove_file(&probe)?;
+    Ok(rights)
 }
 
 /// A parameter that is copied to the host when its bytes are asked for.
@@ -132,6 +148,24 @@ mod tests {
         write_weights(&LinearConfig::new(3, 2).init(&flex()).unwrap(), &path).unwrap();
         assert!(std::fs::metadata(&path).unwrap().len() > 3);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_the_file_as_far_as_the_umask_allows() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("w.safetensors"), folder.path().join("plain"));
+        let layer = LinearConfig::new(3, 2).init(&flex()).unwrap();
+        write_weights(&layer, &ours).unwrap();
+        std::fs::write(&plain, "x").unwrap();
+        let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+        // The rights of a file that is there stay.
+        std::fs::set_permissions(&ours, PermissionsExt::from_mode(0o640)).unwrap();
+        write_weights(&layer, &ours).unwrap();
+        assert_eq!(mode(&ours) & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]
