@@ -3,9 +3,10 @@
 use super::leg::{Basis, Leg};
 use super::multistep::{Past, allowed_order, falling_stops, finite, plan, row};
 use crate::plan::{Draw, Plan, Src, Term};
+use crate::sde::clock;
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
-use langevin_core::{Grid, Level, Process};
+use langevin_core::{Grid, Process};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "DPM-Solver";
@@ -195,7 +196,6 @@ impl DpmSolver {
         if !self.path {
             return Some((Draw::White { to: 0, lane: 0 }, Term::new(std, Src::Z(0))));
         }
-        let clock = |level: &Level| (level.alpha / level.sigma).powi(2);
         let (from, until) = (clock(&stop.from.level), clock(&stop.to.level));
         Some((Draw::Path { to: 0, from, until }, Term::new(std / (until - from).sqrt(), Src::Z(0))))
     }

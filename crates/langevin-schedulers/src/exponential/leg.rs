@@ -1,6 +1,6 @@
 //! One step of the semi-linear equation between two levels.
 
-use super::phi::phi;
+use super::phi::{factorial, phi};
 use langevin_core::Level;
 use serde::{Deserialize, Serialize};
 
@@ -91,10 +91,6 @@ impl Leg {
             }
         }
     }
-}
-
-fn factorial(k: usize) -> f64 {
-    (1..=k).map(|j| j as f64).product()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What solvers that look back have in common, and the interpolation through earlier answers.
 
 use super::leg::{Basis, Leg};
+use super::phi::factorial;
 use crate::ddpm::check_direction;
 use crate::ode::check_joined;
 use crate::plan::{Eval, Plan, Row, Set, Slot, Src, Term};
@@ -72,13 +73,7 @@ pub(super) fn interpolate(leg: &Leg, nodes: &[f64]) -> Vec<f64> {
             }
             polynomial = next;
         }
-        let mut factorial = 1.0;
-        let mut sum = 0.0;
-        for (k, a) in polynomial.iter().enumerate() {
-            factorial *= k.max(1) as f64;
-            sum += a * factorial * leg.weight(k);
-        }
-        sum
+        polynomial.iter().enumerate().map(|(k, a)| a * factorial(k) * leg.weight(k)).sum()
     };
     (0..nodes.len()).map(weight).collect()
 }

@@ -21,7 +21,8 @@ pub(crate) fn phi(k: usize, z: f64) -> f64 {
     (0..k).fold(libm::exp(z), |phi, j| (phi - 1.0 / factorial(j)) / z)
 }
 
-fn factorial(k: usize) -> f64 {
+/// k!
+pub(super) fn factorial(k: usize) -> f64 {
     (1..=k).map(|j| j as f64).product()
 }
 

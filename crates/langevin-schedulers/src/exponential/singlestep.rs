@@ -6,7 +6,7 @@ use super::multistep::{falling_stops, finite, interpolate, plan};
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
-use langevin_core::{Grid, Level, Node, Process};
+use langevin_core::{Grid, Level, Process};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "DPM-Solver singlestep";
@@ -143,13 +143,6 @@ impl Singlestep {
             let (setting, expected) = ("eta", "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
             return Err(PlanError::Setting { solver: NAME, setting, given: self.tau_squared, expected });
         }
-        if self.tau_squared > 0.0 && (self.order == 3 || self.stages == Stages::Between) {
-            return Err(PlanError::Combination {
-                first: "noise".into(),
-                second: format!("{NAME} of order {}, stages {:?}", self.order, self.stages),
-                reason: "noise is for orders 1 and 2 with stages on the grid",
-            });
-        }
         Ok(())
     }
 
@@ -210,16 +203,22 @@ impl Singlestep {
                     let share = (stage + 1) as f64 / order as f64;
                     process.node(process.time_at_lambda(begin + share * (end - begin))?)
                 };
-                let (x, at) = if stage == 0 { (0, stop.ask) } else { (1, rows_end(&rows)) };
+                let (x, at) = asked.last().map_or((0, stop.ask), |inner| (1, *inner));
                 let sum = self.stage(&stop.from.level, &asked, &to.level, 0, last);
                 finite(NAME, stop, &sum)?;
                 let set = Set::new(if last { 0 } else { 1 }, sum);
                 let eval = Eval { at, x, into: stage as Slot };
                 let report = if last { vec![Term::new(1.0, Src::X0(stage as Slot))] } else { vec![] };
-                // Until a step is done the sample has not moved.
-                let after = if last { stop.to } else { Node { t: to.t, level: to.level } };
                 let step = last.then_some(index as u32);
-                rows.push(Row { draws: vec![], pre: vec![], eval: Some(eval), post: vec![set], step, after, report });
+                rows.push(Row {
+                    draws: vec![],
+                    pre: vec![],
+                    eval: Some(eval),
+                    post: vec![set],
+                    step,
+                    after: to,
+                    report,
+                });
                 asked.push(to.level);
             }
         }
@@ -244,7 +243,9 @@ impl Singlestep {
             let draws = if std > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] };
             sum.extend((std > 0.0).then(|| Term::new(std, Src::Z(0))));
             finite(NAME, stop, &sum)?;
-            let begins = usable == 1 && orders.get(index + 1).is_some_and(|order| *order > 1);
+            // Later stages start again from here, unless here is pure noise.
+            let finite_begin = order == 1 && begin.lambda().is_finite();
+            let begins = finite_begin && orders.get(index + 1).is_some_and(|order| *order > 1);
             let keep = begins.then(|| Set::new(1, [Term::new(1.0, Src::X(0))]));
             rows.push(Row {
                 draws,
@@ -260,10 +261,6 @@ impl Singlestep {
     }
 }
 
-fn rows_end(rows: &[Row]) -> Level {
-    rows.last().map_or(Level { alpha: 1.0, sigma: 0.0, time: 0.0 }, |row| row.after.level)
-}
-
 impl Solver for Singlestep {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
@@ -271,6 +268,13 @@ impl Solver for Singlestep {
         if let Some(orders) = self.orders.as_ref().filter(|orders| orders.len() != stops.len()) {
             let (setting, expected) = ("number of orders", "one for each step of the grid");
             return Err(PlanError::Setting { solver: NAME, setting, given: orders.len() as f64, expected });
+        }
+        if self.tau_squared > 0.0 && (self.order == 3 || self.stages == Stages::Between) {
+            return Err(PlanError::Combination {
+                first: "noise".into(),
+                second: format!("{NAME} of order {}", self.order),
+                reason: "noise is for orders 1 and 2 with stages on the grid",
+            });
         }
         let rows = match self.stages {
             Stages::Between => self.between(process, &stops)?,
@@ -315,7 +319,21 @@ mod tests {
         for evaluations in 1..12 {
             let solver = Singlestep::fast(evaluations).unwrap();
             let grid = Grid::uniform(solver.steps().unwrap()).ending(End::Range);
-            assert_eq!(solver.plan(&VpSde::default(), &grid).unwrap().evaluations(), evaluations);
+            let plan = solver.plan(&VpSde::default(), &grid).unwrap();
+            assert_eq!(plan.evaluations(), evaluations);
+        }
+        // Whole steps of order 3, then what is left; each the step of a solver of that order.
+        let orders = |n| Singlestep::fast(n).unwrap().orders.unwrap();
+        assert_eq!((orders(9), orders(10), orders(11)), (vec![3, 3, 2, 1], vec![3, 3, 3, 1], vec![3, 3, 3, 2]));
+        let grid = Grid::uniform(4).ending(End::Range);
+        let fast = Singlestep::fast(9).unwrap().plan(&VpSde::default(), &grid).unwrap();
+        for (order, step) in [(3, 1), (2, 2), (1, 3)] {
+            let whole = Singlestep::new(order).unwrap().basis(Basis::Noise).plan(&VpSde::default(), &grid).unwrap();
+            let rows = |plan: &Plan| -> Vec<Row> {
+                let last = plan.rows().iter().position(|row| row.step == Some(step)).unwrap();
+                plan.rows()[last + 1 - order..=last].to_vec()
+            };
+            assert_eq!(rows(&fast), rows(&whole));
         }
         assert!(matches!(Singlestep::fast(0), Err(PlanError::Setting { .. })));
     }
@@ -328,6 +346,16 @@ mod tests {
         let solver = Singlestep::new(3).unwrap().orders(vec![3, 2]).unwrap();
         let plan = |solver: &Singlestep| solver.plan(&VpSde::default(), &Grid::uniform(3));
         assert!(matches!(plan(&solver), Err(PlanError::Setting { setting: "number of orders", .. })));
+        for refused in
+            [Singlestep::new(2).unwrap().sde(1.0).unwrap(), Singlestep::new(3).unwrap().sde(1.0).unwrap().on_grid()]
+        {
+            assert!(matches!(plan(&refused), Err(PlanError::Combination { .. })));
+        }
+        assert!(plan(&Singlestep::new(2).unwrap().sde(1.0).unwrap().on_grid()).unwrap().is_stochastic());
+        for bad in [-1.0, f64::NAN] {
+            let error = Singlestep::new(2).unwrap().sde(bad).unwrap_err();
+            assert!(matches!(error, PlanError::Setting { setting: "eta", .. }));
+        }
         let both = solver.orders(vec![3, 2, 1]).unwrap().on_grid();
         assert!(matches!(plan(&both), Err(PlanError::Combination { .. })));
     }

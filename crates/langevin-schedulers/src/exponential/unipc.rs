@@ -94,7 +94,7 @@ impl<S> UniC<S> {
 
     /// The same step from the state instead of one of the two answers: DDIM does not read the state, and would lose the
     /// correction. Before the correction both are the same, since `x = α·x̂_0 + σ·ε̂`.
-    fn reading_the_state(&self, set: Set, index: usize, past: &Past, stop: &Stop) -> Set {
+    fn reading_the_state(&self, set: Set, past: &Past, stop: &Stop) -> Set {
         let (slot, level) = (past.slot(0), stop.ask);
         let (replaced, other, of_x, of_other) = match self.basis {
             Basis::Data => (Src::Eps(slot), Src::X0(slot), 1.0 / level.sigma, -level.alpha / level.sigma),
@@ -105,7 +105,7 @@ impl<S> UniC<S> {
             Coef::C(c) if term.of == replaced => Some(c),
             _ => None,
         });
-        let (false, Some(c)) = (reads || index == 0 || set.to != 0, found) else { return set };
+        let (false, Some(c)) = (reads || set.to != 0, found) else { return set };
         let mut of_answer = c * of_other;
         let mut sum = Vec::new();
         for term in set.sum {
@@ -151,13 +151,15 @@ impl<S: Solver> Solver for UniC<S> {
         for (index, (mut row, stop)) in rows.into_iter().zip(&stops).enumerate() {
             past.ask(stop.from.level.lambda());
             let mut post = Vec::new();
-            if index > 0 && !self.skipped.contains(&(index - 1)) {
+            let corrected_here = index > 0 && !self.skipped.contains(&(index - 1));
+            if corrected_here {
                 post.push(self.correct(index, &stops, &past, kept)?);
             }
             if index + 1 < stops.len() && !self.skipped.contains(&index) {
                 post.push(Set::new(kept, [Term::new(1.0, Src::X(0))]));
             }
-            post.extend(row.post.into_iter().map(|set| self.reading_the_state(set, index, &past, stop)));
+            let own = row.post.into_iter();
+            post.extend(own.map(|set| if corrected_here { self.reading_the_state(set, &past, stop) } else { set }));
             row.post = post;
             corrected.push(row);
         }

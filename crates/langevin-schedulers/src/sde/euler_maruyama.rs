@@ -138,8 +138,8 @@ fn singular(t: f64, level: &Level, advice: &'static str) -> PlanError {
     PlanError::Singular { solver: NAME, t, alpha: level.alpha, sigma: level.sigma, advice }
 }
 
-/// The clock of Brownian paths.
-fn clock(level: &Level) -> f64 {
+/// The clock of Brownian paths along which reverse SDEs are driven, α²/σ².
+pub(crate) fn clock(level: &Level) -> f64 {
     (level.alpha / level.sigma).powi(2)
 }
 

@@ -13,6 +13,7 @@ mod reverse_diffusion;
 mod simulation;
 
 pub use euler_maruyama::EulerMaruyama;
+pub(crate) use euler_maruyama::clock;
 pub use langevin::PredictorCorrector;
 pub use milstein::Milstein;
 pub use reverse_diffusion::ReverseDiffusion;

@@ -117,11 +117,6 @@ impl EulerAncestral {
     }
 }
 
-/// The start of a step that adds no noise before it.
-pub(super) fn still(stop: &Stop) -> Start {
-    Start { draws: Vec::new(), pre: Vec::new(), ask: stop.ask, level: stop.from.level, t: stop.from.t }
-}
-
 impl Solver for EulerAncestral {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.noise.check(NAME)?;
@@ -129,7 +124,7 @@ impl Solver for EulerAncestral {
         check_direction(NAME, &stops, true)?;
         let row = |(index, stop): (usize, &Stop)| {
             let (down, std) = self.noise.split(&stop.from.level, &stop.to.level);
-            let mut row = first_row(still(stop), 0, Some((index, stop.to, landing(&down, 0, &[]))));
+            let mut row = first_row(Start::still(stop), 0, Some((index, stop.to, landing(&down, 0, &[]))));
             with_noise(&mut row, std);
             row
         };

@@ -47,6 +47,13 @@ pub(super) struct Start {
     pub t: f64,
 }
 
+impl Start {
+    /// Of a step whose state has not been raised.
+    pub fn still(stop: &Stop) -> Self {
+        Self { draws: Vec::new(), pre: Vec::new(), ask: stop.ask, level: stop.from.level, t: stop.from.t }
+    }
+}
+
 /// How far a state is raised.
 pub(super) struct Rise {
     /// ŝ.
@@ -143,7 +150,7 @@ pub(super) fn start(
 ) -> Result<Start, PlanError> {
     let from = &stop.from.level;
     let Some(rise) = churn.and_then(|churn| churn.rise(from, steps)) else {
-        return Ok(Start { draws: Vec::new(), pre: Vec::new(), ask: stop.ask, level: *from, t: stop.from.t });
+        return Ok(Start::still(stop));
     };
     let raised = node_at(solver, process, rise.ratio)?;
     let alpha = raised.level.alpha;

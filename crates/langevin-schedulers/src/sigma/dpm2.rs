@@ -1,6 +1,6 @@
 //! DPM-Solver-2 as a midpoint method in σ/α, deterministic and ancestral.
 
-use super::ancestral::{Noise, still, with_noise};
+use super::ancestral::{Noise, with_noise};
 use super::churn::{self, Churn, Start};
 use super::frame::{finish, first_row, inner_row, is_plain, landing, middle, node_at, walk};
 use crate::ddpm::{check_direction, falls, ratio};
@@ -140,7 +140,7 @@ impl Solver for Dpm2Ancestral {
         let mut table = Vec::with_capacity(2 * stops.len());
         for (index, stop) in stops.iter().enumerate() {
             let (down, std) = self.noise.split(&stop.from.level, &stop.to.level);
-            rows(ANCESTRAL, process, index, still(stop), (&down, stop.to), &mut table)?;
+            rows(ANCESTRAL, process, index, Start::still(stop), (&down, stop.to), &mut table)?;
             if let Some(last) = table.last_mut() {
                 with_noise(last, std);
             }

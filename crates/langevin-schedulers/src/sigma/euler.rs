@@ -125,9 +125,7 @@ impl Euler {
 
 /// A step without churn.
 fn plain_row(index: usize, stop: &Stop) -> Row {
-    let start =
-        churn::Start { draws: Vec::new(), pre: Vec::new(), ask: stop.ask, level: stop.from.level, t: stop.from.t };
-    first_row(start, 0, Some((index, stop.to, landing(&stop.to.level, 0, &[]))))
+    first_row(churn::Start::still(stop), 0, Some((index, stop.to, landing(&stop.to.level, 0, &[]))))
 }
 
 impl Solver for Euler {
