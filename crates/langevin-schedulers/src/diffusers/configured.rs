@@ -6,7 +6,7 @@ use super::ipndm::Crash;
 use super::lambdas::Lambdas;
 use super::options::Spacing;
 use super::sigmas::Sigmas;
-use super::{ConfigError, GridError};
+use super::{ConfigError, GridError, keys::Keys};
 use crate::consistency::{Lcm, Tcd};
 use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
@@ -109,6 +109,18 @@ impl Method {
 }
 
 impl Configured {
+    /// Without a threshold, to be added by those that have one.
+    pub(super) fn new(
+        keys: &Keys,
+        process: impl Process + 'static,
+        prediction: Prediction,
+        schedule: Schedule,
+        method: Method,
+    ) -> Self {
+        let (class, process) = (keys.class().to_owned(), Arc::new(process));
+        Self { class, process, prediction, threshold: None, rederive: false, schedule, method }
+    }
+
     /// The class that the configuration names.
     pub fn class(&self) -> &str {
         &self.class

@@ -8,7 +8,6 @@ use crate::sigma::Euler;
 use langevin_core::grid::End;
 use langevin_core::process::Edm;
 use langevin_core::{Grid, GridError, Level, Prediction};
-use std::sync::Arc;
 
 /// Sigmas over EDM's range, rounded to float32; the network is told ln(σ)/4.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,13 +89,5 @@ pub(super) fn edm(keys: &mut Keys) -> Result<(Edm, EdmSigmas, Prediction), Confi
 
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let (process, sigmas, prediction) = edm(keys)?;
-    Ok(Configured {
-        class: keys.class().to_owned(),
-        process: Arc::new(process),
-        prediction,
-        threshold: None,
-        rederive: false,
-        schedule: Schedule::Edm(sigmas),
-        method: Method::Euler(Euler::new()),
-    })
+    Ok(Configured::new(keys, process, prediction, Schedule::Edm(sigmas), Method::Euler(Euler::new())))
 }

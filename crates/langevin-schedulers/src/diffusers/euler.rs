@@ -6,7 +6,6 @@ use super::sigmas::{Last, Sigmas, conversion};
 use super::{ConfigError, keys::Keys};
 use crate::sigma::{Euler, EulerAncestral};
 use langevin_core::Prediction;
-use std::sync::Arc;
 
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let chain = chain(keys, options::DDPM)?;
@@ -22,15 +21,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     sigmas.continuous = continuous && prediction == Prediction::Velocity;
     sigmas.last = final_sigma(keys)?;
     (sigmas.takes_times, sigmas.takes_sigmas) = (true, true);
-    Ok(Configured {
-        class: keys.class().to_owned(),
-        process: Arc::new(chain),
-        prediction,
-        threshold: None,
-        rederive: false,
-        schedule: Schedule::Sigmas(sigmas),
-        method: Method::Euler(Euler::new()),
-    })
+    Ok(Configured::new(keys, chain, prediction, Schedule::Sigmas(sigmas), Method::Euler(Euler::new())))
 }
 
 pub(super) fn read_ancestral(keys: &mut Keys) -> Result<Configured, ConfigError> {
@@ -38,15 +29,13 @@ pub(super) fn read_ancestral(keys: &mut Keys) -> Result<Configured, ConfigError>
     let chain = rescaled(keys, chain)?;
     let prediction = prediction(keys)?;
     let sigmas = Sigmas::read(keys, &chain)?;
-    Ok(Configured {
-        class: keys.class().to_owned(),
-        process: Arc::new(chain),
+    Ok(Configured::new(
+        keys,
+        chain,
         prediction,
-        threshold: None,
-        rederive: false,
-        schedule: Schedule::Sigmas(sigmas),
-        method: Method::EulerAncestral(EulerAncestral::new()),
-    })
+        Schedule::Sigmas(sigmas),
+        Method::EulerAncestral(EulerAncestral::new()),
+    ))
 }
 
 /// Whether the second of two words is chosen; the first is the default.

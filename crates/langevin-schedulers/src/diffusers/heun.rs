@@ -6,7 +6,6 @@ use super::sigmas::{Sigmas, conversion};
 use super::{ConfigError, keys::Keys};
 use crate::sigma::{Dpm2, Dpm2Ancestral, Heun};
 use langevin_core::process::{DiscreteChain, Interpolation};
-use std::sync::Arc;
 
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     // The clipped x̂_0 makes the slope: ε̂ follows it.
@@ -41,13 +40,6 @@ fn configured(
     sigmas: Sigmas,
     method: Method,
 ) -> Result<Configured, ConfigError> {
-    Ok(Configured {
-        class: keys.class().to_owned(),
-        process: Arc::new(chain),
-        prediction: prediction(keys)?,
-        threshold: None,
-        rederive: false,
-        schedule: Schedule::Sigmas(sigmas),
-        method,
-    })
+    let prediction = prediction(keys)?;
+    Ok(Configured::new(keys, chain, prediction, Schedule::Sigmas(sigmas), method))
 }

@@ -6,7 +6,6 @@ use crate::sigma::Ipndm;
 use langevin_core::grid::End;
 use langevin_core::{Grid, Level, Prediction, Process};
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2};
-use std::sync::Arc;
 
 /// The process on the unit circle whose time is the angle: `α = cos(πt/2)`, `σ = sin(πt/2)`, t in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,15 +63,13 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     // The number of training steps has no say in sampling: times are continuous.
     keys.count("num_train_timesteps", 1000)?;
     let given = keys.numbers("trained_betas")?;
-    Ok(Configured {
-        class: keys.class().to_owned(),
-        process: Arc::new(Circle),
-        prediction: Prediction::Velocity,
-        threshold: None,
-        rederive: false,
-        schedule: Schedule::Crash(Crash { given }),
-        method: Method::Ipndm(Ipndm::new().blank_start()),
-    })
+    Ok(Configured::new(
+        keys,
+        Circle,
+        Prediction::Velocity,
+        Schedule::Crash(Crash { given }),
+        Method::Ipndm(Ipndm::new().blank_start()),
+    ))
 }
 
 #[cfg(test)]

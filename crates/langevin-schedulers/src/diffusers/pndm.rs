@@ -5,7 +5,6 @@ use super::options::{self, chain, ending, prediction, spacing};
 use super::{ConfigError, keys::Keys};
 use crate::sigma::Pndm;
 use langevin_core::Prediction;
-use std::sync::Arc;
 
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let ending = ending(keys, false)?;
@@ -17,13 +16,11 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let solver = if keys.flag("skip_prk_steps", false)? { Pndm::new() } else { Pndm::runge_kutta() };
     let offset = keys.count("steps_offset", 0)?;
     let spacing = spacing(keys, "leading")?;
-    Ok(Configured {
-        class: keys.class().to_owned(),
-        process: Arc::new(chain),
+    Ok(Configured::new(
+        keys,
+        chain,
         prediction,
-        threshold: None,
-        rederive: false,
-        schedule: Schedule::Steps { spacing, offset, walk: Walk::Strided },
-        method: Method::Pndm(solver.combining_outputs(prediction)),
-    })
+        Schedule::Steps { spacing, offset, walk: Walk::Strided },
+        Method::Pndm(solver.combining_outputs(prediction)),
+    ))
 }
