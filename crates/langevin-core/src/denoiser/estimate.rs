@@ -131,6 +131,19 @@ impl<const D: usize> Estimate<D> {
         Ok(self)
     }
 
+    /// The same values outside any autodiff graph, on the device without autodiff.
+    pub fn without_graph(self) -> Self {
+        Self {
+            x: self.x.inner(),
+            output: self.output.inner(),
+            levels: self.levels,
+            prediction: self.prediction,
+            x0: self.x0.map(Tensor::inner),
+            eps: self.eps.map(Tensor::inner),
+            variance: self.variance.map(Tensor::inner),
+        }
+    }
+
     /// What the estimate is made of: all that is needed to save it.
     pub fn parts(&self) -> EstimateParts<'_, D> {
         EstimateParts {
