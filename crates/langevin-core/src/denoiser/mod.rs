@@ -6,12 +6,15 @@
 
 mod bound;
 mod constraint;
+mod energy;
 mod estimate;
 mod gradient;
 mod threshold;
 
 pub use bound::{Bound, FromFn, Guided, from_fn};
 pub use constraint::{Clamp, ConstraintFn, constraint_fn};
+pub(crate) use energy::check_gradient;
+pub use energy::{Energy, EnergyFn, EnergyGuided, energy_fn};
 pub use estimate::{Estimate, EstimateParts};
 pub use gradient::{Graded, gradient, pull_back};
 pub use threshold::{Threshold, Thresholded};
