@@ -131,6 +131,19 @@ impl<const D: usize> Estimate<D> {
         Ok(self)
     }
 
+    /// The same values outside any autodiff graph, on the device without autodiff.
+    pub fn without_graph(self) -> Self {
+        Self {
+            x: self.x.inner(),
+            output: self.output.inner(),
+            levels: self.levels,
+            prediction: self.prediction,
+            x0: self.x0.map(Tensor::inner),
+            eps: self.eps.map(Tensor::inner),
+            variance: self.variance.map(Tensor::inner),
+        }
+    }
+
     /// Adds Δ to the score, given as `σ²·Δ`, and lets x̂_0 and ε̂ follow, replaced ones as well: `σ²·Δ/α` is added to x̂_0,
     /// `−σ·Δ` to ε̂. With Δ a gradient of a log-probability this is guidance (Dhariwal & Nichol 2021, section 4).
     ///

@@ -7,11 +7,13 @@
 mod bound;
 mod constraint;
 mod estimate;
+mod gradient;
 mod threshold;
 
 pub use bound::{Bound, FromFn, Guided, from_fn};
 pub use constraint::{Clamp, ConstraintFn, constraint_fn};
 pub use estimate::{Estimate, EstimateParts};
+pub use gradient::{Graded, gradient, pull_back};
 pub use threshold::{Threshold, Thresholded};
 
 use crate::exact::ExactError;
@@ -294,4 +296,13 @@ pub enum DenoiseError {
         "the solver needs the network's predicted variance; bind it with `.with_learned_variance()`, or use a fixed variance"
     )]
     NoVariance,
+    /// A derivative was asked for, but the answer is no function of the state that autodiff can see.
+    #[error(
+        "{what} does not depend on the state through tensor operations, so it has no gradient: compute it from `query.x` \
+         without `detach`, `inner` or a detour over the host (a true constant is `x.mul_scalar(0.0)` plus the constant)"
+    )]
+    NoGradient {
+        /// What was to be differentiated.
+        what: &'static str,
+    },
 }
