@@ -1,6 +1,6 @@
 //! Restores digits that were masked, blurred and made small, by DDRM, DPS and ΠGDM.
 //!
-//! `cargo run --release --example inverse_problems [-- --steps 600 --model out/inverse_problems/model]`
+//! `cargo run --release --example inverse_problems [-- --steps 300 --model out/inverse_problems/model]`
 //!
 //! Trains a small UNet on real handwritten digits, or takes one that is there. `out/inverse_problems/inverse_problems.png`
 //! has a row for each held-out digit and three blocks, for a mask, a blur and block means: the truth (in color), what was
@@ -33,7 +33,7 @@ struct Options {
     #[arg(long)]
     model: Option<PathBuf>,
     /// Training steps.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 300)]
     steps: u64,
     /// Digits to restore.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
