@@ -4,6 +4,7 @@ use super::DenoiseError;
 use crate::level::Levels;
 use crate::prediction::{Linear, Prediction, PredictionError};
 use burn::tensor::{DType, Tensor};
+use std::collections::BTreeMap;
 
 /// What a denoiser makes of a state: its output in its own prediction, and everything that follows from it.
 ///
@@ -17,6 +18,7 @@ pub struct Estimate<const D: usize> {
     x0: Option<Tensor<D>>,
     eps: Option<Tensor<D>>,
     variance: Option<Tensor<D>>,
+    kept: BTreeMap<String, Tensor<D>>,
 }
 
 /// The parts of an [`Estimate`].
@@ -36,12 +38,14 @@ pub struct EstimateParts<'a, const D: usize> {
     pub eps: Option<&'a Tensor<D>>,
     /// Raw variance channels.
     pub variance: Option<&'a Tensor<D>>,
+    /// What combinators keep for their next answer, by name.
+    pub kept: &'a BTreeMap<String, Tensor<D>>,
 }
 
 impl<const D: usize> Estimate<D> {
     /// An estimate from a network's output for the state `x`, both `[batch, ..]`.
     pub fn new(x: Tensor<D>, output: Tensor<D>, levels: Levels, prediction: Prediction) -> Self {
-        Self { x, output, levels, prediction, x0: None, eps: None, variance: None }
+        Self { x, output, levels, prediction, x0: None, eps: None, variance: None, kept: BTreeMap::new() }
     }
 
     /// The state that was asked about.
@@ -131,6 +135,25 @@ impl<const D: usize> Estimate<D> {
         Ok(self)
     }
 
+    /// Keeps a value of the state's shape under a name, for the next answer of the combinator that made it: there it is
+    /// [`kept`](Self::kept) by the last estimate of [`Query::past`](super::Query::past). It is part of the run, saved
+    /// with it and taken back with a rejected step; the denoiser must ask for a [`memory`](super::Denoiser::memory).
+    pub fn keeping(mut self, name: impl Into<String>, value: Tensor<D>) -> Self {
+        self.kept.insert(name.into(), value);
+        self
+    }
+
+    /// The same without anything kept.
+    pub(super) fn without_kept(mut self) -> Self {
+        self.kept.clear();
+        self
+    }
+
+    /// What was kept under a name.
+    pub fn kept(&self, name: &str) -> Option<Tensor<D>> {
+        self.kept.get(name).cloned()
+    }
+
     /// What the estimate is made of: all that is needed to save it.
     pub fn parts(&self) -> EstimateParts<'_, D> {
         EstimateParts {
@@ -141,6 +164,7 @@ impl<const D: usize> Estimate<D> {
             x0: self.x0.as_ref(),
             eps: self.eps.as_ref(),
             variance: self.variance.as_ref(),
+            kept: &self.kept,
         }
     }
 
@@ -149,6 +173,49 @@ impl<const D: usize> Estimate<D> {
         self.x0 = x0;
         self.eps = eps;
         self
+    }
+
+    /// Whether a combinator has replaced x̂_0 or ε̂, so that they no longer follow from the output.
+    pub fn is_replaced(&self) -> bool {
+        self.x0.is_some() || self.eps.is_some()
+    }
+
+    /// The output in another prediction, before any change of x̂_0 or ε̂.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] where one does not determine the other.
+    pub fn output_as(&self, prediction: Prediction) -> Result<Tensor<D>, PredictionError> {
+        if prediction == self.prediction {
+            return Ok(self.output());
+        }
+        self.linear(|level| {
+            let (target, x0, eps) =
+                (prediction.target(level)?, self.prediction.x0(level)?, self.prediction.eps(level)?);
+            Ok(Linear {
+                x: target.x0 * x0.x + target.eps * eps.x,
+                output: target.x0 * x0.output + target.eps * eps.output,
+            })
+        })
+    }
+
+    /// x̂_0 moved by `shift` and ε̂ so that it follows, in the estimate's own prediction. Where the output has no say in
+    /// x̂_0 (σ = 0) nothing moves.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] where the prediction does not determine x̂_0.
+    pub(super) fn moved(mut self, shift: Tensor<D>) -> Result<Self, PredictionError> {
+        let inverse = |c: f64| if c == 0.0 { 0.0 } else { 1.0 / c };
+        let of_output = self.levels.try_map(|level| Ok(inverse(self.prediction.x0(level)?.output)))?;
+        let of_eps = self.levels.map(|level| -level.alpha * inverse(level.sigma));
+        let add = |to: Tensor<D>, scale: crate::level::Scalars| {
+            let dtype = to.dtype();
+            let sum = widen(to).add(scale.times(widen(shift.clone())));
+            if sum.dtype() == dtype { sum } else { sum.cast(dtype) }
+        };
+        self.output = add(self.output, of_output);
+        self.x0 = self.x0.map(|x0| add(x0, crate::level::Scalars::Shared(1.0)));
+        self.eps = self.eps.map(|eps| add(eps, of_eps));
+        Ok(self)
     }
 
     fn linear(
@@ -168,7 +235,7 @@ impl<const D: usize> Estimate<D> {
 }
 
 /// Half-precision tensors as f32: conversions cancel, so they run in f32 or wider.
-fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::F16 | DType::BF16 => x.cast(DType::F32),
         _ => x,
