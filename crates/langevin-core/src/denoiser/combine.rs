@@ -4,7 +4,7 @@ use super::estimate::widen;
 use super::{DenoiseError, Estimate};
 use crate::level::Scalars;
 use crate::prediction::PredictionError;
-use burn::tensor::{Bool, DType, Tensor, TensorData};
+use burn::tensor::{Bool, Tensor, TensorData};
 
 /// `base + Σ weight·(term − base)`, for answers about one state. Outputs are summed in the prediction of `base`;
 /// x̂_0 and ε̂ that combinators have replaced are summed by themselves. The variance is that of `base`.
@@ -79,13 +79,6 @@ pub(super) fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
     let mut column = [1; D];
     column[0] = dims[0];
     sums.reshape(column)
-}
-
-/// As `f` makes it of a tensor in f32 or wider, in the tensor's own type.
-pub(super) fn wide<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
-    let dtype: DType = x.dtype();
-    let y = f(widen(x));
-    if y.dtype() == dtype { y } else { y.cast(dtype) }
 }
 
 /// `estimate` with all that the parts of a combinator keep: what the `asked` ones do now, under names of their own, and

@@ -1,6 +1,7 @@
 //! Guidance: away from one answer, towards another.
 
-use super::combine::{dot, extrapolate, keep_parts, rows, select, wide, with_output};
+use super::combine::{dot, extrapolate, keep_parts, rows, select, with_output};
+use super::estimate::in_f32;
 use super::{Answers, DenoiseError, Denoiser, Estimate, Projection, Query};
 use crate::level::{Level, Levels, Scalars};
 use crate::prediction::Prediction;
@@ -241,7 +242,7 @@ fn zero_star<const D: usize>(
     let cond = with.output();
     let uncond = without.output_as(with.prediction())?;
     let share = dot(&cond, &uncond).div(dot(&uncond, &uncond).add_scalar(TINY));
-    let base = wide(uncond, |uncond| uncond.mul(share));
+    let base = in_f32(uncond, |uncond| uncond.mul(share));
     Ok(with_output(with, base.clone().add(scale.times(cond.sub(base)))))
 }
 
@@ -252,7 +253,7 @@ fn rescale<const D: usize>(guided: Estimate<D>, with: &Estimate<D>, phi: f64) ->
         let numel: usize = dims[1..].iter().product();
         let ones = output.ones_like();
         let mean = dot(output, &ones).div_scalar(numel as f64);
-        let centered = wide(output.clone(), |output| output.sub(mean.clone()));
+        let centered = in_f32(output.clone(), |output| output.sub(mean.clone()));
         dot(&centered, &centered).sqrt()
     };
     let output = guided.output();
@@ -260,7 +261,7 @@ fn rescale<const D: usize>(guided: Estimate<D>, with: &Estimate<D>, phi: f64) ->
     let constant = of_guided.clone().equal_elem(0.0);
     let ratio = of_with.div(of_guided).mask_fill(constant, 1.0);
     let factor = ratio.mul_scalar(phi).add_scalar(1.0 - phi);
-    let rescaled = with_output(&guided, wide(output, |output| output.mul(factor)));
+    let rescaled = with_output(&guided, in_f32(output, |output| output.mul(factor)));
     Ok(guided
         .parts()
         .kept

@@ -26,6 +26,7 @@ pub use projection::Projection;
 pub use threshold::{Threshold, Thresholded};
 
 use crate::exact::ExactError;
+use crate::inverse::InverseError;
 use crate::level::Levels;
 use crate::noise::{NoiseError, NoiseSource};
 use crate::prediction::{Prediction, PredictionError};
@@ -227,13 +228,26 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
     }
 }
 
+/// Where a committed step has led: what a [`Constraint`] may know beside the state.
+#[derive(Clone, Copy)]
+pub struct After<'a> {
+    /// Where the samples are now.
+    pub levels: &'a Levels,
+    /// Number of the step, from 0.
+    pub step: usize,
+    /// Global number of the first sample of the batch.
+    pub first_sample: u64,
+    /// Randomness, for constraints that need it.
+    pub noise: &'a dyn NoiseSource,
+}
+
 /// A map of the state after each committed step: inpainting's known region, projections.
 pub trait Constraint<const D: usize>: Send + Sync {
     /// The state to go on with, of the same shape.
     ///
     /// # Errors
-    /// [`DenoiseError`] if the constraint does not fit the state.
-    fn apply(&self, x: Tensor<D>, levels: &Levels) -> Result<Tensor<D>, DenoiseError>;
+    /// [`DenoiseError`] if the constraint does not fit the state, or lacks noise.
+    fn apply(&self, x: Tensor<D>, after: &After<'_>) -> Result<Tensor<D>, DenoiseError>;
 }
 
 /// What can go wrong when a denoiser is built or asked.
@@ -248,6 +262,9 @@ pub enum DenoiseError {
     /// An exact problem has no answer.
     #[error(transparent)]
     Exact(#[from] ExactError),
+    /// An operator, a measurement or a method for inverse problems cannot be used.
+    #[error(transparent)]
+    Inverse(#[from] InverseError),
     /// A tensor has the wrong shape.
     #[error("{what} has shape {given:?}, expected {expected}")]
     Shape {
@@ -315,6 +332,31 @@ pub enum DenoiseError {
         second: &'static str,
         /// Why they do not, and what to do.
         reason: &'static str,
+    },
+    /// A gradient guides at a level without signal.
+    #[error(
+        "guidance by a gradient says nothing of x_0 at alpha = 0 (sigma = {sigma}, time {time}), where the state does not \
+         depend on it: begin where there is some signal, for instance with `Grid::between`"
+    )]
+    PureNoise {
+        /// σ of the level.
+        sigma: f64,
+        /// The network's time at the level.
+        time: f64,
+    },
+    /// A gradient that guides has a NaN or an infinity.
+    #[error(
+        "the gradient of {of} is not finite: look at it near the state it was asked about, and at the guidance scale"
+    )]
+    GradientNotFinite {
+        /// What was differentiated.
+        of: &'static str,
+    },
+    /// A gradient could not be read from its device.
+    #[error("the device could not be read: {message}")]
+    Read {
+        /// What the backend said.
+        message: String,
     },
     /// An estimate was asked for a variance that the network does not predict.
     #[error(

@@ -1,6 +1,7 @@
 //! Adaptive projected guidance.
 
-use super::combine::{dot, wide};
+use super::combine::dot;
+use super::estimate::in_f32;
 use super::{DenoiseError, Estimate};
 use crate::level::Scalars;
 use burn::tensor::Tensor;
@@ -157,7 +158,7 @@ impl Projection {
     /// Threshold and projection.
     fn project<const D: usize>(&self, difference: Tensor<D>, onto: &Tensor<D>) -> Tensor<D> {
         let limited = match self.threshold {
-            Some(limit) => wide(difference, |difference| {
+            Some(limit) => in_f32(difference, |difference| {
                 // A difference of 0 has the factor min(1, ∞).
                 let factor = dot(&difference, &difference).sqrt().recip().mul_scalar(limit).clamp_max(1.0);
                 difference.mul(factor)
@@ -169,7 +170,7 @@ impl Projection {
         }
         // An x̂_0 of 0 has no direction: nothing is parallel to it.
         let share = dot(&limited, onto).div(dot(onto, onto).clamp_min(1e-24)).mul_scalar(self.parallel - 1.0);
-        wide(limited, |limited| {
+        in_f32(limited, |limited| {
             let onto = onto.clone().cast(limited.dtype());
             limited.add(onto.mul(share))
         })
