@@ -58,7 +58,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         ("no guidance".into(), Box::new(&class)),
         (format!("guidance, scale {}", options.scale), Box::new(guided(options.scale)?)),
         ("the same for 0.1 < σ/α < 1".into(), Box::new(guided(options.scale)?.between(0.1, 1.0)?)),
-        ("CFG++, λ = 0.8".into(), Box::new(guided(0.8)?.plus_plus()?)),
+        ("CFG++, λ = 0.4".into(), Box::new(guided(0.4)?.plus_plus()?)),
         (
             "projected".into(),
             Box::new(guided(options.scale)?.projected(Projection::new().threshold(0.3)?.momentum(-0.5)?)?),
@@ -74,11 +74,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     let (plan, noise) =
         (Ddim::new().plan(&VpSde::default(), &Grid::uniform_lambda(60).ending(End::Range))?, Seeded::new(3));
     let mut panels = vec![("the data of both classes".to_owned(), Vec::new())];
-    println!("{:<32} distance to the class's spots", "");
+    println!("{:<32} distance to the spots, share of the one in the middle (1/3 in the data)", "");
     for (name, denoiser) in &ways {
         let x = plan.start([600, 2], &**denoiser, &noise, Load::on(&device("cpu")?))?.finish()?;
         let samples = points(&x.try_to_vec_as::<f64>()?);
-        println!("{name:<32} {:.3}", distance(&samples));
+        let (distance, share) = measure(&samples);
+        println!("{name:<32} {distance:.3}  {share:.2}");
         panels.push((name.clone(), samples));
     }
     draw(&data, &panels, &options.out)?;
@@ -90,10 +91,16 @@ fn points(values: &[f64]) -> Vec<(f64, f64)> {
     values.chunks(2).map(|point| (point[0], point[1])).collect()
 }
 
-/// Mean distance of samples to the nearest spot of the first class.
-fn distance(samples: &[(f64, f64)]) -> f64 {
-    let near = |p: &(f64, f64)| SPOTS[..3].iter().map(|s| (p.0 - s[0]).hypot(p.1 - s[1])).fold(f64::INFINITY, f64::min);
-    samples.iter().map(near).sum::<f64>() / samples.len() as f64
+/// Mean distance of samples to the nearest spot of the first class, and the share of those that are nearest to its second.
+fn measure(samples: &[(f64, f64)]) -> (f64, f64) {
+    let (mut distance, mut middle) = (0.0, 0.0);
+    for (x, y) in samples {
+        let to = [0, 1, 2].map(|spot| (x - SPOTS[spot][0]).hypot(y - SPOTS[spot][1]));
+        let nearest = to[0].min(to[1]).min(to[2]);
+        distance += nearest;
+        middle += f64::from(u8::from(to[1] == nearest));
+    }
+    (distance / samples.len() as f64, middle / samples.len() as f64)
 }
 
 /// One panel for each set of samples, over the data.

@@ -9,7 +9,7 @@ use std::fmt::{Debug, Display, Write};
 
 /// How a solver is run.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
+enum Way {
     Sampling,
     Inversion,
     PureNoise,
@@ -17,16 +17,16 @@ pub enum Way {
 
 /// An error as the page shows it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
+struct Refusal {
     /// The name of the variant.
     kind: String,
     message: String,
 }
 
-pub type Outcome<T> = Result<T, Refusal>;
+type Outcome<T> = Result<T, Refusal>;
 
 /// Takes an error of the library down; a variant wrapped in others is named by the innermost.
-pub fn refused(error: impl Debug + Display) -> Refusal {
+fn refused(error: impl Debug + Display) -> Refusal {
     let debug = format!("{error:?}");
     let path = debug.split([' ', '{']).next().unwrap_or(&debug);
     let kind = path.rsplit('(').next().unwrap_or(path).trim_end_matches(')').to_owned();
@@ -35,7 +35,7 @@ pub fn refused(error: impl Debug + Display) -> Refusal {
 
 /// What comes of a combination.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+enum Cell {
     Works,
     NoEffect,
     NoMethod,
@@ -43,7 +43,7 @@ pub enum Cell {
 }
 
 impl Cell {
-    pub fn of<T>(outcome: Outcome<T>) -> Self {
+    fn of<T>(outcome: Outcome<T>) -> Self {
         match outcome {
             Ok(_) => Cell::Works,
             Err(refusal) => Cell::Refused(refusal),
@@ -82,7 +82,7 @@ fn table(page: &mut String, rows: &[solvers::Row], columns: &[Column], notes: &m
                 Cell::NoMethod => "–".to_owned(),
                 Cell::Refused(refusal) => {
                     assert!(refusal.kind != "NotFinite", "{} with {}: {}", row.name, column.name, refusal.message);
-                    let key = format!("{}/{}", column.name, refusal.kind);
+                    let key = format!("{}: {}", refusal.kind, reason(&refusal.message));
                     let known = notes.iter().position(|(known, _)| *known == key);
                     let index = known.unwrap_or_else(|| {
                         notes.push((key, format!("{} ({}): {}", row.name, column.name, refusal.message)));
@@ -97,12 +97,17 @@ fn table(page: &mut String, rows: &[solvers::Row], columns: &[Column], notes: &m
     }
     page.push('\n');
     for column in columns {
-        writeln!(page, "* *{}*: {}.", column.name, column.what).expect("memory");
+        writeln!(page, "* {}: {}.", column.name, column.what).expect("memory");
     }
     page.push('\n');
     for (index, (_, message)) in notes.iter().enumerate().skip(first) {
         writeln!(page, "* **{}** is, for instance with {message}", letter(index)).expect("memory");
     }
+}
+
+/// What a message says after the names and numbers of the case.
+fn reason(message: &str) -> &str {
+    message.split_once(": ").map_or(message, |(_, reason)| reason)
 }
 
 fn letter(index: usize) -> String {
