@@ -1,5 +1,6 @@
 //! Networks bound to a prediction and a condition.
 
+use super::combine::beside;
 use super::{Composed, Condition, Conditions, DenoiseError, Denoiser, Estimate, Guided, Network, Query};
 use crate::level::Levels;
 use crate::prediction::Prediction;
@@ -113,7 +114,7 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
         let input = levels.try_map(|level| self.prediction.input_scale(level))?.times(x.clone());
         let Some(place) = self.self_condition else { return Ok(input) };
         let last = match past.last() {
-            Some(last) => last.x0()?,
+            Some(last) => beside(last.x0()?, x),
             None => x.zeros_like(),
         };
         if last.dims() != x.dims() {

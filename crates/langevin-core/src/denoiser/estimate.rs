@@ -154,6 +154,21 @@ impl<const D: usize> Estimate<D> {
         self.kept.get(name).cloned()
     }
 
+    /// The same values outside any autodiff graph, on the device without autodiff.
+    pub fn without_graph(self) -> Self {
+        Self {
+            x: self.x.inner(),
+            output: self.output.inner(),
+            levels: self.levels,
+            prediction: self.prediction,
+            x0: self.x0.map(Tensor::inner),
+            eps: self.eps.map(Tensor::inner),
+            variance: self.variance.map(Tensor::inner),
+            // What was only carried along is on no graph.
+            kept: self.kept.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        }
+    }
+
     /// Adds Δ to the score, given as `σ²·Δ`, and lets x̂_0 and ε̂ follow, replaced ones as well: `σ²·Δ/α` is added to x̂_0,
     /// `−σ·Δ` to ε̂. With Δ a gradient of a log-probability this is guidance (Dhariwal & Nichol 2021, section 4).
     ///
@@ -266,6 +281,10 @@ impl<const D: usize> Estimate<D> {
         let sum = x.add(of_output.times(widen(self.output.clone())));
         Ok(if sum.dtype() == dtype { sum } else { sum.cast(dtype) })
     }
+}
+
+fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.is_autodiff() { x.inner() } else { x }
 }
 
 /// Half-precision tensors as f32: conversions cancel, so they run in f32 or wider.

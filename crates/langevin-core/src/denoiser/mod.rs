@@ -10,6 +10,7 @@ mod combine;
 mod composed;
 mod constraint;
 mod estimate;
+mod gradient;
 mod guided;
 mod projection;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use bound::{Bound, FromFn, SelfCondition, from_fn};
 pub use composed::Composed;
 pub use constraint::{Clamp, ConstraintFn, constraint_fn};
 pub use estimate::{Estimate, EstimateParts};
+pub use gradient::{Graded, gradient, pull_back};
 pub use guided::Guided;
 pub use projection::Projection;
 pub use threshold::{Threshold, Thresholded};
@@ -363,4 +365,13 @@ pub enum DenoiseError {
         "the solver needs the network's predicted variance; bind it with `.with_learned_variance()`, or use a fixed variance"
     )]
     NoVariance,
+    /// A derivative was asked for, but the answer is no function of the state that autodiff can see.
+    #[error(
+        "{what} does not depend on the state through tensor operations, so it has no gradient: compute it from `query.x` \
+         without `detach`, `inner` or a detour over the host (a true constant is `x.mul_scalar(0.0)` plus the constant)"
+    )]
+    NoGradient {
+        /// What was to be differentiated.
+        what: &'static str,
+    },
 }

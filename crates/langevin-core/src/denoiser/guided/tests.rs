@@ -375,3 +375,30 @@ fn parts_keep_their_own() {
     assert_eq!(values(alone.kept("0/momentum").unwrap()), values(past[0].kept("0/momentum").unwrap()));
     assert_ne!(values(alone.kept("1/momentum").unwrap()), values(past[0].kept("1/momentum").unwrap()));
 }
+
+/// What a run remembers is a constant beside a state that is differentiated.
+#[test]
+fn answers_can_be_differentiated() {
+    let net = Counting::default();
+    let bind = |cond| net.denoiser(Prediction::Sample, Numbers(vec![cond])).unwrap();
+    let projection = Projection::new().momentum(-0.5).unwrap().parallel(0.3).unwrap().threshold(30.0).unwrap();
+    let guided = bind(2.0).guided(Numbers(vec![0.5]), 3.0).unwrap().projected(projection).unwrap();
+    let levels = Levels::Each(vec![ratio(1.0), ratio(1.0)]);
+    let past = [ask_after(&guided, state(), &levels, &[]).unwrap()];
+    let noise = crate::noise::Seeded::new(0);
+    for denoiser in [guided.clone(), guided.between(2.0, 3.0).unwrap()] {
+        let query = Query { x: state(), levels: &levels, past: &past, noise: &noise };
+        let graded = crate::denoiser::gradient(&denoiser, query, |estimate| Ok(estimate.x0()?.sum())).unwrap();
+        assert_eq!(values(graded.estimate.kept("momentum").unwrap()).len(), 4);
+        // Against differences.
+        let sum = |shift: f64| {
+            let mut x = values(state());
+            x[3] += shift;
+            let x = Tensor::from_data(burn::tensor::TensorData::new(x, [2, 2]), (&state().device(), state().dtype()));
+            values(ask_after(&denoiser, x, &levels, &past).unwrap().x0().unwrap()).iter().sum::<f64>()
+        };
+        let slope = (sum(1e-5) - sum(-1e-5)) / 2e-5;
+        let found = values(graded.gradient)[3];
+        assert!((found - slope).abs() < 1e-6 * (1.0 + slope.abs()), "{found} and {slope}");
+    }
+}
