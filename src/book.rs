@@ -15,6 +15,9 @@ struct Solvers;
 #[doc = include_str!("../docs/guidance.md")]
 struct Guidance;
 
+#[doc = include_str!("../docs/names.md")]
+struct Names;
+
 #[doc = include_str!("../docs/data.md")]
 struct Data;
 
