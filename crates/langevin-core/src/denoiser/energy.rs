@@ -175,6 +175,10 @@ impl<T: Denoiser<D>, E: Energy<D>, const D: usize> Denoiser<D> for EnergyGuided<
         self.inner.memory()
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.inner.check(shape)
     }

@@ -104,6 +104,10 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> Denoiser<D> for Dps<T
         self.inner.memory()
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.measurement.check(shape)?;
         self.inner.check(shape)

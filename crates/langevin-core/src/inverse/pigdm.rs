@@ -118,6 +118,10 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> Denoiser<D> for PiGdm
         self.inner.memory()
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.measurement.check(shape)?;
         self.inner.check(shape)

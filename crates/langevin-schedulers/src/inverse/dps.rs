@@ -92,6 +92,10 @@ impl<O: LinearOperator<D>, const D: usize> Denoiser<D> for LookingBack<'_, O, D>
         self.inner.memory()
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.inner.check(shape)
     }
@@ -120,6 +124,10 @@ impl<O: LinearOperator<D>, const D: usize> Sampler<D> for DpsSteps<O, D> {
 
     fn total_steps(&self) -> Option<usize> {
         Some(self.plan.steps())
+    }
+
+    fn takes_split(&self) -> bool {
+        Sampler::<D>::takes_split(&self.plan)
     }
 
     fn fingerprint(&self) -> u64 {
