@@ -15,6 +15,9 @@ struct Solvers;
 #[doc = include_str!("../docs/data.md")]
 struct Data;
 
+#[doc = include_str!("../docs/likelihood.md")]
+struct Likelihood;
+
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;
 
