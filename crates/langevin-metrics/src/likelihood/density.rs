@@ -18,7 +18,8 @@ pub struct SolverReport {
     /// Estimate of the error that the adaptive method has left in ln p of each sample, in nats: the sum over its steps of
     /// `|e_l| + |score·e_x|`, where e are the embedded error estimates of the integral and of the state: the score is the
     /// slope of the ln p that is found in the end. They are those of the method of order 4 that step sizes are chosen by,
-    /// so the actual error is usually smaller. `None` for fixed steps.
+    /// so the error is smaller at tolerances of 1e-5 and below; at 1e-3 steps are too long for orders to show, and it may be
+    /// several times larger. `None` for fixed steps.
     pub error: Option<Vec<f64>>,
     /// Calls of the denoiser, each with a backward pass.
     pub evaluations: usize,

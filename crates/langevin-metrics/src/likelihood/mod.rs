@@ -152,7 +152,8 @@ impl<P: Process> Likelihood<P> {
         Ok(())
     }
 
-    /// From `start` at the clean end to `end` at the noisy end, in the process's time. Data is taken to be at `start`.
+    /// From `start` at the clean end to `end` at the noisy end, in the process's time. Data is taken to be at `start`. Takes
+    /// the place of a fixed grid set before, with adaptive steps as of [`new`](Self::new).
     ///
     /// # Errors
     /// [`MetricError::Plan`] for times outside the range of the process and ends without a finite slope,

@@ -6,7 +6,7 @@ use langevin_core::grid::End;
 use langevin_core::noise::Seeded;
 use langevin_core::process::{Betas, DiscreteChain, Edm, Interpolation, RectifiedFlow, SubVpSde, VeSde, VpSde};
 use langevin_core::{Grid, Level, Prediction, Process};
-use langevin_metrics::{Likelihood, Trace};
+use langevin_metrics::{Likelihood, Quantization, Trace};
 use langevin_schedulers::ode::{DormandPrince, Tableau};
 
 const CLEAN: Level = Level { alpha: 1.0, sigma: 0.0, time: 0.0 };
@@ -50,7 +50,7 @@ fn gaussians_are_exact_on_every_process() {
     let data = gaussian();
     for (name, process) in processes() {
         let denoiser = data.clone().denoiser(Prediction::Velocity).unwrap();
-        let likelihood = Likelihood::new(&process, Trace::Exact).unwrap().tolerance(1e-9, 1e-9).unwrap();
+        let likelihood = Likelihood::new(&process, Trace::Exact).unwrap().tolerance(1e-10, 1e-10).unwrap();
         let flat = likelihood.evaluate(tensor(&POINTS, [2, 4]), &denoiser, &Seeded::new(0)).unwrap();
         if name == "EDM" {
             let image = likelihood.evaluate(tensor(&POINTS, [2, 1, 2, 2]), &denoiser, &Seeded::new(0)).unwrap();
@@ -138,14 +138,15 @@ fn fixed_steps_have_the_order_of_the_method() {
     }
 }
 
-/// The estimate of the solver's error is no less than two thirds of the error, falls with the tolerance, and is not vacuous.
+/// The estimate of the solver's error is of its size at 1e-4 and above it below, falls with the tolerance, and is not
+/// vacuous.
 #[test]
 fn the_solver_error_is_estimated() {
     let mixture = correlated_mixture().unwrap();
     let x: Vec<f64> = mixture.sample(12, 5).concat();
     let denoiser = mixture.clone().denoiser(Prediction::Epsilon).unwrap();
     let mut before = f64::INFINITY;
-    for tolerance in [1e-3, 1e-5, 1e-7] {
+    for (tolerance, factor) in [(1e-4, 2.0), (1e-6, 1.0), (1e-8, 1.0)] {
         let likelihood =
             Likelihood::new(VpSde::default(), Trace::Exact).unwrap().tolerance(tolerance, tolerance).unwrap();
         let density = likelihood.evaluate(tensor(&x, [12, 2]), &denoiser, &Seeded::new(0)).unwrap();
@@ -153,8 +154,8 @@ fn the_solver_error_is_estimated() {
         assert_eq!(solver.tolerance, Some((tolerance, tolerance)));
         let estimates = solver.error.clone().unwrap();
         for (gap, estimate) in density.gaps(&mixture).unwrap().flow.iter().zip(&estimates) {
-            // An estimate, not a bound: in the long steps of 1e-3 orders do not show yet.
-            assert!(gap.abs() <= 1.5 * estimate, "tolerance {tolerance}: {gap} above {estimate}");
+            // An estimate, not a bound: in long steps orders do not show yet.
+            assert!(gap.abs() <= factor * estimate, "tolerance {tolerance}: {gap} above {estimate}");
         }
         let worst = estimates.iter().copied().fold(0.0, f64::max);
         assert!(worst < 300.0 * tolerance && worst < 0.2 * before, "tolerance {tolerance}: {worst} after {before}");
@@ -255,5 +256,35 @@ fn samples_do_not_depend_on_their_batch() {
         for (a, b) in together.unwrap().log_p().into_iter().zip(alone.log_p()) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
+    }
+}
+
+/// Quantized data is what its dequantization makes of it, with the offset of its bins; on average its bits are an upper
+/// bound on those of its levels.
+#[test]
+fn bits_of_levels_bound_their_probability() {
+    let data = Gaussian::new(vec![0.1], vec![0.09]).unwrap();
+    let denoiser = data.clone().denoiser(Prediction::Epsilon).unwrap();
+    let quantization = Quantization::with_levels(5).unwrap();
+    let likelihood = Likelihood::new(VpSde::default(), Trace::Exact).unwrap();
+    let (rows, noise) = (300, Seeded::new(12));
+    for level in 1..4 {
+        let x = tensor(&vec![quantization.value(level); rows], [rows, 1]);
+        let bits = likelihood.clone().quantized(quantization).evaluate(x.clone(), &denoiser, &noise).unwrap();
+        let by_hand = quantization.dequantize(x, 0, &noise).unwrap();
+        let by_hand = likelihood.evaluate(by_hand, &denoiser, &noise).unwrap();
+        assert_eq!(bits.log_p(), by_hand.log_p());
+        let bits = bits.bits_per_dimension();
+        for (bits, nats) in bits.iter().zip(by_hand.bits_per_dimension()) {
+            assert!((bits - nats - 2.5f64.log2()).abs() < 1e-12, "five bins in a range of two");
+        }
+        // The mass of the level's bin by the midpoint rule.
+        let (low, n) = (-1.0 + 0.4 * level as f64, 4000u16);
+        let at = data.at(&CLEAN).unwrap();
+        let middle = |i: usize| [low + 0.4 * (i as f64 + 0.5) / f64::from(n)];
+        let mass: f64 =
+            (0..usize::from(n)).map(|i| at.log_density(&middle(i)).unwrap().exp() * 0.4 / f64::from(n)).sum();
+        let mean = bits.iter().sum::<f64>() / rows as f64;
+        assert!(mean > -mass.log2() && mean < 1.0 - mass.log2(), "level {level}: {mean} bits, {mass}");
     }
 }
