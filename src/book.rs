@@ -24,6 +24,9 @@ struct InverseProblems;
 #[doc = include_str!("../docs/data.md")]
 struct Data;
 
+#[doc = include_str!("../docs/likelihood.md")]
+struct Likelihood;
+
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;
 
