@@ -160,6 +160,13 @@ impl<T: Denoiser<D>, const D: usize> Denoiser<D> for Filled<T, D> {
     }
 
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        if !self.keep_eps && self.inner.is_split() {
+            return Err(DenoiseError::Combination {
+                first: "a filled region from which ε̂ follows",
+                second: "CFG++",
+                reason: "ε̂ would follow the guided x̂_0 again; use `.keep_eps()`",
+            });
+        }
         self.known.check(shape)?;
         if !self.keep_eps && self.inner.is_split() {
             return Err(DenoiseError::Combination {
