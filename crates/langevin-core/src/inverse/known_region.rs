@@ -168,13 +168,6 @@ impl<T: Denoiser<D>, const D: usize> Denoiser<D> for Filled<T, D> {
             });
         }
         self.known.check(shape)?;
-        if !self.keep_eps && self.inner.is_split() {
-            return Err(DenoiseError::Combination {
-                first: "a known region from which ε̂ follows",
-                second: "CFG++",
-                reason: "ε̂ would follow the guided x̂_0 again; call `.keep_eps()`",
-            });
-        }
         self.inner.check(shape)
     }
 }
