@@ -150,7 +150,7 @@ fn what_must_combine_does() {
         (columns.iter().find(|known| known.name == column).expect("a column").cell)(row)
     };
     for row in &rows {
-        for column in ["guided", "rescaled", "projected", "composed", "and ε̂"] {
+        for column in ["guided", "rescaled", "projected", "composed", "and ε̂", "energy", "DPS", "ΠGDM", "filled"] {
             assert_eq!(cell(column, row), Cell::Works, "{} with {column}", row.name);
         }
         let splits = matches!(cell("CFG++", row), Cell::Works);
