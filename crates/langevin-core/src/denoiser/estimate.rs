@@ -210,7 +210,8 @@ impl<const D: usize> Estimate<D> {
         }
         let dtype = self.output.dtype();
         let x = of_x.times(widen(self.x.clone()));
-        let sum = x.add(of_output.times(widen(self.output.clone())));
+        // Into the buffer allocated last, so that the end of the heap is kept (and not given back to the system).
+        let sum = of_output.times(widen(self.output.clone())).add(x);
         Ok(if sum.dtype() == dtype { sum } else { sum.cast(dtype) })
     }
 }
