@@ -53,9 +53,9 @@ impl Case {
         }
     }
 
-    /// Questions of a run: the steps of diffusers' loop.
-    pub fn evaluations(&self) -> usize {
-        self.plan.evaluations()
+    /// Steps of a run.
+    pub fn steps(&self) -> usize {
+        self.plan.steps()
     }
 
     /// A denoiser that returns the same tensor each time.
