@@ -12,7 +12,7 @@ use langevin::core::{
     DenoiseError, Denoiser, Estimate, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
 };
 use langevin::models::{Labels, MlpConfig, UNet2dConfig};
-use langevin::schedulers::plan::{Draw, HostAnswer, Set, Src};
+use langevin::schedulers::plan::{HostAnswer, Set, Src};
 use langevin::schedulers::{
     Ddim, DormandPrince, Plan, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, SampleError, SamplerExt,
     SavedRun, Solver,
@@ -236,9 +236,7 @@ fn needed(plan: &Plan, done: usize) -> BTreeSet<Src> {
     let (mut needed, mut written) = (BTreeSet::from([Src::X(0)]), BTreeSet::new());
     for row in &plan.rows()[done..] {
         for draw in &row.draws {
-            match draw {
-                Draw::White { to, .. } | Draw::Path { to, .. } => written.insert(Src::Z(*to)),
-            };
+            written.insert(Src::Z(draw.register()));
         }
         let mut sets = |sets: &[Set], written: &mut BTreeSet<Src>| {
             for set in sets {

@@ -11,6 +11,7 @@ mod models;
 mod networks;
 mod outcome;
 mod pending;
+mod repaint;
 mod schedulers;
 mod score_sde;
 mod score_sde_schedulers;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 fn run(case: &Case<'_>) -> Outcome {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
     match case.class() {
+        "RePaintScheduler" => repaint::run(case),
         class if diffusers::CLASSES.contains(&class) => schedulers::run(case),
         "ScoreSdeVpScheduler" | "ScoreSdeVeScheduler" => score_sde_schedulers::run(case),
         "UNet2DModel" => networks::run(case),

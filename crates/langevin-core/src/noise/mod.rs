@@ -58,6 +58,11 @@ impl Key {
     pub const fn step(index: u64, lane: u32) -> Self {
         Self { domain: Domain::Step, index, lane }
     }
+
+    /// Lane `lane` of the noise that row `index` of a plan gives to a known region.
+    pub const fn known(index: u64, lane: u32) -> Self {
+        Self { domain: Domain::KnownRegion, index, lane }
+    }
 }
 
 /// Why noise could not be delivered.

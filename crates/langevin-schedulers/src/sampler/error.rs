@@ -64,6 +64,50 @@ pub enum SampleError {
         /// The shape of the samples.
         expected: Vec<usize>,
     },
+    /// The plan reads a tensor that the run was not given.
+    #[error("the plan reads {name}, which the run was not given: call `.known(image, mask)` or `.given(..)` before its first step")]
+    NotGiven {
+        /// What is missing.
+        name: String,
+    },
+    /// The run was given a tensor that its sampler does not read.
+    #[error("the run was given {name}, which its sampler does not read: plan it with a solver that does, such as `RePaint`")]
+    NotRead {
+        /// What was given.
+        name: String,
+    },
+    /// The run was given a tensor after its first step.
+    #[error("the run was given {name} after {step} steps: give it before the first one; a resumed run has it already")]
+    GivenLate {
+        /// What was given.
+        name: String,
+        /// Steps done.
+        step: usize,
+    },
+    /// A tensor that a run was given does not fit its samples.
+    #[error("{name} has the shape {given:?}, but the samples have {expected:?}: every dimension must be the same, or 1")]
+    GivenShape {
+        /// What was given.
+        name: String,
+        /// Its shape.
+        given: Vec<usize>,
+        /// The shape of the samples.
+        expected: Vec<usize>,
+    },
+    /// A tensor that a run was given has a NaN or an infinity.
+    #[error("{name} has a NaN or an infinity: where nothing is known put a number, 0 for instance")]
+    GivenNotFinite {
+        /// What was given.
+        name: String,
+    },
+    /// A mask has values outside [0, 1].
+    #[error("the mask has values from {least} to {most}, expected 1 where the sample is known and 0 where it is not")]
+    MaskRange {
+        /// The smallest value.
+        least: f64,
+        /// The largest value.
+        most: f64,
+    },
     /// A run lacks values that its sampler needs.
     #[error(
         "the run lacks values that row {row} of its plan reads: the saved run was cut short or edited, or another sampler \
