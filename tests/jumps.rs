@@ -9,7 +9,7 @@ use langevin::core::exact::{Gaussian, Posterior};
 use langevin::core::grid::End;
 use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
-use langevin::core::{Denoiser, Grid, Key, Load, NoiseSource, Prediction, Process};
+use langevin::core::{Denoiser, Grid, Key, Load, NoiseSource, Prediction};
 use langevin::schedulers::plan::{HostError, KNOWN, MASK};
 use langevin::schedulers::{Ddim, Ddpm, DpmSolver, Plan, RePaint, Restart, SampleError, SamplerExt, SavedRun, Solver};
 

@@ -14,7 +14,6 @@ const SCHEDULERS: &[&str] = &[
     "KarrasVeScheduler",
     "SCMScheduler",
     "UnCLIPScheduler",
-    "VQDiffusionScheduler",
 ];
 
 /// Network classes without an implementation.

@@ -37,8 +37,10 @@ pub fn run(case: &Case<'_>) -> Outcome {
     }
     let chain = scheduler.process().chain().expect("a chain");
     case.compare_within("alphas_cumprod", chain.alphas_cumprod(), &case.need("alphas_cumprod").data, 1e-7, 1e-5);
+    // A step up is listed under the time that follows the one it reaches.
+    let stride = plan.start_node().t - plan.rows()[0].after.t;
     let times: Vec<f64> =
-        plan.rows().iter().map(|row| row.eval.map_or(row.after.level.time, |eval| eval.at.time)).collect();
+        plan.rows().iter().map(|row| row.eval.map_or(row.after.t + stride, |eval| eval.at.time)).collect();
     case.compare_within("timesteps", &times, &case.need("timesteps").data, 0.0, 0.0);
     let rises: Vec<f64> = plan.rows().iter().map(|row| f64::from(u8::from(row.eval.is_none()))).collect();
     case.compare_within("is_undo", &rises, &case.need("is_undo").data, 0.0, 0.0);
@@ -53,19 +55,14 @@ fn injected(case: &Case<'_>, scheduler: &Configured, plan: &Plan, batch: u64) ->
     let betas = scheduler.process().chain().expect("a chain").betas();
     let (draws, owners) = (case.need("noise"), case.need("noise_step"));
     let mut noise = Injected::new();
-    let mut before = None;
     for (index, row) in plan.rows().iter().enumerate() {
         let mine: Vec<&[f64]> =
             (0..draws.rows()).filter(|k| owners.data[*k] as usize == index).map(|k| draws.row(k)).collect();
         let values = match (row.eval, mine.as_slice()) {
-            (Some(eval), [one]) => {
-                before = Some(eval.at.time);
-                one.to_vec()
-            }
+            (Some(_), [one]) => one.to_vec(),
             (None, many) => {
-                // x goes to √(1 − β)·x + √β·z, once for each beta from the last asked step on.
-                let first = before.expect("a step before") as usize;
-                before = Some(row.after.level.time);
+                // x goes to √(1 − β)·x + √β·z, once for each beta from the last listed time on.
+                let first = case.need("timesteps").data[index - 1] as usize;
                 let (mut sum, mut variance) = (vec![0.0; many[0].len()], 0.0);
                 for (i, z) in many.iter().enumerate() {
                     let beta = betas[first + i];

@@ -10,11 +10,13 @@
 //! * [`level`]: where on the process a question is asked;
 //! * [`denoiser`]: networks bound to a prediction and a condition, guidance, thresholding, constraints;
 //! * [`noise`]: the one explicit source of randomness;
+//! * [`discrete`]: chains over tokens, which are masked or replaced, and their reverse steps;
 //! * [`exact`]: problems whose solution is known, for proofs.
 //!
 //! Schedule arithmetic is `f64` on the host; tensors only ever meet finished coefficients.
 
 pub mod denoiser;
+pub mod discrete;
 pub mod exact;
 pub mod grid;
 pub mod level;

@@ -1,7 +1,9 @@
 //! Networks bound to a prediction and a condition, and classifier-free guidance.
 
+use super::each::{apart, repeated, together};
 use super::{Condition, DenoiseError, Denoiser, Estimate, Network, Query};
-use crate::level::Levels;
+use crate::level::{Level, Levels};
+use crate::noise::NoiseSource;
 use crate::prediction::Prediction;
 use burn::tensor::Tensor;
 
@@ -121,6 +123,19 @@ impl<N: Network<D>, const D: usize> Denoiser<D> for Bound<N, D> {
         })
     }
 
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        _noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        let Some((x, rows)) = together(states, levels) else { return Ok(Vec::new()) };
+        self.check_state(&x.dims())?;
+        let cond = repeated(&self.cond, states[0].dims()[0], states.len())?;
+        let answers = self.ask(&x, &rows, &cond)?;
+        Ok(apart(states, levels, answers, self.prediction))
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.check_with(shape, &self.cond)
     }
@@ -134,6 +149,15 @@ pub struct Guided<N: Network<D>, const D: usize> {
     scale: f64,
 }
 
+impl<N: Network<D>, const D: usize> Guided<N, D> {
+    /// The guided output from the unconditional and the conditional one, of `rows` rows each.
+    fn guide(&self, output: Tensor<D>, rows: usize) -> Tensor<D> {
+        let without = output.clone().narrow(0, 0, rows);
+        let with = output.narrow(0, rows, rows);
+        without.clone().add(with.sub(without).mul_scalar(self.scale))
+    }
+}
+
 impl<N: Network<D>, const D: usize> Denoiser<D> for Guided<N, D> {
     fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
         let Query { x, levels, .. } = query;
@@ -144,15 +168,29 @@ impl<N: Network<D>, const D: usize> Denoiser<D> for Guided<N, D> {
         let both = N::Cond::cat(&[&uncond, &cond])?;
         let (output, variance) =
             self.bound.ask(&Tensor::cat(vec![x.clone(), x.clone()], 0), &levels.repeat(2), &both)?;
-        let without = output.clone().narrow(0, 0, batch);
-        let with = output.narrow(0, batch, batch);
-        let guided = without.clone().add(with.sub(without).mul_scalar(self.scale));
-        let estimate = Estimate::new(x, guided, levels.clone(), self.bound.prediction);
+        let estimate = Estimate::new(x, self.guide(output, batch), levels.clone(), self.bound.prediction);
         Ok(match variance {
             // The variance is the conditional one: extrapolating it has no meaning.
             Some(variance) => estimate.with_variance(variance.narrow(0, batch, batch)),
             None => estimate,
         })
+    }
+
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        _noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        let Some((x, each)) = together(states, levels) else { return Ok(Vec::new()) };
+        self.bound.check_state(&x.dims())?;
+        let (batch, rows) = (states[0].dims()[0], x.dims()[0]);
+        let uncond = repeated(&self.uncond, batch, states.len())?;
+        let cond = repeated(&self.bound.cond, batch, states.len())?;
+        let both = N::Cond::cat(&[&uncond, &cond])?;
+        let (output, variance) = self.bound.ask(&Tensor::cat(vec![x.clone(), x], 0), &each.repeat(2), &both)?;
+        let variance = variance.map(|variance| variance.narrow(0, rows, rows));
+        Ok(apart(states, levels, (self.guide(output, rows), variance), self.bound.prediction))
     }
 
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
@@ -196,7 +234,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::level::Level;
     use crate::noise::Seeded;
     use crate::prediction::{PredictionError, Quantity};
     use burn::tensor::{DType, Device, TensorData};
@@ -278,6 +315,44 @@ mod tests {
 
     fn bound(cond: &[f64]) -> Bound<Counting, 2> {
         Counting::default().denoiser(Prediction::Epsilon, Numbers(cond.to_vec())).unwrap()
+    }
+
+    /// One call for all states, and what each would have been answered alone.
+    #[test]
+    fn several_states_are_asked_about_in_one_call() {
+        let device = Device::flex();
+        let states = [[[1.0, 2.0], [3.0, -1.0]], [[0.5, 0.0], [-2.0, 1.5]], [[0.1, 0.2], [0.3, 0.4]]];
+        let states = states.map(|x: [[f64; 2]; 2]| Tensor::<2>::from_data(x, &device));
+        let levels = [0.2, 0.5, 0.9].map(|sigma: f64| Level { alpha: (1.0 - sigma * sigma).sqrt(), sigma, time: 10.0 * sigma });
+        let noise = Seeded::new(0);
+        for variance in [false, true] {
+            let net = Counting { variance, ..Counting::default() };
+            let bound = || {
+                let bound = net.denoiser(Prediction::Velocity, Numbers(vec![0.3, -0.7])).unwrap();
+                if variance { bound.with_learned_variance() } else { bound }
+            };
+            let denoisers: [Box<dyn Denoiser<2>>; 2] =
+                [Box::new(bound()), Box::new(bound().guided(Numbers(vec![0.1]), 2.5).unwrap())];
+            for denoiser in denoisers {
+                let calls = net.calls.load(Ordering::Relaxed);
+                let together = denoiser.denoise_each(&states, &levels, &noise).unwrap();
+                assert_eq!(net.calls.load(Ordering::Relaxed), calls + 1);
+                assert_eq!(together.len(), 3);
+                for ((x, level), estimate) in states.iter().zip(&levels).zip(together) {
+                    let levels = Levels::Shared(*level);
+                    let alone = denoiser.denoise(Query { x: x.clone(), levels: &levels, past: &[], noise: &noise }).unwrap();
+                    let values = |x: Tensor<2>| -> Vec<f64> { x.into_data().iter::<f64>().collect() };
+                    assert_eq!(values(estimate.output()), values(alone.output()));
+                    assert_eq!(values(estimate.x()), values(x.clone()));
+                    assert_eq!(estimate.levels(), alone.levels());
+                    assert_eq!(estimate.variance().is_ok(), variance);
+                    if variance {
+                        assert_eq!(values(estimate.variance().unwrap()), values(alone.variance().unwrap()));
+                    }
+                }
+                assert!(denoiser.denoise_each(&[], &[], &noise).unwrap().is_empty());
+            }
+        }
     }
 
     #[test]

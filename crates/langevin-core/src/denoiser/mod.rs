@@ -6,6 +6,7 @@
 
 mod bound;
 mod constraint;
+mod each;
 mod estimate;
 mod threshold;
 
@@ -15,7 +16,7 @@ pub use estimate::{Estimate, EstimateParts};
 pub use threshold::{Threshold, Thresholded};
 
 use crate::exact::ExactError;
-use crate::level::Levels;
+use crate::level::{Level, Levels};
 use crate::noise::{NoiseError, NoiseSource};
 use crate::prediction::{Prediction, PredictionError};
 use burn::tensor::Tensor;
@@ -45,6 +46,24 @@ pub trait Denoiser<const D: usize>: Send + Sync {
         0
     }
 
+    /// Answers for several states of the same samples: `states[i]`, each `[batch, ..]`, at `levels[i]`. A bound network is
+    /// called once for all of them; denoisers that do not know better are asked one after the other. None of them sees
+    /// earlier estimates.
+    ///
+    /// # Errors
+    /// As [`denoise`](Self::denoise).
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        let ask = |(x, level): (&Tensor<D>, &Level)| {
+            self.denoise(Query { x: x.clone(), levels: &Levels::Shared(*level), past: &[], noise })
+        };
+        states.iter().zip(levels).map(ask).collect()
+    }
+
     /// Checks a batch's shape, `[batch, ..]`, before a run starts: the sample's shape, the rows of conditions, labels.
     ///
     /// # Errors
@@ -62,6 +81,14 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
     fn memory(&self) -> usize {
         (**self).memory()
     }
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        (**self).denoise_each(states, levels, noise)
+    }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)
     }
@@ -73,6 +100,14 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
     }
     fn memory(&self) -> usize {
         (**self).memory()
+    }
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        (**self).denoise_each(states, levels, noise)
     }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)

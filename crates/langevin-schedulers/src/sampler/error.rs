@@ -1,5 +1,6 @@
 //! Errors of samplers and runs.
 
+use langevin_core::discrete::DiscreteError;
 use langevin_core::{DenoiseError, NoiseError, PredictionError};
 
 /// What can go wrong while sampling.
@@ -63,6 +64,17 @@ pub enum SampleError {
         given: Vec<usize>,
         /// The shape of the samples.
         expected: Vec<usize>,
+    },
+    /// A discrete process could not answer.
+    #[error(transparent)]
+    Discrete(#[from] DiscreteError),
+    /// A number that is no token.
+    #[error("{given} is no token: they are 0 to {} for the classes, and {classes} for the mask", classes - 1)]
+    Token {
+        /// The number.
+        given: i64,
+        /// Classes, the mask not counted.
+        classes: usize,
     },
     /// The plan reads a tensor that the run was not given.
     #[error("the plan reads {name}, which the run was not given: call `.known(image, mask)` or `.given(..)` before its first step")]
