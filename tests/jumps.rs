@@ -80,7 +80,8 @@ fn what_is_filled_in_approaches_the_conditional_law() {
 #[test]
 fn samples_have_the_moments_that_the_plan_predicts() {
     let (data, vp) = (gaussian(), VpSde::default());
-    let plan = RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings").plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
+    let plan =
+        RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings").plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
     let exact = filled(&plan, &data);
     let spread = exact.covariance();
     let distance = |plan: &Plan| {

@@ -18,7 +18,8 @@ use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::plan::{Coef, HostAnswer, KNOWN, MASK};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
-    AnnealedLangevin, Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Solver, Variance,
+    AnnealedLangevin, Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Solver,
+    Variance,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -168,7 +168,8 @@ fn constraints_are_seen_by_the_next_step() {
 #[test]
 fn plans_with_known_regions_run_in_parallel() {
     let (noise, vp) = (Seeded::new(11), VpSde::default());
-    let plan = RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings").plan(&vp, &Grid::uniform(8)).expect("a plan");
+    let plan =
+        RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings").plan(&vp, &Grid::uniform(8)).expect("a plan");
     let (sampler, denoiser) = (picard(&plan, 6, 0.0), Elementwise::default());
     let row = |values: [f64; 2]| Tensor::<2>::from_data([values], &Device::flex());
     let known = |run: langevin::schedulers::Run<'_, 2>| {
@@ -192,7 +193,8 @@ fn failures_and_memories_are_errors() {
     let (noise, vp) = (Seeded::new(1), VpSde::default());
     let plan = Ddim::new().plan(&vp, &Grid::uniform(5)).expect("a plan");
     let sampler = picard(&plan, 3, 1e-3);
-    let error = sampler.start([1, 2], &Recalling, &noise, load()).expect("a run").finish().map(|_| ()).expect_err("memory");
+    let error =
+        sampler.start([1, 2], &Recalling, &noise, load()).expect("a run").finish().map(|_| ()).expect_err("memory");
     assert!(matches!(error, SampleError::Unsupported { what: "a denoiser with memory", .. }), "{error}");
     let failing = from_fn(Prediction::Epsilon, |_: Tensor<2>, _: &Levels| {
         Err(DenoiseError::Condition { problem: "fell asleep".into() })

@@ -73,9 +73,8 @@ fn sampling_with_the_exact_denoiser_reproduces_the_data() {
         ("mask and replace", Cumulative { keep: (0.999, 1e-4), mask: (5e-4, 0.9) }),
         ("replace", Cumulative { keep: (0.999, 1e-4), mask: (0.0, 0.0) }),
     ];
-    let mut all: Vec<(&str, MaskAndReplace)> = chains
-        .map(|(name, schedule)| (name, MaskAndReplace::linear(CLASSES, 150, schedule).expect("a chain")))
-        .into();
+    let mut all: Vec<(&str, MaskAndReplace)> =
+        chains.map(|(name, schedule)| (name, MaskAndReplace::linear(CLASSES, 150, schedule).expect("a chain"))).into();
     all.push(("absorbing", MaskAndReplace::absorbing(CLASSES, 150).expect("a chain")));
     for (name, chain) in all {
         let errors = distance(&chain, &TokenSampler::new(chain.clone()), 3);

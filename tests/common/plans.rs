@@ -6,7 +6,8 @@ use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Prediction};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
-    AnnealedLangevin, Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Restart, ReverseDiffusion, Solver, Variance,
+    AnnealedLangevin, Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Restart, ReverseDiffusion, Solver,
+    Variance,
 };
 
 /// Every planning solver, in a few steps.

@@ -154,9 +154,8 @@ impl Picard {
         }
         let read = Tensor::cat(distances, 0).try_into_vec_as::<f64>();
         let squares = read.map_err(|error| SampleError::Read { message: error.to_string() })?;
-        let close = |(square, level): &(f64, &Level)| {
-            square.sqrt() <= self.tolerance * libm::hypot(level.alpha, level.sigma)
-        };
+        let close =
+            |(square, level): &(f64, &Level)| square.sqrt() <= self.tolerance * libm::hypot(level.alpha, level.sigma);
         Ok(1 + squares.into_iter().zip(&levels[1..]).take_while(close).count())
     }
 }
@@ -272,7 +271,8 @@ mod tests {
         let plan = Ddim::new().plan(&VpSde::default(), &Grid::uniform(5)).expect("a plan");
         assert!(matches!(Picard::over(plan.clone(), 0), Err(PlanError::Setting { setting: "window", .. })));
         for tolerance in [-1.0, f64::NAN, f64::INFINITY] {
-            let error = Picard::over(plan.clone(), 3).and_then(|sampler| sampler.tolerance(tolerance)).expect_err("bad");
+            let error =
+                Picard::over(plan.clone(), 3).and_then(|sampler| sampler.tolerance(tolerance)).expect_err("bad");
             assert!(matches!(error, PlanError::Setting { setting: "tolerance", .. }), "{error}");
         }
         let prints = [(3, 0.1), (4, 0.1), (3, 0.2)].map(|(window, tolerance)| {

@@ -323,7 +323,8 @@ mod tests {
         let device = Device::flex();
         let states = [[[1.0, 2.0], [3.0, -1.0]], [[0.5, 0.0], [-2.0, 1.5]], [[0.1, 0.2], [0.3, 0.4]]];
         let states = states.map(|x: [[f64; 2]; 2]| Tensor::<2>::from_data(x, &device));
-        let levels = [0.2, 0.5, 0.9].map(|sigma: f64| Level { alpha: (1.0 - sigma * sigma).sqrt(), sigma, time: 10.0 * sigma });
+        let levels =
+            [0.2, 0.5, 0.9].map(|sigma: f64| Level { alpha: (1.0 - sigma * sigma).sqrt(), sigma, time: 10.0 * sigma });
         let noise = Seeded::new(0);
         for variance in [false, true] {
             let net = Counting { variance, ..Counting::default() };
@@ -340,7 +341,8 @@ mod tests {
                 assert_eq!(together.len(), 3);
                 for ((x, level), estimate) in states.iter().zip(&levels).zip(together) {
                     let levels = Levels::Shared(*level);
-                    let alone = denoiser.denoise(Query { x: x.clone(), levels: &levels, past: &[], noise: &noise }).unwrap();
+                    let alone =
+                        denoiser.denoise(Query { x: x.clone(), levels: &levels, past: &[], noise: &noise }).unwrap();
                     let values = |x: Tensor<2>| -> Vec<f64> { x.into_data().iter::<f64>().collect() };
                     assert_eq!(values(estimate.output()), values(alone.output()));
                     assert_eq!(values(estimate.x()), values(x.clone()));

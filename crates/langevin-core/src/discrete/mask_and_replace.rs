@@ -299,7 +299,9 @@ mod tests {
             assert!(matches!(of(&[keep], &[mask]), Err(Error::Cumulative { step: 0, .. })), "{keep}, {mask}");
         }
         // Keeping more, masking less, or leaving nothing for a later step.
-        for (keep, mask) in [([0.5, 0.6], [0.1, 0.2]), ([0.5, 0.4], [0.2, 0.1]), ([0.0, 0.0], [0.2, 0.3]), ([0.0, 0.0], [1.0, 1.0])] {
+        for (keep, mask) in
+            [([0.5, 0.6], [0.1, 0.2]), ([0.5, 0.4], [0.2, 0.1]), ([0.0, 0.0], [0.2, 0.3]), ([0.0, 0.0], [1.0, 1.0])]
+        {
             assert!(matches!(of(&keep, &mask), Err(Error::Step { step: 1, .. })), "{keep:?}, {mask:?}");
         }
         // More is kept than masking leaves.

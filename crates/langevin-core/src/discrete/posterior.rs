@@ -1,7 +1,7 @@
 //! Reverse steps: Bayes' rule in logarithms, and draws from it.
 
-use super::mask_and_replace::{LOG_ZERO, MaskAndReplace, Rates};
 use super::DiscreteError;
+use super::mask_and_replace::{LOG_ZERO, MaskAndReplace, Rates};
 use crate::noise::{Key, NoiseSource};
 use burn::tensor::{Int, Tensor, TensorData};
 

@@ -32,8 +32,8 @@ mod wuerstchen;
 
 pub use configured::Configured;
 pub use error::ConfigError;
-pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
 use keys::Keys;
 use langevin_core::GridError;

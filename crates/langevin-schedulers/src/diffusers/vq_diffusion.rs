@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn options_are_honored_or_refused() {
-        let read = |extra: &str| vq_diffusion_from_config(&format!("{{\"_class_name\": \"VQDiffusionScheduler\"{extra}}}"));
+        let read =
+            |extra: &str| vq_diffusion_from_config(&format!("{{\"_class_name\": \"VQDiffusionScheduler\"{extra}}}"));
         let scheduler = read(", \"num_vec_classes\": 5, \"num_train_timesteps\": 10").expect("a scheduler");
         assert_eq!((scheduler.chain().classes(), scheduler.chain().steps()), (4, 10));
         assert_eq!(scheduler.sampler(3).expect("steps").times(), [2, 1, 0]);

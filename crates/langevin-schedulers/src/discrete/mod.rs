@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn a_resumed_run_draws_the_same_tokens_and_batches_do_not_matter() {
         let denoiser = tokens_fn(|tokens, step| Ok(leaning(tokens, step)));
-        let (sampler, noise, device) = (TokenSampler::new(chain()).steps(7).expect("steps"), Seeded::new(4), Device::flex());
+        let (sampler, noise, device) =
+            (TokenSampler::new(chain()).steps(7).expect("steps"), Seeded::new(4), Device::flex());
         let start = || sampler.start_at(5, [3, 6], &denoiser, &noise, &device).expect("a run");
         let whole: Vec<Vec<i64>> = start().map(|step| numbers(step.expect("a step").tokens)).collect();
         assert_eq!(whole.len(), 7);
@@ -282,7 +283,8 @@ mod tests {
         let mut run = sampler.start([1, 2], &narrow, &noise, &device).expect("a run");
         assert!(matches!(run.next(), Some(Err(SampleError::Discrete(_)))) && run.next().is_none());
         assert_eq!(run.finish().map(|_| ()).expect_err("no result"), SampleError::Unfinished { step: 0 });
-        let broken = tokens_fn(|tokens, step| Ok(leaning(tokens, step).mul_scalar(if step == 19 { f64::NAN } else { 1.0 })));
+        let broken =
+            tokens_fn(|tokens, step| Ok(leaning(tokens, step).mul_scalar(if step == 19 { f64::NAN } else { 1.0 })));
         let run = sampler.start([1, 2], &broken, &noise, &device).expect("a run");
         assert_eq!(run.finish().map(|_| ()).expect_err("NaN"), SampleError::NotFinite { step: 3 });
     }

@@ -104,7 +104,13 @@ impl<S> RePaint<S> {
     }
 
     /// Between which levels noise is added from one node up to the one before.
-    fn levels(&self, pieces: &Pieces<'_>, process: &dyn Process, low: Node, high: Node) -> Result<(Level, Level), PlanError> {
+    fn levels(
+        &self,
+        pieces: &Pieces<'_>,
+        process: &dyn Process,
+        low: Node,
+        high: Node,
+    ) -> Result<(Level, Level), PlanError> {
         if !self.compat {
             return Ok((low.level, high.level));
         }
@@ -119,7 +125,9 @@ impl<S> RePaint<S> {
             let bar = (t.fract() == 0.0).then(|| chain.alphas_cumprod().get(t as usize)).flatten();
             match bar {
                 Some(bar) => Ok(Level { alpha: bar.sqrt(), sigma: (1.0 - bar).sqrt(), time: t }),
-                None => Err(pieces.refuse("its compatible jumps", "they go by whole steps of the chain, on leading grids")),
+                None => {
+                    Err(pieces.refuse("its compatible jumps", "they go by whole steps of the chain, on leading grids"))
+                }
             }
         };
         Ok((level(high.t - 1.0)?, level(high.t + stride - 1.0)?))
@@ -148,7 +156,8 @@ impl<S: Solver> Solver for RePaint<S> {
             return Err(pieces.refuse(pieces.whole().name(), reason));
         }
         if pieces.whole().draws_along_a_path() {
-            let reason = "after a jump the same increments of its path would come again; take a solver with white noise";
+            let reason =
+                "after a jump the same increments of its path would come again; take a solver with white noise";
             return Err(pieces.refuse(pieces.whole().name(), reason));
         }
         let register = pieces.free_register()?;

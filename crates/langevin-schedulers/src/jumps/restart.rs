@@ -238,7 +238,8 @@ mod tests {
         let rises: Vec<usize> = (0..plan.rows().len()).filter(|row| plan.rows()[*row].eval.is_none()).collect();
         assert_eq!(rises.len(), 2);
         for rise in rises {
-            let slots = |row: usize| plan.rows()[row].post[0].sum.iter().filter(|term| matches!(term.of, Src::X0(_))).count();
+            let slots =
+                |row: usize| plan.rows()[row].post[0].sum.iter().filter(|term| matches!(term.of, Src::X0(_))).count();
             assert_eq!((slots(rise + 1), slots(rise + 2)), (1, 2));
         }
     }
@@ -260,9 +261,15 @@ mod tests {
 
     #[test]
     fn settings_and_solvers_that_do_not_fit_are_refused() {
-        for (low, high, times) in
-            [(0.0, 1.0, 1), (-1.0, 1.0, 1), (f64::NAN, 1.0, 1), (1.0, 1.0, 1), (1.0, f64::INFINITY, 1), (0.5, f64::NAN, 1), (0.5, 1.0, 0)]
-        {
+        for (low, high, times) in [
+            (0.0, 1.0, 1),
+            (-1.0, 1.0, 1),
+            (f64::NAN, 1.0, 1),
+            (1.0, 1.0, 1),
+            (1.0, f64::INFINITY, 1),
+            (0.5, f64::NAN, 1),
+            (0.5, 1.0, 0),
+        ] {
             let error = Restart::around(Ddim::new()).interval(low, high, times).expect_err("out of range");
             assert!(matches!(error, PlanError::Setting { solver: NAME, .. }), "{error}");
         }

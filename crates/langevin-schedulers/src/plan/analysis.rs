@@ -415,7 +415,9 @@ mod tests {
         assert!(analysis.dead[0].contains(&Place::Value(Src::Aux(0))));
         assert!(analysis.dead[1].contains(&Place::Value(Src::Aux(1))));
         rows[0].post.push(set(9, &[Src::Aux(0)]).masked(1));
-        assert!(matches!(Analysis::of(&rows), Err(TableError::Unwritten { row: 0, source_name }) if source_name == "x9"));
+        assert!(
+            matches!(Analysis::of(&rows), Err(TableError::Unwritten { row: 0, source_name }) if source_name == "x9")
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Plans on `f64` vectors: no tensor, no device, full precision. This is how orders of convergence are measured.
 
-use super::{Aux, Plan, Src};
 use super::analysis::{Need, Needs};
 use super::machine::{Answer, Arithmetic, Factor, Memory, advance};
+use super::{Aux, Plan, Src};
 use langevin_core::{Key, Level, Node, NoiseError, NoiseSource};
 
 /// What a host model answers: x̂_0 and ε̂, and the raw variance if it has one.

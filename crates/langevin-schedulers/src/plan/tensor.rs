@@ -1,8 +1,8 @@
 //! Plans on tensors: a plan is a [`Sampler`].
 
-use super::{Aux, Plan, Src};
 use super::analysis::{Need, Needs};
 use super::machine::{Answer, Arithmetic, Factor, advance};
+use super::{Aux, Plan, Src};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use burn::tensor::Tensor;
 use langevin_core::{Key, Level, Levels, PredictionError, noise};

@@ -77,13 +77,17 @@ pub enum SampleError {
         classes: usize,
     },
     /// The plan reads a tensor that the run was not given.
-    #[error("the plan reads {name}, which the run was not given: call `.known(image, mask)` or `.given(..)` before its first step")]
+    #[error(
+        "the plan reads {name}, which the run was not given: call `.known(image, mask)` or `.given(..)` before its first step"
+    )]
     NotGiven {
         /// What is missing.
         name: String,
     },
     /// The run was given a tensor that its sampler does not read.
-    #[error("the run was given {name}, which its sampler does not read: plan it with a solver that does, such as `RePaint`")]
+    #[error(
+        "the run was given {name}, which its sampler does not read: plan it with a solver that does, such as `RePaint`"
+    )]
     NotRead {
         /// What was given.
         name: String,
@@ -97,7 +101,9 @@ pub enum SampleError {
         step: usize,
     },
     /// A tensor that a run was given does not fit its samples.
-    #[error("{name} has the shape {given:?}, but the samples have {expected:?}: every dimension must be the same, or 1")]
+    #[error(
+        "{name} has the shape {given:?}, but the samples have {expected:?}: every dimension must be the same, or 1"
+    )]
     GivenShape {
         /// What was given.
         name: String,

@@ -198,7 +198,9 @@ mod tests {
                 let level = |ratio: &f64| process.level(process.time_at_lambda(-ratio.ln()).expect("in range"));
                 let levels: Vec<Level> = ratios.iter().map(level).collect();
                 let last = levels[2];
-                let plan = AnnealedLangevin::new(0.5, 2).expect("settings").plan(process, &Grid::levels(levels).expect("rising λ"));
+                let plan = AnnealedLangevin::new(0.5, 2)
+                    .expect("settings")
+                    .plan(process, &Grid::levels(levels).expect("rising λ"));
                 let plan = plan.expect("a plan");
                 let start = plan.start_node().level.alpha;
                 let mut noise = Injected::new();
@@ -209,7 +211,11 @@ mod tests {
                 let model = |x: &[f64], level: &Level| {
                     // Data of variance 2.
                     let v = 2.0 * level.alpha * level.alpha + level.sigma * level.sigma;
-                    HostAnswer { x0: vec![2.0 * level.alpha * x[0] / v], eps: vec![level.sigma * x[0] / v], variance: None }
+                    HostAnswer {
+                        x0: vec![2.0 * level.alpha * x[0] / v],
+                        eps: vec![level.sigma * x[0] / v],
+                        variance: None,
+                    }
                 };
                 plan.run_host(vec![1.5 * start], 0, &noise, model).expect("a host run")[0] / last.alpha
             })
