@@ -48,8 +48,8 @@ fn conditional(data: &Gaussian) -> (f64, f64) {
     (mean[1] + c[2] / c[0] * (IMAGE[0] - mean[0]), c[3] - c[2] * c[1] / c[0])
 }
 
-/// With more passes over each stretch, mean and variance of what is filled in go to those of the conditional law. No number
-/// here has a sampling error.
+/// With more passes over each step, mean and variance of what is filled in go to those of the conditional law: short jumps
+/// mix where there is little noise, and there the known region is known. No number here has a sampling error.
 #[test]
 fn what_is_filled_in_approaches_the_conditional_law() {
     let data = Gaussian::new(vec![0.4, -0.7], vec![0.8, 0.5, 0.5, 0.6]).expect("a covariance");
@@ -57,12 +57,13 @@ fn what_is_filled_in_approaches_the_conditional_law() {
     let mut processes = processes();
     processes.push(("chain", Box::new(chain())));
     for (name, process) in processes {
-        let grid = if name == "chain" { Grid::leading(40) } else { even_lambda(&process, 40).ending(End::Clean) };
+        let time = |lambda| process.time_at_lambda(lambda).expect("in range");
+        let grid = Grid::uniform_lambda(40).between(time(-2.0), time(3.0)).ending(End::Clean);
         let errors: Vec<(f64, f64)> = [1, 2, 4, 8, 16]
             .into_iter()
             .map(|samples| {
-                let plan = repaint(samples).plan(&process, &grid).expect("a plan");
-                let found = filled(&plan, &data);
+                let repaint = RePaint::around(Ddpm::new()).jumps(1, samples).expect("settings");
+                let found = filled(&repaint.plan(&process, &grid).expect("a plan"), &data);
                 assert_eq!(found.mean[0], IMAGE[0], "the known number is not the given one");
                 assert_eq!(found.covariance()[0], 0.0, "the known number is noisy");
                 ((found.mean[1] - mean).abs(), (found.covariance()[3] - variance).abs())
@@ -72,7 +73,8 @@ fn what_is_filled_in_approaches_the_conditional_law() {
         assert!(errors.windows(2).all(|pair| pair[1].0 < pair[0].0), "{name}: the mean does not approach: {errors:?}");
         let (first, last) = (errors[0], errors[4]);
         assert!(last.0 < 0.1 * first.0 && last.0 < 0.03, "{name}: {errors:?}");
-        assert!(last.1 < 0.05 * variance, "{name}: {errors:?}");
+        // What is left is of DDPM's steps, which have order 1: 5% with a hundred of them.
+        assert!(last.1 < 0.15 * variance, "{name}: {errors:?}");
     }
 }
 

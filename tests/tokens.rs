@@ -26,7 +26,8 @@ impl Exact<'_> {
                 total += weight;
             }
         }
-        p.map(|p| p.map(|p| p / total))
+        // Two tokens drawn at once may be a pair that the data has not.
+        if total > 0.0 { p.map(|p| p.map(|p| p / total)) } else { [[1.0 / CLASSES as f64; CLASSES]; 2] }
     }
 }
 

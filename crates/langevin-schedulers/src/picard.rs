@@ -192,8 +192,11 @@ impl<const D: usize> Denoiser<D> for Replay<'_, D> {
                 Some(Ok(variance)) => variance,
                 _ => x.zeros_like(),
             };
-            let estimate = Estimate::new(x, self.guess.clone(), levels.clone(), Prediction::Sample);
-            return Ok(estimate.with_variance(variance));
+            let clean = matches!(levels, Levels::Shared(level) if level.sigma == 0.0);
+            let (guess, zero) = (if clean { x.clone() } else { self.guess.clone() }, x.zeros_like());
+            let estimate = Estimate::new(x, guess, levels.clone(), Prediction::Sample).with_variance(variance);
+            // Without noise a sample says nothing of ε̂.
+            return Ok(if clean { estimate.with_parts(None, Some(zero)) } else { estimate });
         };
         let parts = answer.parts();
         let estimate = Estimate::new(x, parts.output.clone(), levels.clone(), parts.prediction);

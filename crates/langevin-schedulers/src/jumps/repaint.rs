@@ -13,7 +13,9 @@ const NAME: &str = "RePaint";
 /// `α·known + σ·z`, and every few steps the state jumps back up by the forward process and comes down again.
 ///
 /// One pass alone fills the missing region with what fits the known one of a single step. The jumps mix the two: with more
-/// of them what is filled in approaches the conditional law of data given what is known.
+/// samples what is filled in approaches the conditional law of data given what is known. It does so where there is little
+/// noise: higher up the known region is drawn anew in every pass, and tells less than it should. Long jumps mix faster, and
+/// leave more of that behind; the shortest ones leave nothing but the error of the solver.
 ///
 /// The run is given the image and the mask with [`Run::known`](crate::Run::known). The noise of the known region has a
 /// domain of its own, so that the solver's own draws are those of the jumps and steps alone.

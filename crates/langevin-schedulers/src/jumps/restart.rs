@@ -277,7 +277,8 @@ mod tests {
         let vp = VpSde::default();
         let error = restart(Ddpm::new()).plan(&vp, &Grid::uniform(20)).expect_err("noise");
         assert!(error.to_string().contains("a solver without noise"), "{error}");
-        let error = restart(Ddim::new()).plan(&vp, &Grid::uniform(1)).expect_err("one step");
+        let narrow = Restart::around(Ddim::new()).interval(1.0, 1.01, 1).expect("an interval");
+        let error = narrow.plan(&vp, &Grid::uniform(4)).expect_err("one node for both ends");
         assert!(error.to_string().contains("no step of the grid lies inside"), "{error}");
     }
 }
