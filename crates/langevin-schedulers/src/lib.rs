@@ -11,6 +11,7 @@ pub mod diffusers;
 pub mod discrete;
 pub mod exponential;
 pub mod jumps;
+pub mod names;
 pub mod ode;
 pub mod picard;
 pub mod plan;

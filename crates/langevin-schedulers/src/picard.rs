@@ -252,6 +252,10 @@ impl<const D: usize> Sampler<D> for Picard {
         Some(self.plan.steps())
     }
 
+    fn takes_split(&self) -> bool {
+        self.plan.goes_on_from_answers()
+    }
+
     fn fingerprint(&self) -> u64 {
         let settings = crate::ode::fingerprint([self.window as f64, self.tolerance]);
         self.plan.fingerprint() ^ settings.wrapping_mul(0x9e37_79b9_7f4a_7c15)

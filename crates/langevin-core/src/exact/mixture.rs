@@ -3,7 +3,7 @@
 use super::error::{ExactError, check_len, check_weights};
 use super::gaussian::{Gaussian, GaussianAt};
 use crate::level::Level;
-use crate::noise::{TAG_EXACT, Words};
+use crate::noise::{Draw, TAG_EXACT};
 
 /// Data from `Σ_k w_k·N(μ_k, Σ_k)` in `d` dimensions.
 ///
@@ -135,8 +135,8 @@ impl GaussianMixture {
     pub fn sample(&self, count: usize, seed: u64) -> Vec<Vec<f64>> {
         let one = |i: usize| {
             let mut z = vec![0.0; self.dimension()];
-            Words::new(seed, i as u64, TAG_EXACT, 0, 0).fill_normal(&mut z);
-            let mut left = Words::new(seed, i as u64, TAG_EXACT, 0, 1).uniform();
+            Draw::new(seed, i as u64, TAG_EXACT, 0, 0).fill_normal(&mut z);
+            let mut left = Draw::new(seed, i as u64, TAG_EXACT, 0, 1).uniform();
             let chosen = self.weights.iter().position(|weight| {
                 left -= weight;
                 left <= 0.0

@@ -363,6 +363,12 @@ impl Plan {
         self.rows().iter().flat_map(|row| &row.draws).any(|draw| matches!(draw, Draw::Path { .. }))
     }
 
+    /// Whether each step goes on from x̂_0 and ε̂ alone, as `x' = a·x̂_0 + b·ε̂ + noise`, and never from the state that it
+    /// asked about. The two may then answer different questions, as in CFG++.
+    pub fn goes_on_from_answers(&self) -> bool {
+        analysis::goes_on_from_answers(&self.table.rows, &self.analysis.needs)
+    }
+
     /// A fingerprint of all numbers of the table, not of its name: equal plans have equal ones.
     pub fn fingerprint(&self) -> u64 {
         analysis::fingerprint(&self.table.start, self.table.prior_std, &self.table.rows)
