@@ -18,8 +18,14 @@ struct Guidance;
 #[doc = include_str!("../docs/names.md")]
 struct Names;
 
+#[doc = include_str!("../docs/inverse-problems.md")]
+struct InverseProblems;
+
 #[doc = include_str!("../docs/data.md")]
 struct Data;
+
+#[doc = include_str!("../docs/likelihood.md")]
+struct Likelihood;
 
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;
