@@ -105,7 +105,7 @@ impl AnnealedLangevin {
                 post: vec![Set::new(0, sum)],
                 step: (k + 1 == self.steps).then_some(index as u32),
                 after: node,
-                report: vec![Term::new(1.0, Src::X0(0))],
+                report: if k + 1 == self.steps { vec![Term::new(1.0, Src::X0(0))] } else { Vec::new() },
             }
         };
         (0..self.steps).map(row).collect()
