@@ -7,6 +7,7 @@
 
 mod fixture;
 mod k_diffusion;
+mod karras_ve;
 mod models;
 mod networks;
 mod outcome;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 fn run(case: &Case<'_>) -> Outcome {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
     match case.class() {
+        "KarrasVeScheduler" => karras_ve::run(case),
         class if diffusers::CLASSES.contains(&class) => schedulers::run(case),
         "ScoreSdeVpScheduler" | "ScoreSdeVeScheduler" => score_sde_schedulers::run(case),
         "UNet2DModel" => networks::run(case),

@@ -1,4 +1,4 @@
-//! EDMEulerScheduler, and the schedule of EDM's classes.
+//! EDMEulerScheduler, CosineDPMSolverMultistepScheduler, and the schedule of EDM's classes.
 
 use super::configured::{Configured, Method, Schedule, no_steps};
 use super::euler::final_sigma;
@@ -8,10 +8,31 @@ use crate::sigma::Euler;
 use langevin_core::grid::End;
 use langevin_core::process::Edm;
 use langevin_core::{Grid, GridError, Level, Prediction};
+use std::f64::consts::FRAC_2_PI;
 
-/// Sigmas over EDM's range, rounded to float32; the network is told ln(σ)/4.
+/// What the network is told of σ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// ln(σ)/4.
+    Logarithm,
+    /// 2/π·arctan(σ).
+    Angle,
+}
+
+impl Told {
+    fn time(self, sigma: f64) -> f64 {
+        let time = match self {
+            Told::Logarithm => 0.25 * libm::log(sigma),
+            Told::Angle => libm::atan(sigma) * FRAC_2_PI,
+        };
+        f64::from(time as f32)
+    }
+}
+
+/// Sigmas over EDM's range, rounded to float32.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct EdmSigmas {
+    told: Told,
     min: f64,
     max: f64,
     /// Karras's ρ, or none for even steps in ln σ.
@@ -48,7 +69,7 @@ impl EdmSigmas {
     fn levels(&self, sigmas: &[f64]) -> Result<Grid, ConfigError> {
         let level = |sigma: &f64| {
             let sigma = f64::from(*sigma as f32);
-            Level { alpha: 1.0, sigma, time: f64::from((0.25 * libm::log(sigma)) as f32) }
+            Level { alpha: 1.0, sigma, time: self.told.time(sigma) }
         };
         let mut levels: Vec<Level> = sigmas.iter().map(level).collect();
         let last = levels.last().copied().ok_or_else(no_steps)?;
@@ -60,22 +81,50 @@ impl EdmSigmas {
     }
 }
 
+/// What a class of EDM's takes unless its configuration says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub told: Told,
+    pub sigmas: (f64, f64),
+    pub sigma_data: f64,
+    pub schedule: &'static str,
+    pub prediction: &'static str,
+}
+
+/// Those of Karras et al.
+pub(super) const KARRAS: Defaults = Defaults {
+    told: Told::Logarithm,
+    sigmas: (0.002, 80.0),
+    sigma_data: 0.5,
+    schedule: "karras",
+    prediction: "epsilon",
+};
+
+/// Those of Stable Audio.
+pub(super) const COSINE: Defaults = Defaults {
+    told: Told::Angle,
+    sigmas: (0.3, 500.0),
+    sigma_data: 1.0,
+    schedule: "exponential",
+    prediction: "v_prediction",
+};
+
 /// `sigma_min`, `sigma_max`, `sigma_data`, `sigma_schedule`, `rho` and `final_sigmas_type`.
-pub(super) fn edm(keys: &mut Keys) -> Result<(Edm, EdmSigmas, Prediction), ConfigError> {
+pub(super) fn edm(keys: &mut Keys, defaults: Defaults) -> Result<(Edm, EdmSigmas, Prediction), ConfigError> {
     // The number of training steps has no say in sampling.
     keys.count("num_train_timesteps", 1000)?;
-    let (min, max) = (keys.number("sigma_min", 0.002)?, keys.number("sigma_max", 80.0)?);
-    let sigma_data = keys.number("sigma_data", 0.5)?;
+    let (min, max) = (keys.number("sigma_min", defaults.sigmas.0)?, keys.number("sigma_max", defaults.sigmas.1)?);
+    let sigma_data = keys.number("sigma_data", defaults.sigma_data)?;
     let rho = keys.number("rho", 7.0)?;
     if !(rho > 0.0) {
         return Err(keys.bad("rho", rho, "a positive number"));
     }
-    let rho = match keys.word("sigma_schedule", "karras")?.as_str() {
+    let rho = match keys.word("sigma_schedule", defaults.schedule)?.as_str() {
         "karras" => Some(rho),
         "exponential" => None,
         other => return Err(keys.bad("sigma_schedule", other, "karras or exponential")),
     };
-    let prediction = match keys.word("prediction_type", "epsilon")?.as_str() {
+    let prediction = match keys.word("prediction_type", defaults.prediction)?.as_str() {
         "epsilon" => Prediction::Edm { sigma_data },
         "v_prediction" => Prediction::EdmVelocity { sigma_data },
         other => return Err(keys.bad("prediction_type", other, "epsilon or v_prediction")),
@@ -84,10 +133,10 @@ pub(super) fn edm(keys: &mut Keys) -> Result<(Edm, EdmSigmas, Prediction), Confi
         return Err(keys.bad("sigma_data", sigma_data, "a positive number"));
     }
     let last = final_sigma(keys)?;
-    Ok((Edm::new(min, max)?, EdmSigmas { min, max, rho, last }, prediction))
+    Ok((Edm::new(min, max)?, EdmSigmas { told: defaults.told, min, max, rho, last }, prediction))
 }
 
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
-    let (process, sigmas, prediction) = edm(keys)?;
+    let (process, sigmas, prediction) = edm(keys, KARRAS)?;
     Ok(Configured::new(keys, process, prediction, Schedule::Edm(sigmas), Method::Euler(Euler::new())))
 }
