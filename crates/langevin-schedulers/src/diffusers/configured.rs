@@ -419,7 +419,7 @@ impl Configured {
         let std = match &self.schedule {
             Schedule::Sigmas(Sigmas { spacing: Spacing::Leading, .. }) => libm::hypot(level.alpha, level.sigma),
             Schedule::Sigmas(_) => level.sigma,
-            Schedule::Edm(_) => libm::hypot(level.alpha, level.sigma),
+            Schedule::Edm(sigmas) => sigmas.prior(&level),
             Schedule::Flow(_) => 1.0,
             Schedule::Trained(sigmas) => sigmas.max,
             Schedule::Squares(squares) => squares.max,

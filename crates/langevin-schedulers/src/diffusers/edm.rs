@@ -2,7 +2,7 @@
 
 use super::configured::{Configured, Method, Schedule, no_steps};
 use super::euler::final_sigma;
-use super::sigmas::{Last, spread};
+use super::sigmas::Last;
 use super::{ConfigError, keys::Keys};
 use crate::sigma::Euler;
 use langevin_core::grid::End;
@@ -45,25 +45,39 @@ impl EdmSigmas {
         if n == 0 {
             return Err(no_steps());
         }
-        let grid = match self.rho {
-            Some(rho) => Grid::karras(n, rho)?,
-            None => Grid::exponential(n),
+        let sigmas: Vec<f64> = match self.rho {
+            Some(rho) => (0..n).map(|i| self.karras(linspace(0.0, 1.0, n, i), rho)).collect(),
+            None => {
+                let (low, high) = (libm::log(self.min) as f32, libm::log(self.max) as f32);
+                // One step begins at the clean end, as published.
+                (0..n).rev().map(|i| f64::from(libm::expf(linspace(low, high, n, i)))).collect()
+            }
         };
-        self.levels(&spread(grid, n, self.max, self.min)?)
+        self.levels(&sigmas)
+    }
+
+    /// Deviation of data and noise together at a level; float32 does not quite begin at `sigma_max`.
+    pub fn prior(&self, level: &Level) -> f64 {
+        let begins = (level.sigma - self.max).abs() <= 1e-5 * self.max;
+        libm::hypot(level.alpha, if begins { self.max } else { level.sigma })
+    }
+
+    /// σ at a position on Karras's schedule, in float32 as the original.
+    fn karras(&self, position: f32, rho: f64) -> f64 {
+        let (high, low) = (libm::pow(self.max, 1.0 / rho), libm::pow(self.min, 1.0 / rho));
+        f64::from(libm::powf(high as f32 + position * ((low - high) as f32), rho as f32))
     }
 
     /// At given positions, 0 at the noisy and 1 at the clean end. Even steps in ln σ only use their number.
     pub fn grid_on(&self, positions: &[f64]) -> Result<Grid, ConfigError> {
         let Some(rho) = self.rho else { return self.grid(positions.len()) };
-        let (high, low) = (libm::pow(self.max, 1.0 / rho), libm::pow(self.min, 1.0 / rho));
-        let sigma = |position: &f64| libm::pow(high + position * (low - high), rho);
         if positions.is_empty() {
             return Err(no_steps());
         }
         if let Some(index) = positions.iter().position(|position| !position.is_finite()) {
             return Err(GridError::NotFinite { quantity: "the position", index, value: positions[index] }.into());
         }
-        self.levels(&positions.iter().map(sigma).collect::<Vec<_>>())
+        self.levels(&positions.iter().map(|position| self.karras(*position as f32, rho)).collect::<Vec<_>>())
     }
 
     fn levels(&self, sigmas: &[f64]) -> Result<Grid, ConfigError> {
@@ -79,6 +93,12 @@ impl EdmSigmas {
         });
         Ok(Grid::levels(levels)?.ending(End::Range))
     }
+}
+
+/// Number `i` of `n` even ones, in float32: counted from the nearer end.
+fn linspace(start: f32, end: f32, n: usize, i: usize) -> f32 {
+    let step = (end - start) / (n - 1).max(1) as f32;
+    if i < n / 2 || n == 1 { start + step * i as f32 } else { end - step * (n - 1 - i) as f32 }
 }
 
 /// What a class of EDM's takes unless its configuration says otherwise.

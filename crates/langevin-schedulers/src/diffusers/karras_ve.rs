@@ -57,7 +57,6 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::super::from_config;
-    use super::*;
 
     #[test]
     fn squares_are_taken_for_levels() {
