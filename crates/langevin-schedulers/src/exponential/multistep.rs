@@ -44,9 +44,11 @@ impl Past {
         slot
     }
 
-    /// How many of the newest answers have finite λ and can carry a polynomial.
+    /// How many of the newest answers can carry a polynomial: their λ are finite, and no two are one.
     pub fn usable(&self) -> usize {
-        self.answers.iter().take_while(|(lambda, _)| lambda.is_finite()).count().max(1)
+        let lambda = |back: usize| self.answers[back].0;
+        let sound = |back: &usize| lambda(*back).is_finite() && (*back == 0 || lambda(*back) != lambda(back - 1));
+        (0..self.answers.len()).take_while(sound).count().max(1)
     }
 
     pub fn slot(&self, back: usize) -> Slot {
