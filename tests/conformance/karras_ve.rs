@@ -6,7 +6,7 @@ use crate::outcome::{Outcome, Unsupported};
 use crate::schedulers::{four, tensor, values};
 use burn::tensor::Tensor;
 use langevin::core::noise::Injected;
-use langevin::core::{Constraint, DenoiseError, Key, Levels, Prediction, denoiser};
+use langevin::core::{After, Constraint, DenoiseError, Key, Levels, Prediction, denoiser};
 use langevin::schedulers::diffusers;
 use langevin::schedulers::{Plan, SamplerExt};
 use serde_json::Value;
@@ -137,7 +137,7 @@ struct Recorded {
 }
 
 impl Constraint<4> for Recorded {
-    fn apply(&self, x: Tensor<4>, _levels: &Levels) -> Result<Tensor<4>, DenoiseError> {
+    fn apply(&self, x: Tensor<4>, _after: &After<'_>) -> Result<Tensor<4>, DenoiseError> {
         let mut seen = self.seen.lock().expect("no panic");
         let next = self.ends[seen.len()].clone();
         seen.push(values(&x));
