@@ -6,7 +6,7 @@
 //! [`sigma::Heun`](crate::sigma::Heun), which has its slopes in σ/α. A shift moves the grid and not the equation:
 //!
 //! ```
-//! use langevin_core::{Grid, Process, grid::End, process::{RectifiedFlow, ResolutionShift}};
+//! use langevin_core::{Grid, grid::End, process::{RectifiedFlow, ResolutionShift}};
 //! use langevin_schedulers::{Solver, flow, sigma};
 //! let shift = ResolutionShift::FLUX.shift(1024)?; // tokens of the image
 //! let process = RectifiedFlow::new().shift(shift)?.network_time_scale(1000.0)?;
