@@ -50,7 +50,7 @@ impl EdmSigmas {
             None => {
                 let (low, high) = (libm::log(self.min) as f32, libm::log(self.max) as f32);
                 // One step begins at the clean end, as published.
-                (0..n).rev().map(|i| f64::from(libm::expf(linspace(low, high, n, i)))).collect()
+                (0..n).rev().map(|i| libm::exp(f64::from(linspace(low, high, n, i)))).collect()
             }
         };
         self.levels(&sigmas)
@@ -62,10 +62,10 @@ impl EdmSigmas {
         libm::hypot(level.alpha, if begins { self.max } else { level.sigma })
     }
 
-    /// σ at a position on Karras's schedule, in float32 as the original.
+    /// σ at a position on Karras's schedule, whose root is one in float32, as in the original.
     fn karras(&self, position: f32, rho: f64) -> f64 {
         let (high, low) = (libm::pow(self.max, 1.0 / rho), libm::pow(self.min, 1.0 / rho));
-        f64::from(libm::powf(high as f32 + position * ((low - high) as f32), rho as f32))
+        libm::pow(f64::from(high as f32 + position * ((low - high) as f32)), rho)
     }
 
     /// At given positions, 0 at the noisy and 1 at the clean end. Even steps in ln σ only use their number.
