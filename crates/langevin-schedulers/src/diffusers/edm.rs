@@ -33,6 +33,8 @@ impl Told {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct EdmSigmas {
     told: Told,
+    /// Whether Karras's schedule is one in float64.
+    wide: bool,
     min: f64,
     max: f64,
     /// Karras's ρ, or none for even steps in ln σ.
@@ -46,7 +48,8 @@ impl EdmSigmas {
             return Err(no_steps());
         }
         let sigmas: Vec<f64> = match self.rho {
-            Some(rho) => (0..n).map(|i| self.karras(linspace(0.0, 1.0, n, i), rho)).collect(),
+            Some(rho) if self.wide => (0..n).map(|i| self.karras(i as f64 / (n - 1).max(1) as f64, rho)).collect(),
+            Some(rho) => (0..n).map(|i| self.karras(f64::from(linspace(0.0, 1.0, n, i)), rho)).collect(),
             None => {
                 let (low, high) = (libm::log(self.min) as f32, libm::log(self.max) as f32);
                 // One step begins at the clean end, as published.
@@ -62,10 +65,11 @@ impl EdmSigmas {
         libm::hypot(level.alpha, if begins { self.max } else { level.sigma })
     }
 
-    /// σ at a position on Karras's schedule, whose root is one in float32, as in the original.
-    fn karras(&self, position: f32, rho: f64) -> f64 {
+    /// σ at a position on Karras's schedule, whose root is one in float32 but for EDMEulerScheduler.
+    fn karras(&self, position: f64, rho: f64) -> f64 {
         let (high, low) = (libm::pow(self.max, 1.0 / rho), libm::pow(self.min, 1.0 / rho));
-        libm::pow(f64::from(high as f32 + position * ((low - high) as f32)), rho)
+        let narrow = || f64::from(high as f32 + position as f32 * ((low - high) as f32));
+        libm::pow(if self.wide { high + position * (low - high) } else { narrow() }, rho)
     }
 
     /// At given positions, 0 at the noisy and 1 at the clean end. Even steps in ln σ only use their number.
@@ -77,7 +81,7 @@ impl EdmSigmas {
         if let Some(index) = positions.iter().position(|position| !position.is_finite()) {
             return Err(GridError::NotFinite { quantity: "the position", index, value: positions[index] }.into());
         }
-        self.levels(&positions.iter().map(|position| self.karras(*position as f32, rho)).collect::<Vec<_>>())
+        self.levels(&positions.iter().map(|position| self.karras(*position, rho)).collect::<Vec<_>>())
     }
 
     fn levels(&self, sigmas: &[f64]) -> Result<Grid, ConfigError> {
@@ -153,10 +157,11 @@ pub(super) fn edm(keys: &mut Keys, defaults: Defaults) -> Result<(Edm, EdmSigmas
         return Err(keys.bad("sigma_data", sigma_data, "a positive number"));
     }
     let last = final_sigma(keys)?;
-    Ok((Edm::new(min, max)?, EdmSigmas { told: defaults.told, min, max, rho, last }, prediction))
+    Ok((Edm::new(min, max)?, EdmSigmas { told: defaults.told, wide: false, min, max, rho, last }, prediction))
 }
 
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
-    let (process, sigmas, prediction) = edm(keys, KARRAS)?;
+    let (process, mut sigmas, prediction) = edm(keys, KARRAS)?;
+    sigmas.wide = true;
     Ok(Configured::new(keys, process, prediction, Schedule::Edm(sigmas), Method::Euler(Euler::new())))
 }
