@@ -10,6 +10,7 @@ pub mod ddpm;
 pub mod diffusers;
 pub mod exponential;
 pub mod flow;
+pub mod inverse;
 pub mod names;
 pub mod ode;
 pub mod plan;

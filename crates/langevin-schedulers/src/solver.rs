@@ -1,6 +1,7 @@
 //! What a planning solver implements.
 
 use crate::plan::{Plan, TableError};
+use langevin_core::inverse::InverseError;
 use langevin_core::{Grid, GridError, Node, PredictionError, Process, ProcessError};
 
 /// A solver that is linear in states, estimates and noises: it turns a process and a grid into a [`Plan`].
@@ -37,6 +38,9 @@ pub enum PlanError {
     /// The rows do not make a table.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// An operator or a measurement does not fit the method.
+    #[error(transparent)]
+    Inverse(#[from] InverseError),
     /// A setting is out of range.
     #[error("{setting} of {solver} is {given}, expected {expected}")]
     Setting {
