@@ -19,7 +19,7 @@ use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
 use langevin::core::{Grid, Key, NoiseSource, Process};
 use langevin::schedulers::plan::{Coef, Src};
 use langevin::schedulers::sigma::{Churn, Dpm2Ancestral, Euler, EulerAncestral, Heun};
-use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver, Variance};
+use langevin::schedulers::{AnnealedLangevin, Ddim, Ddpm, EulerMaruyama, Plan, Restart, Solver, Variance};
 use serde_json::Value;
 
 const SAMPLES: usize = 1_000_000;
@@ -37,6 +37,7 @@ fn solvers() -> Vec<(&'static str, Box<dyn Solver>)> {
         ("DDIM, η = 1", Box::new(eta(1.0))),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("Euler ancestral", Box::new(EulerAncestral::new())),
+        ("Restart around Heun", Box::new(Restart::around(Heun::new()).interval(0.5, 2.0, 2).expect("an interval"))),
         ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
         ("Euler with churn", Box::new(Euler::new().churn(churn()))),
         ("Heun with churn", Box::new(Heun::new().churn(churn()))),
@@ -48,6 +49,11 @@ fn solvers() -> Vec<(&'static str, Box<dyn Solver>)> {
 fn with_distilled() -> Vec<(&'static str, Box<dyn Solver>)> {
     let noisy = distilled().into_iter().filter(|(name, _)| !name.contains("without noise"));
     solvers().into_iter().chain(noisy).collect()
+}
+
+/// Steps of fixed length do not go to the law of the data as levels are added.
+fn langevin() -> Vec<(&'static str, Box<dyn Solver>)> {
+    vec![("annealed Langevin", Box::new(AnnealedLangevin::new(0.3, 3).expect("settings")))]
 }
 
 /// As much churn as there can be in a few steps.
@@ -122,7 +128,7 @@ fn plans() -> Vec<(String, Plan)> {
     ];
     let mut plans = Vec::new();
     for (process, on, grid) in on {
-        for (name, solver) in with_distilled() {
+        for (name, solver) in with_distilled().into_iter().chain(langevin()) {
             plans.push((format!("{name} on {process}"), solver.plan(on, &grid).expect("a plan")));
         }
     }

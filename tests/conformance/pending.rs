@@ -3,8 +3,7 @@
 use crate::fixture::Case;
 
 /// Scheduler classes without a solver.
-const SCHEDULERS: &[&str] =
-    &["DDPMWuerstchenScheduler", "DPMSolverSDEScheduler", "RePaintScheduler", "VQDiffusionScheduler"];
+const SCHEDULERS: &[&str] = &["DPMSolverSDEScheduler"];
 
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[

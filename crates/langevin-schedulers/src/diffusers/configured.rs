@@ -16,6 +16,7 @@ use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
 use crate::exponential::{Deis, DpmSolver, SaSolver, Singlestep, UniPc};
 use crate::flow;
+use crate::jumps::RePaint;
 use crate::plan::Plan;
 use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use crate::solver::{PlanError, Solver};
@@ -60,6 +61,8 @@ pub(super) enum Schedule {
     Squares(Squares),
     /// The first step of a chain, the last, and some between.
     FirstToLast,
+    /// Equal steps in continuous time.
+    Uniform,
 }
 
 /// Where steps on a chain go.
@@ -101,6 +104,8 @@ pub(super) enum Method {
     FlowHeun(flow::Heun),
     Consistency(Multistep),
     UnClip(UnClip),
+    /// Takes jumps.
+    RePaint(RePaint<Ddim>),
 }
 
 impl Method {
@@ -126,6 +131,7 @@ impl Method {
             Method::FlowHeun(solver) => solver,
             Method::Consistency(solver) => solver,
             Method::UnClip(solver) => solver,
+            Method::RePaint(solver) => solver,
         }
     }
 }
@@ -299,6 +305,19 @@ impl Configured {
         Ok(self)
     }
 
+    /// Sets how far RePaint jumps back and how often it passes a stretch: the arguments `jump_length` and `jump_n_sample`
+    /// of diffusers' `set_timesteps`, 10 and 10 unless said otherwise.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] for 0, [`ConfigError::Value`] for other solvers.
+    pub fn jumps(mut self, length: usize, samples: usize) -> Result<Self, ConfigError> {
+        match self.method {
+            Method::RePaint(repaint) => self.method = Method::RePaint(repaint.jumps(length, samples)?),
+            _ => return self.refuse("jump_length", length as f64, "no jumps: only RePaintScheduler makes them"),
+        }
+        Ok(self)
+    }
+
     /// The grid of `steps` steps.
     ///
     /// # Errors
@@ -331,6 +350,8 @@ impl Configured {
                 self.refuse("num_inference_steps", steps as f64, "at least 2: the first step of the chain and the last")
             }
             Schedule::FirstToLast => Ok(Grid::linspace(steps)),
+            Schedule::Uniform if steps == 0 => Err(no_steps()),
+            Schedule::Uniform => Ok(Grid::uniform(steps)),
         }
     }
 
@@ -348,6 +369,8 @@ impl Configured {
             Schedule::Flow(sigmas) => sigmas.grid_at(times),
             Schedule::Trained(sigmas) => sigmas.grid_at(times),
             Schedule::Angles(angles) => angles.grid_at(times),
+            // The last is where sampling arrives.
+            Schedule::Uniform => Ok(Grid::times(times.to_vec())?),
             _ => Err(ConfigError::Value {
                 class: self.class.clone(),
                 key: "timesteps",

@@ -25,21 +25,25 @@ mod lms;
 mod multistep;
 mod options;
 mod pndm;
+mod repaint;
 mod score_sde;
 mod sigmas;
 #[cfg(test)]
 mod tests;
 mod unclip;
+mod vq_diffusion;
+mod wuerstchen;
 
 pub use configured::Configured;
 pub use error::ConfigError;
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
 use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 29] = [
+pub const CLASSES: [&str; 31] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -69,6 +73,8 @@ pub const CLASSES: [&str; 29] = [
     "SCMScheduler",
     "KarrasVeScheduler",
     "UnCLIPScheduler",
+    "RePaintScheduler",
+    "DDPMWuerstchenScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -116,6 +122,8 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "SCMScheduler" => consistency_models::read_continuous(&mut keys)?,
         "KarrasVeScheduler" => karras_ve::read(&mut keys)?,
         "UnCLIPScheduler" => unclip::read(&mut keys)?,
+        "RePaintScheduler" => repaint::read(&mut keys)?,
+        "DDPMWuerstchenScheduler" => wuerstchen::read(&mut keys)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;
