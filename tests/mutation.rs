@@ -122,6 +122,11 @@ fn in_sigma() -> Vec<(&'static str, Box<dyn Solver>)> {
         ("PNDM", Box::new(Pndm::new())),
         ("PNDM of outputs", Box::new(Pndm::runge_kutta().combining_outputs(Prediction::Velocity))),
         ("iPNDM", Box::new(Ipndm::new())),
+        ("PNDM with churn", Box::new(Pndm::new().churn(churn()))),
+        ("iPNDM with churn", Box::new(Ipndm::new().churn(churn()))),
+        ("DPM2 with churn", Box::new(Dpm2::new().churn(churn()))),
+        ("LMS of order 1", Box::new(Lms::new(1).expect("in range"))),
+        ("LMS of order 2", Box::new(Lms::new(2).expect("in range"))),
     ]
 }
 
@@ -179,6 +184,13 @@ fn plans() -> Vec<(String, Plan)> {
         }
         for (name, solver) in in_sigma() {
             add(format!("{name} on {process}"), solver.as_ref(), &on, &even_lambda(&on, 7));
+        }
+        // Not on chains: from the last step of a cosine chain the oldest of four slopes weighs next to nothing.
+        add(format!("LMS of order 4 on {process}"), &Lms::new(4).expect("in range"), &on, &even_lambda(&on, 7));
+        for order in 1..=3 {
+            let solver = langevin::schedulers::DpmSolver::multistep(order).and_then(|solver| solver.sde(0.8));
+            let solver = solver.expect("settings").path();
+            add(format!("DPM-Solver++ {order}M SDE, path on {process}"), &solver, &on, &even_lambda(&on, 7));
         }
         add(format!("DDIM inverted on {process}"), &Ddim::new(), &on, &even_lambda(&on, 7).inverted());
         add(format!("Heun in σ/α inverted on {process}"), &Heun::new(), &on, &even_lambda(&on, 7).inverted());

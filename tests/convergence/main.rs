@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod picture;
 mod solvers;
 
 use common::affine::{marginal, push_on};
@@ -234,6 +235,8 @@ fn table() -> String {
          Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
          steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
          right there, and first steps hardly count.\n\n\
+         ![Errors of solvers on VP](images/orders.png)\n\n\
+         Some of them on VP, on the grid that is even in λ, with their orders; dashed lines fall exactly with an order.\n\n\
          | solver | error | grid | order |",
     );
     let names: Vec<_> = processes().into_iter().map(|(name, _)| name).collect();
@@ -258,6 +261,7 @@ fn the_table_of_orders_is_up_to_date() {
     println!("{now}");
     if std::env::var_os("LANGEVIN_WRITE_DOCS").is_some() {
         std::fs::write(path, &now).expect("docs/orders.md can be written");
+        picture::draw().expect("docs/images/orders.png can be written");
     }
     let committed = std::fs::read_to_string(path).expect("docs/orders.md; write it with LANGEVIN_WRITE_DOCS=1");
     let rows = |text: &str| -> Vec<Vec<String>> {
