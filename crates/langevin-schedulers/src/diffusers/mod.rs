@@ -11,6 +11,7 @@ mod configured;
 mod consistency;
 mod ddim;
 mod ddpm;
+mod dpm_sde;
 mod edm;
 mod error;
 mod euler;
@@ -35,7 +36,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 20] = [
+pub const CLASSES: [&str; 21] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -44,6 +45,7 @@ pub const CLASSES: [&str; 20] = [
     "HeunDiscreteScheduler",
     "KDPM2DiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverSDEScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
     "IPNDMScheduler",
@@ -82,6 +84,7 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "HeunDiscreteScheduler" => heun::read(&mut keys)?,
         "KDPM2DiscreteScheduler" => heun::read_kdpm2(&mut keys, false)?,
         "KDPM2AncestralDiscreteScheduler" => heun::read_kdpm2(&mut keys, true)?,
+        "DPMSolverSDEScheduler" => dpm_sde::read(&mut keys)?,
         "LMSDiscreteScheduler" => lms::read(&mut keys)?,
         "PNDMScheduler" => pndm::read(&mut keys)?,
         "IPNDMScheduler" => ipndm::read(&mut keys)?,

@@ -13,7 +13,9 @@ pub(super) struct Control {
     pub shrink: f64,
     /// Largest factor.
     pub grow: f64,
-    /// Exponent of the last error: the integral part of the controller acts with `1/5 − ¾·beta`.
+    /// Exponent of the error: one over the order of the error estimate, or what a method takes for it.
+    pub exponent: f64,
+    /// Exponent of the last error: the integral part of the controller acts with `exponent − ¾·beta`.
     pub beta: f64,
     /// The first step size; chosen from the problem if `None`.
     pub first_step: Option<f64>,
@@ -34,6 +36,7 @@ impl Control {
             safety: 0.9,
             shrink: 0.2,
             grow: 10.0,
+            exponent: 0.2,
             beta: 0.04,
             first_step: None,
             max_step: f64::INFINITY,
@@ -41,7 +44,7 @@ impl Control {
         }
     }
 
-    /// All numbers, for fingerprints.
+    /// All numbers but the exponent, for fingerprints.
     pub fn numbers(&self) -> [f64; 9] {
         let first = self.first_step.unwrap_or(0.0);
         [self.rtol, self.atol, self.safety, self.shrink, self.grow, self.beta, first, self.max_step, self.limit as f64]
@@ -126,7 +129,7 @@ impl Clock {
     /// (PI control: Gustafsson 1991; Hairer & Wanner, *Solving ODEs II*, IV.2).
     pub fn judge(&mut self, control: &Control, trial: Trial, error: f64) -> bool {
         self.attempts += 1;
-        let integral = libm::pow(error, 0.2 - 0.75 * control.beta) / control.safety;
+        let integral = libm::pow(error, control.exponent - 0.75 * control.beta) / control.safety;
         let accepted = error <= 1.0;
         if accepted {
             let slower = integral / libm::pow(self.last_error, control.beta);

@@ -4,8 +4,9 @@ use super::AdaptiveFlow;
 use super::control::{Clock, Control};
 use super::drive::{Progress, System};
 use crate::plan::Memory;
+use crate::sampler::rows::{root_mean_squares, select, widen};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
-use burn::tensor::{Bool, DType, Tensor, TensorData};
+use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
 use langevin_core::{Level, Levels, Process};
 
@@ -88,33 +89,15 @@ impl<P: Process, const D: usize> System for Tensors<'_, '_, '_, P, D> {
         b: &Tensor<D>,
     ) -> Result<Vec<f64>, SampleError> {
         let scale = widen(a).abs().max_pair(widen(b).abs()).mul_scalar(control.rtol).add_scalar(control.atol);
-        let ratio = widen(value).div(scale);
-        let batch = ratio.dims()[0];
-        let numel = ratio.dims()[1..].iter().product();
-        let ratio: Tensor<2> = ratio.reshape([batch, numel]);
-        let squares = ratio.clone().mul(ratio).mean_dim(1);
-        let squares = squares.try_to_data().map_err(|error| SampleError::Read { message: error.to_string() })?;
-        Ok(squares.iter::<f64>().map(f64::sqrt).collect())
+        root_mean_squares(widen(value).div(scale))
     }
 
     fn select(&mut self, flags: &[bool], new: &Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
-        let mut column = [1; D];
-        column[0] = flags.len();
-        let flags = TensorData::new(flags.to_vec(), column);
-        let flags = Tensor::<D, Bool>::from_data(flags, &old.device()).expand(old.dims());
-        old.clone().mask_where(flags, new.clone())
+        select(flags, new, old)
     }
 
     fn first_sample(&self) -> u64 {
         self.state.first_sample()
-    }
-}
-
-/// Error norms of half-precision states are taken in f32.
-fn widen<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
-    match x.dtype() {
-        DType::F16 | DType::BF16 => x.clone().cast(DType::F32),
-        _ => x.clone(),
     }
 }
 

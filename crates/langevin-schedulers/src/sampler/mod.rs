@@ -4,6 +4,7 @@
 //! [`RunState`] is a value that can be cloned, saved mid-way and resumed to the same bits.
 
 mod error;
+pub(crate) mod rows;
 mod run;
 mod saved;
 mod state;

@@ -25,10 +25,12 @@ mod ipndm;
 mod lms;
 mod pndm;
 
+pub(crate) use ancestral::Noise as AncestralNoise;
 pub use ancestral::{EulerAncestral, ancestral_step};
 pub use churn::Churn;
 pub use dpm2::{Dpm2, Dpm2Ancestral};
 pub use euler::Euler;
+pub(crate) use frame::node_at_lambda;
 pub use heun::Heun;
 pub use ipndm::Ipndm;
 pub use lms::Lms;
