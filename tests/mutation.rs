@@ -16,7 +16,7 @@ use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::plan::{Coef, HostAnswer};
-use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::sigma::{Churn, Churned, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, Solver, Variance};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -132,10 +132,12 @@ fn plans() -> Vec<(String, Plan)> {
         ("DDIM 0.5", ddim(0.5)),
         ("DDIM 1", ddim(1.0)),
     ];
-    let continuous: [(&str, Box<dyn Solver>); 6] = [
+    let churn = Churn::new(1.5).expect("in range");
+    let continuous: [(&str, Box<dyn Solver>); 7] = [
         ("probability flow Euler", Box::new(ProbabilityFlow::euler())),
         ("probability flow Heun", Box::new(ProbabilityFlow::heun())),
         ("probability flow RK4", Box::new(ProbabilityFlow::rk4())),
+        ("probability flow Heun, churn", Box::new(Churned::new(ProbabilityFlow::heun(), churn))),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("Euler-Maruyama, path", Box::new(EulerMaruyama::new().path())),
         ("reverse diffusion", Box::new(ReverseDiffusion::new())),

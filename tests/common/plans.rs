@@ -4,7 +4,7 @@ use super::problem::even_lambda;
 use super::solvers::{distilled, exponential, exponential_noisy};
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Prediction};
-use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::sigma::{Churn, Churned, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, Solver, Variance};
 
 /// Every planning solver, in a few steps.
@@ -33,6 +33,7 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
         ("probability flow, Euler", on_vp(&ProbabilityFlow::euler())),
         ("probability flow, Heun", on_vp(&ProbabilityFlow::heun())),
         ("probability flow, RK4", on_vp(&ProbabilityFlow::rk4())),
+        ("probability flow, Heun, churn", on_vp(&Churned::new(ProbabilityFlow::heun(), churn()))),
         ("Euler in σ/α, churn", on_vp(&Euler::new().churn(churn()))),
         ("Euler in σ/α, late churn", on_vp(&Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity))),
         ("Euler ancestral", on_chain(&EulerAncestral::new().eta(1.2).and_then(|e| e.noise(0.98)).expect("in range"))),

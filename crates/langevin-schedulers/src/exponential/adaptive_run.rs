@@ -105,7 +105,9 @@ impl<P: Process> AdaptiveDpm<P> {
         }
     }
 
-    /// `Σ weight·value` of the state and the answers so far.
+    /// `Σ weight·value` of the state and the answers so far, as the whole weight of the first answer and those of the
+    /// others' differences from it: what two orders have in common is then rounded alike, and their difference is not
+    /// one of rounding errors.
     fn combine<const D: usize>(
         &self,
         trials: &[Trial],
@@ -113,12 +115,14 @@ impl<P: Process> AdaptiveDpm<P> {
         x: &Tensor<D>,
         answers: &[Tensor<D>],
     ) -> Tensor<D> {
-        let column = |i: usize| trials.iter().map(|trial| of(trial)[i]).collect::<Vec<f64>>();
-        let mut sum = self.scalars(column(0)).times(x.clone());
-        for (i, answer) in answers.iter().enumerate() {
-            let column = column(i + 1);
+        let column = |f: &dyn Fn(&Weights) -> f64| trials.iter().map(|trial| f(of(trial))).collect::<Vec<f64>>();
+        let mut sum = self.scalars(column(&|weights| weights[0])).times(x.clone());
+        let Some(first) = answers.first() else { return sum };
+        sum = sum.add(self.scalars(column(&|weights| weights[1..].iter().sum())).times(first.clone()));
+        for (i, answer) in answers.iter().enumerate().skip(1) {
+            let column = column(&|weights| weights[i + 1]);
             if column.iter().any(|weight| *weight != 0.0) {
-                sum = sum.add(self.scalars(column).times(answer.clone()));
+                sum = sum.add(self.scalars(column).times(answer.clone().sub(first.clone())));
             }
         }
         sum

@@ -2,6 +2,7 @@
 
 use super::leg::{Basis, Leg};
 use super::multistep::{falling_stops, finite, plan};
+use super::tau::Tau;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::sde::clock;
 use crate::sigma::{AncestralNoise, node_at_lambda};
@@ -38,11 +39,14 @@ const NAME: &str = "DPM-Solver++ SDE";
 pub struct DpmSolverSde {
     midpoint: f64,
     noise: AncestralNoise,
+    /// In place of the split by η.
+    #[serde(default)]
+    tau: Option<Tau>,
 }
 
 impl Default for DpmSolverSde {
     fn default() -> Self {
-        Self { midpoint: 0.5, noise: AncestralNoise::default() }
+        Self { midpoint: 0.5, noise: AncestralNoise::default(), tau: None }
     }
 }
 
@@ -68,7 +72,18 @@ impl DpmSolverSde {
     /// # Errors
     /// [`PlanError::Setting`] unless finite and at least 0.
     pub fn eta(mut self, eta: f64) -> Result<Self, PlanError> {
-        self.noise.eta = eta;
+        (self.noise.eta, self.tau) = (eta, None);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// With noise of strength τ, which may change from step to step, in place of [`eta`](Self::eta): 1 is the reverse of
+    /// the forward SDE as there, between 0 and 1 the two split a step differently.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless τ is 0 or more and finite everywhere.
+    pub fn tau(mut self, tau: Tau) -> Result<Self, PlanError> {
+        self.tau = Some(tau);
         self.check()?;
         Ok(self)
     }
@@ -88,13 +103,23 @@ impl DpmSolverSde {
             let (setting, expected) = ("the midpoint", "a share of the step above 0 and at most 1");
             return Err(PlanError::Setting { solver: NAME, setting, given: self.midpoint, expected });
         }
+        self.tau.iter().try_for_each(|tau| tau.check(NAME))?;
         self.noise.check(NAME)
     }
 
-    /// From one level to another with answers of these weights, which sum to 1, and noise in register `z`.
-    fn part(&self, from: &Level, to: &Level, answers: &[(Slot, f64)], z: Reg) -> (Vec<Term>, Option<Draw>) {
-        let (goal, std) = self.noise.split(from, to);
-        let leg = Leg::new(Basis::Data, 0.0, *from, goal);
+    /// From a step's beginning to a level of it with answers of these weights, which sum to 1, and noise in register `z`.
+    fn part(&self, stop: &Stop, to: &Level, answers: &[(Slot, f64)], z: Reg) -> (Vec<Term>, Option<Draw>) {
+        let from = &stop.from.level;
+        let (leg, std) = match &self.tau {
+            Some(tau) => {
+                let leg = Leg::new(Basis::Data, tau.squared(stop), *from, *to);
+                (leg, leg.std() * self.noise.factor)
+            }
+            None => {
+                let (goal, std) = self.noise.split(from, to);
+                (Leg::new(Basis::Data, 0.0, *from, goal), std)
+            }
+        };
         let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
         sum.extend(answers.iter().map(|(slot, share)| Term::new(leg.weight(0) * share, Src::X0(*slot))));
         if !(std > 0.0) {
@@ -122,7 +147,7 @@ impl DpmSolverSde {
             })
         };
         if !(end - begin).is_finite() || end == begin {
-            let (sum, draw) = self.part(from, to, &[(0, 1.0)], 0);
+            let (sum, draw) = self.part(stop, to, &[(0, 1.0)], 0);
             rows.push(row(stop.ask, 0, 0, draw, (0, sum), stop.to)?);
             return Ok(());
         }
@@ -131,11 +156,11 @@ impl DpmSolverSde {
         } else {
             node_at_lambda(NAME, process, begin + self.midpoint * (end - begin))?
         };
-        let (sum, draw) = self.part(from, &middle.level, &[(0, 1.0)], 0);
+        let (sum, draw) = self.part(stop, &middle.level, &[(0, 1.0)], 0);
         rows.push(row(stop.ask, 0, 0, draw, (1, sum), middle)?);
         let share = 0.5 / self.midpoint;
         let answers = [(0, 1.0 - share), (1, share)];
-        let (sum, draw) = self.part(from, to, &answers, 1);
+        let (sum, draw) = self.part(stop, to, &answers, 1);
         rows.push(row(middle.level, 1, 1, draw, (0, sum), stop.to)?);
         Ok(())
     }
@@ -149,7 +174,8 @@ impl Solver for DpmSolverSde {
         for (index, stop) in stops.iter().enumerate() {
             self.rows(process, index, stop, &mut rows)?;
         }
-        plan(format!("{NAME} (eta {})", self.noise.eta), process, &stops, rows)
+        let strength = if self.tau.is_some() { "tau".to_owned() } else { format!("eta {}", self.noise.eta) };
+        plan(format!("{NAME} ({strength})"), process, &stops, rows)
     }
 }
 
@@ -208,6 +234,18 @@ mod tests {
         }
     }
 
+    /// τ = 1 and η = 1 are one SDE, and one plan.
+    #[test]
+    fn both_strengths_of_the_whole_sde_agree() {
+        let numbers = |solver: DpmSolverSde| -> Vec<f64> {
+            let plan = solver.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+            let terms = plan.rows().iter().flat_map(|row| row.post[0].sum.clone());
+            terms.map(|term| if let Coef::C(c) = term.c { c } else { f64::NAN }).collect()
+        };
+        let (a, b) = (numbers(DpmSolverSde::new()), numbers(DpmSolverSde::new().tau(Tau::Constant(1.0)).unwrap()));
+        assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b.abs())));
+    }
+
     #[test]
     fn ends_have_one_evaluation() {
         let chain = DiscreteChain::new(Betas::DDPM, 1000).unwrap().rescale_zero_terminal_snr().unwrap();
@@ -222,6 +260,8 @@ mod tests {
             let solver = DpmSolverSde::new();
             assert!(matches!(solver.clone().eta(bad), Err(PlanError::Setting { setting: "eta", .. })));
             assert!(matches!(solver.clone().noise(bad), Err(PlanError::Setting { setting: "the noise factor", .. })));
+            let tau = Tau::OfLambda(vec![(0.0, bad)]);
+            assert!(matches!(solver.clone().tau(tau), Err(PlanError::Setting { setting: "tau", .. })));
             assert!(matches!(solver.midpoint(bad), Err(PlanError::Setting { setting: "the midpoint", .. })));
         }
         assert!(DpmSolverSde::new().midpoint(0.0).is_err() && DpmSolverSde::new().midpoint(1.0).is_ok());

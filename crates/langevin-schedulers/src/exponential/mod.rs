@@ -16,6 +16,7 @@ mod multistep;
 mod phi;
 mod sa_solver;
 mod singlestep;
+mod tau;
 mod unipc;
 
 pub use adaptive::{AdaptiveDpm, DpmAdaptive};
@@ -23,6 +24,7 @@ pub use dpm_solver::{DpmSolver, SecondOrder, ThirdOrder};
 pub use dpm_solver_sde::DpmSolverSde;
 pub use leg::Basis;
 pub use multistep::Deis;
-pub use sa_solver::{SaSolver, Tau};
+pub use sa_solver::SaSolver;
 pub use singlestep::Singlestep;
+pub use tau::Tau;
 pub use unipc::{UniB, UniC, UniPc};

@@ -3,9 +3,10 @@
 use super::dpm_solver::SecondOrder;
 use super::leg::{Basis, Leg};
 use super::multistep::{falling_stops, finite, interpolate, plan};
+use super::tau::Tau;
 use crate::ddpm::ratio;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
-use crate::sigma::{AncestralNoise, node_at_lambda};
+use crate::sigma::{AncestralNoise, Churn, node_at_lambda, plan_raised};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
@@ -50,6 +51,9 @@ pub struct Singlestep {
     lower_final: bool,
     orders: Option<Vec<usize>>,
     tau_squared: f64,
+    /// Takes its place where it is given.
+    #[serde(default)]
+    tau: Option<Tau>,
     /// Goes down further and up again by noise.
     ancestral: Option<AncestralNoise>,
     /// Never further down than the grid.
@@ -78,6 +82,7 @@ impl Singlestep {
             lower_final: false,
             orders: None,
             tau_squared: 0.0,
+            tau: None,
             ancestral: None,
             capped: false,
         }
@@ -114,7 +119,18 @@ impl Singlestep {
     /// # Errors
     /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
     pub fn sde(mut self, eta: f64) -> Result<Self, PlanError> {
-        self.tau_squared = eta;
+        (self.tau_squared, self.tau) = (eta, None);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// As [`sde`](Self::sde), with noise of strength τ, which may change from step to step: a step has the τ of its first
+    /// part on the grid.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless τ is 0 or more and finite everywhere.
+    pub fn tau(mut self, tau: Tau) -> Result<Self, PlanError> {
+        self.tau = Some(tau);
         self.check()?;
         Ok(self)
     }
@@ -203,6 +219,7 @@ impl Singlestep {
             let (setting, expected) = ("eta", "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
             return Err(PlanError::Setting { solver: NAME, setting, given: self.tau_squared, expected });
         }
+        self.tau.iter().try_for_each(|tau| tau.check(NAME))?;
         self.ancestral.iter().try_for_each(|noise| noise.check(NAME))
     }
 
@@ -226,24 +243,29 @@ impl Singlestep {
         if self.capped { noise.split_above(from, to, ratio(end)) } else { noise.split(from, to) }
     }
 
-    fn leg(&self, start: &Level, to: &Level) -> Leg {
-        Leg::new(self.basis, self.tau_squared, *start, *to)
+    /// Whether noise of the SDE is asked for.
+    fn is_noisy(&self) -> bool {
+        self.tau.is_some() || self.tau_squared > 0.0
     }
 
     /// From `start`, by the answers there and at the stages so far, to `to`.
     pub(super) fn stage(&self, start: &Level, stages: &[Level], to: &Level, from: Reg, last: bool) -> Vec<Term> {
-        let leg = self.leg(start, to);
+        self.stage_of(&Leg::new(self.basis, 0.0, *start, *to), start, stages, from, last)
+    }
+
+    /// As [`stage`](Self::stage), of a leg from `start`.
+    fn stage_of(&self, leg: &Leg, start: &Level, stages: &[Level], from: Reg, last: bool) -> Vec<Term> {
         let node = |level: &Level| (level.lambda() - start.lambda()) / leg.h;
         let weights = match stages {
             [] => vec![leg.weight(0)],
-            [one] if !last || self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one)]),
+            [one] if !last || self.kind == SecondOrder::Heun => interpolate(leg, &[0.0, node(one)]),
             [one] => {
                 let share = 0.5 / node(one);
                 // A stage half-way stands for the whole step. It is half-way up to rounding only.
                 let share = if (share - 1.0).abs() < 1e-12 { 1.0 } else { share };
                 vec![leg.weight(0) * (1.0 - share), leg.weight(0) * share]
             }
-            [one, two, ..] if self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one), node(two)]),
+            [one, two, ..] if self.kind == SecondOrder::Heun => interpolate(leg, &[0.0, node(one), node(two)]),
             [_, two, ..] => {
                 let slope = leg.weight(1) / node(two);
                 vec![leg.weight(0) - slope, 0.0, slope]
@@ -302,8 +324,10 @@ impl Singlestep {
             let stages: Vec<Level> = stops[first + 1..=index].iter().map(|stop| stop.from.level).collect();
             let slot = (index - first) as Slot;
             let from = if usable == 1 { 0 } else { 1 };
-            let mut sum = self.stage(begin, &stages, &stop.to.level, from, true);
-            let std = self.leg(begin, &stop.to.level).std();
+            let tau_squared = self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(&stops[first]));
+            let leg = Leg::new(self.basis, tau_squared, *begin, stop.to.level);
+            let mut sum = self.stage_of(&leg, begin, &stages, from, true);
+            let std = leg.std();
             let draws = if std > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] };
             sum.extend((std > 0.0).then(|| Term::new(std, Src::Z(0))));
             finite(NAME, stop, &sum)?;
@@ -325,17 +349,16 @@ impl Singlestep {
     }
 }
 
-impl Solver for Singlestep {
-    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        self.check()?;
-        let stops = falling_stops(NAME, process, grid)?;
+impl Singlestep {
+    /// Name and rows of the plan for these steps.
+    fn table(&self, process: &dyn Process, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         if let Some(orders) = self.orders.as_ref().filter(|orders| orders.len() != stops.len()) {
             let (setting, expected) = ("number of orders", "one for each step of the grid");
             return Err(PlanError::Setting { solver: NAME, setting, given: orders.len() as f64, expected });
         }
         let refuse =
             |first: &str, second: String, reason| Err(PlanError::Combination { first: first.into(), second, reason });
-        if self.tau_squared > 0.0 && (self.order == 3 || self.stages == Stages::Between) {
+        if self.is_noisy() && (self.order == 3 || self.stages == Stages::Between) {
             let reason = "noise of the SDE is for orders 1 and 2 with stages on the grid; between the levels of the grid \
                           take DpmSolverSde, or ancestral noise";
             return refuse("noise", format!("{NAME} of order {}", self.order), reason);
@@ -345,17 +368,38 @@ impl Solver for Singlestep {
             return refuse("ancestral noise", "stages on the grid".into(), reason);
         }
         let rows = match self.stages {
-            Stages::Between => self.between(process, &stops)?,
+            Stages::Between => self.between(process, stops)?,
             Stages::OnGrid if self.orders.is_some() => {
                 let reason = "on the grid the orders follow from its length";
                 return refuse("stages on the grid", "an order for each step".into(), reason);
             }
-            Stages::OnGrid => self.on_grid_rows(&stops)?,
+            Stages::OnGrid => self.on_grid_rows(stops)?,
         };
         let plus = if self.basis == Basis::Data { "++" } else { "" };
         let kind = if self.orders.is_some() { "of several orders".into() } else { format!("{}S", self.order) };
         let noise = self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral (eta {})", noise.eta));
-        plan(format!("DPM-Solver{plus} {kind}{noise}"), process, &stops, rows)
+        Ok((format!("DPM-Solver{plus} {kind}{noise}"), rows))
+    }
+}
+
+impl Solver for Singlestep {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let stops = falling_stops(NAME, process, grid)?;
+        let (name, rows) = self.table(process, &stops)?;
+        plan(name, process, &stops, rows)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        if self.stages == Stages::OnGrid {
+            return Err(PlanError::Combination {
+                first: churn.to_string(),
+                second: format!("{NAME} with stages on the grid"),
+                reason: "a stage begins where its whole step began, and noise before it would be lost",
+            });
+        }
+        plan_raised(churn, NAME, process, grid, |stops| self.table(process, stops))
     }
 }
 
@@ -463,7 +507,14 @@ mod tests {
             assert!(matches!(plan(&refused), Err(PlanError::Combination { .. })));
         }
         assert!(plan(&Singlestep::new(2).unwrap().sde(1.0).unwrap().on_grid()).unwrap().is_stochastic());
+        let tau = Tau::OfLambda(vec![(-4.0, 0.0), (4.0, 1.0)]);
+        let changing = Singlestep::new(2).unwrap().on_grid().tau(tau.clone()).unwrap();
+        assert!(plan(&changing).unwrap().is_stochastic());
+        let between = Singlestep::new(2).unwrap().tau(tau).unwrap();
+        assert!(matches!(plan(&between), Err(PlanError::Combination { .. })));
         for bad in [-1.0, f64::NAN] {
+            let error = Singlestep::new(2).unwrap().tau(Tau::Constant(bad)).unwrap_err();
+            assert!(matches!(error, PlanError::Setting { setting: "tau", .. }));
             let error = Singlestep::new(2).unwrap().sde(bad).unwrap_err();
             assert!(matches!(error, PlanError::Setting { setting: "eta", .. }));
         }

@@ -4,7 +4,7 @@ use crate::sampler::SampleError;
 
 /// Settings of the step size control.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Control {
+pub(crate) struct Control {
     pub rtol: f64,
     pub atol: f64,
     /// Share of the step size that the error estimate would allow.
@@ -67,7 +67,7 @@ impl Control {
 
 /// The clock of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     pub t: f64,
     /// Next step size, with the sign of the direction.
     pub h: f64,
@@ -80,7 +80,7 @@ pub(super) struct Clock {
 
 /// A step that is about to be tried.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Trial {
+pub(crate) struct Trial {
     pub h: f64,
     /// Where it ends; exactly the end of the run for the last step.
     pub to: f64,

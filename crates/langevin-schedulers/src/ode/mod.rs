@@ -15,6 +15,7 @@ mod sampler;
 mod tableau;
 
 pub use adaptive::{AdaptiveFlow, DormandPrince};
+pub(crate) use control::{Clock, Control, Trial};
 pub use flow::ProbabilityFlow;
 pub(crate) use flow::check_joined;
 pub use host::HostSolution;
