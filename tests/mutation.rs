@@ -11,7 +11,7 @@ mod common;
 
 use common::order::{Errors, rms};
 use common::problem::{ask_gaussian, ends, even_lambda, even_time, gaussian, processes};
-use common::solvers::{distilled, exponential, exponential_noisy};
+use common::solvers::{Fast, distilled, exponential, exponential_noisy};
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
@@ -133,10 +133,11 @@ fn plans() -> Vec<(String, Plan)> {
         ("DDIM 1", ddim(1.0)),
     ];
     let churn = Churn::new(1.5).expect("in range");
-    let continuous: [(&str, Box<dyn Solver>); 7] = [
+    let continuous: [(&str, Box<dyn Solver>); 8] = [
         ("probability flow Euler", Box::new(ProbabilityFlow::euler())),
         ("probability flow Heun", Box::new(ProbabilityFlow::heun())),
         ("probability flow RK4", Box::new(ProbabilityFlow::rk4())),
+        ("DPM-Solver-fast, eta 0.7", Box::new(Fast { eta: 0.7 })),
         ("probability flow Heun, churn", Box::new(Churned::new(ProbabilityFlow::heun(), churn))),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("Euler-Maruyama, path", Box::new(EulerMaruyama::new().path())),

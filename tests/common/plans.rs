@@ -1,7 +1,7 @@
 //! Every planning solver, as plans of a few steps.
 
 use super::problem::even_lambda;
-use super::solvers::{distilled, exponential, exponential_noisy};
+use super::solvers::{Fast, distilled, exponential, exponential_noisy};
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Prediction};
 use langevin::schedulers::sigma::{Churn, Churned, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
@@ -33,6 +33,8 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
         ("probability flow, Euler", on_vp(&ProbabilityFlow::euler())),
         ("probability flow, Heun", on_vp(&ProbabilityFlow::heun())),
         ("probability flow, RK4", on_vp(&ProbabilityFlow::rk4())),
+        // The last of its steps has no noise, and leaves little of that of the others.
+        ("DPM-Solver-fast, eta 0.7", on_vp(&Fast { eta: 0.7 })),
         ("probability flow, Heun, churn", on_vp(&Churned::new(ProbabilityFlow::heun(), churn()))),
         ("Euler in σ/α, churn", on_vp(&Euler::new().churn(churn()))),
         ("Euler in σ/α, late churn", on_vp(&Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity))),

@@ -57,7 +57,8 @@ pub fn exponential_noisy() -> Vec<Named> {
     let sa = |p, c| SaSolver::new(p, c).expect("orders");
     let ancestral = |order, eta| Singlestep::new(order).and_then(|s| s.ancestral(eta)).expect("settings");
     let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
-    let churn = || Churn::new(0.9).expect("in range");
+    // As much as there can be in a few steps.
+    let churn = || Churn::new(3.0).expect("in range");
     let deis = Deis::new(2).and_then(|s| s.tau(tau())).expect("settings");
     let unip = UniPc::new(2).and_then(|s| s.without_corrector().tau(tau())).expect("settings");
     let third = DpmSolverSde::new().midpoint(1.0 / 3.0).and_then(|s| s.eta(0.6)).and_then(|s| s.noise(0.98));
@@ -66,7 +67,6 @@ pub fn exponential_noisy() -> Vec<Named> {
         ("DPM-Solver++ SDE, r = 1/3, eta 0.6", Box::new(third.expect("settings"))),
         ("DPM-Solver++ 2S ancestral", Box::new(ancestral(2, 1.0))),
         ("DPM-Solver++ 3S ancestral, eta 0.5", Box::new(ancestral(3, 0.5))),
-        ("DPM-Solver-fast, eta 0.7", Box::new(Fast { eta: 0.7 })),
         ("DPM-Solver++ 2M, tau of λ", Box::new(sde(2, 1.0).tau(tau()).expect("a strength"))),
         ("DPM-Solver++ SDE, tau of λ", Box::new(DpmSolverSde::new().tau(tau()).expect("a strength"))),
         ("DEIS 2, tau of λ", Box::new(deis)),

@@ -240,9 +240,9 @@ fn the_path_does_not_depend_on_the_steps() {
             numbers(&sampler.start_from(0, x, &denoiser, &noise).expect("starts").finish().expect("runs"))
         })
     };
-    let ([a, b, c], [x, y, _]) = (ends(false), ends(true));
+    let ([a, b, c], [_, y, z]) = (ends(false), ends(true));
     assert!(distance(&b, &c) < 0.6 * distance(&a, &b), "{} and {}", distance(&b, &c), distance(&a, &b));
-    assert!(distance(&x, &y) > 3.0 * distance(&a, &b), "{} and {}", distance(&x, &y), distance(&a, &b));
+    assert!(distance(&y, &z) > 3.0 * distance(&b, &c), "{} and {}", distance(&y, &z), distance(&b, &c));
 }
 
 /// Remembers one estimate, and notes the times of it and of each query.
