@@ -12,6 +12,12 @@ struct Concepts;
 #[doc = include_str!("../docs/solvers.md")]
 struct Solvers;
 
+#[doc = include_str!("../docs/guidance.md")]
+struct Guidance;
+
+#[doc = include_str!("../docs/names.md")]
+struct Names;
+
 #[doc = include_str!("../docs/data.md")]
 struct Data;
 

@@ -98,6 +98,10 @@ impl<const D: usize> Sampler<D> for Plan {
         Some(self.steps())
     }
 
+    fn takes_split(&self) -> bool {
+        self.goes_on_from_answers()
+    }
+
     fn fingerprint(&self) -> u64 {
         Plan::fingerprint(self)
     }
