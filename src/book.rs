@@ -21,6 +21,9 @@ struct Names;
 #[doc = include_str!("../docs/data.md")]
 struct Data;
 
+#[doc = include_str!("../docs/likelihood.md")]
+struct Likelihood;
+
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;
 

@@ -31,7 +31,7 @@ pub trait Solver {
 
 /// Standard deviation of the noise that a plan from `start` begins with: the process's own at the noisy end of its
 /// range, less in the ratio of σ where the grid begins later. Chains begin with their own everywhere.
-pub(crate) fn prior_std(process: &dyn Process, start: &Node) -> f64 {
+pub fn prior_std(process: &dyn Process, start: &Node) -> f64 {
     let noisy = process.time_range().1;
     if start.t == noisy || process.chain().is_some() || !(start.level.sigma > 0.0) {
         return process.prior_std();
