@@ -1,6 +1,5 @@
 //! Networks bound to a prediction and a condition.
 
-use super::combine::beside;
 use super::{Composed, Condition, Conditions, DenoiseError, Denoiser, Estimate, Guided, Network, Query};
 use crate::level::Levels;
 use crate::prediction::Prediction;
@@ -114,7 +113,7 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
         let input = levels.try_map(|level| self.prediction.input_scale(level))?.times(x.clone());
         let Some(place) = self.self_condition else { return Ok(input) };
         let last = match past.last() {
-            Some(last) => beside(last.x0()?, x),
+            Some(last) => last.x0()?,
             None => x.zeros_like(),
         };
         if last.dims() != x.dims() {

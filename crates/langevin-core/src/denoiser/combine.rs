@@ -71,11 +71,6 @@ pub(super) fn rows<const D: usize>(chosen: &[bool], new: Tensor<D>, old: Tensor<
     old.mask_where(mask, new)
 }
 
-/// What the run remembers, where it can be computed with `x`: with an autodiff device if x is on one, as a constant.
-pub(super) fn beside<const D: usize>(remembered: Tensor<D>, x: &Tensor<D>) -> Tensor<D> {
-    if x.is_autodiff() && !remembered.is_autodiff() { remembered.autodiff() } else { remembered }
-}
-
 /// `⟨a, b⟩` of each sample, `[batch, 1, ..]`, in f32 or wider.
 pub(super) fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Tensor<D> {
     let dims = a.dims();

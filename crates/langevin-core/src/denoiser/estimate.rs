@@ -164,8 +164,7 @@ impl<const D: usize> Estimate<D> {
             x0: self.x0.map(Tensor::inner),
             eps: self.eps.map(Tensor::inner),
             variance: self.variance.map(Tensor::inner),
-            // What was only carried along is on no graph.
-            kept: self.kept.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+            kept: self.kept.into_iter().map(|(name, value)| (name, value.inner())).collect(),
         }
     }
 
@@ -281,10 +280,6 @@ impl<const D: usize> Estimate<D> {
         let sum = x.add(of_output.times(widen(self.output.clone())));
         Ok(if sum.dtype() == dtype { sum } else { sum.cast(dtype) })
     }
-}
-
-fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if x.is_autodiff() { x.inner() } else { x }
 }
 
 /// Half-precision tensors as f32: conversions cancel, so they run in f32 or wider.

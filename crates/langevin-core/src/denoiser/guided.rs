@@ -1,6 +1,6 @@
 //! Guidance: away from one answer, towards another.
 
-use super::combine::{beside, dot, extrapolate, keep_parts, rows, select, with_output};
+use super::combine::{dot, extrapolate, keep_parts, rows, select, with_output};
 use super::estimate::in_f32;
 use super::{Answers, DenoiseError, Denoiser, Estimate, Projection, Query};
 use crate::level::{Level, Levels, Scalars};
@@ -305,7 +305,7 @@ impl<const D: usize, A: Answers<D>> Denoiser<D> for Guided<A> {
         for (name, value) in guided.parts().kept {
             // Samples that are not guided here keep what they had.
             let value = match kept.kept(name) {
-                Some(before) if !all => rows(&chosen, value.clone(), beside(before, value)),
+                Some(before) if !all => rows(&chosen, value.clone(), before),
                 None if !all => rows(&chosen, value.clone(), value.zeros_like()),
                 _ => value.clone(),
             };

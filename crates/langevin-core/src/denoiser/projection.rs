@@ -1,6 +1,6 @@
 //! Adaptive projected guidance.
 
-use super::combine::{beside, dot};
+use super::combine::dot;
 use super::estimate::in_f32;
 use super::{DenoiseError, Estimate};
 use crate::level::Scalars;
@@ -152,7 +152,7 @@ impl Projection {
                 expected: format!("{:?}, the shape of the states", difference.dims()),
             });
         }
-        Ok(difference.clone().add(beside(last, &difference).mul_scalar(self.momentum)))
+        Ok(difference.add(last.mul_scalar(self.momentum)))
     }
 
     /// Threshold and projection.

@@ -155,7 +155,18 @@ impl<T: Denoiser<D>, const D: usize> Denoiser<D> for Filled<T, D> {
         self.inner.memory()
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        if !self.keep_eps && self.inner.is_split() {
+            return Err(DenoiseError::Combination {
+                first: "a filled region from which ε̂ follows",
+                second: "CFG++",
+                reason: "ε̂ would follow the guided x̂_0 again; use `.keep_eps()`",
+            });
+        }
         self.known.check(shape)?;
         self.inner.check(shape)
     }

@@ -41,6 +41,31 @@ fn learned_variance_is_the_conditional_one() {
     assert_eq!(values(estimate.variance().unwrap()), [22.0, 25.0, 30.0, 37.0]);
 }
 
+/// Whatever is predicted, and however it is guided: also where nothing is, and for samples at levels of their own.
+#[test]
+fn the_variance_of_every_rule_is_the_conditional_one() {
+    let net = Counting { variance: true, ..Counting::default() };
+    let each = Levels::Each(vec![ratio(1.0), ratio(3.0)]);
+    for prediction in [Prediction::Epsilon, Prediction::Sample, Prediction::Velocity, Prediction::Flow] {
+        let bound = net.denoiser(prediction, Numbers(vec![2.0])).unwrap().with_learned_variance();
+        let plain = || bound.clone().guided(Numbers(vec![0.5]), 3.0).unwrap();
+        for guided in [
+            plain(),
+            plain().rescaled(0.7).unwrap(),
+            plain().between(0.5, 2.0).unwrap(),
+            plain().projected(Projection::new().momentum(-0.5).unwrap()).unwrap(),
+            plain().projected(Projection::new().on_outputs()).unwrap().between(0.5, 2.0).unwrap(),
+            plain().zero_star(0).unwrap().rescaled(0.5).unwrap(),
+            plain().plus_plus().unwrap().between(0.5, 2.0).unwrap(),
+        ] {
+            for levels in [Levels::Shared(ratio(1.0)), Levels::Shared(ratio(5.0)), each.clone()] {
+                let expected = values(ask(&bound, state(), &levels).unwrap().variance().unwrap());
+                assert_eq!(values(ask(&guided, state(), &levels).unwrap().variance().unwrap()), expected);
+            }
+        }
+    }
+}
+
 fn bound(net: &Counting) -> Bound<Counting, 2> {
     net.denoiser(Prediction::Epsilon, Numbers(vec![2.0])).unwrap()
 }
@@ -376,7 +401,7 @@ fn parts_keep_their_own() {
     assert_ne!(values(alone.kept("1/momentum").unwrap()), values(past[0].kept("1/momentum").unwrap()));
 }
 
-/// What a run remembers is a constant beside a state that is differentiated.
+/// What a run remembers is a constant to a state that is differentiated.
 #[test]
 fn answers_can_be_differentiated() {
     let net = Counting::default();
