@@ -18,6 +18,9 @@ struct Guidance;
 #[doc = include_str!("../docs/names.md")]
 struct Names;
 
+#[doc = include_str!("../docs/inverse-problems.md")]
+struct InverseProblems;
+
 #[doc = include_str!("../docs/data.md")]
 struct Data;
 

@@ -2,6 +2,7 @@
 
 use crate::plan::{Plan, TableError};
 use crate::sigma::{Churn, already_noisy};
+use langevin_core::inverse::InverseError;
 use langevin_core::{Grid, GridError, Node, PredictionError, Process, ProcessError};
 
 /// A solver that is linear in states, estimates and noises: it turns a process and a grid into a [`Plan`].
@@ -54,6 +55,9 @@ pub enum PlanError {
     /// The rows do not make a table.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// An operator or a measurement does not fit the method.
+    #[error(transparent)]
+    Inverse(#[from] InverseError),
     /// A setting is out of range.
     #[error("{setting} of {solver} is {given}, expected {expected}")]
     Setting {
