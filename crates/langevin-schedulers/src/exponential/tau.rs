@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// How strong the noise of a step is: τ = 0 is the probability flow, τ = 1 the reverse of the forward SDE.
 ///
-/// For every function τ ≥ 0 the SDE has the same distributions at all levels (Xue et al. 2023, proposition 4.1), so that
-/// one that is constant in each step costs no weak order.
+/// For every function τ ≥ 0 the SDE has the same distributions at all levels (Xue et al. 2023, proposition 4.1), also for
+/// one that is constant in each step, as it is taken here.
 ///
 /// ```
 /// use langevin_core::{Grid, process::VpSde};

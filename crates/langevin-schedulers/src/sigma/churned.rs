@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// A deterministic solver with [`Churn`] before each of its steps: the state is raised to a noisier level by noise, and the
 /// solver steps from there.
 ///
-/// Raising keeps the distribution of its level, so that solvers that look at nothing but their step keep their order as a
-/// weak one. Multistep solvers look back on answers from before the noise: they have weak order 1, as all that extrapolate
-/// across it. The solvers of [`sigma`](crate::sigma) do the same by a setting of their own.
+/// Raising keeps the distribution of its level, so that solvers that look at nothing but their step lose nothing by it.
+/// Multistep solvers look back on answers from before the noise, and extrapolate across it, which costs accuracy. The
+/// solvers of [`sigma`](crate::sigma) do the same by a setting of their own.
 ///
 /// ```
 /// use langevin_core::{Grid, process::VpSde};
