@@ -6,16 +6,13 @@ use crate::fixture::Case;
 const SCHEDULERS: &[&str] = &[
     "CMStochasticIterativeScheduler",
     "CosineDPMSolverMultistepScheduler",
-    "DDPMWuerstchenScheduler",
     "DPMSolverMultistepInverseScheduler",
     "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler",
     "FlowMatchLCMScheduler",
     "KarrasVeScheduler",
-    "RePaintScheduler",
     "SCMScheduler",
     "UnCLIPScheduler",
-    "VQDiffusionScheduler",
 ];
 
 /// Network classes without an implementation.
