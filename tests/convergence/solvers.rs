@@ -6,9 +6,9 @@ use crate::common::solvers::Fast;
 use langevin::core::grid::End;
 use langevin::core::{Grid, Process};
 use langevin::schedulers::exponential::{
-    Basis, DpmSolverSde, SaSolver, SecondOrder, Singlestep, ThirdOrder, UniC, UniPc,
+    Basis, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniC, UniPc,
 };
-use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::sigma::{Churn, Churned, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
     Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Restart, ReverseDiffusion, Solver, Variance,
 };
@@ -114,6 +114,10 @@ fn dpm(order: usize, basis: Basis, second: SecondOrder) -> Box<dyn Solver> {
     Box::new(DpmSolver::multistep(order).expect("an order").basis(basis).second_order(second))
 }
 
+fn churned(solver: impl Solver + 'static) -> Box<dyn Solver> {
+    Box::new(Churned::new(solver, churn()))
+}
+
 fn ancestral(order: usize, eta: f64) -> Box<dyn Solver> {
     Box::new(Singlestep::new(order).and_then(|solver| solver.ancestral(eta)).expect("settings"))
 }
@@ -133,6 +137,10 @@ pub fn strong() -> Vec<Entry> {
 
 pub fn stochastic() -> Vec<Entry> {
     let third = DpmSolverSde::new().midpoint(1.0 / 3.0).and_then(|solver| solver.eta(0.6));
+    let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
+    let (multi, deis) = (DpmSolver::multistep(2).expect("an order"), Deis::new(2).expect("an order"));
+    let unip = UniPc::new(2).expect("an order").without_corrector();
+    let quiet = SaSolver::new(2, 0).expect("orders");
     let eta = |eta| Ddim::new().eta(eta).expect("in range");
     vec![
         ("DDPM, small variance", Box::new(Ddpm::new()), 1.0, 64, 4),
@@ -158,6 +166,19 @@ pub fn stochastic() -> Vec<Entry> {
         ("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5), 2.0, 64, 4),
         ("DPM-Solver++ 3S ancestral", ancestral(3, 1.0), 3.0, 64, 4),
         ("DPM-Solver-fast, η = 0.5", Box::new(Fast { eta: 0.5 }), 2.0, 128, 5),
+        ("DPM-Solver++ 2M, τ of λ", Box::new(multi.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("DPM-Solver++ SDE, τ of λ", Box::new(DpmSolverSde::new().tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("DEIS 2, τ of λ", Box::new(deis.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("UniP-2, τ of λ", Box::new(unip.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("SA-Solver 2, τ of λ", Box::new(quiet.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("DDIM, churn", churned(Ddim::new()), 1.0, 64, 3),
+        ("probability flow, Heun, churn", churned(ProbabilityFlow::heun()), 2.0, 64, 3),
+        ("DPM-Solver++ 2S, churn", churned(Singlestep::new(2).expect("an order")), 2.0, 64, 3),
+        ("DPM-Solver++ 3S, churn", churned(Singlestep::new(3).expect("an order")), 3.0, 64, 3),
+        // They extrapolate across the noise.
+        ("DPM-Solver++ 2M, churn", churned(DpmSolver::multistep(2).expect("an order")), 1.0, 64, 4),
+        ("DEIS 2, churn", churned(Deis::new(2).expect("an order")), 1.0, 64, 4),
+        ("UniPC-2, churn", churned(UniPc::new(2).expect("an order")), 1.0, 64, 4),
     ]
 }
 
