@@ -10,9 +10,10 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::denoiser::After;
 use langevin::core::noise::Injected;
 use langevin::core::{
-    Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Level, Levels, Prediction, Query,
+    Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Level, Levels, Prediction, Query,
 };
 use langevin::schedulers::diffusers::{self, Configured};
+use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{Plan, SamplerExt};
 use serde_json::Value;
 use std::fmt::Display;
