@@ -1,7 +1,7 @@
 //! DPM-Solver++ for the reverse SDE with an inner stage.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{falling_stops, finite, plan};
+use super::multistep::{finite, joined_stops, plan};
 use super::tau::Tau;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::sde::clock;
@@ -169,7 +169,7 @@ impl DpmSolverSde {
 impl Solver for DpmSolverSde {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let stops = falling_stops(NAME, process, grid)?;
+        let stops = joined_stops(NAME, process, grid, true)?;
         let mut rows = Vec::with_capacity(2 * stops.len());
         for (index, stop) in stops.iter().enumerate() {
             self.rows(process, index, stop, &mut rows)?;

@@ -2,7 +2,7 @@
 
 use super::dpm_solver::SecondOrder;
 use super::leg::{Basis, Leg};
-use super::multistep::{falling_stops, finite, interpolate, plan};
+use super::multistep::{finite, interpolate, joined_stops, plan};
 use super::tau::Tau;
 use crate::ddpm::ratio;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
@@ -385,7 +385,8 @@ impl Singlestep {
 impl Solver for Singlestep {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let stops = falling_stops(NAME, process, grid)?;
+        let noisy = self.is_noisy() || self.ancestral.is_some();
+        let stops = joined_stops(NAME, process, grid, noisy)?;
         let (name, rows) = self.table(process, &stops)?;
         plan(name, process, &stops, rows)
     }

@@ -1,7 +1,7 @@
 //! UniPC: a corrector that costs nothing, and the predictor that goes with it.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{Past, falling_stops, finite, interpolate, leg, noise, plan, row};
+use super::multistep::{Past, finite, interpolate, joined_stops, leg, noise, plan, row};
 use super::tau::Tau;
 use crate::plan::{Coef, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::sigma::{Churn, Raised, plan_raised, raise};
@@ -145,7 +145,7 @@ impl<S> UniC<S> {
 impl<S: Solver> Solver for UniC<S> {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         check_order(UNIC, self.order)?;
-        let stops = falling_stops(UNIC, process, grid)?;
+        let stops = joined_stops(UNIC, process, grid, false)?;
         let inner = self.inner.plan(process, grid)?;
         let (name, rows) = self.table(&inner, &stops)?;
         plan(name, process, &stops, rows)
@@ -388,7 +388,7 @@ impl UniP {
             let leg = leg(self.basis, self.tau.as_ref(), stop);
             let slot = past.ask(stop.from.level.lambda());
             let mut order = order_of(self.order, index, stops.len(), self.lower_final).min(past.usable());
-            if stop.to.level.sigma == 0.0 || leg.h == 0.0 {
+            if stop.to.level.sigma == 0.0 || stop.to.level.alpha == 0.0 || leg.h == 0.0 {
                 order = 1;
             }
             let weights = match order {
@@ -421,7 +421,7 @@ impl UniP {
 impl Solver for UniP {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let stops = falling_stops(UNIPC, process, grid)?;
+        let stops = joined_stops(UNIPC, process, grid, self.tau.is_some())?;
         let (name, rows) = self.table(&stops)?;
         plan(name, process, &stops, rows)
     }

@@ -45,7 +45,7 @@ impl std::fmt::Display for Churn {
 }
 
 /// A step whose state has been raised, or not.
-pub(super) struct Start {
+pub(crate) struct Start {
     pub draws: Vec<Draw>,
     /// Raises the state in register 0.
     pub pre: Vec<Set>,

@@ -33,7 +33,7 @@ pub(crate) use churn::{Raised, already_noisy, plan_raised, raise};
 pub use churned::Churned;
 pub use dpm2::{Dpm2, Dpm2Ancestral};
 pub use euler::Euler;
-pub(crate) use frame::node_at_lambda;
+pub(crate) use frame::{ask_at_arrival, finish, first_row, inner_row, landing, node_at_lambda, still};
 pub use heun::Heun;
 pub use ipndm::Ipndm;
 pub use lms::Lms;
