@@ -11,13 +11,13 @@ mod common;
 
 use common::order::{Errors, rms};
 use common::problem::{ask_gaussian, ends, even_lambda, even_time, gaussian, processes};
-use common::solvers::{distilled, exponential, exponential_noisy};
+use common::solvers::{Fast, distilled, exponential, exponential_noisy};
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::flow;
 use langevin::schedulers::plan::{Coef, HostAnswer, KNOWN, MASK};
-use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::sigma::{Churn, Churned, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
     AnnealedLangevin, Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, RePaint, Restart, ReverseDiffusion,
     Solver, Variance,
@@ -143,11 +143,14 @@ fn plans() -> Vec<(String, Plan)> {
         ("DDIM 0.5", ddim(0.5)),
         ("DDIM 1", ddim(1.0)),
     ];
+    let churn = Churn::new(1.5).expect("in range");
     let annealed = AnnealedLangevin::new(0.2, 2).expect("settings").denoise_at_end();
-    let continuous: [(&str, Box<dyn Solver>); 10] = [
+    let continuous: [(&str, Box<dyn Solver>); 12] = [
         ("probability flow Euler", Box::new(ProbabilityFlow::euler())),
         ("probability flow Heun", Box::new(ProbabilityFlow::heun())),
         ("probability flow RK4", Box::new(ProbabilityFlow::rk4())),
+        ("DPM-Solver-fast, eta 0.7", Box::new(Fast { eta: 0.7 })),
+        ("probability flow Heun, churn", Box::new(Churned::new(ProbabilityFlow::heun(), churn))),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("Euler-Maruyama, path", Box::new(EulerMaruyama::new().path())),
         ("reverse diffusion", Box::new(ReverseDiffusion::new())),

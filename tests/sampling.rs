@@ -13,8 +13,10 @@ use langevin::core::{
     DenoiseError, Denoiser, Estimate, Grid, Level, Levels, Load, Network, Prediction, Process, Query,
 };
 use langevin::models::{Labels, MlpConfig, UNet2dConfig};
+use langevin::schedulers::exponential::DpmAdaptive;
 use langevin::schedulers::inverse::{Ddrm, DpsSteps};
 use langevin::schedulers::plan::{HostAnswer, Set, Src};
+use langevin::schedulers::sde::AdaptiveSde;
 use langevin::schedulers::{
     Ddim, DormandPrince, Plan, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, SampleError, Sampler, SamplerExt,
     SavedRun, Solver,
@@ -637,6 +639,14 @@ fn seeded_values_have_not_changed() {
         (vp.time_at_lambda(LAMBDA.0).expect("in range"), vp.time_at_lambda(LAMBDA.1).expect("in range"));
     let solution = adaptive.solve_host(slope, vec![0.3, -1.0, 0.8], noisy, clean).expect("a solution");
     keep("Dormand-Prince", solution.x);
+    let double = || load().dtype(DType::F64);
+    let dpm = DpmAdaptive::new(1e-3, 1e-3).and_then(|method| method.eta(0.5)).expect("settings");
+    let dpm = dpm.between(VpSde::default(), noisy, clean).expect("a run");
+    let run = dpm.start([1, 3], &Elementwise, &noise, double()).expect("a run");
+    keep("adaptive DPM-Solver", values(&run.finish().expect("samples")));
+    let sde = AdaptiveSde::new(1e-2, 1e-2).expect("tolerances").between(VpSde::default(), noisy, clean).expect("a run");
+    let run = sde.start([1, 3], &Elementwise, &noise, double()).expect("a run");
+    keep("adaptive SDE steps", values(&run.finish().expect("samples")));
     for (name, x) in fitted_samples() {
         keep(name, x);
     }

@@ -1,11 +1,11 @@
 //! Every planning solver, as plans of a few steps.
 
 use super::problem::even_lambda;
-use super::solvers::{distilled, exponential, exponential_noisy};
+use super::solvers::{Fast, distilled, exponential, exponential_noisy};
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Prediction};
 use langevin::schedulers::flow;
-use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::sigma::{Churn, Churned, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
     AnnealedLangevin, Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Restart, ReverseDiffusion, Solver,
     Variance,
@@ -41,6 +41,9 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
         ("probability flow, Euler", on_vp(&ProbabilityFlow::euler())),
         ("probability flow, Heun", on_vp(&ProbabilityFlow::heun())),
         ("probability flow, RK4", on_vp(&ProbabilityFlow::rk4())),
+        // The last of its steps has no noise, and leaves little of that of the others.
+        ("DPM-Solver-fast, eta 0.7", on_vp(&Fast { eta: 0.7 })),
+        ("probability flow, Heun, churn", on_vp(&Churned::new(ProbabilityFlow::heun(), churn()))),
         ("Euler in σ/α, churn", on_vp(&Euler::new().churn(churn()))),
         ("Euler in σ/α, late churn", on_vp(&Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity))),
         ("Euler ancestral", on_chain(&EulerAncestral::new().eta(1.2).and_then(|e| e.noise(0.98)).expect("in range"))),

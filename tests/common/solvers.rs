@@ -1,10 +1,26 @@
 //! Solvers by name, for the proofs that all of them owe.
 
+use langevin::core::{Grid, Process};
 use langevin::schedulers::consistency::{Lcm, Multistep, Tcd};
-use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniC, UniPc};
-use langevin::schedulers::{Ddim, Deis, DpmSolver, Solver};
+use langevin::schedulers::exponential::{
+    Basis, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniC, UniPc,
+};
+use langevin::schedulers::sigma::{Churn, Churned};
+use langevin::schedulers::{Ddim, Deis, DpmSolver, Plan, PlanError, Solver};
 
 type Named = (&'static str, Box<dyn Solver>);
+
+/// DPM-Solver-fast with as many evaluations as give it the steps of its grid: orders 3, 3, …, 2, 1.
+pub struct Fast {
+    pub eta: f64,
+}
+
+impl Solver for Fast {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        let steps = grid.stops(process)?.len();
+        Singlestep::fast(3 * (steps - 1))?.ancestral(self.eta)?.plan(process, grid)
+    }
+}
 
 /// Exponential integrators without noise.
 pub fn exponential() -> Vec<Named> {
@@ -30,6 +46,7 @@ pub fn exponential() -> Vec<Named> {
         ("DPM-Solver++ 2S", Box::new(single(2))),
         ("DPM-Solver++ 3S", Box::new(single(3))),
         ("DPM-Solver 3S Heun", Box::new(single(3).basis(Basis::Noise).last_stage(SecondOrder::Heun))),
+        ("DPM-Solver-fast", Box::new(Fast { eta: 0.0 })),
         ("DPM-Solver++ 3S on grid", Box::new(single(3).on_grid().lower_order_final(true))),
     ]
 }
@@ -38,7 +55,27 @@ pub fn exponential() -> Vec<Named> {
 pub fn exponential_noisy() -> Vec<Named> {
     let sde = |order, eta| DpmSolver::multistep(order).and_then(|s| s.sde(eta)).expect("settings");
     let sa = |p, c| SaSolver::new(p, c).expect("orders");
+    let ancestral = |order, eta| Singlestep::new(order).and_then(|s| s.ancestral(eta)).expect("settings");
+    let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
+    // As much as there can be in a few steps.
+    let churn = || Churn::new(3.0).expect("in range");
+    let deis = Deis::new(2).and_then(|s| s.tau(tau())).expect("settings");
+    let unip = UniPc::new(2).and_then(|s| s.without_corrector().tau(tau())).expect("settings");
+    let third = DpmSolverSde::new().midpoint(1.0 / 3.0).and_then(|s| s.eta(0.6)).and_then(|s| s.noise(0.98));
     vec![
+        ("DPM-Solver++ SDE", Box::new(DpmSolverSde::new())),
+        ("DPM-Solver++ SDE, r = 1/3, eta 0.6", Box::new(third.expect("settings"))),
+        ("DPM-Solver++ 2S ancestral", Box::new(ancestral(2, 1.0))),
+        ("DPM-Solver++ 3S ancestral, eta 0.5", Box::new(ancestral(3, 0.5))),
+        ("DPM-Solver++ 2M, tau of λ", Box::new(sde(2, 1.0).tau(tau()).expect("a strength"))),
+        ("DPM-Solver++ SDE, tau of λ", Box::new(DpmSolverSde::new().tau(tau()).expect("a strength"))),
+        ("DEIS 2, tau of λ", Box::new(deis)),
+        ("UniP-2, tau of λ", Box::new(unip)),
+        ("SA-Solver, tau of λ", Box::new(sa(2, 2).tau(tau()).expect("a strength"))),
+        ("DDIM, churn", Box::new(Churned::new(Ddim::new(), churn()))),
+        ("DPM-Solver++ 2S, churn", Box::new(Churned::new(Singlestep::new(2).expect("an order"), churn()))),
+        ("DEIS 3, churn", Box::new(Churned::new(Deis::new(3).expect("an order"), churn()))),
+        ("UniPC-2, churn", Box::new(Churned::new(UniPc::new(2).expect("an order"), churn()))),
         ("DPM-Solver++ 1M SDE", Box::new(sde(1, 1.0))),
         ("DPM-Solver++ 2M SDE", Box::new(sde(2, 1.0))),
         ("DPM-Solver++ 2M SDE eta 0.5", Box::new(sde(2, 0.5).second_order(SecondOrder::Heun))),

@@ -2,9 +2,6 @@
 
 use crate::fixture::Case;
 
-/// Scheduler classes without a solver.
-const SCHEDULERS: &[&str] = &["DPMSolverSDEScheduler"];
-
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[
     "AutoencoderKL",
@@ -29,16 +26,10 @@ const NETWORKS: &[&str] = &[
     "VQModel",
 ];
 
-/// Functions of k-diffusion without a solver.
-const FUNCTIONS: &[&str] = &["sample_dpm_adaptive", "sample_dpm_fast", "sample_dpmpp_2s_ancestral", "sample_dpmpp_sde"];
-
 /// Whole families of fixtures that need parts which do not exist: metrics of sample quality, text encoders, pipelines.
 const FAMILIES: &[&str] = &["metrics/", "minilm/", "pipelines/"];
 
 pub fn is_pending(case: &Case<'_>) -> bool {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
-    let function = case.value["function"].as_str().unwrap_or("");
-    FUNCTIONS.contains(&function)
-        || FAMILIES.iter().any(|family| fixture.starts_with(family))
-        || SCHEDULERS.iter().chain(NETWORKS).any(|class| *class == case.class())
+    FAMILIES.iter().any(|family| fixture.starts_with(family)) || NETWORKS.contains(&case.class())
 }

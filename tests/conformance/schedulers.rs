@@ -10,9 +10,10 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::denoiser::After;
 use langevin::core::noise::Injected;
 use langevin::core::{
-    Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Level, Levels, Prediction, Query,
+    Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Level, Levels, Prediction, Query,
 };
 use langevin::schedulers::diffusers::{self, Configured};
+use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{Plan, SamplerExt};
 use serde_json::Value;
 use std::fmt::Display;
@@ -127,14 +128,26 @@ pub fn injected(case: &Case<'_>, plan: &Plan, batch: usize, begin: usize) -> Inj
     for k in 0..draws.rows() {
         let call = calls.data[k] as usize;
         let Some(call) = call.checked_sub(begin).filter(|call| *call < rows.len()) else { continue };
-        let keys: Vec<Key> = plan.rows()[rows[call]].draws.iter().filter_map(|draw| draw.key(rows[call])).collect();
         // A call that draws nothing has a noise coefficient of zero: the recorded draw had no effect.
-        if let Some(key) = keys.get(used[call]) {
-            noise = noise.with(*key, 0..batch as u64, draws.row(k).to_vec()).expect("a recorded draw");
+        if let Some(draw) = plan.rows()[rows[call]].draws.get(used[call]) {
+            noise = with_draw(noise, rows[call], draw, batch as u64, draws.row(k));
             used[call] += 1;
         }
     }
     noise
+}
+
+/// Adds a recorded standard normal draw as what a row of a plan asks for.
+pub fn with_draw(noise: Injected, row: usize, draw: &Draw, batch: u64, values: &[f64]) -> Injected {
+    let with = match (draw, draw.key(row)) {
+        (_, Some(key)) => noise.with(key, 0..batch, values.to_vec()),
+        (Draw::Path { from, until, .. }, None) => {
+            let root = (until - from).sqrt();
+            noise.with_path((*from, *until), 0..batch, values.iter().map(|z| z * root).collect())
+        }
+        (other, None) => panic!("{other:?} is no recorded draw"),
+    };
+    with.expect("a recorded draw")
 }
 
 fn unsupported(error: impl Display) -> Unsupported {
@@ -160,6 +173,9 @@ fn configured(case: &Case<'_>) -> Result<Configured, Unsupported> {
     if arguments.contains_key("s_churn") {
         let interval = (number("s_tmin", 0.0), number("s_tmax", f64::INFINITY));
         scheduler = scheduler.churn(number("s_churn", 0.0), interval, number("s_noise", 1.0)).map_err(unsupported)?;
+    }
+    if arguments.contains_key("s_noise") && case.class() == "DPMSolverSDEScheduler" {
+        scheduler = scheduler.noise_scale(number("s_noise", 1.0)).map_err(unsupported)?;
     }
     if arguments.contains_key("order") {
         scheduler = scheduler.order(number("order", 4.0) as usize).map_err(unsupported)?;
@@ -212,7 +228,7 @@ fn whole_grid(case: &Case<'_>, scheduler: &Configured) -> Result<Grid, Unsupport
 
 /// Whether the original works on x/α.
 fn is_scaled(class: &str) -> bool {
-    ["Euler", "Heun", "KDPM2", "LMS"].iter().any(|family| class.starts_with(family))
+    ["Euler", "Heun", "KDPM2", "LMS", "DPMSolverSDE"].iter().any(|family| class.starts_with(family))
 }
 
 pub fn run(case: &Case<'_>) -> Outcome {
@@ -439,7 +455,7 @@ fn listed_sigmas(case: &Case<'_>, plan: &Plan) -> Vec<f64> {
     states.extend(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| sigma(&row.after.level)));
     let last = states.len() - 1;
     let twice = |range: &[f64]| -> Vec<f64> { range.iter().flat_map(|sigma| [*sigma, *sigma]).collect() };
-    if case.class().contains("Heun") {
+    if case.class().contains("Heun") || case.class().starts_with("DPMSolverSDE") {
         return [&states[..1], &twice(&states[1..last]), &states[last..]].concat();
     }
     if case.class().starts_with("KDPM2") {
@@ -520,7 +536,7 @@ fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan, begin: 
     let as_they_are = ["EDM", "Cosine", "CMStochastic"].iter().any(|family| case.class().starts_with(family));
     let by_sigma = is_scaled(case.class()) || as_they_are;
     // Classes that integrate in λ noise to the levels of their own list.
-    let by_level = ["DPMSolver", "DEIS", "UniPC"].iter().any(|family| case.class().starts_with(family));
+    let by_level = ["DPMSolver", "DEIS", "UniPC"].iter().any(|family| case.class().starts_with(family)) && !by_sigma;
     let asked: Vec<Level> = plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at)).collect();
     let flow = case.class().starts_with("FlowMatch");
     let level = |t: &f64| match () {

@@ -8,7 +8,7 @@ use langevin::core::exact::Gaussian;
 use langevin::core::noise::Injected;
 use langevin::core::{Level, Process};
 use langevin::schedulers::Plan;
-use langevin::schedulers::plan::{Coef, HostAnswer, Src, Term};
+use langevin::schedulers::plan::{Coef, Draw, HostAnswer, Src, Term};
 use std::sync::OnceLock;
 
 /// Error of x/α at the end on the mixture, over several starting points.
@@ -150,6 +150,45 @@ pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
         from = until;
     }
     (squares / 2.0).sqrt() / end.alpha
+}
+
+/// The plan with the noise of a Brownian path in the clock α²/σ² in place of white noise. The noise of a row that asks
+/// once is that of the time since the row before.
+pub fn along_path(plan: &Plan) -> Plan {
+    let mut begin = plan.start_node().level;
+    let mut rows = plan.rows().to_vec();
+    for row in &mut rows {
+        let (from, until) = (clock(&begin), clock(&row.after.level));
+        for draw in &mut row.draws {
+            let Draw::White { to, .. } = *draw else { continue };
+            assert!(row.step.is_some(), "a step of one row");
+            *draw = Draw::Path { to, from, until };
+            let terms = row.post.iter_mut().flat_map(|set| &mut set.sum).filter(|term| term.of == Src::Z(to));
+            for term in terms {
+                let Coef::C(c) = term.c else { panic!("a number") };
+                term.c = Coef::C(c / (until - from).sqrt());
+            }
+        }
+        begin = row.after.level;
+    }
+    Plan::new(plan.name(), plan.start_node(), plan.prior_deviation(), rows).expect("still a plan")
+}
+
+/// The plan with independent white noise in place of each increment of a path.
+pub fn independent(plan: &Plan) -> Plan {
+    let mut rows = plan.rows().to_vec();
+    for row in &mut rows {
+        for draw in &mut row.draws {
+            let Draw::Path { to, from, until } = *draw else { panic!("a path") };
+            *draw = Draw::White { to, lane: to };
+            let terms = row.post.iter_mut().flat_map(|set| &mut set.sum).filter(|term| term.of == Src::Z(to));
+            for term in terms {
+                let Coef::C(c) = term.c else { panic!("a number") };
+                term.c = Coef::C(c * (until - from).sqrt());
+            }
+        }
+    }
+    Plan::new(plan.name(), plan.start_node(), plan.prior_deviation(), rows).expect("still a plan")
 }
 
 /// Gauss-Legendre nodes and weights on [0, 1].

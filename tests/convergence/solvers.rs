@@ -2,11 +2,14 @@
 
 use super::Kind;
 use crate::common::problem::{LAMBDA, ends};
+use crate::common::solvers::Fast;
 use langevin::core::grid::End;
 use langevin::core::{Grid, Process};
-use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, ThirdOrder, UniC, UniPc};
+use langevin::schedulers::exponential::{
+    Basis, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniC, UniPc,
+};
 use langevin::schedulers::flow;
-use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::sigma::{Churn, Churned, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
     Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Restart, ReverseDiffusion, Solver, Variance,
 };
@@ -42,6 +45,8 @@ pub fn deterministic() -> Vec<Entry> {
         ("DPM-Solver++ 3S, whole polynomial", single(3, Basis::Data, SecondOrder::Heun), 3.0, 32, 5),
         ("DPM-Solver 2S", single(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 16, 6),
         ("DPM-Solver 3S", single(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 5),
+        // Its last step has order 1, and its local error order 2.
+        ("DPM-Solver-fast", Box::new(Fast { eta: 0.0 }), 2.0, 128, 6),
     ]
 }
 
@@ -128,7 +133,33 @@ fn dpm(order: usize, basis: Basis, second: SecondOrder) -> Box<dyn Solver> {
     Box::new(DpmSolver::multistep(order).expect("an order").basis(basis).second_order(second))
 }
 
+fn churned(solver: impl Solver + 'static) -> Box<dyn Solver> {
+    Box::new(Churned::new(solver, churn()))
+}
+
+fn ancestral(order: usize, eta: f64) -> Box<dyn Solver> {
+    Box::new(Singlestep::new(order).and_then(|solver| solver.ancestral(eta)).expect("settings"))
+}
+
+/// Solvers of the whole reverse SDE and their strong orders; white noise is replaced by that of the path.
+pub fn strong() -> Vec<Entry> {
+    let dpm = |order| DpmSolver::multistep(order).and_then(|solver| solver.sde(1.0)).expect("settings");
+    vec![
+        ("Euler-Maruyama", Box::new(EulerMaruyama::new().path()), 1.0, 32, 4),
+        ("DDPM, small variance", Box::new(Ddpm::new()), 1.0, 32, 4),
+        ("Euler ancestral", Box::new(EulerAncestral::new()), 1.0, 32, 4),
+        ("DPM-Solver++ SDE, order 1", Box::new(dpm(1).path()), 1.0, 32, 4),
+        ("DPM-Solver++ 2M SDE", Box::new(dpm(2).path()), 1.0, 64, 4),
+        ("DPM-Solver++ SDE", Box::new(DpmSolverSde::new()), 1.0, 32, 4),
+    ]
+}
+
 pub fn stochastic() -> Vec<Entry> {
+    let third = DpmSolverSde::new().midpoint(1.0 / 3.0).and_then(|solver| solver.eta(0.6));
+    let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
+    let (multi, deis) = (DpmSolver::multistep(2).expect("an order"), Deis::new(2).expect("an order"));
+    let unip = UniPc::new(2).expect("an order").without_corrector();
+    let quiet = SaSolver::new(2, 0).expect("orders");
     let eta = |eta| Ddim::new().eta(eta).expect("in range");
     vec![
         ("DDPM, small variance", Box::new(Ddpm::new()), 1.0, 64, 4),
@@ -148,6 +179,25 @@ pub fn stochastic() -> Vec<Entry> {
         ("DPM-Solver++ 2M SDE", sde(2, SecondOrder::Midpoint), 2.0, 64, 4),
         ("DPM-Solver++ 2M SDE, Heun", sde(2, SecondOrder::Heun), 2.0, 64, 4),
         ("SA-Solver 1, no corrector", sa(1, 0), 1.0, 64, 4),
+        ("DPM-Solver++ SDE", Box::new(DpmSolverSde::new()), 2.0, 64, 4),
+        ("DPM-Solver++ SDE, r = 1/3, η = 0.6", Box::new(third.expect("settings")), 2.0, 64, 4),
+        ("DPM-Solver++ 2S ancestral", ancestral(2, 1.0), 2.0, 64, 4),
+        ("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5), 2.0, 64, 4),
+        ("DPM-Solver++ 3S ancestral", ancestral(3, 1.0), 3.0, 64, 4),
+        ("DPM-Solver-fast, η = 0.5", Box::new(Fast { eta: 0.5 }), 2.0, 128, 5),
+        ("DPM-Solver++ 2M, τ of λ", Box::new(multi.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("DPM-Solver++ SDE, τ of λ", Box::new(DpmSolverSde::new().tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("DEIS 2, τ of λ", Box::new(deis.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("UniP-2, τ of λ", Box::new(unip.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("SA-Solver 2, τ of λ", Box::new(quiet.tau(tau()).expect("a strength")), 2.0, 64, 3),
+        ("DDIM, churn", churned(Ddim::new()), 1.0, 64, 3),
+        ("probability flow, Heun, churn", churned(ProbabilityFlow::heun()), 2.0, 64, 3),
+        ("DPM-Solver++ 2S, churn", churned(Singlestep::new(2).expect("an order")), 2.0, 64, 3),
+        ("DPM-Solver++ 3S, churn", churned(Singlestep::new(3).expect("an order")), 3.0, 64, 3),
+        // They extrapolate across the noise.
+        ("DPM-Solver++ 2M, churn", churned(DpmSolver::multistep(2).expect("an order")), 1.0, 64, 4),
+        ("DEIS 2, churn", churned(Deis::new(2).expect("an order")), 1.0, 64, 4),
+        ("UniPC-2, churn", churned(UniPc::new(2).expect("an order")), 1.0, 64, 4),
     ]
 }
 

@@ -3,6 +3,7 @@
 use crate::ddpm::{Posterior, check_direction, falls};
 use crate::ode::check_joined;
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -55,6 +56,12 @@ impl Ddim {
         })
     }
 
+    /// Name and rows of the plan for these steps.
+    fn table(&self, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
+        let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
+        Ok((format!("DDIM (eta {})", self.eta), rows))
+    }
+
     fn row(&self, index: usize, stop: &Stop) -> Result<Row, PlanError> {
         let s = &stop.to.level;
         let (of_eps, variance) = if self.eta > 0.0 {
@@ -94,8 +101,13 @@ impl Solver for Ddim {
         if !falling && !self.gaps {
             check_joined("DDIM inversion", &stops)?;
         }
-        let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
-        Ok(Plan::new(format!("DDIM (eta {})", self.eta), stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        let (name, rows) = self.table(&stops)?;
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        plan_raised(churn, "DDIM", process, grid, |stops| self.table(stops))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a planning solver implements.
 
 use crate::plan::{Plan, TableError};
+use crate::sigma::{Churn, already_noisy};
 use langevin_core::inverse::InverseError;
 use langevin_core::{Grid, GridError, Node, PredictionError, Process, ProcessError};
 
@@ -11,6 +12,22 @@ pub trait Solver {
     /// # Errors
     /// [`PlanError`] for settings out of range, grids the solver cannot walk, and singular levels.
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError>;
+
+    /// Makes the table with [`Churn`] before each step, for [`Churned`](crate::sigma::Churned). By default a solver cannot.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); [`PlanError::Combination`] if the solver draws noise of its own, or does not raise steps.
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        let plan = self.plan(process, grid)?;
+        if plan.is_stochastic() {
+            return already_noisy(churn, plan.name());
+        }
+        Err(PlanError::Combination {
+            first: churn.to_string(),
+            second: plan.name().into(),
+            reason: "the solver does not know how to step from a raised level; it would have to say so by `Solver::churned`",
+        })
+    }
 }
 
 /// Standard deviation of the noise that a plan from `start` begins with: the process's own at the noisy end of its

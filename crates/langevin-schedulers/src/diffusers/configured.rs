@@ -14,7 +14,7 @@ use super::{ConfigError, GridError, keys::Keys};
 use crate::consistency::{Lcm, Multistep, Tcd};
 use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
-use crate::exponential::{Deis, DpmSolver, SaSolver, Singlestep, UniPc};
+use crate::exponential::{Deis, DpmSolver, DpmSolverSde, SaSolver, Singlestep, UniPc};
 use crate::flow;
 use crate::jumps::RePaint;
 use crate::plan::Plan;
@@ -90,6 +90,8 @@ pub(super) enum Method {
     Heun(Heun),
     Dpm2(Dpm2),
     Dpm2Ancestral(Dpm2Ancestral),
+    /// Takes a factor on its noise, and may come with a seed.
+    DpmSde(DpmSolverSde, Option<u64>),
     Pndm(Pndm),
     Ipndm(Ipndm),
     Multistep(DpmSolver),
@@ -119,6 +121,7 @@ impl Method {
             Method::Heun(solver) => solver,
             Method::Dpm2(solver) => solver,
             Method::Dpm2Ancestral(solver) => solver,
+            Method::DpmSde(solver, _) => solver,
             Method::Pndm(solver) => solver,
             Method::Ipndm(solver) => solver,
             Method::Multistep(solver) => solver,
@@ -183,6 +186,13 @@ impl Configured {
             Method::UnClip(unclip) => unclip.learned,
             _ => false,
         }
+    }
+
+    /// The seed that the configuration names for the noise of its steps, if it names one: run with
+    /// [`Seeded::new`](langevin_core::noise::Seeded::new) of it. The same seed always gives the same samples, though not
+    /// those of the original, whose generator is another.
+    pub fn noise_seed(&self) -> Option<u64> {
+        if let Method::DpmSde(_, seed) = self.method { seed } else { None }
     }
 
     fn refuse<T>(&self, key: &'static str, given: f64, expected: &'static str) -> Result<T, ConfigError> {
@@ -289,6 +299,20 @@ impl Configured {
                 let expected = "no churn: only EulerDiscreteScheduler and EDMEulerScheduler take it";
                 return self.refuse("s_churn", amount, expected);
             }
+        }
+        Ok(self)
+    }
+
+    /// Sets the factor on the noise of DPMSolverSDEScheduler, the argument `s_noise` of diffusers' `step`. (That of Euler's
+    /// solvers belongs to their [churn](Self::churn).)
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] for numbers out of range, [`ConfigError::Value`] for other solvers.
+    pub fn noise_scale(mut self, factor: f64) -> Result<Self, ConfigError> {
+        match &mut self.method {
+            Method::DpmSde(solver, _) => *solver = std::mem::take(solver).noise(factor)?,
+            _ if factor == 1.0 => {}
+            _ => return self.refuse("s_noise", factor, "1: of its own only DPMSolverSDEScheduler takes one"),
         }
         Ok(self)
     }

@@ -12,6 +12,7 @@ mod consistency;
 mod consistency_models;
 mod ddim;
 mod ddpm;
+mod dpm_sde;
 mod edm;
 mod error;
 mod euler;
@@ -43,7 +44,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 31] = [
+pub const CLASSES: [&str; 32] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -52,6 +53,7 @@ pub const CLASSES: [&str; 31] = [
     "HeunDiscreteScheduler",
     "KDPM2DiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverSDEScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
     "IPNDMScheduler",
@@ -101,6 +103,7 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "HeunDiscreteScheduler" => heun::read(&mut keys)?,
         "KDPM2DiscreteScheduler" => heun::read_kdpm2(&mut keys, false)?,
         "KDPM2AncestralDiscreteScheduler" => heun::read_kdpm2(&mut keys, true)?,
+        "DPMSolverSDEScheduler" => dpm_sde::read(&mut keys)?,
         "LMSDiscreteScheduler" => lms::read(&mut keys)?,
         "PNDMScheduler" => pndm::read(&mut keys)?,
         "IPNDMScheduler" => ipndm::read(&mut keys)?,

@@ -49,11 +49,12 @@ fn options(class: &str) -> Vec<String> {
         return kinds.into_iter().chain(converted).chain([last("sigma_min")]).collect();
     }
     let in_lambda = ["DPMSolver", "DEIS", "UniPC", "SASolver"].iter().any(|family| class.starts_with(family));
+    let in_lambda = in_lambda && class != "DPMSolverSDEScheduler";
     let mut all = Vec::new();
     for betas in ["linear", "scaled_linear", "squaredcos_cap_v2", "exp"] {
         for spacing in ["leading", "trailing", "linspace"] {
             let plain = format!(r#", "beta_schedule": "{betas}", "timestep_spacing": "{spacing}""#);
-            if ["Euler", "Heun", "KDPM2", "LMS"].iter().any(|family| class.starts_with(family))
+            if ["Euler", "Heun", "KDPM2", "LMS", "DPMSolverSDE"].iter().any(|family| class.starts_with(family))
                 && !class.starts_with("EulerAncestral")
             {
                 for key in ["karras", "exponential", "beta"] {
@@ -134,6 +135,10 @@ fn settings_are_told() {
     let edm = from_config(r#"{"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"}"#).unwrap();
     assert_eq!(edm.prediction(), Prediction::EdmVelocity { sigma_data: 0.5 });
     assert!(edm.process().chain().is_none());
+    let seeded =
+        |seed| from_config(&format!(r#"{{"_class_name": "DPMSolverSDEScheduler", "noise_sampler_seed": {seed}}}"#));
+    assert_eq!((seeded("7").unwrap().noise_seed(), seeded("null").unwrap().noise_seed()), (Some(7), None));
+    assert!(seeded("-1").unwrap_err().to_string().contains("'noise_sampler_seed' of DPMSolverSDEScheduler is -1"));
     // EDM's first noise is that of data and noise together.
     assert!((edm.plan(10).unwrap().prior_deviation() - 6401f64.sqrt()).abs() < 1e-9);
 }
@@ -169,6 +174,8 @@ fn contradictions_of_multistep_classes_are_named() {
         (refused("SASolver", r#""predictor_order": 0"#), "1, 2, 3 or 4"),
         (refused("SASolver", r#""tau_func": "x""#), "not supported"),
         (refused("EDMDPMSolverMultistep", r#""algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min""#), "++"),
+        (refused("DPMSolverSDE", r#""prediction_type": "sample""#), "epsilon or v_prediction"),
+        (refused("DPMSolverSDE", r#""use_lu_lambdas": true"#), "no option 'use_lu_lambdas'"),
         (refused("LCM", r#""original_inference_steps": 0"#), "at least 1"),
         (refused("TCD", r#""original_inference_steps": 1001"#), "at most the steps"),
     ] {

@@ -2,8 +2,10 @@
 
 use super::leg::{Basis, Leg};
 use super::multistep::{Past, allowed_order, finite, joined_stops, plan, row};
-use crate::plan::{Draw, Plan, Src, Term};
+use super::tau::Tau;
+use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::sde::clock;
+use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -58,6 +60,9 @@ pub struct DpmSolver {
     lower_below: usize,
     /// τ², the strength of the noise.
     tau_squared: f64,
+    /// Takes its place where it is given.
+    #[serde(default)]
+    tau: Option<Tau>,
     noise_scale: f64,
     path: bool,
     third: ThirdOrder,
@@ -76,6 +81,7 @@ impl DpmSolver {
             second: SecondOrder::Midpoint,
             lower_below: 0,
             tau_squared: 0.0,
+            tau: None,
             noise_scale: 1.0,
             path: false,
             third: ThirdOrder::Whole,
@@ -108,7 +114,18 @@ impl DpmSolver {
     /// # Errors
     /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
     pub fn sde(mut self, eta: f64) -> Result<Self, PlanError> {
-        self.tau_squared = eta;
+        (self.tau_squared, self.tau) = (eta, None);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Solves the reverse SDE with noise of strength τ, which may change from step to step, in place of
+    /// [`sde`](Self::sde), whose η is τ².
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless τ is 0 or more and finite everywhere.
+    pub fn tau(mut self, tau: Tau) -> Result<Self, PlanError> {
+        self.tau = Some(tau);
         self.check()?;
         Ok(self)
     }
@@ -157,7 +174,12 @@ impl DpmSolver {
         if !(self.noise_scale >= 0.0 && self.noise_scale.is_finite()) {
             return bad("noise scale", self.noise_scale, "a number that is not negative");
         }
-        Ok(())
+        self.tau.iter().try_for_each(|tau| tau.check(NAME))
+    }
+
+    fn leg(&self, stop: &Stop) -> Leg {
+        let tau_squared = self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(stop));
+        Leg::new(self.basis, tau_squared, stop.from.level, stop.to.level)
     }
 
     /// The weights of the answers, newest first.
@@ -179,7 +201,7 @@ impl DpmSolver {
         let share = r0 / (r0 + r1);
         let second = match self.third {
             ThirdOrder::Whole => 2.0 * w(2),
-            ThirdOrder::HalfLess if self.tau_squared > 0.0 && self.basis == Basis::Data => w(2) - leg.reached_alpha(),
+            ThirdOrder::HalfLess if leg.is_noisy() && self.basis == Basis::Data => w(2) - leg.reached_alpha(),
             ThirdOrder::Half | ThirdOrder::HalfLess => w(2),
         };
         let curvature = second / (r0 + r1);
@@ -202,16 +224,15 @@ impl DpmSolver {
     }
 }
 
-impl Solver for DpmSolver {
-    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        self.check()?;
-        let stops = joined_stops(NAME, process, grid, self.tau_squared > 0.0)?;
+impl DpmSolver {
+    /// Name and rows of the plan for these steps.
+    fn table(&self, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         let mut past = Past::new(self.order);
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
-            let leg = Leg::new(self.basis, self.tau_squared, stop.from.level, stop.to.level);
+            let leg = self.leg(stop);
             let slot = past.ask(stop.from.level.lambda());
-            let order = allowed_order(self.order, index, &stops, self.lower_below).min(past.usable());
+            let order = allowed_order(self.order, index, stops, self.lower_below).min(past.usable());
             let order = if self.euler_final && index + 1 == stops.len() { 1 } else { order };
             let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
             for (back, weight) in self.weights(&leg, &past, order).into_iter().enumerate() {
@@ -225,8 +246,27 @@ impl Solver for DpmSolver {
             rows.push(row);
         }
         let plus = if self.basis == Basis::Data { "++" } else { "" };
-        let sde = if self.tau_squared > 0.0 { format!(" SDE (eta {})", self.tau_squared) } else { String::new() };
-        plan(format!("{NAME}{plus} {}M{sde}", self.order), process, &stops, rows)
+        let sde = match self.tau {
+            Some(_) => " SDE (tau)".to_owned(),
+            None if self.tau_squared > 0.0 => format!(" SDE (eta {})", self.tau_squared),
+            None => String::new(),
+        };
+        Ok((format!("{NAME}{plus} {}M{sde}", self.order), rows))
+    }
+}
+
+impl Solver for DpmSolver {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let noisy = self.tau.is_some() || self.tau_squared > 0.0;
+        let stops = joined_stops(NAME, process, grid, noisy)?;
+        let (name, rows) = self.table(&stops)?;
+        plan(name, process, &stops, rows)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        plan_raised(churn, NAME, process, grid, |stops| self.table(stops))
     }
 }
 
@@ -274,6 +314,23 @@ mod tests {
         }
         let quiet = DpmSolver::multistep(2).unwrap().sde(1.0).unwrap().noise_scale(0.0).unwrap();
         assert!(!quiet.plan(&Edm::default(), &Grid::karras(4, 7.0).unwrap()).unwrap().is_stochastic());
+    }
+
+    /// A step of strength τ is one of an SDE of constant strength, with η = τ².
+    #[test]
+    fn tau_is_the_strength_of_each_step() {
+        let grid = Grid::karras(8, 7.0).unwrap();
+        let tau = Tau::OfLambda(vec![(-1.0, 0.0), (1.0, 1.2)]);
+        let mixed = DpmSolver::multistep(2).unwrap().tau(tau).unwrap().plan(&Edm::default(), &grid).unwrap();
+        for (i, row) in mixed.rows().iter().enumerate() {
+            let middle = 0.5 * (row.eval.unwrap().at.lambda() + row.after.level.lambda());
+            let middle = if middle.is_finite() { middle } else { row.eval.unwrap().at.lambda() };
+            let tau = (0.6 * (middle + 1.0)).clamp(0.0, 1.2);
+            let whole = DpmSolver::multistep(2).unwrap().sde(tau * tau).unwrap().plan(&Edm::default(), &grid).unwrap();
+            let (a, b) = (numbers(&mixed, i), numbers(&whole, i));
+            assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-9), "{i}: {a:?} and {b:?}");
+        }
+        assert!(mixed.rows()[0].draws.is_empty() && !mixed.rows()[6].draws.is_empty());
     }
 
     #[test]
@@ -326,7 +383,8 @@ mod tests {
         for bad in [-0.1, f64::NAN, f64::INFINITY] {
             let solver = DpmSolver::multistep(2).unwrap();
             assert!(matches!(solver.clone().sde(bad), Err(PlanError::Setting { setting: "eta", .. })));
-            assert!(matches!(solver.noise_scale(bad), Err(PlanError::Setting { setting: "noise scale", .. })));
+            assert!(matches!(solver.clone().noise_scale(bad), Err(PlanError::Setting { setting: "noise scale", .. })));
+            assert!(matches!(solver.tau(Tau::Constant(bad)), Err(PlanError::Setting { setting: "tau", .. })));
         }
     }
 }

@@ -38,6 +38,11 @@ impl Leg {
         Self { basis, tau_squared, from, to, h: to.lambda() - from.lambda() }
     }
 
+    /// Whether noise belongs to the step.
+    pub fn is_noisy(&self) -> bool {
+        self.tau_squared > 0.0
+    }
+
     /// The factor of x_s.
     pub fn decay(&self) -> f64 {
         match self.basis {

@@ -2,9 +2,11 @@
 
 use super::leg::{Basis, Leg};
 use super::phi::factorial;
+use super::tau::Tau;
 use crate::ddpm::{check_direction, falls};
 use crate::ode::check_joined;
-use crate::plan::{Eval, Plan, Row, Set, Slot, Src, Term};
+use crate::plan::{Draw, Eval, Plan, Row, Set, Slot, Src, Term};
+use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -139,6 +141,8 @@ pub struct Deis {
     order: usize,
     basis: Basis,
     lower_below: usize,
+    #[serde(default)]
+    tau: Option<Tau>,
 }
 
 const DEIS: &str = "DEIS";
@@ -149,7 +153,7 @@ impl Deis {
     /// # Errors
     /// [`PlanError::Setting`] for other orders.
     pub fn new(order: usize) -> Result<Self, PlanError> {
-        let solver = Self { order, basis: Basis::Noise, lower_below: 0 };
+        let solver = Self { order, basis: Basis::Noise, lower_below: 0, tau: None };
         solver.check()?;
         Ok(solver)
     }
@@ -166,34 +170,62 @@ impl Deis {
         self
     }
 
+    /// Solves the reverse SDE with noise of strength τ; without it, the probability flow.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless τ is 0 or more and finite everywhere.
+    pub fn tau(mut self, tau: Tau) -> Result<Self, PlanError> {
+        self.tau = Some(tau);
+        self.check()?;
+        Ok(self)
+    }
+
     fn check(&self) -> Result<(), PlanError> {
         if (1..=4).contains(&self.order) {
-            return Ok(());
+            return self.tau.iter().try_for_each(|tau| tau.check(DEIS));
         }
         Err(PlanError::Setting { solver: DEIS, setting: "order", given: self.order as f64, expected: "1, 2, 3 or 4" })
     }
 }
 
-impl Solver for Deis {
-    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        self.check()?;
-        let stops = joined_stops(DEIS, process, grid, false)?;
+impl Deis {
+    /// Name and rows of the plan for these steps.
+    fn table(&self, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         let mut past = Past::new(self.order);
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
-            let leg = Leg::new(self.basis, 0.0, stop.from.level, stop.to.level);
+            let leg = leg(self.basis, self.tau.as_ref(), stop);
             let slot = past.ask(stop.from.level.lambda());
-            let order = allowed_order(self.order, index, &stops, self.lower_below).min(past.usable());
+            let order = allowed_order(self.order, index, stops, self.lower_below).min(past.usable());
             let nodes: Vec<f64> = (0..order).map(|back| (past.lambda(back) - past.lambda(0)) / leg.h).collect();
             let nodes = if order == 1 { vec![0.0] } else { nodes };
             let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
             for (back, weight) in interpolate(&leg, &nodes).into_iter().enumerate() {
                 sum.push(Term::new(weight, self.basis.answer(past.slot(back))));
             }
+            let noise = noise(&leg);
+            sum.extend(noise.map(|(_, term)| term));
             finite(DEIS, stop, &sum)?;
-            rows.push(row(index, stop, slot, sum));
+            let mut row = row(index, stop, slot, sum);
+            row.draws.extend(noise.map(|(draw, _)| draw));
+            rows.push(row);
         }
-        plan(format!("{DEIS} of order {} ({})", self.order, self.basis.name()), process, &stops, rows)
+        let sde = if self.tau.is_some() { ", SDE" } else { "" };
+        Ok((format!("{DEIS} of order {} ({}{sde})", self.order, self.basis.name()), rows))
+    }
+}
+
+impl Solver for Deis {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let stops = joined_stops(DEIS, process, grid, self.tau.is_some())?;
+        let (name, rows) = self.table(&stops)?;
+        plan(name, process, &stops, rows)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        plan_raised(churn, DEIS, process, grid, |stops| self.table(stops))
     }
 }
 
@@ -217,6 +249,17 @@ pub(super) fn allowed_order(order: usize, index: usize, stops: &[Stop], lower_be
         return 1;
     }
     if stops.len() < lower_below { started.min(left) } else { started }
+}
+
+/// The leg of a step with noise of this strength, or none.
+pub(super) fn leg(basis: Basis, tau: Option<&Tau>, stop: &Stop) -> Leg {
+    Leg::new(basis, tau.map_or(0.0, |tau| tau.squared(stop)), stop.from.level, stop.to.level)
+}
+
+/// The draw of a leg's noise and its term, where there is any.
+pub(super) fn noise(leg: &Leg) -> Option<(Draw, Term)> {
+    let std = leg.std();
+    (std != 0.0).then(|| (Draw::White { to: 0, lane: 0 }, Term::new(std, Src::Z(0))))
 }
 
 /// A row that asks where the step begins and then goes.

@@ -2,45 +2,14 @@
 
 use super::leg::{Basis, Leg};
 use super::multistep::{Past, finite, interpolate, joined_stops, plan, row};
+use super::tau::Tau;
 use crate::plan::{Draw, Plan, Reg, Set, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
-use langevin_core::{Grid, Level, Process};
+use langevin_core::{Grid, Process};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "SA-Solver";
-
-/// How strong the noise of a step is: τ = 0 is the probability flow, τ = 1 the reverse of the forward SDE.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Tau {
-    /// The same everywhere.
-    Constant(f64),
-    /// This strength where the network time at a step's beginning lies in the closed interval, none elsewhere.
-    Between {
-        /// τ inside.
-        tau: f64,
-        /// Clean end of the interval.
-        clean: f64,
-        /// Noisy end.
-        noisy: f64,
-    },
-}
-
-impl Tau {
-    fn at(&self, level: &Level) -> f64 {
-        match *self {
-            Tau::Constant(tau) => tau,
-            Tau::Between { tau, clean, noisy } if (clean..=noisy).contains(&level.time) => tau,
-            Tau::Between { .. } => 0.0,
-        }
-    }
-
-    fn largest(&self) -> f64 {
-        match *self {
-            Tau::Constant(tau) | Tau::Between { tau, .. } => tau,
-        }
-    }
-}
 
 /// Stochastic Adams predictor and corrector steps on the SDE with noise of strength τ(t).
 ///
@@ -112,16 +81,11 @@ impl SaSolver {
         if self.corrector > 4 {
             return bad("order of the corrector", self.corrector as f64, "0 (none), 1, 2, 3 or 4");
         }
-        let tau = self.tau.largest();
-        if !(tau >= 0.0 && tau.is_finite()) {
-            return bad("tau", tau, "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
-        }
-        Ok(())
+        self.tau.check(NAME)
     }
 
     fn leg(&self, stop: &Stop) -> Leg {
-        let tau = self.tau.at(&stop.ask);
-        Leg::new(self.basis, tau * tau, stop.from.level, stop.to.level)
+        Leg::new(self.basis, self.tau.squared(stop), stop.from.level, stop.to.level)
     }
 
     /// Weights of the answers at `nodes`, in units of h.

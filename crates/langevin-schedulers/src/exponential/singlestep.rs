@@ -3,7 +3,10 @@
 use super::dpm_solver::SecondOrder;
 use super::leg::{Basis, Leg};
 use super::multistep::{finite, interpolate, joined_stops, plan};
+use super::tau::Tau;
+use crate::ddpm::ratio;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
+use crate::sigma::{AncestralNoise, Churn, node_at_lambda, plan_raised};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
@@ -48,6 +51,13 @@ pub struct Singlestep {
     lower_final: bool,
     orders: Option<Vec<usize>>,
     tau_squared: f64,
+    /// Takes its place where it is given.
+    #[serde(default)]
+    tau: Option<Tau>,
+    /// Goes down further and up again by noise.
+    ancestral: Option<AncestralNoise>,
+    /// Never further down than the grid.
+    capped: bool,
 }
 
 impl Singlestep {
@@ -56,11 +66,26 @@ impl Singlestep {
     /// # Errors
     /// [`PlanError::Setting`] for other orders.
     pub fn new(order: usize) -> Result<Self, PlanError> {
-        let (basis, kind) = (Basis::Data, SecondOrder::Midpoint);
-        let solver =
-            Self { order, basis, kind, stages: Stages::Between, lower_final: false, orders: None, tau_squared: 0.0 };
+        let solver = Self { basis: Basis::Data, ..Self::of_noise(order) };
         solver.check()?;
         Ok(solver)
+    }
+
+    /// In the noise basis, of an order that is known to be there.
+    pub(super) fn of_noise(order: usize) -> Self {
+        let (basis, kind) = (Basis::Noise, SecondOrder::Midpoint);
+        Self {
+            order,
+            basis,
+            kind,
+            stages: Stages::Between,
+            lower_final: false,
+            orders: None,
+            tau_squared: 0.0,
+            tau: None,
+            ancestral: None,
+            capped: false,
+        }
     }
 
     /// Integrates the other answer.
@@ -94,9 +119,60 @@ impl Singlestep {
     /// # Errors
     /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
     pub fn sde(mut self, eta: f64) -> Result<Self, PlanError> {
-        self.tau_squared = eta;
+        (self.tau_squared, self.tau) = (eta, None);
         self.check()?;
         Ok(self)
+    }
+
+    /// As [`sde`](Self::sde), with noise of strength τ, which may change from step to step: a step has the τ of its first
+    /// part on the grid.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless τ is 0 or more and finite everywhere.
+    pub fn tau(mut self, tau: Tau) -> Result<Self, PlanError> {
+        self.tau = Some(tau);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// With ancestral noise of relative size η (k-diffusion's "2S ancestral"): each step goes to the lower level of
+    /// [`ancestral_step`](crate::sigma::ancestral_step), with its stages on the way there, and noise makes up for it.
+    ///
+    /// The way down is the probability flow, so that the weak order is the order of the solver.
+    ///
+    /// ```
+    /// use langevin_core::{Grid, process::Edm};
+    /// use langevin_schedulers::{Solver, exponential::Singlestep};
+    /// let solver = Singlestep::new(2)?.ancestral(1.0)?; // "DPM++ 2S a"
+    /// let plan = solver.plan(&Edm::default(), &Grid::karras(10, 7.0)?)?;
+    /// assert_eq!((plan.evaluations(), plan.is_stochastic()), (19, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
+    pub fn ancestral(mut self, eta: f64) -> Result<Self, PlanError> {
+        self.ancestral = Some(AncestralNoise { eta, ..self.ancestral.unwrap_or_default() });
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Scales ancestral noise (k-diffusion's `s_noise`). Without [`ancestral`](Self::ancestral) there is none.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless `scale` is 0 or more and finite.
+    pub fn noise_scale(mut self, scale: f64) -> Result<Self, PlanError> {
+        let quiet = AncestralNoise { eta: 0.0, factor: 1.0 };
+        self.ancestral = Some(AncestralNoise { factor: scale, ..self.ancestral.unwrap_or(quiet) });
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Keeps ancestral steps on the grid: none goes down further than its last level, and is given less noise instead.
+    /// The last step has no noise then. [`fast`](Self::fast) is made so.
+    pub fn capped(mut self) -> Self {
+        self.capped = true;
+        self
     }
 
     /// An order for each step, in place of one for all: DPM-Solver-fast is 3, 3, …, then 2 and 1, or what is left.
@@ -123,7 +199,7 @@ impl Singlestep {
             0 => [vec![3; thirds - 1], vec![2, 1]].concat(),
             rest => [vec![3; thirds], vec![rest]].concat(),
         };
-        Self::new(3)?.basis(Basis::Noise).orders(orders)
+        Self::new(3)?.basis(Basis::Noise).capped().orders(orders)
     }
 
     /// How many steps the grid must have where each step has an order of its own.
@@ -143,7 +219,8 @@ impl Singlestep {
             let (setting, expected) = ("eta", "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
             return Err(PlanError::Setting { solver: NAME, setting, given: self.tau_squared, expected });
         }
-        Ok(())
+        self.tau.iter().try_for_each(|tau| tau.check(NAME))?;
+        self.ancestral.iter().try_for_each(|noise| noise.check(NAME))
     }
 
     /// The order of each of `n` stages on the grid: within a step they count up.
@@ -159,24 +236,36 @@ impl Singlestep {
         orders
     }
 
-    fn leg(&self, start: &Level, to: &Level) -> Leg {
-        Leg::new(self.basis, self.tau_squared, *start, *to)
+    /// Where a step goes before noise is added, and the deviation of that noise in x.
+    fn goal(&self, stop: &Stop, end: &Level) -> (Level, f64) {
+        let (from, to) = (&stop.from.level, &stop.to.level);
+        let Some(noise) = &self.ancestral else { return (*to, 0.0) };
+        if self.capped { noise.split_above(from, to, ratio(end)) } else { noise.split(from, to) }
+    }
+
+    /// Whether noise of the SDE is asked for.
+    fn is_noisy(&self) -> bool {
+        self.tau.is_some() || self.tau_squared > 0.0
     }
 
     /// From `start`, by the answers there and at the stages so far, to `to`.
-    fn stage(&self, start: &Level, stages: &[Level], to: &Level, from: Reg, last: bool) -> Vec<Term> {
-        let leg = self.leg(start, to);
+    pub(super) fn stage(&self, start: &Level, stages: &[Level], to: &Level, from: Reg, last: bool) -> Vec<Term> {
+        self.stage_of(&Leg::new(self.basis, 0.0, *start, *to), start, stages, from, last)
+    }
+
+    /// As [`stage`](Self::stage), of a leg from `start`.
+    fn stage_of(&self, leg: &Leg, start: &Level, stages: &[Level], from: Reg, last: bool) -> Vec<Term> {
         let node = |level: &Level| (level.lambda() - start.lambda()) / leg.h;
         let weights = match stages {
             [] => vec![leg.weight(0)],
-            [one] if !last || self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one)]),
+            [one] if !last || self.kind == SecondOrder::Heun => interpolate(leg, &[0.0, node(one)]),
             [one] => {
                 let share = 0.5 / node(one);
                 // A stage half-way stands for the whole step. It is half-way up to rounding only.
                 let share = if (share - 1.0).abs() < 1e-12 { 1.0 } else { share };
                 vec![leg.weight(0) * (1.0 - share), leg.weight(0) * share]
             }
-            [one, two, ..] if self.kind == SecondOrder::Heun => interpolate(&leg, &[0.0, node(one), node(two)]),
+            [one, two, ..] if self.kind == SecondOrder::Heun => interpolate(leg, &[0.0, node(one), node(two)]),
             [_, two, ..] => {
                 let slope = leg.weight(1) / node(two);
                 vec![leg.weight(0) - slope, 0.0, slope]
@@ -191,9 +280,10 @@ impl Singlestep {
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
             let order = self.orders.as_ref().map_or(self.order, |orders| orders[index]);
-            // Stages between infinitely distant levels are nowhere.
-            let (begin, end) = (stop.from.level.lambda(), stop.to.level.lambda());
-            let order = if (end - begin).is_finite() { order } else { 1 };
+            let (goal, std) = self.goal(stop, &stops[stops.len() - 1].to.level);
+            // Stages between infinitely distant levels are nowhere, and those of a step that stands still are all one.
+            let (begin, end) = (stop.from.level.lambda(), goal.lambda());
+            let order = if (end - begin).is_finite() && end != begin { order } else { 1 };
             let mut asked: Vec<Level> = Vec::new();
             for stage in 0..order {
                 let last = stage + 1 == order;
@@ -201,24 +291,20 @@ impl Singlestep {
                     stop.to
                 } else {
                     let share = (stage + 1) as f64 / order as f64;
-                    process.node(process.time_at_lambda(begin + share * (end - begin))?)
+                    node_at_lambda(NAME, process, begin + share * (end - begin))?
                 };
                 let (x, at) = asked.last().map_or((0, stop.ask), |inner| (1, *inner));
-                let sum = self.stage(&stop.from.level, &asked, &to.level, 0, last);
+                let reached = if last { goal } else { to.level };
+                let mut sum = self.stage(&stop.from.level, &asked, &reached, 0, last);
+                let noisy = last && std > 0.0;
+                sum.extend(noisy.then(|| Term::new(std, Src::Z(0))));
                 finite(NAME, stop, &sum)?;
                 let set = Set::new(if last { 0 } else { 1 }, sum);
                 let eval = Eval { at, x, into: stage as Slot };
                 let report = if last { vec![Term::new(1.0, Src::X0(stage as Slot))] } else { vec![] };
                 let step = last.then_some(index as u32);
-                rows.push(Row {
-                    draws: vec![],
-                    pre: vec![],
-                    eval: Some(eval),
-                    post: vec![set],
-                    step,
-                    after: to,
-                    report,
-                });
+                let draws = if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] };
+                rows.push(Row { draws, pre: vec![], eval: Some(eval), post: vec![set], step, after: to, report });
                 asked.push(to.level);
             }
         }
@@ -238,8 +324,10 @@ impl Singlestep {
             let stages: Vec<Level> = stops[first + 1..=index].iter().map(|stop| stop.from.level).collect();
             let slot = (index - first) as Slot;
             let from = if usable == 1 { 0 } else { 1 };
-            let mut sum = self.stage(begin, &stages, &stop.to.level, from, true);
-            let std = self.leg(begin, &stop.to.level).std();
+            let tau_squared = self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(&stops[first]));
+            let leg = Leg::new(self.basis, tau_squared, *begin, stop.to.level);
+            let mut sum = self.stage_of(&leg, begin, &stages, from, true);
+            let std = leg.std();
             let draws = if std > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] };
             sum.extend((std > 0.0).then(|| Term::new(std, Src::Z(0))));
             finite(NAME, stop, &sum)?;
@@ -261,42 +349,69 @@ impl Singlestep {
     }
 }
 
-impl Solver for Singlestep {
-    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        self.check()?;
-        let stops = joined_stops(NAME, process, grid, self.tau_squared > 0.0)?;
+impl Singlestep {
+    /// Name and rows of the plan for these steps.
+    fn table(&self, process: &dyn Process, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         if let Some(orders) = self.orders.as_ref().filter(|orders| orders.len() != stops.len()) {
             let (setting, expected) = ("number of orders", "one for each step of the grid");
             return Err(PlanError::Setting { solver: NAME, setting, given: orders.len() as f64, expected });
         }
-        if self.tau_squared > 0.0 && (self.order == 3 || self.stages == Stages::Between) {
-            return Err(PlanError::Combination {
-                first: "noise".into(),
-                second: format!("{NAME} of order {}", self.order),
-                reason: "noise is for orders 1 and 2 with stages on the grid",
-            });
+        let refuse =
+            |first: &str, second: String, reason| Err(PlanError::Combination { first: first.into(), second, reason });
+        if self.is_noisy() && (self.order == 3 || self.stages == Stages::Between) {
+            let reason = "noise of the SDE is for orders 1 and 2 with stages on the grid; between the levels of the grid \
+                          take DpmSolverSde, or ancestral noise";
+            return refuse("noise", format!("{NAME} of order {}", self.order), reason);
+        }
+        if self.ancestral.is_some() && self.stages == Stages::OnGrid {
+            let reason = "the stages of an ancestral step lie on its way down, which does not end on the grid";
+            return refuse("ancestral noise", "stages on the grid".into(), reason);
         }
         let rows = match self.stages {
-            Stages::Between => self.between(process, &stops)?,
+            Stages::Between => self.between(process, stops)?,
             Stages::OnGrid if self.orders.is_some() => {
-                return Err(PlanError::Combination {
-                    first: "stages on the grid".into(),
-                    second: "an order for each step".into(),
-                    reason: "on the grid the orders follow from its length",
-                });
+                let reason = "on the grid the orders follow from its length";
+                return refuse("stages on the grid", "an order for each step".into(), reason);
             }
-            Stages::OnGrid => self.on_grid_rows(&stops)?,
+            Stages::OnGrid => self.on_grid_rows(stops)?,
         };
         let plus = if self.basis == Basis::Data { "++" } else { "" };
-        plan(format!("DPM-Solver{plus} {}S", self.order), process, &stops, rows)
+        let kind = if self.orders.is_some() { "of several orders".into() } else { format!("{}S", self.order) };
+        let noise = self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral (eta {})", noise.eta));
+        Ok((format!("DPM-Solver{plus} {kind}{noise}"), rows))
+    }
+}
+
+impl Solver for Singlestep {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let noisy = self.is_noisy() || self.ancestral.is_some();
+        let stops = joined_stops(NAME, process, grid, noisy)?;
+        let (name, rows) = self.table(process, &stops)?;
+        plan(name, process, &stops, rows)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        if self.stages == Stages::OnGrid {
+            return Err(PlanError::Combination {
+                first: churn.to_string(),
+                second: format!("{NAME} with stages on the grid"),
+                reason: "a stage begins where its whole step began, and noise before it would be lost",
+            });
+        }
+        plan_raised(churn, NAME, process, grid, |stops| self.table(process, stops))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Coef, HostAnswer};
+    use langevin_core::Key;
     use langevin_core::grid::End;
-    use langevin_core::process::VpSde;
+    use langevin_core::noise::Injected;
+    use langevin_core::process::{Edm, VpSde};
 
     #[test]
     fn stages_on_the_grid_count_as_published() {
@@ -338,6 +453,47 @@ mod tests {
         assert!(matches!(Singlestep::fast(0), Err(PlanError::Setting { .. })));
     }
 
+    /// The lines of k-diffusion's 2S ancestral step, in σ and x/α.
+    #[test]
+    fn ancestral_steps_are_those_of_the_published_method() {
+        let denoise = |x: f64, sigma: f64| 0.3 * x + (0.4 * x + sigma).sin();
+        let model = |x: &[f64], at: &Level| {
+            let x0 = denoise(x[0], at.sigma);
+            HostAnswer { x0: vec![x0], eps: vec![(x[0] - x0) / at.sigma], variance: None }
+        };
+        let times = [10.0f64, 4.0, 1.5, 0.3];
+        let mut noise = Injected::new();
+        let mut x = 7.0;
+        for (i, pair) in times.windows(2).enumerate() {
+            let (z, (from, to)) = (0.3 + i as f64, (pair[0], pair[1]));
+            noise = noise.with(Key::step(2 * i as u64 + 1, 0), 0..1, vec![z]).unwrap();
+            let up = 0.8 * (to * to * (from * from - to * to) / (from * from)).sqrt();
+            let down = (to * to - up * up).sqrt();
+            let middle = (from * down).sqrt();
+            let inner = middle / from * x + (1.0 - middle / from) * denoise(x, from);
+            x = down / from * x + (1.0 - down / from) * denoise(inner, middle) + 0.9 * up * z;
+        }
+        let solver = Singlestep::new(2).unwrap().ancestral(0.8).unwrap().noise_scale(0.9).unwrap();
+        let plan = solver.plan(&Edm::default(), &Grid::times(times.to_vec()).unwrap()).unwrap();
+        let found = plan.run_host(vec![7.0], 0, &noise, model).unwrap();
+        assert!((found[0] - x).abs() < 1e-12, "{} and {x}", found[0]);
+    }
+
+    /// Noise brings a step back to its level, whatever it was capped at.
+    #[test]
+    fn capped_steps_stay_on_the_grid() {
+        let grid = Grid::times(vec![10.0, 4.0, 1.5]).unwrap();
+        let solver = Singlestep::new(1).unwrap().basis(Basis::Noise).ancestral(1.0).unwrap();
+        for (solver, lowest) in [(solver.clone(), 0.5625), (solver.capped(), 1.5)] {
+            let plan = solver.plan(&Edm::default(), &grid).unwrap();
+            let last = plan.rows().last().unwrap();
+            // y + (down − from)·ε̂ with from = 4.
+            let Coef::C(length) = last.post[0].sum[1].c else { panic!("a number") };
+            assert!((4.0 + length - lowest).abs() < 1e-12, "{length}");
+            assert_eq!(last.draws.is_empty(), lowest == 1.5);
+        }
+    }
+
     #[test]
     fn what_does_not_fit_is_refused() {
         for order in [0, 4] {
@@ -352,11 +508,26 @@ mod tests {
             assert!(matches!(plan(&refused), Err(PlanError::Combination { .. })));
         }
         assert!(plan(&Singlestep::new(2).unwrap().sde(1.0).unwrap().on_grid()).unwrap().is_stochastic());
+        let tau = Tau::OfLambda(vec![(-4.0, 0.0), (4.0, 1.0)]);
+        let changing = Singlestep::new(2).unwrap().on_grid().tau(tau.clone()).unwrap();
+        assert!(plan(&changing).unwrap().is_stochastic());
+        let between = Singlestep::new(2).unwrap().tau(tau).unwrap();
+        assert!(matches!(plan(&between), Err(PlanError::Combination { .. })));
         for bad in [-1.0, f64::NAN] {
+            let error = Singlestep::new(2).unwrap().tau(Tau::Constant(bad)).unwrap_err();
+            assert!(matches!(error, PlanError::Setting { setting: "tau", .. }));
             let error = Singlestep::new(2).unwrap().sde(bad).unwrap_err();
             assert!(matches!(error, PlanError::Setting { setting: "eta", .. }));
         }
         let both = solver.orders(vec![3, 2, 1]).unwrap().on_grid();
         assert!(matches!(plan(&both), Err(PlanError::Combination { .. })));
+        let ancestral = Singlestep::new(2).unwrap().ancestral(1.0).unwrap();
+        assert!(matches!(plan(&ancestral.clone().on_grid()), Err(PlanError::Combination { .. })));
+        assert!(matches!(plan(&ancestral.sde(1.0).unwrap()), Err(PlanError::Combination { .. })));
+        for bad in [-1.0, f64::NAN, f64::INFINITY] {
+            let solver = Singlestep::new(2).unwrap();
+            assert!(matches!(solver.clone().ancestral(bad), Err(PlanError::Setting { setting: "eta", .. })));
+            assert!(matches!(solver.noise_scale(bad), Err(PlanError::Setting { setting: "the noise factor", .. })));
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! UniPC: a corrector that costs nothing, and the predictor that goes with it.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{Past, finite, interpolate, joined_stops, plan, row};
+use super::multistep::{Past, finite, interpolate, joined_stops, leg, noise, plan, row};
+use super::tau::Tau;
 use crate::plan::{Coef, Plan, Reg, Row, Set, Slot, Src, Term};
+use crate::sigma::{Churn, Raised, plan_raised, raise};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -145,15 +147,48 @@ impl<S: Solver> Solver for UniC<S> {
         check_order(UNIC, self.order)?;
         let stops = joined_stops(UNIC, process, grid, false)?;
         let inner = self.inner.plan(process, grid)?;
-        let (rows, depth, kept) = renumbered(&inner, self.order + 1)?;
+        let (name, rows) = self.table(&inner, &stops)?;
+        plan(name, process, &stops, rows)
+    }
+
+    /// The corrector sees the answer at the raised level, and the state from before it was raised; the same noise then goes
+    /// on top of the corrected state.
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        check_order(UNIC, self.order)?;
+        let Raised { stops, raised, .. } = raise(churn, UNIC, process, grid)?;
+        let inner = self.inner.churned(churn, process, grid)?;
+        let mut quiet = inner.rows().to_vec();
+        let noises: Vec<_> =
+            quiet.iter_mut().map(|row| (std::mem::take(&mut row.draws), std::mem::take(&mut row.pre))).collect();
+        let quiet = Plan::new(inner.name(), inner.start_node(), inner.prior_deviation(), quiet)?;
+        let (name, mut rows) = self.table(&quiet, &raised)?;
+        for (index, (row, (draws, pre))) in rows.iter_mut().zip(noises).enumerate() {
+            if self.corrects(index) {
+                row.post.splice(1..1, pre.clone());
+            }
+            (row.draws, row.pre) = (draws, pre);
+        }
+        plan(name, process, &stops, rows)
+    }
+}
+
+impl<S> UniC<S> {
+    /// Whether row `index` begins with a correction of the step before.
+    fn corrects(&self, index: usize) -> bool {
+        index > 0 && !self.skipped.contains(&(index - 1))
+    }
+
+    /// Name and rows of the plan for these steps, behind a plan for them.
+    fn table(&self, inner: &Plan, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
+        let (rows, depth, kept) = renumbered(inner, self.order + 1)?;
         let mut past = Past::new(depth);
         let mut corrected = Vec::new();
-        for (index, (mut row, stop)) in rows.into_iter().zip(&stops).enumerate() {
+        for (index, (mut row, stop)) in rows.into_iter().zip(stops).enumerate() {
             past.ask(stop.from.level.lambda());
             let mut post = Vec::new();
-            let corrected_here = index > 0 && !self.skipped.contains(&(index - 1));
+            let corrected_here = self.corrects(index);
             if corrected_here {
-                post.push(self.correct(index, &stops, &past, kept)?);
+                post.push(self.correct(index, stops, &past, kept)?);
             }
             if index + 1 < stops.len() && !self.skipped.contains(&index) {
                 post.push(Set::new(kept, [Term::new(1.0, Src::X(0))]));
@@ -163,7 +198,7 @@ impl<S: Solver> Solver for UniC<S> {
             row.post = post;
             corrected.push(row);
         }
-        plan(format!("{UNIC}-{} behind {}", self.order, inner.name()), process, &stops, corrected)
+        Ok((format!("{UNIC}-{} behind {}", self.order, inner.name()), corrected))
     }
 }
 
@@ -235,6 +270,8 @@ fn check_order(solver: &'static str, order: usize) -> Result<(), PlanError> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UniPc {
     corrector: UniC<UniP>,
+    #[serde(default)]
+    uncorrected: bool,
 }
 
 impl UniPc {
@@ -244,8 +281,8 @@ impl UniPc {
     /// [`PlanError::Setting`] for other orders.
     pub fn new(order: usize) -> Result<Self, PlanError> {
         check_order(UNIPC, order)?;
-        let inner = UniP { order, basis: Basis::Data, b: UniB::Exponential, lower_final: false };
-        Ok(Self { corrector: UniC::behind(inner, order)? })
+        let inner = UniP { order, basis: Basis::Data, b: UniB::Exponential, lower_final: false, tau: None };
+        Ok(Self { corrector: UniC::behind(inner, order)?, uncorrected: false })
     }
 
     /// Integrates the other answer.
@@ -268,6 +305,23 @@ impl UniPc {
         self
     }
 
+    /// The predictor alone, UniP: order p once started.
+    pub fn without_corrector(mut self) -> Self {
+        self.uncorrected = true;
+        self
+    }
+
+    /// Solves the reverse SDE with noise of strength τ, [without the corrector](Self::without_corrector): to correct a
+    /// step with noise takes that noise once more, which [`SaSolver`](super::SaSolver) does.
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless τ is 0 or more and finite everywhere.
+    pub fn tau(mut self, tau: Tau) -> Result<Self, PlanError> {
+        tau.check(UNIPC)?;
+        self.corrector.inner.tau = Some(tau);
+        Ok(self)
+    }
+
     /// Lowers the order in the last steps, down to 1, as the published code does by default.
     pub fn lower_order_final(mut self, lower: bool) -> Self {
         self.corrector.inner.lower_final = lower;
@@ -278,7 +332,34 @@ impl UniPc {
 
 impl Solver for UniPc {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        if self.uncorrected {
+            return self.corrector.inner.plan(process, grid);
+        }
+        self.check_tau()?;
         self.corrector.plan(process, grid)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        if self.uncorrected {
+            return self.corrector.inner.churned(churn, process, grid);
+        }
+        self.check_tau()?;
+        self.corrector.churned(churn, process, grid)
+    }
+}
+
+impl UniPc {
+    /// A corrector without its noise.
+    fn check_tau(&self) -> Result<(), PlanError> {
+        if self.corrector.inner.tau.is_some() {
+            return Err(PlanError::Combination {
+                first: "tau".into(),
+                second: format!("the corrector of {UNIPC}"),
+                reason: "it would have to know the noise of the step it corrects; take the predictor alone with \
+                         `.without_corrector()`, or SaSolver, whose corrector does",
+            });
+        }
+        Ok(())
     }
 }
 
@@ -289,16 +370,22 @@ struct UniP {
     basis: Basis,
     b: UniB,
     lower_final: bool,
+    #[serde(default)]
+    tau: Option<Tau>,
 }
 
-impl Solver for UniP {
-    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+impl UniP {
+    fn check(&self) -> Result<(), PlanError> {
         check_order(UNIPC, self.order)?;
-        let stops = joined_stops(UNIPC, process, grid, false)?;
+        self.tau.iter().try_for_each(|tau| tau.check(UNIPC))
+    }
+
+    /// Name and rows of the plan for these steps.
+    fn table(&self, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         let mut past = Past::new(self.order);
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
-            let leg = Leg::new(self.basis, 0.0, stop.from.level, stop.to.level);
+            let leg = leg(self.basis, self.tau.as_ref(), stop);
             let slot = past.ask(stop.from.level.lambda());
             let mut order = order_of(self.order, index, stops.len(), self.lower_final).min(past.usable());
             if stop.to.level.sigma == 0.0 || stop.to.level.alpha == 0.0 || leg.h == 0.0 {
@@ -319,17 +406,36 @@ impl Solver for UniP {
             for (back, weight) in weights.into_iter().enumerate() {
                 sum.push(Term::new(weight, self.basis.answer(past.slot(back))));
             }
+            let noise = noise(&leg);
+            sum.extend(noise.map(|(_, term)| term));
             finite(UNIPC, stop, &sum)?;
-            rows.push(row(index, stop, slot, sum));
+            let mut row = row(index, stop, slot, sum);
+            row.draws.extend(noise.map(|(draw, _)| draw));
+            rows.push(row);
         }
-        plan(format!("UniP-{} ({})", self.order, self.basis.name()), process, &stops, rows)
+        let sde = if self.tau.is_some() { ", SDE" } else { "" };
+        Ok((format!("UniP-{} ({}{sde})", self.order, self.basis.name()), rows))
+    }
+}
+
+impl Solver for UniP {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let stops = joined_stops(UNIPC, process, grid, self.tau.is_some())?;
+        let (name, rows) = self.table(&stops)?;
+        plan(name, process, &stops, rows)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        plan_raised(churn, UNIPC, process, grid, |stops| self.table(stops))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Ddim;
+    use crate::{Ddim, Deis};
     use langevin_core::process::VpSde;
 
     /// DDIM is UniP of order 1, though it does not read the state; corrected they are the same plan.
@@ -363,6 +469,28 @@ mod tests {
         assert!(reason.contains("once a step"), "{reason}");
         let (first, _) = refused(&UniC::behind(UniPc::new(2).unwrap(), 2).unwrap());
         assert_eq!(first, UNIC);
+        let noisy = UniPc::new(2).unwrap().tau(Tau::Constant(1.0)).unwrap();
+        let (first, reason) = refused(&noisy);
+        assert!(first == "tau" && reason.contains("without_corrector"), "{first}: {reason}");
+        assert!(noisy.without_corrector().plan(&vp, &Grid::uniform(4)).unwrap().is_stochastic());
+        let error = UniPc::new(2).unwrap().tau(Tau::Constant(f64::NAN)).unwrap_err();
+        assert!(matches!(error, PlanError::Setting { setting: "tau", .. }));
+    }
+
+    /// The predictor alone is the plan before it is corrected; of order 3 and more it is DEIS in the same basis.
+    #[test]
+    fn the_predictor_alone_is_deis() {
+        let (vp, grid) = (VpSde::default(), Grid::uniform(8));
+        for tau in [0.0, 0.8] {
+            let numbers = |plan: Plan| -> Vec<f64> {
+                let terms = plan.rows()[2..].iter().flat_map(|row| &row.post).flat_map(|set| set.sum.clone());
+                terms.map(|term| if let Coef::C(c) = term.c { c } else { f64::NAN }).collect()
+            };
+            let uni = UniPc::new(3).unwrap().without_corrector().tau(Tau::Constant(tau)).unwrap();
+            let deis = Deis::new(3).unwrap().basis(Basis::Data).tau(Tau::Constant(tau)).unwrap();
+            let (uni, deis) = (numbers(uni.plan(&vp, &grid).unwrap()), numbers(deis.plan(&vp, &grid).unwrap()));
+            assert!(uni.len() == deis.len() && uni.iter().zip(&deis).all(|(a, b)| (a - b).abs() < 1e-12));
+        }
     }
 
     #[test]

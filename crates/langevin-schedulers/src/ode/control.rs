@@ -4,7 +4,7 @@ use crate::sampler::SampleError;
 
 /// Settings of the step size control.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Control {
+pub(crate) struct Control {
     pub rtol: f64,
     pub atol: f64,
     /// Share of the step size that the error estimate would allow.
@@ -13,7 +13,9 @@ pub(super) struct Control {
     pub shrink: f64,
     /// Largest factor.
     pub grow: f64,
-    /// Exponent of the last error: the integral part of the controller acts with `1/5 − ¾·beta`.
+    /// Exponent of the error: one over the order of the error estimate, or what a method takes for it.
+    pub exponent: f64,
+    /// Exponent of the last error: the integral part of the controller acts with `exponent − ¾·beta`.
     pub beta: f64,
     /// The first step size; chosen from the problem if `None`.
     pub first_step: Option<f64>,
@@ -34,6 +36,7 @@ impl Control {
             safety: 0.9,
             shrink: 0.2,
             grow: 10.0,
+            exponent: 0.2,
             beta: 0.04,
             first_step: None,
             max_step: f64::INFINITY,
@@ -41,7 +44,7 @@ impl Control {
         }
     }
 
-    /// All numbers, for fingerprints.
+    /// All numbers but the exponent, for fingerprints.
     pub fn numbers(&self) -> [f64; 9] {
         let first = self.first_step.unwrap_or(0.0);
         [self.rtol, self.atol, self.safety, self.shrink, self.grow, self.beta, first, self.max_step, self.limit as f64]
@@ -64,7 +67,7 @@ impl Control {
 
 /// The clock of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     pub t: f64,
     /// Next step size, with the sign of the direction.
     pub h: f64,
@@ -77,7 +80,7 @@ pub(super) struct Clock {
 
 /// A step that is about to be tried.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Trial {
+pub(crate) struct Trial {
     pub h: f64,
     /// Where it ends; exactly the end of the run for the last step.
     pub to: f64,
@@ -126,7 +129,7 @@ impl Clock {
     /// (PI control: Gustafsson 1991; Hairer & Wanner, *Solving ODEs II*, IV.2).
     pub fn judge(&mut self, control: &Control, trial: Trial, error: f64) -> bool {
         self.attempts += 1;
-        let integral = libm::pow(error, 0.2 - 0.75 * control.beta) / control.safety;
+        let integral = libm::pow(error, control.exponent - 0.75 * control.beta) / control.safety;
         let accepted = error <= 1.0;
         if accepted {
             let slower = integral / libm::pow(self.last_error, control.beta);

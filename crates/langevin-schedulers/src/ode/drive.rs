@@ -3,6 +3,7 @@
 use super::Tableau;
 use super::control::{Clock, Control, Trial};
 use crate::sampler::SampleError;
+use crate::sampler::rows::pooled;
 use langevin_core::level::Scalars;
 
 /// What the method runs on: tensors whose rows are samples, or one host vector.
@@ -70,12 +71,8 @@ impl Course<'_> {
     }
 
     /// The norm of all samples together, if they share one clock.
-    fn pool(&self, mut norms: Vec<f64>) -> Vec<f64> {
-        if self.together {
-            let mean = norms.iter().map(|norm| norm * norm).sum::<f64>() / norms.len() as f64;
-            norms.fill(mean.sqrt());
-        }
-        norms
+    fn pool(&self, norms: Vec<f64>) -> Vec<f64> {
+        if self.together { pooled(norms) } else { norms }
     }
 
     /// How far `t` is along the way, in the units of time.

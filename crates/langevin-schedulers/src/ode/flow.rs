@@ -1,8 +1,9 @@
 //! The probability-flow ODE on a fixed grid.
 
 use super::Tableau;
-use crate::ddpm::{check_direction, falls};
+use crate::ddpm::{check_direction, falls, ratio};
 use crate::plan::{Eval, Plan, Row, Set, Slot, Src, Term};
+use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
@@ -51,6 +52,15 @@ impl ProbabilityFlow {
     /// The classical Runge-Kutta method: order 4, four evaluations a step.
     pub fn rk4() -> Self {
         Self::new(Tableau::rk4())
+    }
+
+    /// Name and rows of the plan for these steps.
+    fn table(&self, process: &dyn Process, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
+        let mut rows = Vec::new();
+        for (index, stop) in stops.iter().enumerate() {
+            self.rows(process, index, stop, &mut rows)?;
+        }
+        Ok((format!("{NAME} ({})", self.tableau.name()), rows))
     }
 
     fn rows(&self, process: &dyn Process, index: usize, stop: &Stop, rows: &mut Vec<Row>) -> Result<(), PlanError> {
@@ -152,11 +162,21 @@ impl Solver for ProbabilityFlow {
             check_time(NAME, process, stop.from.t)?;
             check_time(NAME, process, stop.to.t)?;
         }
-        let mut rows = Vec::new();
-        for (index, stop) in stops.iter().enumerate() {
-            self.rows(process, index, stop, &mut rows)?;
-        }
-        let name = format!("{NAME} ({})", self.tableau.name());
+        let (name, rows) = self.table(process, &stops)?;
         Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        plan_raised(churn, NAME, process, grid, |stops| {
+            // A process that stays at its end has no time in which the flow could come back from a raised level.
+            let gone = |stop: &&Stop| (ratio(&process.level(stop.from.t)) / ratio(&stop.from.level) - 1.0).abs() > 1e-6;
+            if let Some(Stop { from, .. }) = stops.iter().find(gone) {
+                let advice = "churn leads beyond the process's range there, where it takes no time; restrict churn with \
+                              `between`";
+                let (alpha, sigma) = (from.level.alpha, from.level.sigma);
+                return Err(PlanError::Singular { solver: NAME, t: from.t, alpha, sigma, advice });
+            }
+            self.table(process, stops)
+        })
     }
 }

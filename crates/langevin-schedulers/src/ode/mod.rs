@@ -18,6 +18,7 @@ mod tableau;
 mod tensors;
 
 pub use adaptive::{AdaptiveFlow, DormandPrince};
+pub(crate) use control::{Clock, Control, Trial};
 pub use flow::ProbabilityFlow;
 pub(crate) use flow::check_joined;
 pub use host::HostSolution;

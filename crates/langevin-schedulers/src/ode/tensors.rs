@@ -2,7 +2,9 @@
 
 use super::control::Control;
 use crate::sampler::SampleError;
-use burn::tensor::{Bool, DType, Tensor, TensorData};
+pub(super) use crate::sampler::rows::select;
+use crate::sampler::rows::{root_mean_squares, widen};
+use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
 use langevin_core::{Estimate, PredictionError, Process};
 
@@ -56,28 +58,5 @@ pub(super) fn norms<const D: usize>(
     b: &Tensor<D>,
 ) -> Result<Vec<f64>, SampleError> {
     let scale = widen(a).abs().max_pair(widen(b).abs()).mul_scalar(control.rtol).add_scalar(control.atol);
-    let ratio = widen(value).div(scale);
-    let batch = ratio.dims()[0];
-    let numel = ratio.dims()[1..].iter().product();
-    let ratio: Tensor<2> = ratio.reshape([batch, numel]);
-    let squares = ratio.clone().mul(ratio).mean_dim(1);
-    let squares = squares.try_to_data().map_err(|error| SampleError::Read { message: error.to_string() })?;
-    Ok(squares.iter::<f64>().map(f64::sqrt).collect())
-}
-
-/// Rows of `new` where the flag is set, of `old` elsewhere.
-pub(super) fn select<const D: usize>(flags: &[bool], new: &Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
-    let mut column = [1; D];
-    column[0] = flags.len();
-    let flags = TensorData::new(flags.to_vec(), column);
-    let flags = Tensor::<D, Bool>::from_data(flags, &old.device()).expand(old.dims());
-    old.clone().mask_where(flags, new.clone())
-}
-
-/// Error norms of half-precision states are taken in f32.
-fn widen<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
-    match x.dtype() {
-        DType::F16 | DType::BF16 => x.clone().cast(DType::F32),
-        _ => x.clone(),
-    }
+    root_mean_squares(widen(value).div(scale))
 }

@@ -1,7 +1,7 @@
 //! Errors of samplers and runs.
 
 use langevin_core::discrete::DiscreteError;
-use langevin_core::{DenoiseError, NoiseError, PredictionError};
+use langevin_core::{DenoiseError, NoiseError, PredictionError, ProcessError};
 
 /// What can go wrong while sampling.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum SampleError {
     /// The estimate does not determine what the solver needs.
     #[error(transparent)]
     Prediction(#[from] PredictionError),
+    /// The process cannot answer.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// The state has a NaN or an infinity.
     #[error("the state is not finite after {step} steps: look at the network's output and the guidance scale")]
     NotFinite {

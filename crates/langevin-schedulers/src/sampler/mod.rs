@@ -5,6 +5,7 @@
 
 mod error;
 mod given;
+pub(crate) mod rows;
 mod run;
 mod saved;
 mod state;

@@ -2,12 +2,15 @@
 //!
 //! * [`EulerMaruyama`] as a [`Solver`](crate::Solver) plans the reverse SDE of a process (Song et al. 2021, eq. 6);
 //!   [`ReverseDiffusion`] plans its discrete form (eq. 46 there).
+//! * [`AdaptiveSde`] runs the reverse SDE of a process with steps of its own choice, sample by sample.
 //! * [`AnnealedLangevin`] plans Langevin steps of fixed length at each level; [`PredictorCorrector`] makes steps whose
 //!   length depends on the score.
 //! * [`EulerMaruyama::simulate`] and [`Milstein::simulate`] run an [`Sde`] of one's own, forwards or backwards in time,
 //!   on tensors or on `f64` vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step
 //!   sizes.
 
+mod adaptive;
+mod adaptive_run;
 mod annealed;
 mod euler_maruyama;
 mod langevin;
@@ -15,6 +18,7 @@ mod milstein;
 mod reverse_diffusion;
 mod simulation;
 
+pub use adaptive::{AdaptiveReverse, AdaptiveSde};
 pub use annealed::AnnealedLangevin;
 pub use euler_maruyama::EulerMaruyama;
 pub(crate) use euler_maruyama::clock;

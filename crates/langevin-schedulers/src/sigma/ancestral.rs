@@ -29,7 +29,7 @@ pub fn ancestral_step(from: f64, to: f64, eta: f64) -> (f64, f64) {
 /// The two settings of ancestral solvers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Noise {
+pub(crate) struct Noise {
     pub eta: f64,
     pub factor: f64,
 }
@@ -53,6 +53,14 @@ impl Noise {
     /// The level that a step goes down to, and the deviation of the noise that follows, in x.
     pub fn split(&self, from: &Level, to: &Level) -> (Level, f64) {
         let (down, up) = ancestral_step(ratio(from), ratio(to), self.eta);
+        (Level { sigma: to.alpha * down, ..*to }, to.alpha * up * self.factor)
+    }
+
+    /// As [`split`](Self::split), but never down further than to σ/α = `floor`, which is not above the step's end.
+    pub fn split_above(&self, from: &Level, to: &Level, floor: f64) -> (Level, f64) {
+        let goal = ratio(to);
+        let down = ancestral_step(ratio(from), goal, self.eta).0.max(floor.min(goal));
+        let up = ((goal - down) * (goal + down)).max(0.0).sqrt();
         (Level { sigma: to.alpha * down, ..*to }, to.alpha * up * self.factor)
     }
 }

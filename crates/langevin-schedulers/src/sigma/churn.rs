@@ -1,11 +1,12 @@
 //! Churn: noise that is added before a step and taken away by it.
 
-use super::frame::node_at;
-use crate::ddpm::ratio;
-use crate::plan::{Draw, Set, Src, Term};
-use crate::solver::PlanError;
+use super::frame::{node_at, walk};
+use crate::ddpm::{check_direction, ratio};
+use crate::ode::check_joined;
+use crate::plan::{Draw, Plan, Row, Set, Src, Term};
+use crate::solver::{PlanError, prior_std};
 use langevin_core::grid::Stop;
-use langevin_core::{Level, Process};
+use langevin_core::{Grid, Level, Node, Process};
 use serde::{Deserialize, Serialize};
 
 pub(super) const NAME: &str = "churn";
@@ -35,6 +36,12 @@ pub struct Churn {
     noise: f64,
     /// N, if it is not the number of steps.
     steps: Option<usize>,
+}
+
+impl std::fmt::Display for Churn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "churn {}", self.amount)
+    }
 }
 
 /// A step whose state has been raised, or not.
@@ -137,7 +144,7 @@ impl Churn {
 
 /// A solver's name together with its churn.
 pub(super) fn name(solver: impl std::fmt::Display, churn: Option<&Churn>) -> String {
-    churn.map_or_else(|| solver.to_string(), |churn| format!("{solver}, churn {}", churn.amount))
+    churn.map_or_else(|| solver.to_string(), |churn| format!("{solver}, {churn}"))
 }
 
 /// Where a step starts, with churn or without.
@@ -165,6 +172,72 @@ pub(super) fn start(
         ask: raised.level,
         level: raised.level,
         t: raised.t,
+    })
+}
+
+/// The steps of a grid, raised.
+pub(crate) struct Raised {
+    /// As the grid has them.
+    pub stops: Vec<Stop>,
+    /// From where churn leaves them.
+    pub raised: Vec<Stop>,
+    starts: Vec<Start>,
+}
+
+/// Raises the steps of a falling grid without gaps.
+pub(crate) fn raise(
+    churn: &Churn,
+    solver: &'static str,
+    process: &dyn Process,
+    grid: &Grid,
+) -> Result<Raised, PlanError> {
+    churn.check()?;
+    let (stops, steps) = walk(process, grid)?;
+    check_direction(solver, &stops, true)?;
+    check_joined(solver, &stops)?;
+    let starts = stops.iter().map(|stop| start(Some(churn), solver, process, stop, steps));
+    let starts: Vec<Start> = starts.collect::<Result<_, _>>()?;
+    let raised = stops.iter().zip(&starts).map(|(stop, start)| Stop {
+        ask: start.ask,
+        from: Node { t: start.t, level: start.level },
+        to: stop.to,
+    });
+    let raised = raised.collect();
+    Ok(Raised { stops, raised, starts })
+}
+
+/// The plan of a solver with churn, from the name and the rows that it has for raised steps.
+pub(crate) fn plan_raised(
+    churn: &Churn,
+    solver: &'static str,
+    process: &dyn Process,
+    grid: &Grid,
+    table: impl FnOnce(&[Stop]) -> Result<(String, Vec<Row>), PlanError>,
+) -> Result<Plan, PlanError> {
+    let Raised { stops, raised, starts } = raise(churn, solver, process, grid)?;
+    let (own, mut rows) = table(&raised)?;
+    if rows.iter().any(|row| !row.draws.is_empty()) {
+        return already_noisy(churn, own);
+    }
+    let mut starts = starts.into_iter();
+    let mut begins = true;
+    for row in &mut rows {
+        let start = if begins { starts.next() } else { None };
+        if let Some(start) = start {
+            row.draws = start.draws;
+            row.pre.splice(0..0, start.pre);
+        }
+        begins = row.step.is_some();
+    }
+    Ok(Plan::new(name(own, Some(churn)), stops[0].from, prior_std(process, &stops[0].from), rows)?)
+}
+
+/// Churn around a solver with noise of its own.
+pub(crate) fn already_noisy<T>(churn: &Churn, solver: impl Into<String>) -> Result<T, PlanError> {
+    Err(PlanError::Combination {
+        first: churn.to_string(),
+        second: solver.into(),
+        reason: "the solver draws noise of its own; take one of the two",
     })
 }
 

@@ -147,6 +147,13 @@ impl Solver for Euler {
         let name = churn::name(format!("{NAME} in σ/α"), self.churn.as_ref());
         Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        if self.churn.is_some() {
+            return churn::already_noisy(churn, self.plan(process, grid)?.name());
+        }
+        self.clone().churn(churn.clone()).plan(process, grid)
+    }
 }
 
 #[cfg(test)]

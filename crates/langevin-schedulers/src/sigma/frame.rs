@@ -82,11 +82,15 @@ pub(crate) fn ask_at_arrival(stops: &[Stop], index: usize) -> Level {
 }
 
 /// The node of a process at which σ/α has this value.
+pub(super) fn node_at(solver: &'static str, process: &dyn Process, ratio: f64) -> Result<Node, PlanError> {
+    node_at_lambda(solver, process, -libm::log(ratio))
+}
+
+/// The node of a process at which λ has this value.
 ///
 /// Beyond the process's range its functions of time are followed further, if they go on; a chain's time stays at its
 /// end there, with α² + σ² = 1.
-pub(super) fn node_at(solver: &'static str, process: &dyn Process, ratio: f64) -> Result<Node, PlanError> {
-    let lambda = -libm::log(ratio);
+pub(crate) fn node_at_lambda(solver: &'static str, process: &dyn Process, lambda: f64) -> Result<Node, PlanError> {
     let (clean, noisy) = process.time_range();
     let (least, most) = (process.lambda(noisy), process.lambda(clean));
     if lambda >= least && lambda <= most {
@@ -94,6 +98,7 @@ pub(super) fn node_at(solver: &'static str, process: &dyn Process, ratio: f64) -
     }
     let end = if lambda < least { noisy } else { clean };
     if process.chain().is_some() {
+        let ratio = libm::exp(-lambda);
         let alpha = 1.0 / libm::hypot(1.0, ratio);
         return Ok(Node { t: end, level: Level { alpha, sigma: ratio * alpha, time: process.network_time(end) } });
     }
@@ -107,8 +112,8 @@ pub(super) fn node_at(solver: &'static str, process: &dyn Process, ratio: f64) -
         t: end,
         alpha: process.alpha(end),
         sigma: process.sigma(end),
-        advice: "the method leaves the process's range there, and the process does not go on; restrict the churn with \
-                 `between`, or the grid",
+        advice: "the method leaves the process's range there, and the process does not go on; restrict churn with \
+                 `between`, take less noise, or restrict the grid",
     })
 }
 

@@ -82,4 +82,11 @@ impl Solver for Ipndm {
         let name = churn::name(NAME, self.churn.as_ref());
         Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
     }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        if self.churn.is_some() {
+            return churn::already_noisy(churn, self.plan(process, grid)?.name());
+        }
+        self.clone().churn(churn.clone()).plan(process, grid)
+    }
 }

@@ -12,11 +12,12 @@
 //! | [`Ipndm`] | 2 on smooth grids | 1 | with churn |
 //!
 //! Their tables are in x itself, like those of all plans, so that they run on every process. [`Churn`] makes stochastic
-//! samplers of the deterministic ones; on [`Edm`](langevin_core::process::Edm), with [`Euler`] or [`Heun`], these are
+//! samplers of the deterministic ones, and [`Churned`] of those of other families; on [`Edm`](langevin_core::process::Edm), with [`Euler`] or [`Heun`], these are
 //! those of Karras et al. 2022.
 
 mod ancestral;
 mod churn;
+mod churned;
 mod dpm2;
 mod euler;
 mod frame;
@@ -25,11 +26,14 @@ mod ipndm;
 mod lms;
 mod pndm;
 
+pub(crate) use ancestral::Noise as AncestralNoise;
 pub use ancestral::{EulerAncestral, ancestral_step};
 pub use churn::Churn;
+pub(crate) use churn::{Raised, already_noisy, plan_raised, raise};
+pub use churned::Churned;
 pub use dpm2::{Dpm2, Dpm2Ancestral};
 pub use euler::Euler;
-pub(crate) use frame::{ask_at_arrival, finish, first_row, inner_row, landing, still};
+pub(crate) use frame::{ask_at_arrival, finish, first_row, inner_row, landing, node_at_lambda, still};
 pub use heun::Heun;
 pub use ipndm::Ipndm;
 pub use lms::Lms;

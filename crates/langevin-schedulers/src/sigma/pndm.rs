@@ -243,6 +243,13 @@ impl Solver for Pndm {
         let start: Node = stops[0].from;
         Ok(Plan::new(name, start, prior_std(process, &start), walk.rows)?)
     }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        if self.churn.is_some() {
+            return churn::already_noisy(churn, self.plan(process, grid)?.name());
+        }
+        self.clone().churn(churn.clone()).plan(process, grid)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The probability-flow ODE and stochastic differential equations, against problems with known solutions.
 
 mod adaptive;
+mod adaptive_sde;
+mod dpm_adaptive;
 mod errors;
 mod fixed;
 mod reverse;

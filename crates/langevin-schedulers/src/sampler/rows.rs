@@ -1,0 +1,69 @@
+//! What samplers need whose samples go their own ways: errors, choices and noise row by row.
+
+use super::SampleError;
+use burn::tensor::{Bool, DType, Tensor, TensorData};
+use langevin_core::NoiseError;
+
+/// Half-precision states in f32, in which error norms are taken.
+pub(crate) fn widen<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::F16 | DType::BF16 => x.clone().cast(DType::F32),
+        _ => x.clone(),
+    }
+}
+
+/// The root mean square of each sample's elements, read from the device.
+pub(crate) fn root_mean_squares<const D: usize>(x: Tensor<D>) -> Result<Vec<f64>, SampleError> {
+    let batch = x.dims()[0];
+    let numel = x.dims()[1..].iter().product();
+    let x: Tensor<2> = x.reshape([batch, numel]);
+    let squares = x.clone().mul(x).mean_dim(1);
+    let squares = squares.try_to_data().map_err(|error| SampleError::Read { message: error.to_string() })?;
+    Ok(squares.iter::<f64>().map(f64::sqrt).collect())
+}
+
+/// The root mean square over a batch, for all its samples, from that of each.
+pub(crate) fn pooled(mut norms: Vec<f64>) -> Vec<f64> {
+    let mean = norms.iter().map(|norm| norm * norm).sum::<f64>() / norms.len() as f64;
+    norms.fill(mean.sqrt());
+    norms
+}
+
+/// `(low − high)/max(atol, rtol·max(|low|, |before|))`, the scaled error of Jolicoeur-Martineau et al. and of k-diffusion,
+/// as a norm of each sample.
+pub(crate) fn scaled_errors<const D: usize>(
+    low: &Tensor<D>,
+    high: &Tensor<D>,
+    before: &Tensor<D>,
+    (rtol, atol): (f64, f64),
+) -> Result<Vec<f64>, SampleError> {
+    let low = widen(low);
+    let scale = low.clone().abs().max_pair(widen(before).abs()).mul_scalar(rtol).clamp_min(atol);
+    root_mean_squares(low.sub(widen(high)).div(scale))
+}
+
+/// Samples of `new` where the flag is set, of `old` elsewhere.
+pub(crate) fn select<const D: usize>(flags: &[bool], new: &Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
+    if !flags.contains(&false) {
+        return new.clone();
+    }
+    let mut column = [1; D];
+    column[0] = flags.len();
+    let flags = TensorData::new(flags.to_vec(), column);
+    let flags = Tensor::<D, Bool>::from_data(flags, &old.device()).expand(old.dims());
+    old.clone().mask_where(flags, new.clone())
+}
+
+/// A tensor like `x` whose row i is what `fill` writes for it; rows begin as zeros.
+pub(crate) fn noise_by_row<const D: usize>(
+    x: &Tensor<D>,
+    mut fill: impl FnMut(usize, &mut [f64]) -> Result<(), NoiseError>,
+) -> Result<Tensor<D>, NoiseError> {
+    let dims = x.dims();
+    let numel: usize = dims[1..].iter().product();
+    let mut values = vec![0.0; dims[0] * numel];
+    for (i, row) in values.chunks_mut(numel.max(1)).enumerate() {
+        fill(i, row)?;
+    }
+    Ok(Tensor::from_data(TensorData::new(values, dims), (&x.device(), x.dtype())))
+}
