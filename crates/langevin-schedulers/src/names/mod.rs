@@ -34,7 +34,8 @@
 //! * `sgm_uniform` is spaced in real time; "trailing", which does almost the same, in whole steps.
 //! * The noise of `dpmpp_2m_sde` and `dpmpp_3m_sde` comes from one Brownian path per sample, as from A1111's and ComfyUI's
 //!   Brownian trees; that of ancestral samplers is drawn anew in each step. `_gpu` only says where programs draw it.
-//! * `dpm_fast` takes as many evaluations as steps are asked for, without noise; A1111 gives it η = 1.
+//! * `dpm_fast` takes as many evaluations as steps are asked for, without noise unless it is given an η; A1111 gives it
+//!   η = 1. `dpm_adaptive` takes no number of steps; A1111's "DPM adaptive" has η = 1, too.
 //! * `deis` has its polynomial in λ (diffusers' "logrho"); ComfyUI's is in the time of a VP process.
 //! * `uni_pc` is A1111's and ComfyUI's: order 3, B(h) = h; `UniPCMultistepScheduler` has order 2 and e^h − 1.
 //! * `ddim` in ComfyUI is Euler on a schedule, which are the same numbers; without a schedule it takes DDIM's own spacing here.
@@ -152,7 +153,7 @@ impl Named {
     pub fn solver(&self, process: &dyn Process, steps: usize) -> Result<(Box<dyn Solver>, usize), NameError> {
         match self.make(process, steps)? {
             Made::Planned(solver, steps) => Ok((solver, steps)),
-            Made::Adaptive(_) => Err(NameError::NoPlan { name: self.entry.name }),
+            Made::AdaptiveDpm(_) | Made::Adaptive(_) => Err(NameError::NoPlan { name: self.entry.name }),
         }
     }
 
@@ -187,6 +188,10 @@ impl Named {
     ) -> Result<Box<dyn Sampler<D>>, NameError> {
         match self.make(&process, steps)? {
             Made::Planned(..) => Ok(Box::new(self.plan(&process, steps)?)),
+            Made::AdaptiveDpm(method) => {
+                let (noisy, clean) = spacing::ends(&process, self.entry.reach);
+                Ok(Box::new(method.between(process, noisy, clean)?))
+            }
             Made::Adaptive(method) => Ok(Box::new(method.over(process)?)),
         }
     }

@@ -267,6 +267,12 @@ impl Spacing {
     }
 }
 
+/// The noisy and the clean time between which a method goes that chooses its own steps.
+pub(super) fn ends(process: &dyn Process, reach: Reach) -> (f64, f64) {
+    let line = Line::of(process, reach, Spacing::UniformLambda);
+    (line.noisy, line.clean)
+}
+
 /// Shares of the noise that are left at `n` levels: the first half of the steps take away 2.5%, the second half the rest as
 /// a square that goes on from there with the same slope.
 fn linear_quadratic(n: usize) -> Vec<f64> {

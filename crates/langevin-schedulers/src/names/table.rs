@@ -2,7 +2,9 @@
 
 use super::spacing::{Arrival, Reach, Spacing};
 use crate::consistency::{Lcm, Multistep, Tcd};
-use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
+use crate::exponential::{
+    Basis, Deis, DpmAdaptive, DpmSolver, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc,
+};
 use crate::flow;
 use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
 use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
@@ -34,6 +36,8 @@ pub(super) struct Settings<'a> {
 pub(super) enum Made {
     /// A solver and the number of steps of its grid.
     Planned(Box<dyn Solver>, usize),
+    /// Adaptive steps in λ, between the ends where it is finite.
+    AdaptiveDpm(Box<DpmAdaptive>),
     /// Adaptive steps over the whole range.
     Adaptive(Box<DormandPrince>),
 }
@@ -178,11 +182,21 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("dpmpp_3s", &[], "the same, order 3", |s| s.solver(Singlestep::new(3)?)),
     row("DPMSolverSinglestepScheduler", &[], "order 2, with stages on the grid",
         |s| s.solver(Singlestep::new(2)?.on_grid().lower_order_final(true))).on(Spacing::Linspace),
+    row("dpmpp_2s_ancestral", &["dpmpp_2s_a"], "DPM-Solver++ 2S with ancestral noise",
+        |s| s.solver(Singlestep::new(2)?.ancestral(s.eta)?)).eta(1.0),
+    row("dpmpp_sde", &["dpmpp_sde_gpu"], "DPM-Solver++ SDE: an inner stage, along one path",
+        |s| s.solver(DpmSolverSde::new().eta(s.eta)?)).eta(1.0),
+    row("DPMSolverSDEScheduler", &[], "the same on whole steps",
+        |s| s.solver(DpmSolverSde::new().eta(s.eta)?)).eta(1.0).on(Spacing::Linspace),
+    row("dpm_adaptive", &["dpm_ad"], "DPM-Solver of order 3, adaptive steps, tolerances 0.05 and 0.0078",
+        |s| Ok(Made::AdaptiveDpm(Box::new(DpmAdaptive::new(0.05, 0.0078)?.eta(s.eta)?))))
+        .eta(0.0).needs_signal().to(Arrival::Noisy),
     row("dpm_fast", &[], "DPM-Solver-fast: as many evaluations as steps asked for", |s| {
         let solver = Singlestep::fast(s.steps)?;
+        let solver = if s.eta == 0.0 { solver } else { solver.ancestral(s.eta)? };
         let steps = solver.steps().unwrap_or(s.steps);
         Ok(Made::Planned(Box::new(solver), steps))
-    }).on(Spacing::UniformLambda).needs_signal().to(Arrival::Noisy),
+    }).eta(0.0).on(Spacing::UniformLambda).needs_signal().to(Arrival::Noisy),
     // Posteriors.
     row("ddpm", &["DDPMScheduler"], "DDPM with the posterior's own variance",
         |s| s.solver(Ddpm::new())).on(Spacing::Leading),

@@ -3,7 +3,9 @@
 use super::resolve::key;
 use super::*;
 use crate::consistency::{Lcm, Tcd};
-use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
+use crate::exponential::{
+    Basis, Deis, DpmSolver, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc,
+};
 use crate::sigma::{Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use crate::{Ddim, Ddpm, Restart};
 use langevin_core::GridError;
@@ -113,6 +115,8 @@ fn names_mean_these_solvers() {
         ("UniPCMultistepScheduler", Box::new(UniPc::new(2).unwrap().lower_order_final(true))),
         ("sa_solver", Box::new(SaSolver::new(3, 4).unwrap().tau(tau).unwrap())),
         ("dpmpp_2s", Box::new(Singlestep::new(2).unwrap())),
+        ("DPM++ SDE", Box::new(DpmSolverSde::new())),
+        ("DPM++ 2S a", Box::new(Singlestep::new(2).unwrap().ancestral(1.0).unwrap())),
         ("DPM fast", Box::new(Singlestep::fast(20).unwrap())),
         ("DDPM", Box::new(Ddpm::new())),
         ("DDIM", Box::new(Ddim::new())),
