@@ -9,8 +9,8 @@ use langevin::schedulers::exponential::{Basis, SaSolver, Singlestep, UniPc};
 use langevin::schedulers::inverse::Ddrm;
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
-    Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Plan, PredictorCorrector, ProbabilityFlow,
-    ReverseDiffusion, Sampler, Solver,
+    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Plan, PredictorCorrector,
+    ProbabilityFlow, ReverseDiffusion, Sampler, Solver,
 };
 
 /// A solver, or a sampler that is none.
@@ -59,6 +59,7 @@ pub fn rows() -> Vec<Row> {
         planned("TCD", Tcd::new(0.3).expect("in range")),
         planned("Euler-Maruyama", EulerMaruyama::new()),
         planned("reverse diffusion", ReverseDiffusion::new()),
+        planned("annealed Langevin", AnnealedLangevin::new(0.16, 2).expect("settings")),
         planned("probability flow, Euler", ProbabilityFlow::euler()),
         planned("probability flow, RK4", ProbabilityFlow::rk4()),
         with_churn("Euler in σ/α", Euler::new(), Euler::churn),
