@@ -114,7 +114,6 @@ impl<T: Rounded> NullaryFnOnce for Fill<'_, T> {
     type Output = ();
 
     // Only what is inlined is compiled for the instructions that `vectorized` allows.
-    #[allow(clippy::needless_range_loop, reason = "the loop over lanes is the one that becomes vectors")]
     #[inline(always)]
     fn call(self) {
         let Self { draw, numel, cells, mut values } = self;
