@@ -529,8 +529,11 @@ fn predictions_of_one_function_agree_on_tensors() {
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
+        Prediction::ScaledScore,
         Prediction::Flow,
+        Prediction::FlowToData,
         Prediction::Edm { sigma_data: 0.5 },
+        Prediction::Consistency { sigma_data: 0.5, sigma_min: 0.002 },
     ];
     for (name, process) in processes() {
         let plan = Ddim::new().eta(0.5).expect("in range").plan(&process, &even_lambda(&process, 12)).expect("a plan");

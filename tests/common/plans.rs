@@ -4,6 +4,7 @@ use super::problem::even_lambda;
 use super::solvers::{distilled, exponential, exponential_noisy};
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Prediction};
+use langevin::schedulers::flow;
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
     AnnealedLangevin, Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Restart, ReverseDiffusion, Solver,
@@ -45,6 +46,11 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
         ("Euler ancestral", on_chain(&EulerAncestral::new().eta(1.2).and_then(|e| e.noise(0.98)).expect("in range"))),
         ("σ/α, method of Heun", on_vp(&Heun::new())),
         ("σ/α, method of Heun, churn", on_chain(&Heun::new().churn(churn()))),
+        ("Heun in σ/(α+σ)", on_vp(&flow::Heun::new())),
+        ("DPM-Solver++ 2M, upwards", {
+            let solver = DpmSolver::multistep(2).expect("an order");
+            solver.plan(&vp, &even_lambda(&vp, 6).inverted()).expect("a plan")
+        }),
         ("DPM2", on_vp(&Dpm2::new())),
         ("DPM2 ancestral", on_chain(&Dpm2Ancestral::new())),
         ("LMS", on_vp(&Lms::new(4).expect("in range"))),

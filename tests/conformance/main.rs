@@ -7,6 +7,7 @@
 
 mod fixture;
 mod k_diffusion;
+mod karras_ve;
 mod models;
 mod networks;
 mod outcome;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 fn run(case: &Case<'_>) -> Outcome {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
     match case.class() {
+        "KarrasVeScheduler" => karras_ve::run(case),
         "RePaintScheduler" => repaint::run(case),
         "VQDiffusionScheduler" => vq_diffusion::run(case),
         class if diffusers::CLASSES.contains(&class) => schedulers::run(case),

@@ -3,18 +3,7 @@
 use crate::fixture::Case;
 
 /// Scheduler classes without a solver.
-const SCHEDULERS: &[&str] = &[
-    "CMStochasticIterativeScheduler",
-    "CosineDPMSolverMultistepScheduler",
-    "DPMSolverMultistepInverseScheduler",
-    "DPMSolverSDEScheduler",
-    "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler",
-    "FlowMatchLCMScheduler",
-    "KarrasVeScheduler",
-    "SCMScheduler",
-    "UnCLIPScheduler",
-];
+const SCHEDULERS: &[&str] = &["DPMSolverSDEScheduler"];
 
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[

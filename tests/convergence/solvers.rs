@@ -5,6 +5,7 @@ use crate::common::problem::{LAMBDA, ends};
 use langevin::core::grid::End;
 use langevin::core::{Grid, Process};
 use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, ThirdOrder, UniC, UniPc};
+use langevin::schedulers::flow;
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
     Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Restart, ReverseDiffusion, Solver, Variance,
@@ -22,6 +23,7 @@ pub fn deterministic() -> Vec<Entry> {
         ("probability flow, RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16, 6),
         ("Euler in σ/α", Box::new(Euler::new()), 1.0, 64, 6),
         ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32, 6),
+        ("Heun in σ/(α+σ)", Box::new(flow::Heun::new()), 2.0, 32, 6),
         ("DPM2", Box::new(Dpm2::new()), 2.0, 32, 6),
         // From order 2 on, the first step of order 1 limits the whole to order 2.
         ("LMS of order 1", lms(1), 1.0, 64, 6),
@@ -40,6 +42,23 @@ pub fn deterministic() -> Vec<Entry> {
         ("DPM-Solver++ 3S, whole polynomial", single(3, Basis::Data, SecondOrder::Heun), 3.0, 32, 5),
         ("DPM-Solver 2S", single(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 16, 6),
         ("DPM-Solver 3S", single(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 5),
+    ]
+}
+
+/// Solvers of the flow, to be run from data to noise.
+pub fn upwards() -> Vec<Entry> {
+    let data = || dpm(2, Basis::Data, SecondOrder::Midpoint);
+    vec![
+        ("DDIM", Box::new(Ddim::new()), 1.0, 64, 6),
+        ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32, 6),
+        ("Heun in σ/(α+σ)", Box::new(flow::Heun::new()), 2.0, 32, 6),
+        ("DPM-Solver++ 2M", data(), 2.0, 32, 6),
+        ("DPM-Solver 2M", dpm(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DPM-Solver++ 2M, Heun", dpm(2, Basis::Data, SecondOrder::Heun), 2.0, 32, 6),
+        ("DEIS 2", Box::new(Deis::new(2).expect("an order")), 2.0, 32, 6),
+        ("UniPC-1", Box::new(UniPc::new(1).expect("an order")), 2.0, 32, 6),
+        ("DPM-Solver++ 2S", single(2, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DPM-Solver++ 3S", single(3, Basis::Data, SecondOrder::Midpoint), 3.0, 32, 5),
     ]
 }
 

@@ -10,6 +10,7 @@ pub mod ddpm;
 pub mod diffusers;
 pub mod discrete;
 pub mod exponential;
+pub mod flow;
 pub mod inverse;
 pub mod jumps;
 pub mod names;

@@ -346,8 +346,8 @@ mod tests {
         let error = Counting::default().denoiser(Prediction::Edm { sigma_data: 0.0 }, Numbers(vec![0.0])).unwrap_err();
         assert_eq!(error, DenoiseError::Prediction(PredictionError::SigmaData { given: 0.0 }));
         let edm = Counting::default().denoiser(Prediction::Edm { sigma_data: 1.0 }, Numbers(vec![0.0])).unwrap();
-        let noise = Levels::Shared(Level { alpha: 0.0, sigma: 1.0, time: 0.0 });
-        let error = ask(&edm, state(), &noise).unwrap_err();
+        let nothing = Levels::Shared(Level { alpha: 0.0, sigma: 0.0, time: 0.0 });
+        let error = ask(&edm, state(), &nothing).unwrap_err();
         assert!(matches!(error, DenoiseError::Prediction(PredictionError::Singular { wanted: Quantity::X0, .. })));
     }
 
