@@ -197,7 +197,7 @@ mod tests {
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} and {expected:?}");
         };
         near(times(&model, 2), &[FIRST, 1.3]);
-        near(times(&model, 3), &[FIRST, 1.0472, 0.5236]);
+        near(times(&model, 3), &[FIRST, 2.0 * FIRST / 3.0, FIRST / 3.0]);
         near(times(&model.clone().angles(1.56, None).unwrap(), 2), &[1.56, 0.78]);
         near(times(&model.clone().angles(1.56, Some(1.1)).unwrap(), 2), &[1.56, 1.1]);
         assert_eq!(model.plan(1).unwrap().start_node().level.alpha, 0.0);
