@@ -201,7 +201,7 @@ fn configured(case: &Case<'_>) -> Result<Configured, Unsupported> {
     }
     if set.get("max_timesteps").or(set.get("intermediate_timesteps")).is_some() {
         // The original's defaults; null leaves the middle out.
-        let max = set["max_timesteps"].as_f64().unwrap_or(1.5708);
+        let max = set["max_timesteps"].as_f64().unwrap_or(std::f64::consts::FRAC_PI_2);
         let middle = set.get("intermediate_timesteps").map_or(Some(1.3), Value::as_f64);
         scheduler = scheduler.angles(max, middle).map_err(unsupported)?;
     }

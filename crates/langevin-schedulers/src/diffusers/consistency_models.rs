@@ -99,7 +99,11 @@ pub(super) struct Angles {
     middle: Option<f64>,
 }
 
-/// π/2 is published as 1.5708.
+/// The first angle of published code, π/2 in four digits.
+#[allow(clippy::approx_constant, reason = "four digits are what is told to networks")]
+const FIRST: f64 = 1.5708;
+
+/// How far beyond π/2 an angle may be by its digits.
 const BEYOND: f64 = 1e-5;
 
 impl Angles {
@@ -149,7 +153,7 @@ pub(super) fn read_continuous(keys: &mut Keys) -> Result<Configured, ConfigError
     keys.one_of("prediction_type", "trigflow", &["trigflow"], "trigflow")?;
     let sigma_data = keys.number("sigma_data", 0.5)?;
     let process = TrigFlow::new(sigma_data)?;
-    let angles = Angles { class: keys.class().to_owned(), steps, sigma_data, max: 1.5708, middle: Some(1.3) };
+    let angles = Angles { class: keys.class().to_owned(), steps, sigma_data, max: FIRST, middle: Some(1.3) };
     let method = Method::Consistency(Multistep::new());
     let prediction = Prediction::EdmVelocity { sigma_data };
     Ok(Configured::new(keys, process, prediction, Schedule::Angles(angles), method))
@@ -192,8 +196,8 @@ mod tests {
             assert!(found.len() == expected.len());
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} and {expected:?}");
         };
-        near(times(&model, 2), &[1.5708, 1.3]);
-        near(times(&model, 3), &[1.5708, 1.0472, 0.5236]);
+        near(times(&model, 2), &[FIRST, 1.3]);
+        near(times(&model, 3), &[FIRST, 2.0 * FIRST / 3.0, FIRST / 3.0]);
         near(times(&model.clone().angles(1.56, None).unwrap(), 2), &[1.56, 0.78]);
         near(times(&model.clone().angles(1.56, Some(1.1)).unwrap(), 2), &[1.56, 1.1]);
         assert_eq!(model.plan(1).unwrap().start_node().level.alpha, 0.0);
