@@ -7,7 +7,7 @@ use crate::flow;
 use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
 use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use crate::solver::{PlanError, Solver};
-use crate::{Ddim, Ddpm, EulerMaruyama, ReverseDiffusion, Variance};
+use crate::{Ddim, Ddpm, EulerMaruyama, Restart, ReverseDiffusion, Variance};
 use langevin_core::Process;
 
 /// One sampler under its names.
@@ -127,6 +127,15 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("PNDMScheduler", &["pndm_rk"], "PNDM, Runge-Kutta start",
         |s| s.solver(Pndm::runge_kutta())).on(Spacing::Leading),
     row("ipndm", &["IPNDMScheduler"], "iPNDM, order 4", |s| s.solver(Ipndm::new())),
+    row("restart", &[], "Heun, restarted between σ/α = 0.1 and 2 as A1111 does from 20 steps on", |s| {
+        let (again, times) = match s.steps {
+            0..20 => return s.solver(Heun::new()),
+            20..36 => (9, 1),
+            steps => (steps / 4, 2),
+        };
+        let solver = Restart::around(Heun::new()).interval_of_steps(0.1, 2.0, times, again)?;
+        Ok(Made::Planned(Box::new(solver), s.steps - again * times))
+    }).on(Spacing::Karras),
     // In λ, one answer a step.
     row("dpmpp_2m", &[], "DPM-Solver++, multistep, order 2", |s| s.solver(DpmSolver::multistep(2)?)),
     row("dpmpp_3m", &[], "the same, order 3", |s| s.solver(DpmSolver::multistep(3)?)),
