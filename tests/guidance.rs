@@ -7,7 +7,10 @@ use common::problem::even_lambda;
 use langevin::core::denoiser::{Answers, Guided, Projection, from_fn};
 use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
-use langevin::core::{DenoiseError, Denoiser, DenoiserExt, Estimate, Level, Levels, Load, Prediction, Process, Query};
+use langevin::core::{
+    DenoiseError, Denoiser, DenoiserExt, Estimate, Level, Levels, Load, Network, Prediction, Process, Query,
+};
+use langevin::models::{Labels, MlpConfig};
 use langevin::schedulers::{Ddim, DormandPrince, Heun, SampleError, SamplerExt, SavedRun, Solver};
 use serde_json::{Map, Value};
 
@@ -167,21 +170,22 @@ fn a_resumed_run_takes_the_momentum_along() {
     }
 }
 
-/// Momentum as it was asked with, and the time.
+/// Momentum before and after a question.
+type Note = (Option<Vec<f64>>, Vec<f64>);
+
+/// Notes what is remembered.
 struct Noting<T> {
     inner: T,
-    notes: std::sync::Mutex<Vec<(f64, Option<Vec<f64>>, Vec<f64>)>>,
+    notes: std::sync::Mutex<Vec<Note>>,
 }
 
 impl<T: Denoiser<2>> Denoiser<2> for Noting<T> {
     fn denoise(&self, query: Query<'_, 2>) -> Result<Estimate<2>, DenoiseError> {
-        let Levels::Shared(level) = query.levels else { panic!("one level for all") };
-        let time = level.time;
         let momentum = |estimate: &Estimate<2>| estimate.kept("momentum").map(|kept| values(&kept));
         let before = query.past.last().and_then(momentum);
         let estimate = self.inner.denoise(query)?;
         let after = momentum(&estimate).expect("kept");
-        self.notes.lock().expect("no panics").push((time, before, after));
+        self.notes.lock().expect("no panics").push((before, after));
         Ok(estimate)
     }
     fn memory(&self) -> usize {
@@ -197,15 +201,13 @@ fn a_rejected_step_takes_its_momentum_back() {
     let noise = Seeded::new(1);
     flow.start([2, 2], &denoiser, &noise, load()).expect("a run").finish().expect("samples");
     let notes = denoiser.notes.lock().expect("no panics");
-    assert!(notes[0].1.is_none());
+    assert!(notes[0].0.is_none());
     // What a question is asked with is what some question before it left, or nothing as at the start; after a rejected
     // step that is not the last.
     let mut back = 0;
-    for (i, (_, before, _)) in notes.iter().enumerate().skip(1) {
+    for (i, (before, _)) in notes.iter().enumerate().skip(1) {
         let last = match before {
-            Some(before) => {
-                notes[..i].iter().rposition(|(_, _, after)| after == before).expect("a question before") + 1
-            }
+            Some(before) => notes[..i].iter().rposition(|(_, after)| after == before).expect("a question before") + 1,
             None => 0,
         };
         back += usize::from(last < i);
@@ -310,4 +312,28 @@ fn guiding_outputs_is_guiding_x0_and_epsilon() {
             assert!(largest_distance(whole, &expected) < 1e-12);
         }
     }
+}
+
+/// Before anything is computed: the condition that is led away from counts as the other one does.
+#[test]
+fn conditions_that_do_not_fit_are_refused_before_the_first_step() {
+    let network = MlpConfig::new(2).hidden(8).classes(3).init(&Device::flex()).expect("a network");
+    let bound = |labels| network.denoiser(Prediction::Velocity, labels).expect("a binding");
+    let (plan, noise) = (plan(&Ddim::new()), Seeded::new(1));
+    let refused = |denoiser: &dyn Denoiser<2>| match plan.start([2, 2], denoiser, &noise, load()).map(drop) {
+        Err(SampleError::Denoise(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let good = || Labels::of([0, 1]);
+    for bad in [Labels::of([0, 1, 2]), Labels::of([7]), Labels::values([0.5])] {
+        let expected = bound(bad.clone()).check(&[2, 2]).expect_err("a condition that does not fit");
+        let guided = [bound(good()).guided(bad.clone(), 2.0), bound(bad.clone()).guided(good(), 2.0)];
+        guided.into_iter().for_each(|guided| assert_eq!(refused(&guided.expect("a scale")), expected));
+        let composed = bound(good()).composed(vec![(good(), 1.0), (bad.clone(), 0.5)]).expect("weights");
+        assert_eq!(refused(&composed), expected);
+        let autoguided = bound(good()).autoguided(bound(bad), 2.0).expect("a scale");
+        assert_eq!(refused(&autoguided), expected);
+    }
+    let fits = bound(good()).guided(Labels::none(1), 2.0).expect("a scale");
+    assert!(plan.start([2, 2], &fits, &noise, load()).is_ok());
 }

@@ -3,12 +3,16 @@
 use crate::solvers::{Made, Row, plan};
 use crate::{Cell, Outcome, Way, refused};
 use burn::tensor::{DType, Device, Tensor};
-use langevin::core::denoiser::{Answers, Clamp, Guided, Projection, SelfCondition, Threshold, from_fn};
+use langevin::core::denoiser::{
+    Answers, Clamp, EnergyGuided, Guided, Projection, SelfCondition, Threshold, energy_fn, from_fn,
+};
+use langevin::core::inverse::{Dps, Filled, InverseError, KnownRegion, Masking, Measurement, PiGdm};
 use langevin::core::noise::Seeded;
 use langevin::core::{
     Constraint, DenoiseError, Denoiser, DenoiserExt, Grid, Levels, Load, Network, Prediction, Process,
 };
 use langevin::schedulers::exponential::UniC;
+use langevin::schedulers::inverse::DpsSteps;
 use langevin::schedulers::{Plan, PlanError, PredictorCorrector, Sampler, SamplerExt, Solver};
 
 pub struct Column {
@@ -49,6 +53,13 @@ pub fn answers() -> Vec<Column> {
         column("and ε̂", "`.thresholded(..)?.rederive_eps()`", |row| {
             asked(row, &settled(answer(1.0).thresholded(Threshold::Static { range: 0.4 })).rederive_eps())
         }),
+        column("energy", "`EnergyGuided::of_clean(..)`", |row| {
+            let energy = energy_fn(|x: Tensor<2>, _: &Levels| Ok(x.sin().sum_dim(1).reshape([-1])));
+            asked(row, &EnergyGuided::of_clean(answer(1.0), energy))
+        }),
+        column("DPS", "`inverse::Dps`", |row| asked(row, &measured(Dps::with_weight(answer(1.0), measurement(), 0.5)))),
+        column("ΠGDM", "`inverse::PiGdm`", |row| asked(row, &measured(PiGdm::new(answer(1.0), measurement())))),
+        column("filled", "`inverse::Filled`", |row| asked(row, &Filled::new(answer(1.0), known()))),
     ]
 }
 
@@ -59,6 +70,17 @@ pub fn runs() -> Vec<Column> {
         column("constraint", "`run.constrained(..)`", |row| {
             let clamp = settled(Clamp::new(-0.3, 0.3));
             compared(row, || run(&*sampler(row, Way::Sampling)?, &answer(1.0), Some(&clamp)))
+        }),
+        column("known region", "`inverse::KnownRegion` as a constraint", |row| {
+            let known = known();
+            compared(row, || run(&*sampler(row, Way::Sampling)?, &answer(1.0), Some(&known)))
+        }),
+        column("DPS steps", "`inverse::DpsSteps::new(plan, ..)`", |row| {
+            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
+            compared(row, || {
+                let plan = plan(&**solver, Way::Sampling)?;
+                run(&DpsSteps::new(plan, measurement(), 0.1).map_err(refused)?, &answer(1.0), None)
+            })
         }),
         column("corrections", "`PredictorCorrector::new(plan, ..)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
@@ -95,7 +117,9 @@ pub fn excluded() -> Vec<(&'static str, &'static str, Result<(), DenoiseError>)>
     let derived = settled(settled(guided(0.6).plus_plus()).thresholded(Threshold::Static { range: 1.0 }));
     let clipped = || settled(answer(1.0).thresholded(Threshold::Static { range: 0.1 }));
     let inside = settled(clipped().autoguided(answer(-0.5), 2.0));
+    let filled = Filled::new(settled(guided(0.6).plus_plus()), known());
     vec![
+        ("`.plus_plus()`", "`inverse::Filled` around it", Denoiser::<2>::check(&filled, &[3, 2])),
         ("`.projected(..)`", "`.zero_star(..)`", projected().and_then(|guided| guided.zero_star(0)).map(drop)),
         ("`.projected(..)`", "`.plus_plus()`", projected().and_then(Guided::plus_plus).map(drop)),
         ("`.zero_star(..)`", "`.plus_plus()`", guided(2.0).zero_star(0).and_then(Guided::plus_plus).map(drop)),
@@ -113,6 +137,23 @@ pub fn excluded() -> Vec<(&'static str, &'static str, Result<(), DenoiseError>)>
             once(&settled(settled(noise_answer().autoguided(noise_answer(), 2.0)).zero_star(1))),
         ),
     ]
+}
+
+/// Of the two values of a sample the first is measured.
+pub fn measurement() -> Measurement<Masking<2>, 2> {
+    measured(Measurement::new(measured(Masking::new(row_of(1.0, 0.0))), row_of(0.4, 0.0), 0.1))
+}
+
+fn known() -> KnownRegion<2> {
+    measured(KnownRegion::new(measured(Masking::new(row_of(1.0, 0.0))), row_of(0.4, 0.0)))
+}
+
+fn row_of(first: f64, second: f64) -> Tensor<2> {
+    Tensor::from_data([[first, second]], (&Device::flex(), DType::F64))
+}
+
+fn measured<T>(made: Result<T, InverseError>) -> T {
+    made.unwrap_or_else(|error| panic!("a setting of the test itself: {error}"))
 }
 
 fn once(denoiser: &dyn Denoiser<2>) -> Result<(), DenoiseError> {

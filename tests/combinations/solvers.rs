@@ -6,6 +6,7 @@ use langevin::core::process::{RectifiedFlow, VpSde};
 use langevin::core::{Grid, Process};
 use langevin::schedulers::consistency::{Lcm, Tcd};
 use langevin::schedulers::exponential::{Basis, SaSolver, Singlestep, UniPc};
+use langevin::schedulers::inverse::Ddrm;
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
     Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Plan, PredictorCorrector, ProbabilityFlow,
@@ -72,6 +73,19 @@ pub fn rows() -> Vec<Row> {
             let plan = plan(&ReverseDiffusion::new(), way)?;
             Ok(Box::new(PredictorCorrector::new(plan, 0.16, 1).map_err(refused)?))
         }),
+        sampler("DDRM", |way| {
+            let measurement = crate::columns::measurement();
+            Ok(match way {
+                Way::Sampling => Box::new(Ddrm::new(&VpSde::default(), &grid(), measurement).map_err(refused)?),
+                Way::Inversion => {
+                    Box::new(Ddrm::new(&VpSde::default(), &grid().inverted(), measurement).map_err(refused)?)
+                }
+                Way::PureNoise => {
+                    let grid = Grid::uniform(6).ending(End::Range);
+                    Box::new(Ddrm::new(&RectifiedFlow::new(), &grid, measurement).map_err(refused)?)
+                }
+            })
+        }),
         sampler("Dormand-Prince", |way| dormand_prince(DormandPrince::new(1e-3, 1e-3).map_err(refused)?, way)),
         sampler("Dormand-Prince, batch control", |way| {
             dormand_prince(DormandPrince::new(1e-3, 1e-3).map_err(refused)?.batch_control(), way)
@@ -88,10 +102,13 @@ fn dormand_prince(method: DormandPrince, way: Way) -> Outcome<Box<dyn Sampler<2>
     Ok(Box::new(flow.map_err(refused)?))
 }
 
+fn grid() -> Grid {
+    Grid::uniform(6).between(0.9, 0.1).ending(End::Range)
+}
+
 /// A few steps.
 pub fn plan(solver: &dyn Solver, way: Way) -> Outcome<Plan> {
     let (vp, flow) = (VpSde::default(), RectifiedFlow::new());
-    let grid = || Grid::uniform(6).between(0.9, 0.1).ending(End::Range);
     let (process, grid): (&dyn Process, Grid) = match way {
         Way::Sampling => (&vp, grid()),
         Way::Inversion => (&vp, grid().inverted()),

@@ -350,11 +350,11 @@ mod tests {
             assert_eq!(values(first.output()), x.iter().map(|x| of_x * x).collect::<Vec<_>>());
             // The last estimate as the solver saw it, thresholded or guided.
             let last = first.with_x0(state().mul_scalar(0.5));
-            let second = ask_after(&denoiser, state(), &levels, &[last.clone()]).unwrap();
+            let second = ask_after(&denoiser, state(), &levels, std::slice::from_ref(&last)).unwrap();
             assert_eq!(values(second.output()), x.iter().map(|x| (of_x + 0.5 * of_last) * x).collect::<Vec<_>>());
             let guided = denoiser.clone().guided((), 2.0).unwrap();
             assert_eq!(Denoiser::<2>::memory(&guided), 1);
-            let both = ask_after(&guided, state(), &levels, &[last.clone()]).unwrap();
+            let both = ask_after(&guided, state(), &levels, std::slice::from_ref(&last)).unwrap();
             assert_eq!(values(both.output()), values(second.output()));
             let error = ask_after(&denoiser, state().narrow(0, 0, 1), &levels, &[last]).unwrap_err();
             assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [2, 2]));

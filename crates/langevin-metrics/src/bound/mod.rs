@@ -101,7 +101,8 @@ impl VariationalBound {
 
     /// Variance of the decoder p(x_0|x_1) in place of the published choice: for the fixed variances the posterior variance
     /// of the step before the last, as that of the last is zero (Ho et al. 2020). Learned variances decode with their own
-    /// unless this is set.
+    /// unless this is set. On grids that are fine in λ the published choice is far too small: σ² of the last level is right
+    /// for data that is spread more widely than that.
     ///
     /// # Errors
     /// [`MetricError::Setting`] unless it is positive and finite.

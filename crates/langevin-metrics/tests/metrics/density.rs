@@ -13,7 +13,7 @@ const CLEAN: Level = Level { alpha: 1.0, sigma: 0.0, time: 0.0 };
 
 fn processes() -> Vec<(&'static str, Box<dyn Process>)> {
     // Between the steps of a chain derivatives jump, and every jump takes an adaptive method some tries.
-    let chain = || DiscreteChain::new(Betas::Linear { start: 2e-3, end: 0.4 }, 40).expect("a chain");
+    let chain = || DiscreteChain::new(Betas::Linear { start: 5e-3, end: 0.6 }, 16).expect("a chain");
     let between = |interpolation| Box::new(chain().interpolation(interpolation).expect("a chain"));
     vec![
         ("VP", Box::new(VpSde::default())),
