@@ -15,9 +15,12 @@ use common::solvers::{distilled, exponential, exponential_noisy};
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
-use langevin::schedulers::plan::{Coef, HostAnswer};
+use langevin::schedulers::plan::{Coef, HostAnswer, KNOWN, MASK};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
-use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, Solver, Variance};
+use langevin::schedulers::{
+    AnnealedLangevin, Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Solver,
+    Variance,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -46,7 +49,8 @@ fn trace(plan: &Plan) -> Vec<f64> {
     let scale = plan.start_node().level.sigma.max(1.0);
     let x = vec![0.6 * scale, -1.1 * scale, 0.2 * scale, 1.4 * scale];
     let mut trace = Vec::new();
-    let run = plan.run_host_steps(x, 0, &Seeded::new(9), network, |step| {
+    let given = [(KNOWN, &[0.7, -0.4, 1.1, 0.2][..]), (MASK, &[1.0, 0.0, 0.4, 0.0][..])];
+    let run = plan.run_host_given(x, &given, 0, &Seeded::new(9), network, |step| {
         trace.extend_from_slice(step.x);
         trace.extend_from_slice(step.x0.unwrap_or_default());
     });
@@ -132,13 +136,18 @@ fn plans() -> Vec<(String, Plan)> {
         ("DDIM 0.5", ddim(0.5)),
         ("DDIM 1", ddim(1.0)),
     ];
-    let continuous: [(&str, Box<dyn Solver>); 6] = [
+    let annealed = AnnealedLangevin::new(0.2, 2).expect("settings").denoise_at_end();
+    let continuous: [(&str, Box<dyn Solver>); 10] = [
         ("probability flow Euler", Box::new(ProbabilityFlow::euler())),
         ("probability flow Heun", Box::new(ProbabilityFlow::heun())),
         ("probability flow RK4", Box::new(ProbabilityFlow::rk4())),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("Euler-Maruyama, path", Box::new(EulerMaruyama::new().path())),
         ("reverse diffusion", Box::new(ReverseDiffusion::new())),
+        ("reverse diffusion, flow", Box::new(ReverseDiffusion::new().probability_flow())),
+        ("annealed Langevin", Box::new(annealed)),
+        ("Restart around Heun", Box::new(Restart::around(Heun::new()).interval(0.5, 2.0, 1).expect("an interval"))),
+        ("RePaint", Box::new(RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings"))),
     ];
     let mut plans = Vec::new();
     let mut add = |name: String, solver: &dyn Solver, process: &dyn Process, grid: &Grid| {

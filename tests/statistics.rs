@@ -19,7 +19,7 @@ use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
 use langevin::core::{Grid, Key, NoiseSource, Process};
 use langevin::schedulers::plan::{Coef, Src};
 use langevin::schedulers::sigma::{Churn, Dpm2Ancestral, Euler, EulerAncestral, Heun};
-use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver, Variance};
+use langevin::schedulers::{AnnealedLangevin, Ddim, Ddpm, EulerMaruyama, Plan, Restart, Solver, Variance};
 use serde_json::Value;
 
 const SAMPLES: usize = 1_000_000;
@@ -37,11 +37,17 @@ fn solvers() -> Vec<(&'static str, Box<dyn Solver>)> {
         ("DDIM, η = 1", Box::new(eta(1.0))),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("Euler ancestral", Box::new(EulerAncestral::new())),
+        ("Restart around Heun", Box::new(Restart::around(Heun::new()).interval(0.5, 2.0, 2).expect("an interval"))),
         ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
         ("Euler with churn", Box::new(Euler::new().churn(churn()))),
         ("Heun with churn", Box::new(Heun::new().churn(churn()))),
     ];
     known.into_iter().chain(exponential_noisy()).collect()
+}
+
+/// Steps of fixed length do not go to the law of the data as levels are added.
+fn langevin() -> Vec<(&'static str, Box<dyn Solver>)> {
+    vec![("annealed Langevin", Box::new(AnnealedLangevin::new(0.3, 3).expect("settings")))]
 }
 
 /// As much churn as there can be in a few steps.
@@ -116,7 +122,7 @@ fn plans() -> Vec<(String, Plan)> {
     ];
     let mut plans = Vec::new();
     for (process, on, grid) in on {
-        for (name, solver) in solvers() {
+        for (name, solver) in solvers().into_iter().chain(langevin()) {
             plans.push((format!("{name} on {process}"), solver.plan(on, &grid).expect("a plan")));
         }
     }

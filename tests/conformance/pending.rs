@@ -6,17 +6,14 @@ use crate::fixture::Case;
 const SCHEDULERS: &[&str] = &[
     "CMStochasticIterativeScheduler",
     "CosineDPMSolverMultistepScheduler",
-    "DDPMWuerstchenScheduler",
     "DPMSolverMultistepInverseScheduler",
     "DPMSolverSDEScheduler",
     "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler",
     "FlowMatchLCMScheduler",
     "KarrasVeScheduler",
-    "RePaintScheduler",
     "SCMScheduler",
     "UnCLIPScheduler",
-    "VQDiffusionScheduler",
 ];
 
 /// Network classes without an implementation.

@@ -13,7 +13,6 @@ use langevin::core::{
     Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Level, Levels, Prediction, Query,
 };
 use langevin::schedulers::diffusers::{self, Configured};
-use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{Plan, SamplerExt};
 use serde_json::Value;
 use std::fmt::Display;
@@ -123,11 +122,7 @@ pub fn injected(case: &Case<'_>, plan: &Plan, batch: usize, begin: usize) -> Inj
     for k in 0..draws.rows() {
         let call = calls.data[k] as usize;
         let Some(call) = call.checked_sub(begin).filter(|call| *call < rows.len()) else { continue };
-        let white = |draw: &Draw| match draw {
-            Draw::White { lane, .. } => Some(Key::step(rows[call] as u64, u32::from(*lane))),
-            Draw::Path { .. } => None,
-        };
-        let keys: Vec<Key> = plan.rows()[rows[call]].draws.iter().filter_map(white).collect();
+        let keys: Vec<Key> = plan.rows()[rows[call]].draws.iter().filter_map(|draw| draw.key(rows[call])).collect();
         // A call that draws nothing has a noise coefficient of zero: the recorded draw had no effect.
         if let Some(key) = keys.get(used[call]) {
             noise = noise.with(*key, 0..batch as u64, draws.row(k).to_vec()).expect("a recorded draw");
@@ -207,7 +202,12 @@ pub fn run(case: &Case<'_>) -> Outcome {
     }
 
     let times = times(&plan);
-    let recorded = &case.need("timesteps").data;
+    let mut recorded = case.need("timesteps").data.clone();
+    if case.class() == "DDPMWuerstchenScheduler" {
+        // The last time is where the last step arrives.
+        let arrives = plan.rows().last().map_or(f64::NAN, |row| row.after.t);
+        case.compare_within("the last timestep", &[arrives], &recorded.split_off(times.len()), 1e-6, 0.0);
+    }
     // Recorded from the start, or from the index on.
     let recorded = if recorded.len() > times.len() { &recorded[begin..] } else { &recorded[..] };
     // Times between the steps come from logarithms in float32.
@@ -221,7 +221,12 @@ pub fn run(case: &Case<'_>) -> Outcome {
     compare_prior(case, &all);
     compare_forward(case, &scheduler, &all, begin);
 
-    let model_level = |field| case.tensor(field).map_or_else(|| vec![f64::NAN; times.len()], |a| a.data.clone());
+    let model_level = |field| match (case.tensor(field), case.tensor("model_alphas_cumprod")) {
+        (Some(level), _) => level.data.clone(),
+        (None, Some(bar)) if field == "model_alpha" => bar.data.iter().map(|bar| bar.sqrt()).collect(),
+        (None, Some(bar)) => bar.data.iter().map(|bar| (1.0 - bar).sqrt()).collect(),
+        (None, None) => vec![f64::NAN; times.len()],
+    };
     let formulas = Answers::Formulas {
         model: case.value["model"].clone(),
         // The class takes velocities; the reference has given it noises all the same.

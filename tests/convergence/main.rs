@@ -358,6 +358,7 @@ fn posterior_form(plan: &Plan, row: usize) -> [f64; 3] {
                 sums[1] -= c * eval.at.alpha / eval.at.sigma;
             }
             Src::Z(_) => sums[2] += c,
+            Src::Aux(_) => panic!("nothing is given"),
         }
     }
     sums

@@ -6,7 +6,9 @@ use langevin::core::grid::End;
 use langevin::core::{Grid, Process};
 use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, ThirdOrder, UniC, UniPc};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
-use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Solver, Variance};
+use langevin::schedulers::{
+    Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Restart, ReverseDiffusion, Solver, Variance,
+};
 
 /// Solver, order, smallest number of steps, doublings.
 pub type Entry = (&'static str, Box<dyn Solver>, f64, usize, u32);
@@ -15,6 +17,7 @@ pub fn deterministic() -> Vec<Entry> {
     vec![
         ("DDIM", Box::new(Ddim::new()), 1.0, 64, 6),
         ("probability flow, Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64, 6),
+        ("reverse diffusion, probability flow", Box::new(ReverseDiffusion::new().probability_flow()), 1.0, 64, 6),
         ("probability flow, Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32, 6),
         ("probability flow, RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16, 6),
         ("Euler in σ/α", Box::new(Euler::new()), 1.0, 64, 6),
@@ -113,6 +116,9 @@ pub fn stochastic() -> Vec<Entry> {
         ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge)), 1.0, 64, 4),
         ("DDIM, η = 0.5", Box::new(eta(0.5)), 1.0, 64, 4),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new()), 1.0, 64, 5),
+        ("reverse diffusion", Box::new(ReverseDiffusion::new()), 1.0, 64, 5),
+        ("Restart around DDIM", Box::new(restart(Ddim::new())), 1.0, 64, 4),
+        ("Restart around Heun", Box::new(restart(Heun::new())), 2.0, 64, 4),
         ("Euler ancestral", Box::new(EulerAncestral::new()), 1.0, 64, 4),
         ("Euler ancestral, η = 0.5", Box::new(EulerAncestral::new().eta(0.5).expect("in range")), 1.0, 64, 4),
         ("DPM2 ancestral", Box::new(Dpm2Ancestral::new()), 2.0, 64, 4),
@@ -124,6 +130,11 @@ pub fn stochastic() -> Vec<Entry> {
         ("DPM-Solver++ 2M SDE, Heun", sde(2, SecondOrder::Heun), 2.0, 64, 4),
         ("SA-Solver 1, no corrector", sa(1, 0), 1.0, 64, 4),
     ]
+}
+
+/// Twice up and down again, between levels that are nodes of grids even in λ.
+fn restart<S>(inner: S) -> Restart<S> {
+    Restart::around(inner).interval(1.0, 1f64.exp(), 2).expect("an interval")
 }
 
 pub fn lms(order: usize) -> Box<dyn Solver> {

@@ -276,8 +276,10 @@ impl<const D: usize> Estimate<D> {
             return Ok(in_f32(self.output.clone(), |output| of_output.times(output)));
         }
         let dtype = self.output.dtype();
-        let x = of_x.times(widen(self.x.clone()));
-        let sum = x.add(of_output.times(widen(self.output.clone())));
+        // The sum goes into the buffer of x. It is allocated last, so that the end of the heap is kept (see the sums of
+        // plans).
+        let output = of_output.times(widen(self.output.clone()));
+        let sum = of_x.times(widen(self.x.clone())).add(output);
         Ok(if sum.dtype() == dtype { sum } else { sum.cast(dtype) })
     }
 }

@@ -4,6 +4,7 @@ mod betas;
 mod chain;
 #[cfg(test)]
 mod checks;
+mod cosine;
 mod edm;
 mod error;
 mod flow;
@@ -17,6 +18,7 @@ mod vp;
 
 pub use betas::Betas;
 pub use chain::{ChainEnd, DiscreteChain};
+pub use cosine::Cosine;
 pub use edm::Edm;
 pub use error::ProcessError;
 use error::bisect_lambda;

@@ -11,6 +11,7 @@ use crate::consistency::{Lcm, Tcd};
 use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
 use crate::exponential::{Deis, DpmSolver, SaSolver, Singlestep, UniPc};
+use crate::jumps::RePaint;
 use crate::plan::Plan;
 use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use crate::solver::{PlanError, Solver};
@@ -45,6 +46,8 @@ pub(super) enum Schedule {
     Distilled(Distilled),
     /// The squared sine.
     Crash(Crash),
+    /// Equal steps in continuous time.
+    Uniform,
 }
 
 /// Where steps on a chain go.
@@ -82,6 +85,8 @@ pub(super) enum Method {
     Lcm(Lcm),
     /// Takes an eta.
     Tcd(Tcd),
+    /// Takes jumps.
+    RePaint(RePaint<Ddim>),
 }
 
 impl Method {
@@ -104,6 +109,7 @@ impl Method {
             Method::Sa(solver) => solver,
             Method::Lcm(solver) => solver,
             Method::Tcd(solver) => solver,
+            Method::RePaint(solver) => solver,
         }
     }
 }
@@ -222,6 +228,19 @@ impl Configured {
         Ok(self)
     }
 
+    /// Sets how far RePaint jumps back and how often it passes a stretch: the arguments `jump_length` and `jump_n_sample`
+    /// of diffusers' `set_timesteps`, 10 and 10 unless said otherwise.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] for 0, [`ConfigError::Value`] for other solvers.
+    pub fn jumps(mut self, length: usize, samples: usize) -> Result<Self, ConfigError> {
+        match self.method {
+            Method::RePaint(repaint) => self.method = Method::RePaint(repaint.jumps(length, samples)?),
+            _ => return self.refuse("jump_length", length as f64, "no jumps: only RePaintScheduler makes them"),
+        }
+        Ok(self)
+    }
+
     /// The grid of `steps` steps.
     ///
     /// # Errors
@@ -246,6 +265,8 @@ impl Configured {
             Schedule::Edm(sigmas) => sigmas.grid(steps),
             Schedule::Distilled(distilled) => distilled.grid(steps),
             Schedule::Crash(crash) => crash.grid(steps),
+            Schedule::Uniform if steps == 0 => Err(no_steps()),
+            Schedule::Uniform => Ok(Grid::uniform(steps)),
         }
     }
 
@@ -259,6 +280,8 @@ impl Configured {
             Schedule::Steps { walk: Walk::Joined, .. } => Ok(Grid::times(times.to_vec())?),
             Schedule::Sigmas(sigmas) => sigmas.grid_at(times),
             Schedule::Distilled(distilled) => distilled.grid_at(times),
+            // The last is where sampling arrives.
+            Schedule::Uniform => Ok(Grid::times(times.to_vec())?),
             _ => Err(ConfigError::Value {
                 class: self.class.clone(),
                 key: "timesteps",

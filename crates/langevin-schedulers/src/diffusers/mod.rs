@@ -22,20 +22,24 @@ mod lms;
 mod multistep;
 mod options;
 mod pndm;
+mod repaint;
 mod score_sde;
 mod sigmas;
 #[cfg(test)]
 mod tests;
+mod vq_diffusion;
+mod wuerstchen;
 
 pub use configured::Configured;
 pub use error::ConfigError;
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
 use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 20] = [
+pub const CLASSES: [&str; 22] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -56,6 +60,8 @@ pub const CLASSES: [&str; 20] = [
     "EDMDPMSolverMultistepScheduler",
     "LCMScheduler",
     "TCDScheduler",
+    "RePaintScheduler",
+    "DDPMWuerstchenScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -94,6 +100,8 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "EDMDPMSolverMultistepScheduler" => multistep::read_edm(&mut keys)?,
         "LCMScheduler" => consistency::read(&mut keys, false)?,
         "TCDScheduler" => consistency::read(&mut keys, true)?,
+        "RePaintScheduler" => repaint::read(&mut keys)?,
+        "DDPMWuerstchenScheduler" => wuerstchen::read(&mut keys)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;
