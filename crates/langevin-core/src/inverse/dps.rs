@@ -69,8 +69,8 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> Dps<T, O, D> {
 
     /// Divides the weight by the length of each sample's residual: the score gains `−w·∇‖y − A·x̂_0‖`.
     ///
-    /// In the paper each step of the solver moves the state by such a gradient, whatever the level: that is the sampler of the
-    /// same name in langevin-schedulers.
+    /// In the paper each step of the solver moves the state by such a gradient, whatever the level: that is the sampler
+    /// `DpsSteps` of langevin-schedulers.
     pub fn normalized(mut self) -> Self {
         self.normalized = true;
         self

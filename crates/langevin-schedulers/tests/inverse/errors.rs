@@ -111,7 +111,8 @@ fn measurements_of_other_samples() {
     let of = |y: Tensor<2>| Measurement::new(one_value(), y, 0.1).expect("values");
     let wide = tensor(&[vec![0.1, 0.2]]);
     let three = tensor(&[vec![0.1], vec![0.2], vec![0.3]]);
-    let cases: [(Tensor<2>, fn(&InverseError) -> bool); 2] = [
+    type Expected = fn(&InverseError) -> bool;
+    let cases: [(Tensor<2>, Expected); 2] = [
         (wide, |error| matches!(error, InverseError::Shape { what: "the measurement", .. })),
         (three, |error| matches!(error, InverseError::Rows { rows: 3, batch: 2, .. })),
     ];

@@ -78,7 +78,8 @@ impl Problem {
 
     fn measurement(&self) -> Measurement<Separable<2>, 2> {
         let operator = Separable::matrices(&[self.mean.len()], &[(0, self.operator.clone())], &load());
-        Measurement::new(operator.expect("a matrix"), tensor(&[self.y.clone()]), self.noise).expect("a measurement")
+        Measurement::new(operator.expect("a matrix"), tensor(std::slice::from_ref(&self.y)), self.noise)
+            .expect("a measurement")
     }
 
     /// Mean and covariance of x_0 given y: with `K = Σ·Aᵀ·(A·Σ·Aᵀ + s²)⁻¹`, `μ + K·(y − A·μ)` and `Σ − K·A·Σ`.

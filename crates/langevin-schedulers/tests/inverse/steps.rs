@@ -34,7 +34,7 @@ fn every_step_is_followed_by_the_gradient_where_it_began() {
         let cx = langevin_schedulers::Context { denoiser: &denoiser, noise: &noise };
         let mut levels: Level = plan.start_node().level;
         let mut steps = 0;
-        while let Some(step) = run.next() {
+        for step in run.by_ref() {
             let step = step.expect("a step");
             let before = values(&alone.x());
             let moved = plan.advance(&mut alone, &cx).expect("a step").expect("as many steps");
