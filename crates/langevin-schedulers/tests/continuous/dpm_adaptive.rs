@@ -87,7 +87,11 @@ fn noisy_flow() -> AdaptiveDpm<VpSde> {
 fn run_all(flow: &AdaptiveDpm<VpSde>, x: Tensor<2>, first: u64) -> (Vec<f64>, Vec<f64>, usize) {
     let (denoiser, noise) = (sharp(), Seeded::new(0));
     let mut run = flow.start_from(first, x, &denoiser, &noise).expect("starts");
-    let steps = run.by_ref().map(|step| step.expect("steps")).count();
+    let mut steps = 0;
+    for step in run.by_ref() {
+        step.expect("a step");
+        steps += 1;
+    }
     (numbers(&run.state().x()), run.state().numbers.clone(), steps)
 }
 
