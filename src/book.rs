@@ -12,6 +12,9 @@ struct Concepts;
 #[doc = include_str!("../docs/solvers.md")]
 struct Solvers;
 
+#[doc = include_str!("../docs/names.md")]
+struct Names;
+
 #[doc = include_str!("../docs/data.md")]
 struct Data;
 

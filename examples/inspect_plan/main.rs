@@ -1,36 +1,39 @@
 //! Prints the table of a solver on a process and a grid: every coefficient of every step.
 //!
-//! `cargo run --release --example inspect_plan -- --solver ddim --process chain-cosine --grid trailing --steps 5`
+//! `cargo run --release --example inspect_plan -- --solver "DPM++ 2M Karras" --process chain-cosine --steps 5`
 //!
-//! `--list` prints all names.
+//! Solvers and schedules are named as in A1111, ComfyUI, k-diffusion or diffusers; `--list` prints all names.
 
-mod names;
+mod processes;
 
 use clap::Parser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use langevin::core::grid::End;
 use langevin::prelude::*;
-use names::{Choice, GRIDS, PROCESSES, Result, SOLVERS, make, names};
+use langevin::schedulers::names::{self, Listed, Spacing};
+use processes::{PROCESSES, Result, make};
 use std::process::ExitCode;
 
 /// Prints the table of a solver on a process and a grid: every coefficient of every step.
 #[derive(Parser)]
 struct Options {
-    #[arg(long, default_value = "ddim", value_parser = names(SOLVERS))]
+    /// As A1111, ComfyUI, k-diffusion or diffusers name it, with or without a schedule.
+    #[arg(long, default_value = "ddim")]
     solver: String,
-    #[arg(long, default_value = "chain-cosine", value_parser = names(PROCESSES))]
+    #[arg(long, default_value = "chain-cosine", value_parser = processes())]
     process: String,
-    /// By default trailing on chains, uniform elsewhere.
-    #[arg(long, value_parser = names(GRIDS))]
+    /// A schedule, if the solver's name has none.
+    #[arg(long)]
     grid: Option<String>,
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Noise of DDIM between 0 (none) and 1 (as DDPM).
+    /// Strength of the noise of solvers that have one; 0 is none, 1 the reverse SDE.
     #[arg(long)]
     eta: Option<f64>,
     /// Process times where the grid begins and ends.
     #[arg(long, num_args = 2, value_names = ["NOISY", "CLEAN"], allow_negative_numbers = true)]
     between: Option<Vec<f64>>,
-    /// Where it ends: at clean data or with the process's range. By default where the grid does, if the solver can.
+    /// Where it ends: at clean data or with the process's range. By default where the solver's name does.
     #[arg(long, value_parser = ["clean", "range"])]
     end: Option<String>,
     /// From data to noise.
@@ -41,25 +44,41 @@ struct Options {
     list: bool,
 }
 
-fn print<A, T: ?Sized>(title: &str, choices: &[Choice<A, T>]) {
+fn processes() -> PossibleValuesParser {
+    PROCESSES.iter().map(|choice| PossibleValue::new(choice.0).help(choice.1)).collect::<Vec<_>>().into()
+}
+
+fn print(title: &str, names: impl Iterator<Item = Listed>) {
     println!("{title}:");
-    choices.iter().for_each(|choice| println!("  {:<20} {}", choice.0, choice.1));
+    for Listed { name, also, what } in names {
+        let also = if also.is_empty() { String::new() } else { format!(" ({})", also.join(", ")) };
+        println!("  {name:<34} {what}{also}");
+    }
+}
+
+fn list() {
+    print("solvers", names::solvers());
+    print("schedules, behind a solver's name or with --grid", names::spacings());
+    print("known but not there", names::missing());
+    println!("processes:");
+    PROCESSES.iter().for_each(|choice| println!("  {:<34} {}", choice.0, choice.1));
 }
 
 fn inspect(options: &Options) -> Result<()> {
-    if options.eta.is_some() && options.solver != "ddim" {
-        return Err(format!("--eta belongs to ddim; {} has none", options.solver).into());
+    let mut named = names::from_name(&options.solver)?;
+    if let Some(eta) = options.eta {
+        named = named.eta(eta)?;
     }
-    let solver = make(SOLVERS, &options.solver, options.eta.unwrap_or(0.0))?;
-    let process = make(PROCESSES, &options.process, ())?;
-    let default = if process.chain().is_some() { "trailing" } else { "uniform" };
-    let mut grid = *make(GRIDS, options.grid.as_deref().unwrap_or(default), options.steps)?;
+    if let Some(grid) = &options.grid {
+        named = named.on(Spacing::from_name(grid)?);
+    }
+    let process = make(&options.process)?;
+    let (solver, steps) = named.solver(&process, options.steps)?;
+    let mut grid = named.grid(&process, steps)?;
     if let Some(&[noisy, clean]) = options.between.as_deref() {
         grid = grid.between(noisy, clean);
     }
-    // The probability flow has no slope, and the path no clock, at clean data.
-    let default = (options.solver.starts_with("pf-") || options.solver.ends_with("path")).then_some("range");
-    if let Some(end) = options.end.as_deref().or(default) {
+    if let Some(end) = options.end.as_deref() {
         grid = grid.ending(if end == "clean" { End::Clean } else { End::Range });
     }
     let plan = solver.plan(&process, &if options.inverted { grid.inverted() } else { grid })?;
@@ -78,10 +97,7 @@ fn inspect(options: &Options) -> Result<()> {
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.list {
-        print("solvers", SOLVERS);
-        println!("  (no tables, because they look at the data: adaptive Dormand-Prince, predictor-corrector)");
-        print("processes", PROCESSES);
-        print("grids", GRIDS);
+        list();
     } else if let Err(error) = inspect(&options) {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;

@@ -7,6 +7,7 @@ use crate::fixture::{Array, Case};
 use crate::models;
 use crate::outcome::{Outcome, Unsupported};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use langevin::core::denoiser::After;
 use langevin::core::noise::Injected;
 use langevin::core::{
     Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Level, Levels, Prediction, Query,
@@ -346,7 +347,7 @@ struct Recorded {
 }
 
 impl Constraint<4> for Recorded {
-    fn apply(&self, x: Tensor<4>, _levels: &Levels) -> Result<Tensor<4>, DenoiseError> {
+    fn apply(&self, x: Tensor<4>, _after: &After<'_>) -> Result<Tensor<4>, DenoiseError> {
         let mut seen = self.seen.lock().expect("no panic");
         let instead = self.instead.get(seen.len()).cloned();
         seen.push(values(&x));

@@ -114,6 +114,14 @@ pub enum Scalars {
 }
 
 impl Scalars {
+    /// Whether all of them are 0.
+    pub fn is_zero(&self) -> bool {
+        match self {
+            Scalars::Shared(value) => *value == 0.0,
+            Scalars::Each(values) => values.iter().all(|value| *value == 0.0),
+        }
+    }
+
     /// `x` with each sample multiplied by its number; `x` is `[batch, ..]`, `D >= 1`.
     ///
     /// ```

@@ -9,6 +9,7 @@
 //! * [`grid`]: which levels a sampler visits;
 //! * [`level`]: where on the process a question is asked;
 //! * [`denoiser`]: networks bound to a prediction and a condition, guidance, thresholding, constraints;
+//! * [`inverse`]: what was measured of a sample, and denoisers that heed it;
 //! * [`noise`]: the one explicit source of randomness;
 //! * [`exact`]: problems whose solution is known, for proofs.
 //!
@@ -17,6 +18,7 @@
 pub mod denoiser;
 pub mod exact;
 pub mod grid;
+pub mod inverse;
 pub mod level;
 pub mod load;
 pub mod noise;

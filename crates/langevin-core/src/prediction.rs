@@ -247,6 +247,18 @@ impl Prediction {
         })
     }
 
+    /// What the output gains when `σ²·Δ` is added to `σ²` times the score, for each unit of it: guidance by a gradient Δ of a
+    /// log-probability moves the score by Δ, x̂_0 by `σ²·Δ/α` and ε̂ by `−σ·Δ`.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] at α = 0 for predictions that determine x̂_0 there, and at σ = 0 for those that determine
+    /// ε̂.
+    pub fn score_gain(self, at: &Level) -> Result<f64, PredictionError> {
+        let target = self.target(at)?;
+        let part = |c: f64, d: f64, wanted| if c == 0.0 { Ok(0.0) } else { self.over(c, d, wanted, at) };
+        Ok(part(target.x0, at.alpha, Quantity::X0)? - part(target.eps, at.sigma, Quantity::Epsilon)?)
+    }
+
     /// What the state is multiplied by before the network sees it: 1, or EDM's `c_in/α`.
     ///
     /// # Errors
@@ -335,6 +347,27 @@ mod tests {
             let text = p.to_string();
             let vowel = text.trim_start_matches("an ").trim_start_matches("a ").starts_with(['e', 'E']);
             assert!(text.starts_with(if vowel { "an " } else { "a " }) && text.contains("prediction"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gain_in_score_moves_x0_and_eps_with_it() {
+        for at in [level(0.6, 0.8), level(0.02, 0.9), level(1.0, 3.0)] {
+            for p in ALL {
+                // σ²·Δ = 0.7, whatever the state and the output were.
+                let moved = |c: Linear| c.output * p.score_gain(&at).unwrap() * 0.7;
+                let (x0, eps, score) = (p.x0(&at).unwrap(), p.eps(&at).unwrap(), p.score(&at).unwrap());
+                let close = |a: f64, b: f64| (a - b).abs() < 1e-12 * (1.0 + b.abs());
+                assert!(close(moved(x0), 0.7 / at.alpha), "{p:?}");
+                assert!(close(moved(eps), -0.7 / at.sigma), "{p:?}");
+                assert!(close(moved(score), 0.7 / (at.sigma * at.sigma)), "{p:?}");
+            }
+        }
+        let noise = level(0.0, 1.0);
+        assert_eq!(Prediction::Epsilon.score_gain(&noise), Ok(-1.0));
+        for p in [Prediction::Sample, Prediction::Velocity, Prediction::Flow] {
+            let error = p.score_gain(&noise).unwrap_err();
+            assert!(matches!(error, PredictionError::Singular { wanted: Quantity::X0, .. }), "{p:?}");
         }
     }
 

@@ -8,13 +8,23 @@ fn draw(sample: u64, key: Key, numel: usize) -> Vec<f64> {
     values
 }
 
+/// P(X > x) of a standard normal X.
+fn above(x: f64) -> f64 {
+    0.5 * libm::erfc(x / std::f64::consts::SQRT_2)
+}
+
 /// Kolmogorov-Smirnov distance to the standard normal law, times √n.
-fn kolmogorov(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
+fn kolmogorov(values: Vec<f64>) -> f64 {
+    kolmogorov_to(values, |x| above(-x))
+}
+
+/// Kolmogorov-Smirnov distance to the law with this distribution function, times √n.
+fn kolmogorov_to(mut values: Vec<f64>, cdf: impl Fn(f64) -> f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
     let n = values.len() as f64;
-    let distance = values.iter().enumerate().fold(0.0f64, |worst, (i, x)| {
-        let cdf = 0.5 * libm::erfc(-x / std::f64::consts::SQRT_2);
-        worst.max(cdf - i as f64 / n).max((i + 1) as f64 / n - cdf)
+    let distance = values.iter().enumerate().fold(0.0f64, |worst, (i, &x)| {
+        let p = cdf(x);
+        worst.max(p - i as f64 / n).max((i + 1) as f64 / n - p)
     });
     distance * n.sqrt()
 }
@@ -26,8 +36,45 @@ const KOLMOGOROV: f64 = 1.95;
 fn one_long_draw_is_normal() {
     let values = draw(0, Key::INITIAL, 1_000_000);
     assert!(values.iter().all(|x| x.is_finite() && x.abs() < 8.6));
-    let worst = kolmogorov(values);
+    let worst = kolmogorov(values.clone());
     assert!(worst < KOLMOGOROV, "{worst}");
+    // What the bound is worth: a deviation that is off by one percent exceeds it.
+    assert!(kolmogorov(values.iter().map(|x| 1.01 * x).collect()) > KOLMOGOROV);
+    for part in 0..2 {
+        let worst = kolmogorov(values.iter().copied().skip(part).step_by(2).collect());
+        assert!(worst < KOLMOGOROV, "values {part} of the pairs: {worst}");
+    }
+}
+
+#[test]
+fn many_short_draws_are_normal() {
+    // Lengths that leave ChaCha blocks and vectors half full.
+    for (numel, count) in [(3, 350_000), (17, 60_000), (150, 7_000)] {
+        let values: Vec<f64> = (0..count).flat_map(|i| draw(i, Key::step(i / 7, 3), numel)).collect();
+        let worst = kolmogorov(values);
+        assert!(worst < KOLMOGOROV, "{count} draws of {numel}: {worst}");
+    }
+}
+
+#[test]
+fn tails_are_normal() {
+    let numel = 1 << 23;
+    let values = [draw(5, Key::step(6, 7), numel), draw(9, Key::step(10, 11), numel)].concat();
+    let n = values.len() as f64;
+    for sign in [1.0, -1.0] {
+        let beyond: Vec<f64> = values.iter().map(|x| sign * x).filter(|&x| x > 2.0).collect();
+        for from in [2.0, 3.0, 3.5, 4.0, 4.5] {
+            let tail: Vec<f64> = beyond.iter().copied().filter(|&x| x > from).collect();
+            let expected = n * above(from);
+            let error = 4.0 * expected.sqrt();
+            assert!((tail.len() as f64 - expected).abs() < error, "{} values beyond {from}: {expected}", tail.len());
+            let worst = kolmogorov_to(tail, |x| 1.0 - above(x) / above(from));
+            assert!(worst < KOLMOGOROV, "sign {sign}, beyond {from}: {worst}");
+        }
+        // 4.8 are expected beyond 5; none would be a tail that ends before.
+        let far = beyond.iter().filter(|&&x| x > 5.0).count();
+        assert!((1..=14).contains(&far), "{far} values beyond 5");
+    }
 }
 
 #[test]
@@ -105,4 +152,44 @@ fn nothing_correlates() {
         let c = correlation(&squares[lag..], &squares[..numel - lag]);
         assert!(c.abs() < 1.01 * bound, "squares at lag {lag}: {c}");
     }
+}
+
+/// How far χ² of pairs of values, on a grid of cells of equal probability, is from what it should be, in deviations.
+fn chi_squared(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+    const CELLS: usize = 32;
+    let cell = |x: f64| ((above(-x) * CELLS as f64) as usize).min(CELLS - 1);
+    let mut counts = vec![0u32; CELLS * CELLS];
+    for (x, y) in pairs {
+        counts[cell(x) * CELLS + cell(y)] += 1;
+    }
+    let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
+    let statistic: f64 = counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum();
+    let freedom = (counts.len() - 1) as f64;
+    (statistic - freedom) / (2.0 * freedom).sqrt()
+}
+
+#[test]
+fn pairs_of_values_are_independent() {
+    let numel = 1 << 19;
+    let values = draw(0, Key::INITIAL, numel);
+    // Within a draw: the two halves of a pair (one radius), neighbors, ChaCha's blocks, those computed side by side,
+    // its streams.
+    let pairs = chi_squared(values.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+    assert!(pairs.abs() < 4.0, "halves of a pair: {pairs}");
+    for lag in [1, 2, 3, 8, 9, 64, 128, 4095, 4096] {
+        let found = chi_squared(values.iter().copied().zip(values[lag..].iter().copied()));
+        assert!(found.abs() < 4.0, "lag {lag}: {found}");
+    }
+    for (name, other) in [
+        ("sample", draw(1, Key::INITIAL, numel)),
+        ("index", draw(0, Key { index: 1, ..Key::INITIAL }, numel)),
+        ("lane", draw(0, Key { lane: 1, ..Key::INITIAL }, numel)),
+        ("domain", draw(0, Key { domain: Domain::Step, ..Key::INITIAL }, numel)),
+    ] {
+        let found = chi_squared(values.iter().copied().zip(other));
+        assert!(found.abs() < 4.0, "{name}: {found}");
+    }
+    // What the bound is worth: a correlation of three percent exceeds it.
+    let correlated = chi_squared(values.windows(4).map(|w| (w[0], w[3] + 0.03 * w[0])));
+    assert!(correlated > 4.0, "{correlated}");
 }

@@ -1,6 +1,6 @@
 //! Constraints: maps of the state after each committed step.
 
-use super::{Constraint, DenoiseError};
+use super::{After, Constraint, DenoiseError};
 use crate::level::Levels;
 use burn::tensor::Tensor;
 
@@ -29,7 +29,7 @@ impl Clamp {
 }
 
 impl<const D: usize> Constraint<D> for Clamp {
-    fn apply(&self, x: Tensor<D>, _levels: &Levels) -> Result<Tensor<D>, DenoiseError> {
+    fn apply(&self, x: Tensor<D>, _after: &After<'_>) -> Result<Tensor<D>, DenoiseError> {
         Ok(x.clamp(self.low, self.high))
     }
 }
@@ -52,9 +52,9 @@ impl<const D: usize, F> Constraint<D> for ConstraintFn<F>
 where
     F: Fn(Tensor<D>, &Levels) -> Tensor<D> + Send + Sync,
 {
-    fn apply(&self, x: Tensor<D>, levels: &Levels) -> Result<Tensor<D>, DenoiseError> {
+    fn apply(&self, x: Tensor<D>, after: &After<'_>) -> Result<Tensor<D>, DenoiseError> {
         let expected = x.dims();
-        let y = (self.f)(x, levels);
+        let y = (self.f)(x, after.levels);
         if y.dims() != expected {
             return Err(DenoiseError::Shape {
                 what: "the constraint's result".into(),
@@ -70,16 +70,18 @@ where
 mod tests {
     use super::*;
     use crate::level::Level;
+    use crate::noise::Seeded;
     use burn::tensor::Device;
 
-    fn levels() -> Levels {
-        Level { alpha: 0.6, sigma: 0.8, time: 0.0 }.into()
+    fn apply(constraint: &impl Constraint<2>, x: Tensor<2>) -> Result<Tensor<2>, DenoiseError> {
+        let levels = Level { alpha: 0.6, sigma: 0.8, time: 0.0 }.into();
+        constraint.apply(x, &After { levels: &levels, step: 0, first_sample: 0, noise: &Seeded::new(0) })
     }
 
     #[test]
     fn clamp_keeps_values_in_its_interval() {
         let x = Tensor::<2>::from_floats([[-3.0, -0.5], [0.25, 7.0]], &Device::flex());
-        let y = Clamp::new(-1.0, 2.0).unwrap().apply(x, &levels()).unwrap();
+        let y = apply(&Clamp::new(-1.0, 2.0).unwrap(), x).unwrap();
         assert_eq!(y.into_data().as_slice::<f32>().unwrap(), [-1.0, -0.5, 0.25, 2.0]);
     }
 
@@ -95,10 +97,10 @@ mod tests {
     fn closures_see_the_levels_and_keep_the_shape() {
         let x = Tensor::<2>::ones([2, 3], &Device::flex());
         let scale = constraint_fn(|x: Tensor<2>, levels: &Levels| levels.map(|l| l.sigma).times(x));
-        let y = scale.apply(x.clone(), &levels()).unwrap();
+        let y = apply(&scale, x.clone()).unwrap();
         assert_eq!(y.into_data().as_slice::<f32>().unwrap(), [0.8f32; 6]);
         let cut = constraint_fn(|x: Tensor<2>, _: &Levels| x.narrow(0, 0, 1));
-        let error = cut.apply(x, &levels()).unwrap_err();
+        let error = apply(&cut, x).unwrap_err();
         assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [1, 3]));
     }
 }

@@ -1,7 +1,7 @@
 //! The answer of a denoiser.
 
 use super::DenoiseError;
-use crate::level::Levels;
+use crate::level::{Levels, Scalars};
 use crate::prediction::{Linear, Prediction, PredictionError};
 use burn::tensor::{DType, Tensor};
 
@@ -131,6 +131,54 @@ impl<const D: usize> Estimate<D> {
         Ok(self)
     }
 
+    /// The same values outside any autodiff graph, on the device without autodiff.
+    pub fn without_graph(self) -> Self {
+        Self {
+            x: self.x.inner(),
+            output: self.output.inner(),
+            levels: self.levels,
+            prediction: self.prediction,
+            x0: self.x0.map(Tensor::inner),
+            eps: self.eps.map(Tensor::inner),
+            variance: self.variance.map(Tensor::inner),
+        }
+    }
+
+    /// Adds Δ to the score, given as `σ²·Δ`, and lets x̂_0 and ε̂ follow, replaced ones as well: `σ²·Δ/α` is added to x̂_0,
+    /// `−σ·Δ` to ε̂. With Δ a gradient of a log-probability this is guidance (Dhariwal & Nichol 2021, section 4).
+    ///
+    /// # Errors
+    /// [`DenoiseError::PureNoise`] at α = 0 if x̂_0 would have to follow; [`DenoiseError::Prediction`] at σ = 0 if ε̂ would;
+    /// [`DenoiseError::Shape`] for another shape.
+    pub fn add_score(mut self, scaled: Tensor<D>) -> Result<Self, DenoiseError> {
+        if scaled.dims() != self.x.dims() {
+            return Err(DenoiseError::Shape {
+                what: "the gradient to guide by".into(),
+                given: scaled.dims().to_vec(),
+                expected: format!("{:?}, the shape of the states", self.x.dims()),
+            });
+        }
+        let add = |to: Tensor<D>, gain: &Scalars| {
+            let moved = gain.times(widen(scaled.clone()));
+            in_f32(to, |to| to.add(moved))
+        };
+        let of_x0 = |prediction: Prediction| {
+            self.levels.try_map(|level| {
+                if level.alpha == 0.0 && prediction.target(level)?.x0 != 0.0 {
+                    return Err(DenoiseError::PureNoise { sigma: level.sigma, time: level.time });
+                }
+                Ok(prediction.score_gain(level)?)
+            })
+        };
+        let gain = of_x0(self.prediction)?;
+        let x0 = self.x0.take().map(|x0| Ok::<_, DenoiseError>(add(x0, &of_x0(Prediction::Sample)?))).transpose()?;
+        let of_eps = || self.levels.try_map(|level| Prediction::Epsilon.score_gain(level));
+        let eps = self.eps.take().map(|eps| Ok::<_, DenoiseError>(add(eps, &of_eps()?))).transpose()?;
+        self.output = add(self.output, &gain);
+        (self.x0, self.eps) = (x0, eps);
+        Ok(self)
+    }
+
     /// What the estimate is made of: all that is needed to save it.
     pub fn parts(&self) -> EstimateParts<'_, D> {
         EstimateParts {
@@ -157,7 +205,7 @@ impl<const D: usize> Estimate<D> {
     ) -> Result<Tensor<D>, PredictionError> {
         let of_x = self.levels.try_map(|level| Ok(coefficients(level)?.x))?;
         let of_output = self.levels.try_map(|level| Ok(coefficients(level)?.output))?;
-        if of_x == crate::level::Scalars::Shared(0.0) {
+        if of_x == Scalars::Shared(0.0) {
             return Ok(in_f32(self.output.clone(), |output| of_output.times(output)));
         }
         let dtype = self.output.dtype();
@@ -309,6 +357,39 @@ mod tests {
         assert_eq!(estimate.variance().unwrap_err(), DenoiseError::NoVariance);
         let with = estimate.clone().with_variance(estimate.x());
         assert_eq!(values(with.variance().unwrap()), values(estimate.x()));
+    }
+
+    #[test]
+    fn a_score_that_is_added_moves_x0_and_eps_with_it() {
+        let each = [level(0.6, 0.8), level(0.9, 0.3), level(1.0, 2.0)];
+        let scaled = [[0.3, -0.2], [0.1, 0.5], [-0.7, 0.4]];
+        for prediction in PREDICTIONS {
+            let estimate = asked(prediction, &Levels::Each(each.to_vec()), DType::F64);
+            // Also where x̂_0 and ε̂ were replaced: they move from there.
+            let replaced = estimate.clone().with_parts(Some(tensor(EPS, DType::F64)), Some(tensor(X0, DType::F64)));
+            for (estimate, x0, eps) in [(estimate, X0, EPS), (replaced, EPS, X0)] {
+                let moved = estimate.add_score(tensor(scaled, DType::F64)).unwrap();
+                let expected = |from: [[f64; 2]; 3], gain: fn(&Level) -> f64| -> [[f64; 2]; 3] {
+                    std::array::from_fn(|row| std::array::from_fn(|i| from[row][i] + gain(&each[row]) * scaled[row][i]))
+                };
+                close(moved.x0().unwrap(), expected(x0, |at| 1.0 / at.alpha), 1e-12);
+                close(moved.eps().unwrap(), expected(eps, |at| -1.0 / at.sigma), 1e-12);
+            }
+        }
+        let noise = Levels::Shared(level(0.0, 1.0));
+        let shift = || tensor(scaled, DType::F64);
+        for prediction in [Prediction::Velocity, Prediction::Flow, Prediction::Sample] {
+            let error = asked(prediction, &noise, DType::F64).add_score(shift()).unwrap_err();
+            assert_eq!(error, DenoiseError::PureNoise { sigma: 1.0, time: 3.0 });
+            assert!(error.to_string().contains("Grid::between"), "{error}");
+        }
+        let moved = asked(Prediction::Epsilon, &noise, DType::F64).add_score(shift()).unwrap();
+        assert!(moved.x0().is_err() && moved.eps().is_ok());
+        let short = shift().narrow(1, 0, 1);
+        let error = asked(Prediction::Velocity, &Levels::Shared(each[0]), DType::F64).add_score(short).unwrap_err();
+        assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [3, 1]));
+        let half = asked(Prediction::Velocity, &Levels::Shared(each[0]), DType::F16);
+        assert_eq!(half.add_score(tensor(scaled, DType::F16)).unwrap().x0().unwrap().dtype(), DType::F16);
     }
 
     #[test]

@@ -7,14 +7,17 @@
 mod bound;
 mod constraint;
 mod estimate;
+mod gradient;
 mod threshold;
 
 pub use bound::{Bound, FromFn, Guided, from_fn};
 pub use constraint::{Clamp, ConstraintFn, constraint_fn};
 pub use estimate::{Estimate, EstimateParts};
+pub use gradient::{Graded, gradient, pull_back};
 pub use threshold::{Threshold, Thresholded};
 
 use crate::exact::ExactError;
+use crate::inverse::InverseError;
 use crate::level::Levels;
 use crate::noise::{NoiseError, NoiseSource};
 use crate::prediction::{Prediction, PredictionError};
@@ -174,13 +177,26 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
     }
 }
 
+/// Where a committed step has led: what a [`Constraint`] may know beside the state.
+#[derive(Clone, Copy)]
+pub struct After<'a> {
+    /// Where the samples are now.
+    pub levels: &'a Levels,
+    /// Number of the step, from 0.
+    pub step: usize,
+    /// Global number of the first sample of the batch.
+    pub first_sample: u64,
+    /// Randomness, for constraints that need it.
+    pub noise: &'a dyn NoiseSource,
+}
+
 /// A map of the state after each committed step: inpainting's known region, projections.
 pub trait Constraint<const D: usize>: Send + Sync {
     /// The state to go on with, of the same shape.
     ///
     /// # Errors
-    /// [`DenoiseError`] if the constraint does not fit the state.
-    fn apply(&self, x: Tensor<D>, levels: &Levels) -> Result<Tensor<D>, DenoiseError>;
+    /// [`DenoiseError`] if the constraint does not fit the state, or lacks noise.
+    fn apply(&self, x: Tensor<D>, after: &After<'_>) -> Result<Tensor<D>, DenoiseError>;
 }
 
 /// What can go wrong when a denoiser is built or asked.
@@ -195,6 +211,9 @@ pub enum DenoiseError {
     /// An exact problem has no answer.
     #[error(transparent)]
     Exact(#[from] ExactError),
+    /// An operator, a measurement or a method for inverse problems cannot be used.
+    #[error(transparent)]
+    Inverse(#[from] InverseError),
     /// A tensor has the wrong shape.
     #[error("{what} has shape {given:?}, expected {expected}")]
     Shape {
@@ -247,9 +266,43 @@ pub enum DenoiseError {
         /// What is allowed, in words.
         expected: &'static str,
     },
+    /// A gradient guides at a level without signal.
+    #[error(
+        "guidance by a gradient says nothing of x_0 at alpha = 0 (sigma = {sigma}, time {time}), where the state does not \
+         depend on it: begin where there is some signal, for instance with `Grid::between`"
+    )]
+    PureNoise {
+        /// σ of the level.
+        sigma: f64,
+        /// The network's time at the level.
+        time: f64,
+    },
+    /// A gradient that guides has a NaN or an infinity.
+    #[error(
+        "the gradient of {of} is not finite: look at it near the state it was asked about, and at the guidance scale"
+    )]
+    GradientNotFinite {
+        /// What was differentiated.
+        of: &'static str,
+    },
+    /// A gradient could not be read from its device.
+    #[error("the device could not be read: {message}")]
+    Read {
+        /// What the backend said.
+        message: String,
+    },
     /// An estimate was asked for a variance that the network does not predict.
     #[error(
         "the solver needs the network's predicted variance; bind it with `.with_learned_variance()`, or use a fixed variance"
     )]
     NoVariance,
+    /// A derivative was asked for, but the answer is no function of the state that autodiff can see.
+    #[error(
+        "{what} does not depend on the state through tensor operations, so it has no gradient: compute it from `query.x` \
+         without `detach`, `inner` or a detour over the host (a true constant is `x.mul_scalar(0.0)` plus the constant)"
+    )]
+    NoGradient {
+        /// What was to be differentiated.
+        what: &'static str,
+    },
 }

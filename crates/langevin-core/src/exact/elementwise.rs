@@ -78,6 +78,31 @@ impl ElementwiseMixture {
         }
         Ok((x0, eps))
     }
+
+    /// Derivatives of [`posterior_at`](Self::posterior_at) with respect to x.
+    ///
+    /// # Errors
+    /// As [`log_density`](Self::log_density).
+    pub fn slopes_at(&self, x: f64, level: &Level) -> Result<(f64, f64), ExactError> {
+        let (x0, eps) = self.posterior_at(x, level)?;
+        let responsibilities = softmax(self.log_joint(x, level)).0;
+        let parts = responsibilities.into_iter().zip(self.means.iter().zip(&self.stds)).map(|(r, (mean, std))| {
+            let s2 = std * std;
+            let v = level.alpha * level.alpha * s2 + level.sigma * level.sigma;
+            let score = (level.alpha * mean - x) / v;
+            (r, score, level.alpha * s2 / v, level.sigma / v, mean - level.alpha * s2 * score, -level.sigma * score)
+        });
+        let parts: Vec<_> = parts.collect();
+        let score: f64 = parts.iter().map(|(r, score, ..)| r * score).sum();
+        // As for full mixtures: Σ r_k·(slope_k + (value_k − value)·(s_k − s)); a component without a part is left out,
+        // because far out its product can overflow.
+        let (mut of_x0, mut of_eps) = (0.0, 0.0);
+        for (r, own, x0_slope, eps_slope, own_x0, own_eps) in parts.into_iter().filter(|(r, ..)| *r != 0.0) {
+            of_x0 += r * (x0_slope + (own_x0 - x0) * (own - score));
+            of_eps += r * (eps_slope + (own_eps - eps) * (own - score));
+        }
+        Ok((of_x0, of_eps))
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +131,25 @@ mod tests {
     }
 
     #[test]
+    fn slopes_are_the_jacobians_of_the_full_mixture() {
+        let (weights, means, stds) = (vec![0.2, 0.5, 0.3], vec![-1.5, 0.2, 1.0], vec![0.3, 0.05, 0.4]);
+        let column = |v: &[f64]| v.iter().map(|&v| vec![v]).collect::<Vec<_>>();
+        let variances: Vec<f64> = stds.iter().map(|s| s * s).collect();
+        let full = GaussianMixture::new(weights.clone(), column(&means), column(&variances)).unwrap();
+        let own = ElementwiseMixture::new(weights, means, stds).unwrap();
+        for (alpha, sigma) in [(1.0, 0.0), (1.0, 1e-3), (0.6, 0.8), (0.0, 1.0), (1.0, 80.0)] {
+            let level = Level { alpha, sigma, time: 0.0 };
+            for x in [-1e3, -2.0, 0.1, 0.7, 1e3] {
+                let (x0, eps) = own.slopes_at(x, &level).unwrap();
+                let at = full.at(&level).unwrap();
+                let expected = (at.x0_jacobian(&[x]).unwrap()[0], at.eps_jacobian(&[x]).unwrap()[0]);
+                assert!((x0 - expected.0).abs() < 1e-11 * (1.0 + x0.abs()), "{x0} {}", expected.0);
+                assert!((eps - expected.1).abs() < 1e-11 * (1.0 + eps.abs()), "{eps} {}", expected.1);
+            }
+        }
+    }
+
+    #[test]
     fn bad_parameters_are_errors() {
         let new = |w: &[f64], m: &[f64], s: &[f64]| ElementwiseMixture::new(w.to_vec(), m.to_vec(), s.to_vec());
         assert_eq!(new(&[], &[], &[]), Err(ExactError::NoComponents));
@@ -121,5 +165,6 @@ mod tests {
         let mixture = new(&[1.0], &[0.0], &[1.0]).unwrap();
         assert!(matches!(mixture.log_density(0.0, &nowhere), Err(ExactError::Level { .. })));
         assert!(matches!(mixture.posterior_at(0.0, &nowhere), Err(ExactError::Level { .. })));
+        assert!(matches!(mixture.slopes_at(0.0, &nowhere), Err(ExactError::Level { .. })));
     }
 }

@@ -66,6 +66,12 @@ pub enum ExactError {
         /// σ of the level.
         sigma: f64,
     },
+    /// Jacobians of different kinds or sizes.
+    #[error(
+        "the Jacobians of the problem do not fit together: both must be full, numel² entries a sample, or both diagonal, \
+         numel entries"
+    )]
+    MixedJacobians,
 }
 
 use crate::level::Level;

@@ -195,10 +195,20 @@ impl GaussianAt<'_> {
 
     /// The Jacobian `∂E[x_0|x]/∂x = α·Σ·(α²Σ + σ²)⁻¹`, `[d, d]` row-major; it does not depend on x.
     pub fn x0_jacobian(&self) -> Vec<f64> {
+        self.matrix(|v, l| self.alpha * l / v)
+    }
+
+    /// The Jacobian `∂E[ε|x]/∂x = σ·(α²Σ + σ²)⁻¹`, `[d, d]` row-major; it does not depend on x.
+    pub fn eps_jacobian(&self) -> Vec<f64> {
+        self.matrix(|v, _| self.sigma / v)
+    }
+
+    /// `Q·diag(f(variance, λ))·Qᵀ`.
+    fn matrix(&self, f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
         let d = self.data.dimension();
         let mut jacobian = vec![0.0; d * d];
-        for (k, (v, l)) in self.variances.iter().zip(&self.data.spread).enumerate() {
-            let factor = self.alpha * l / v;
+        for (k, (&v, &l)) in self.variances.iter().zip(&self.data.spread).enumerate() {
+            let factor = f(v, l);
             for i in 0..d {
                 for j in 0..d {
                     jacobian[i * d + j] += self.data.axes[i * d + k] * factor * self.data.axes[j * d + k];

@@ -3,7 +3,7 @@
 use super::error::{ExactError, check_len, check_weights};
 use super::gaussian::{Gaussian, GaussianAt};
 use crate::level::Level;
-use crate::noise::{TAG_EXACT, Words};
+use crate::noise::{Draw, TAG_EXACT};
 
 /// Data from `Σ_k w_k·N(μ_k, Σ_k)` in `d` dimensions.
 ///
@@ -135,8 +135,8 @@ impl GaussianMixture {
     pub fn sample(&self, count: usize, seed: u64) -> Vec<Vec<f64>> {
         let one = |i: usize| {
             let mut z = vec![0.0; self.dimension()];
-            Words::new(seed, i as u64, TAG_EXACT, 0, 0).fill_normal(&mut z);
-            let mut left = Words::new(seed, i as u64, TAG_EXACT, 0, 1).uniform();
+            Draw::new(seed, i as u64, TAG_EXACT, 0, 0).fill_normal(&mut z);
+            let mut left = Draw::new(seed, i as u64, TAG_EXACT, 0, 1).uniform();
             let chosen = self.weights.iter().position(|weight| {
                 left -= weight;
                 left <= 0.0
@@ -209,16 +209,32 @@ impl MixtureAt<'_> {
     /// # Errors
     /// As [`responsibilities`](Self::responsibilities).
     pub fn x0_jacobian(&self, x: &[f64]) -> Result<Vec<f64>, ExactError> {
+        self.jacobian(x, |component| component.x0(x), |component| component.x0_jacobian())
+    }
+
+    /// `∂E[ε|x]/∂x`, `[d, d]` row-major, in the same way.
+    ///
+    /// # Errors
+    /// As [`responsibilities`](Self::responsibilities).
+    pub fn eps_jacobian(&self, x: &[f64]) -> Result<Vec<f64>, ExactError> {
+        self.jacobian(x, |component| component.eps(x), |component| component.eps_jacobian())
+    }
+
+    /// The Jacobian of an average over the components, from the values and Jacobians of each.
+    fn jacobian<F>(&self, x: &[f64], value: F, own: fn(&GaussianAt<'_>) -> Vec<f64>) -> Result<Vec<f64>, ExactError>
+    where
+        F: Fn(&GaussianAt<'_>) -> Result<Vec<f64>, ExactError>,
+    {
         let d = x.len();
-        let (score, mean) = (self.score(x)?, self.x0(x)?);
+        let (score, mean) = (self.score(x)?, self.average(x, &value)?);
         let mut jacobian = vec![0.0; d * d];
         for (&r, component) in self.responsibilities(x)?.iter().zip(&self.components) {
             if r == 0.0 {
                 // Far out the product below can overflow where the component has no part.
                 continue;
             }
-            let (own_score, own_mean) = (component.score(x)?, component.x0(x)?);
-            for (n, (value, own)) in jacobian.iter_mut().zip(component.x0_jacobian()).enumerate() {
+            let (own_score, own_mean) = (component.score(x)?, value(component)?);
+            for (n, (value, own)) in jacobian.iter_mut().zip(own(component)).enumerate() {
                 let (i, j) = (n / d, n % d);
                 // Σ r_k (s_k − s) = 0, so the common mean may be taken off against cancellation.
                 *value += r * (own + (own_mean[i] - mean[i]) * (own_score[j] - score[j]));

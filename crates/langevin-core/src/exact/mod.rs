@@ -9,12 +9,14 @@ mod eigen;
 mod elementwise;
 mod error;
 mod gaussian;
+mod marginal;
 mod mixture;
 
-pub use denoiser::{ExactDenoiser, Posterior};
+pub use denoiser::{ExactDenoiser, Jacobian, Posterior};
 pub use elementwise::ElementwiseMixture;
 pub use error::ExactError;
 pub use gaussian::{Gaussian, GaussianAt};
+pub use marginal::Marginal;
 pub use mixture::{GaussianMixture, MixtureAt};
 
 /// A mixture of three overlapping correlated Gaussians in the plane: the default problem of order tests.

@@ -13,10 +13,10 @@ pub enum AysTable {
     StableVideoDiffusion,
 }
 
-/// The tables print three decimals, so that a level may lie beyond the model's own range by this much.
-pub(super) const HALF_DIGIT: f64 = 5e-4;
-
 impl AysTable {
+    /// The tables print three decimals, so that a level may lie beyond the model's own range by this much.
+    pub const HALF_DIGIT: f64 = 5e-4;
+
     /// The published 11 levels, falling.
     pub fn sigmas(self) -> [f64; 11] {
         match self {
@@ -32,13 +32,13 @@ impl AysTable {
         }
     }
 
-    /// `n + 1` levels for n steps, by linear interpolation of ln(σ/α) in the position.
-    pub(super) fn interpolated(self, n: usize) -> Vec<f64> {
+    /// `n + 1` levels σ/α for n steps, by linear interpolation of ln(σ/α) in the position.
+    pub fn interpolated(self, n: usize) -> Vec<f64> {
         let table = self.sigmas();
         let last = table.len() - 1;
         (0..=n)
             .map(|i| {
-                let position = last as f64 * i as f64 / n as f64;
+                let position = last as f64 * i as f64 / n.max(1) as f64;
                 let below = (position as usize).min(last - 1);
                 let weight = position - below as f64;
                 if weight == 0.0 || weight == 1.0 {

@@ -1,6 +1,6 @@
 //! Nodes of the grids that are spaced by a formula.
 
-use super::{AysTable, GridError, Kind, ays, beta};
+use super::{AysTable, GridError, Kind, beta};
 use crate::level::Node;
 use crate::process::{Process, ProcessError};
 
@@ -54,9 +54,9 @@ impl Stretch<'_> {
         let (largest, smallest) = (libm::exp(-first), libm::exp(-last));
         let mut nodes = Vec::with_capacity(n + 1);
         for sigma in table.interpolated(n) {
-            let within = if sigma > largest && sigma <= largest + ays::HALF_DIGIT {
+            let within = if sigma > largest && sigma <= largest + AysTable::HALF_DIGIT {
                 largest
-            } else if sigma < smallest && sigma >= smallest - ays::HALF_DIGIT {
+            } else if sigma < smallest && sigma >= smallest - AysTable::HALF_DIGIT {
                 smallest
             } else {
                 sigma

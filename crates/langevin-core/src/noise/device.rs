@@ -1,6 +1,7 @@
 //! Noise from a device's own generator.
 
-use super::seeded::{TAG_DEVICE, Words, tag};
+use super::cells::Draw;
+use super::seeded::{TAG_DEVICE, tag};
 use super::{Key, NoiseError, NoiseSource};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use std::ops::Range;
@@ -43,8 +44,8 @@ impl NoiseSource for DeviceNoise {
             return Err(NoiseError::DType { dtype });
         }
         let lane = u64::from(key.lane) << 32 | u64::from(tag(key.domain));
-        let seed = Words::new(self.seed, samples.start, TAG_DEVICE, key.index, 0).next_u64();
-        device.seed(Words::new(seed, lane, TAG_DEVICE, 0, 1).next_u64());
+        let seed = Draw::new(self.seed, samples.start, TAG_DEVICE, key.index, 0).word();
+        device.seed(Draw::new(seed, lane, TAG_DEVICE, 0, 1).word());
         let rows = samples.end.saturating_sub(samples.start) as usize;
         Ok(Tensor::random([rows, numel], Distribution::Normal(0.0, 1.0), (device, dtype)))
     }

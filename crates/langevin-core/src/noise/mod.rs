@@ -3,18 +3,22 @@
 //! A noise value is a function of (seed, sample id, domain, key, element): no generator state exists anywhere,
 //! so the same sample gets the same noise in any batch, on any thread count, before and after a pause.
 
+mod box_muller;
+mod cells;
+mod chacha;
 mod device;
 mod injected;
 mod parallel;
 mod path;
 mod seeded;
 
+pub(crate) use cells::Draw;
 pub use device::DeviceNoise;
 pub use injected::Injected;
 pub use seeded::Seeded;
-pub(crate) use seeded::{TAG_EXACT, Words};
+pub(crate) use seeded::TAG_EXACT;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -172,7 +176,7 @@ pub trait NoiseSource: Send + Sync {
         numel: usize,
         out: (&Device, DType),
     ) -> Result<Tensor<2>, NoiseError> {
-        host_tensor(samples.clone(), numel, out, |_, values| {
+        host_tensor::<f64>(samples.clone(), numel, out, |values| {
             each_row(samples, numel, values, |sample, row| self.fill(sample, key, row))
         })
     }
@@ -188,7 +192,7 @@ pub trait NoiseSource: Send + Sync {
         numel: usize,
         out: (&Device, DType),
     ) -> Result<Tensor<2>, NoiseError> {
-        host_tensor(samples.clone(), numel, out, |_, values| {
+        host_tensor::<f64>(samples.clone(), numel, out, |values| {
             each_row(samples, numel, values, |sample, row| self.fill_path(sample, from, until, row))
         })
     }
@@ -242,19 +246,19 @@ pub fn path_like<const D: usize>(
 }
 
 /// A tensor `[samples, numel]` from values that `fill` writes row by row.
-fn host_tensor(
+fn host_tensor<T: Element + Default>(
     samples: Range<u64>,
     numel: usize,
     (device, dtype): (&Device, DType),
-    fill: impl FnOnce(usize, &mut [f64]) -> Result<(), NoiseError>,
+    fill: impl FnOnce(&mut [T]) -> Result<(), NoiseError>,
 ) -> Result<Tensor<2>, NoiseError> {
     if !dtype.is_float() {
         return Err(NoiseError::DType { dtype });
     }
     let rows = samples.end.saturating_sub(samples.start) as usize;
-    let mut values = vec![0.0; rows * numel];
+    let mut values = vec![T::default(); rows * numel];
     if numel > 0 {
-        fill(rows, &mut values)?;
+        fill(&mut values)?;
     }
     Ok(Tensor::from_data(TensorData::new(values, [rows, numel]), (device, dtype)))
 }

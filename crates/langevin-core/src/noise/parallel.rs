@@ -1,45 +1,67 @@
-//! Blocks of noise on several threads.
+//! Pieces of noise on several threads.
 
-use super::seeded::BLOCK;
+use std::ops::Range;
+use std::sync::OnceLock;
 
-/// Calls `fill(sample, block, values)` for every block of [`BLOCK`] elements of every row of `[rows, numel]` (row 0
-/// is sample `first`), on up to as many threads as there are CPUs and shares of `share` values.
+/// Calls `fill(pieces, values)` for shares of `[rows, numel]`, on up to as many threads as there are CPUs and shares of
+/// `least` values.
 ///
-/// Blocks are functions of their numbers, so the result does not depend on the threads. Where threads do not exist
+/// A piece is `unit` consecutive elements of a row, the last of each row perhaps fewer; pieces are numbered row by row.
+/// They are functions of their numbers, so the result does not depend on the threads. Where threads do not exist
 /// (WebAssembly) everything runs on the caller's.
-pub(super) fn for_each_block(
-    first: u64,
-    rows: usize,
-    values: &mut [f64],
-    share: usize,
-    fill: impl Fn(u64, u64, &mut [f64]) + Sync,
+pub(super) fn in_shares<T: Send>(
+    numel: usize,
+    unit: usize,
+    least: usize,
+    values: &mut [T],
+    fill: impl Fn(Range<usize>, &mut [T]) + Sync,
 ) {
-    if rows == 0 || values.is_empty() {
+    if values.is_empty() {
         return;
     }
-    let numel = values.len() / rows;
-    let wanted = (values.len() / share).min(rows * numel.div_ceil(BLOCK));
-    let jobs = values.chunks_mut(numel).enumerate().flat_map(|(i, row)| {
-        let sample = first.wrapping_add(i as u64);
-        row.chunks_mut(BLOCK).enumerate().map(move |(block, values)| (sample, block as u64, values))
+    let in_row = numel.div_ceil(unit);
+    let pieces = values.len() / numel * in_row;
+    let wanted = (values.len() / least).min(pieces);
+    let threads = if wanted > 1 { wanted.min(processors()) } else { 1 };
+    let start = |piece: usize| piece / in_row * numel + piece % in_row * unit;
+    let mut shares = (1..=threads).scan((0, values), |(from, rest), n| {
+        let until = pieces * n / threads;
+        let values = rest.split_off_mut(..start(until) - start(*from))?;
+        Some((std::mem::replace(from, until)..until, values))
     });
-    let threads = match wanted {
-        0 | 1 => 1,
-        wanted => wanted.min(std::thread::available_parallelism().map_or(1, usize::from)),
-    };
-    if threads == 1 {
-        return jobs.for_each(|(sample, block, values)| fill(sample, block, values));
-    }
-    let mut shares: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-    for (n, job) in jobs.enumerate() {
-        shares[n % threads].push(job);
-    }
+    let own = shares.next();
     std::thread::scope(|scope| {
-        for share in shares {
+        for (pieces, values) in shares {
             let fill = &fill;
-            scope.spawn(move || share.into_iter().for_each(|(sample, block, values)| fill(sample, block, values)));
+            scope.spawn(move || fill(pieces, values));
+        }
+        if let Some((pieces, values)) = own {
+            fill(pieces, values);
         }
     });
+}
+
+/// Calls `fill(row, piece of the row, values)` for every one of consecutive pieces.
+pub(super) fn each_piece<T>(
+    numel: usize,
+    unit: usize,
+    pieces: Range<usize>,
+    mut values: &mut [T],
+    fill: impl Fn(usize, usize, &mut [T]),
+) {
+    let in_row = numel.div_ceil(unit);
+    for piece in pieces {
+        let (row, piece) = (piece / in_row, piece % in_row);
+        let length = (numel - piece * unit).min(unit);
+        let values = values.split_off_mut(..length).expect("values are those of the pieces");
+        fill(row, piece, values);
+    }
+}
+
+/// How many threads can run at once; asked for once, because systems take longer to answer than a small draw takes.
+fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 #[cfg(test)]
@@ -47,22 +69,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_block_is_filled_once_whatever_the_threads() {
-        let numel = 2 * BLOCK + 10;
-        let run = |share| {
-            let mut values = vec![0.0; 3 * numel];
-            for_each_block(7, 3, &mut values, share, |sample, block, values| {
-                for (n, value) in values.iter_mut().enumerate() {
-                    *value += (sample * 1_000_000 + block * 10_000) as f64 + n as f64;
-                }
-            });
-            values
-        };
-        let (alone, shared) = (run(usize::MAX), run(1));
-        assert_eq!(alone, shared);
-        assert_eq!((alone[0], alone[BLOCK + 3], alone[numel - 1]), (7e6, 7_010_003.0, 7_020_009.0));
-        assert_eq!(alone[2 * numel + BLOCK], 9_010_000.0);
-        for_each_block(3, 0, &mut [], 1, |_, _, _| unreachable!("there is no block"));
-        for_each_block(3, 1, &mut [], 1, |_, _, _| unreachable!("there is no block"));
+    fn every_piece_is_filled_once_whatever_the_threads() {
+        for (rows, numel, unit) in [(3, 8202, 4096), (7, 5, 8), (1, 40, 8), (5, 17, 8)] {
+            let run = |least| {
+                let mut values = vec![0.0; rows * numel];
+                in_shares(numel, unit, least, &mut values, |pieces, values| {
+                    each_piece(numel, unit, pieces, values, |row, piece, values| {
+                        for (n, value) in values.iter_mut().enumerate() {
+                            *value += (row * 1_000_000 + piece * 10_000 + n) as f64;
+                        }
+                    });
+                });
+                values
+            };
+            let expected: Vec<f64> = (0..rows * numel)
+                .map(|at| (at / numel * 1_000_000 + at % numel / unit * 10_000 + at % numel % unit) as f64)
+                .collect();
+            for least in [usize::MAX, 1, 9, numel] {
+                assert_eq!(run(least), expected, "{rows} rows of {numel}, shares of {least}");
+            }
+        }
+        in_shares(3, 8, 1, &mut [0.0f32; 0], |_, _| unreachable!("there is no piece"));
+    }
+
+    #[test]
+    fn there_are_at_least_as_many_values_as_asked_for_in_a_share() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let smallest = AtomicUsize::new(usize::MAX);
+        in_shares(1000, 8, 300, &mut [0u8; 1000], |_, values| {
+            smallest.fetch_min(values.len(), Ordering::Relaxed);
+        });
+        assert!(smallest.load(Ordering::Relaxed) >= 300);
     }
 }

@@ -6,7 +6,8 @@
 //! one, for those beyond all others), with noise keyed by the node alone.
 
 use super::NoiseError;
-use super::seeded::{TAG_PATH_NODE, Words};
+use super::cells::Draw;
+use super::seeded::TAG_PATH_NODE;
 
 /// Largest exponent of the skeleton; the path is linear below 2^-512 and ends at 2^512.
 const REACH: i32 = 512;
@@ -22,7 +23,7 @@ pub(super) fn check_interval(from: f64, until: f64) -> Result<(), NoiseError> {
     }
 }
 
-/// `W(until) − W(from)` of one sample, for the first elements of one block of at most [`BLOCK`](super::seeded::BLOCK).
+/// `W(until) − W(from)` of one sample, for the first elements of one block of at most [`BLOCK`](super::cells::BLOCK).
 pub(super) fn fill_path_block(seed: u64, sample: u64, block: u64, (from, until): (f64, f64), out: &mut [f64]) {
     let nodes = Nodes { seed, sample, block };
     out.fill(0.0);
@@ -83,7 +84,7 @@ impl Nodes {
     fn noise(&self, exponent: i32, heap: u64, numel: usize) -> Vec<f64> {
         let mut values = vec![0.0; numel];
         let lane = (exponent + 2 * REACH) as u32;
-        Words::new(self.seed, self.sample, TAG_PATH_NODE, heap, lane).fill_block(self.block, &mut values);
+        Draw::new(self.seed, self.sample, TAG_PATH_NODE, heap, lane).fill_block(self.block, &mut values);
         values
     }
 

@@ -1,20 +1,20 @@
 //! Counter-based noise from a seed.
 
-use super::parallel::for_each_block;
+use super::cells::{BLOCK, CELL, Draw, Rounded};
+use super::parallel::{each_piece, in_shares};
 use super::path::{check_interval, fill_path_block};
 use super::{Domain, Key, NoiseError, NoiseSource, host_tensor};
 use burn::tensor::{DType, Device, Tensor};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::ops::Range;
 
 /// Noise that is a pure function of (seed, sample, key, element).
 ///
 /// The ChaCha8 key is the concatenation of seed, sample, index, lane and domain (an injective map, so no two draws
 /// share a key), the ChaCha stream is the number of the block of 4096 elements, and every value costs a fixed number
-/// of words. Values are made by Box-Muller in `f64` with `libm`, hence have the same bits on every platform; they
-/// are rounded once, to the dtype of the tensor. Nothing is remembered between calls: batch size, order of draws
-/// and threads do not matter, and a shorter draw is a prefix of a longer one.
+/// of words. Values are made by Box-Muller in `f64` with the polynomials of `libm`, hence have the same bits on every
+/// platform, with and without vector instructions; they are rounded once, to the dtype of the tensor. Nothing is
+/// remembered between calls: batch size, order of draws and threads do not matter, and a shorter draw is a prefix of a
+/// longer one.
 ///
 /// Brownian paths are bisected at nodes that do not depend on the steps of a solver, see
 /// [`fill_path`](NoiseSource::fill_path) and the notes below.
@@ -57,22 +57,23 @@ impl Seeded {
 }
 
 impl Seeded {
-    fn fill_rows(&self, first: u64, rows: usize, key: Key, values: &mut [f64]) {
-        for_each_block(first, rows, values, 1 << 16, |sample, block, values| {
-            Words::new(self.seed, sample, tag(key.domain), key.index, key.lane).fill_block(block, values);
-        });
+    fn fill_rows<T: Rounded>(&self, first: u64, numel: usize, key: Key, values: &mut [T]) {
+        let draw = Draw::new(self.seed, first, tag(key.domain), key.index, key.lane);
+        in_shares(numel, CELL, 1 << 15, values, |cells, values| draw.fill_cells(numel, cells, values));
     }
 
     fn fill_path_rows(
         &self,
         first: u64,
-        rows: usize,
+        numel: usize,
         (from, until): (f64, f64),
         values: &mut [f64],
     ) -> Result<(), NoiseError> {
         check_interval(from, until)?;
-        for_each_block(first, rows, values, 1 << 10, |sample, block, values| {
-            fill_path_block(self.seed, sample, block, (from, until), values);
+        in_shares(numel, BLOCK, 1 << 10, values, |blocks, values| {
+            each_piece(numel, BLOCK, blocks, values, |row, block, values| {
+                fill_path_block(self.seed, first.wrapping_add(row as u64), block as u64, (from, until), values);
+            });
         });
         Ok(())
     }
@@ -80,12 +81,12 @@ impl Seeded {
 
 impl NoiseSource for Seeded {
     fn fill(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
-        self.fill_rows(sample, 1, key, out);
+        self.fill_rows(sample, out.len(), key, out);
         Ok(())
     }
 
     fn fill_path(&self, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
-        self.fill_path_rows(sample, 1, (from, until), out)
+        self.fill_path_rows(sample, out.len(), (from, until), out)
     }
 
     fn normal(
@@ -96,10 +97,11 @@ impl NoiseSource for Seeded {
         out: (&Device, DType),
     ) -> Result<Tensor<2>, NoiseError> {
         let first = samples.start;
-        host_tensor(samples, numel, out, |rows, values| {
-            self.fill_rows(first, rows, key, values);
-            Ok(())
-        })
+        // Every value is rounded once wherever it happens; straight to single precision saves a pass over memory.
+        if out.1 == DType::F32 {
+            return host_tensor::<f32>(samples, numel, out, |values| Ok(self.fill_rows(first, numel, key, values)));
+        }
+        host_tensor::<f64>(samples, numel, out, |values| Ok(self.fill_rows(first, numel, key, values)))
     }
 
     fn path(
@@ -110,7 +112,7 @@ impl NoiseSource for Seeded {
         out: (&Device, DType),
     ) -> Result<Tensor<2>, NoiseError> {
         let first = samples.start;
-        host_tensor(samples, numel, out, |rows, values| self.fill_path_rows(first, rows, interval, values))
+        host_tensor(samples, numel, out, |values| self.fill_path_rows(first, numel, interval, values))
     }
 }
 
@@ -134,71 +136,6 @@ pub(super) const TAG_PATH_NODE: u32 = 256;
 pub(super) const TAG_DEVICE: u32 = 257;
 /// Tag of samples of exact problems.
 pub(crate) const TAG_EXACT: u32 = 258;
-
-/// Elements that share one ChaCha stream.
-pub(super) const BLOCK: usize = 4096;
-
-/// The words of one draw.
-pub(crate) struct Words {
-    chacha: ChaCha8Rng,
-}
-
-impl Words {
-    pub(crate) fn new(seed: u64, sample: u64, tag: u32, index: u64, lane: u32) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8..16].copy_from_slice(&sample.to_le_bytes());
-        key[16..24].copy_from_slice(&index.to_le_bytes());
-        key[24..28].copy_from_slice(&lane.to_le_bytes());
-        key[28..].copy_from_slice(&tag.to_le_bytes());
-        Self { chacha: ChaCha8Rng::from_seed(key) }
-    }
-
-    pub(crate) fn next_u64(&mut self) -> u64 {
-        self.chacha.next_u64()
-    }
-
-    /// A uniform number in (0, 1].
-    pub(crate) fn uniform(&mut self) -> f64 {
-        ((self.next_u64() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64)
-    }
-
-    /// Standard normal values from the start of the draw.
-    pub(crate) fn fill_normal(&mut self, out: &mut [f64]) {
-        for (block, values) in out.chunks_mut(BLOCK).enumerate() {
-            self.fill_block(block as u64, values);
-        }
-    }
-
-    /// The first standard normal values of one block of the draw.
-    pub(super) fn fill_block(&mut self, block: u64, values: &mut [f64]) {
-        self.chacha.set_stream(block);
-        self.chacha.set_word_pos(0);
-        let mut pairs = values.chunks_exact_mut(2);
-        for pair in &mut pairs {
-            [pair[0], pair[1]] = self.normal_pair();
-        }
-        if let [last] = pairs.into_remainder() {
-            [*last, _] = self.normal_pair();
-        }
-    }
-
-    /// Two standard normal values from two words (Box & Muller 1958).
-    pub(crate) fn normal_pair(&mut self) -> [f64; 2] {
-        let radius = (-2.0 * libm::log(self.uniform())).sqrt();
-        let word = self.next_u64();
-        // Two bits are the quadrant, 52 an angle in (-π/4, π/4): there libm needs no argument reduction.
-        let turn = (((word >> 10) & ((1 << 52) - 1)) as f64 + 0.5) * (1.0 / (1u64 << 52) as f64) - 0.5;
-        let (sin, cos) = libm::sincos(turn * std::f64::consts::FRAC_PI_2);
-        let (x, y) = (radius * cos, radius * sin);
-        match word >> 62 {
-            0 => [x, y],
-            1 => [-y, x],
-            2 => [-x, -y],
-            _ => [y, -x],
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use super::{Context, RunState, SampleError, Sampler, SavedRun, Step};
 use burn::tensor::Tensor;
 use langevin_core::Constraint;
+use langevin_core::denoiser::After;
 
 /// A run: an iterator of steps. After an error or the end it yields nothing more.
 ///
@@ -124,8 +125,14 @@ impl<'a, const D: usize> Run<'a, D> {
         let mut next = self.state.clone();
         let Some(mut step) = self.sampler.advance(&mut next, &self.cx)? else { return Ok(None) };
         if !self.constraints.is_empty() {
+            let after = After {
+                levels: &step.levels,
+                step: step.index,
+                first_sample: next.first_sample(),
+                noise: self.cx.noise,
+            };
             for constraint in &self.constraints {
-                step.x = constraint.apply(step.x, &step.levels)?;
+                step.x = constraint.apply(step.x, &after)?;
             }
             next.set_x(step.x.clone());
         }

@@ -1,0 +1,86 @@
+//! From what somebody typed to a row of the table.
+
+use super::error::NameError;
+use super::missing::MISSING;
+use super::spacing::{SPACINGS, Spacing};
+use super::table::{Entry, SOLVERS};
+
+/// A name without case and separators, with "++" as programs spell it in identifiers.
+pub(super) fn key(name: &str) -> String {
+    let kept = name.chars().filter_map(|c| match c {
+        '+' => Some('p'),
+        c if c.is_alphanumeric() => Some(c),
+        _ => None,
+    });
+    kept.flat_map(char::to_lowercase).collect()
+}
+
+/// All spellings of a row.
+fn spellings(entry: &'static Entry) -> impl Iterator<Item = &'static str> {
+    std::iter::once(entry.name).chain(entry.also.iter().copied())
+}
+
+fn spacing_spellings() -> impl Iterator<Item = (&'static str, Spacing)> {
+    SPACINGS
+        .iter()
+        .flat_map(|row| std::iter::once(row.name).chain(row.also.iter().copied()).map(move |name| (name, row.spacing)))
+}
+
+/// The row and the schedule of a name: a sampler's, or a sampler's followed by a schedule's.
+pub(super) fn resolve(name: &str) -> Result<(&'static Entry, Spacing), NameError> {
+    let whole = key(name);
+    // k-diffusion's functions, and A1111's short names.
+    let bare = ["sample", "k"].iter().filter_map(|prefix| whole.strip_prefix(prefix));
+    for asked in std::iter::once(whole.as_str()).chain(bare) {
+        if let Some(found) = find(asked) {
+            return Ok(found);
+        }
+    }
+    let missing = MISSING.iter().find(|missing| {
+        let known = key(missing.name);
+        let rest = whole.strip_prefix("sample").unwrap_or(&whole).strip_prefix(known.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || spacing_spellings().any(|(name, _)| key(name) == rest))
+    });
+    if let Some(missing) = missing {
+        return Err(NameError::Missing { given: name.to_owned(), advice: missing.advice });
+    }
+    let nearest = nearest(
+        &whole,
+        SOLVERS.iter().flat_map(spellings).flat_map(|solver| {
+            std::iter::once(solver.to_owned()).chain(SPACINGS.iter().map(move |row| format!("{solver} {}", row.name)))
+        }),
+    );
+    Err(NameError::Unknown { given: name.to_owned(), nearest })
+}
+
+/// The schedule of a name.
+pub(super) fn resolve_spacing(name: &str) -> Result<Spacing, NameError> {
+    let asked = key(name);
+    let found = spacing_spellings().find(|(name, _)| key(name) == asked);
+    found.map(|(_, spacing)| spacing).ok_or_else(|| NameError::UnknownSpacing {
+        given: name.to_owned(),
+        nearest: nearest(&asked, spacing_spellings().map(|(name, _)| name.to_owned())),
+    })
+}
+
+fn find(asked: &str) -> Option<(&'static Entry, Spacing)> {
+    for entry in SOLVERS {
+        for solver in spellings(entry) {
+            match asked.strip_prefix(key(solver).as_str()) {
+                None => {}
+                Some("") => return Some((entry, entry.spacing)),
+                Some(rest) => {
+                    if let Some((_, spacing)) = spacing_spellings().find(|(name, _)| key(name) == rest) {
+                        return Some((entry, spacing));
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// The name with the fewest edits, insertions and swaps from what was asked; the first of several.
+fn nearest(asked: &str, names: impl Iterator<Item = String>) -> String {
+    names.min_by_key(|name| strsim::damerau_levenshtein(asked, &key(name))).unwrap_or_default()
+}

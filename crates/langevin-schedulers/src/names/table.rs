@@ -1,0 +1,197 @@
+//! The samplers that have names.
+
+use super::spacing::{Arrival, Reach, Spacing};
+use crate::consistency::{Lcm, Tcd};
+use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
+use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
+use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use crate::solver::{PlanError, Solver};
+use crate::{Ddim, Ddpm, EulerMaruyama, ReverseDiffusion, Variance};
+use langevin_core::Process;
+
+/// One sampler under its names.
+pub(super) struct Entry {
+    pub name: &'static str,
+    pub also: &'static [&'static str],
+    pub what: &'static str,
+    /// The schedule, where the name has none.
+    pub spacing: Spacing,
+    pub reach: Reach,
+    /// What noise it has unless another strength is asked for; `None` if it takes none.
+    pub eta: Option<f64>,
+    pub make: fn(&Settings<'_>) -> Result<Made, PlanError>,
+}
+
+/// What a sampler is made from.
+pub(super) struct Settings<'a> {
+    pub process: &'a dyn Process,
+    pub steps: usize,
+    pub eta: f64,
+}
+
+/// What an entry makes.
+pub(super) enum Made {
+    /// A solver and the number of steps of its grid.
+    Planned(Box<dyn Solver>, usize),
+    /// Adaptive steps over the whole range.
+    Adaptive(DormandPrince),
+}
+
+impl Settings<'_> {
+    /// A solver that makes one step of each step asked for.
+    fn solver(&self, solver: impl Solver + 'static) -> Result<Made, PlanError> {
+        Ok(Made::Planned(Box::new(solver), self.steps))
+    }
+
+    /// Noise between 20% and 80% of the process's time, as the network is told it.
+    fn tau(&self) -> Tau {
+        let (min, max) = self.process.time_range();
+        let time = |share: f64| self.process.network_time(min + share * (max - min));
+        Tau::Between { tau: self.eta, clean: time(0.2), noisy: time(0.8) }
+    }
+}
+
+const REACH: Reach = Reach { pure_noise: true, arrival: Arrival::Clean, passes_over: false, inverted: false };
+
+const fn row(
+    name: &'static str,
+    also: &'static [&'static str],
+    what: &'static str,
+    make: fn(&Settings<'_>) -> Result<Made, PlanError>,
+) -> Entry {
+    Entry { name, also, what, spacing: Spacing::Normal, reach: REACH, eta: None, make }
+}
+
+impl Entry {
+    /// With another schedule.
+    const fn on(mut self, spacing: Spacing) -> Self {
+        self.spacing = spacing;
+        self
+    }
+    /// Takes a strength of its noise.
+    const fn eta(mut self, eta: f64) -> Self {
+        self.eta = Some(eta);
+        self
+    }
+    /// Cannot begin at α = 0.
+    const fn from_signal(mut self) -> Self {
+        self.reach.pure_noise = false;
+        self
+    }
+    /// Does not go to clean data.
+    const fn to(mut self, arrival: Arrival) -> Self {
+        self.reach.arrival = arrival;
+        self
+    }
+    /// Leaves the cleanest level but one out.
+    const fn passing_over(mut self) -> Self {
+        self.reach.passes_over = true;
+        self
+    }
+    /// From data to noise.
+    const fn inverted(mut self) -> Self {
+        self.reach.inverted = true;
+        self
+    }
+}
+
+/// Grids of fewer steps end with lower orders in diffusers.
+const SHORT: usize = 15;
+
+/// All samplers: their own name, other spellings, what they are, how they are made. Case and separators do not count, "+"
+/// is "p", and a leading `sample_` or `k_` is left out.
+#[rustfmt::skip]
+pub(super) const SOLVERS: &[Entry] = &[
+    // In σ/α.
+    row("euler", &["EulerDiscreteScheduler"], "Euler in σ/α", |s| s.solver(Euler::new())),
+    row("EDMEulerScheduler", &[], "the same on Karras's schedule", |s| s.solver(Euler::new())).on(Spacing::Karras),
+    row("euler_ancestral", &["euler_a", "EulerAncestralDiscreteScheduler"], "Euler with ancestral noise",
+        |s| s.solver(EulerAncestral::new().eta(s.eta)?)).eta(1.0),
+    row("heun", &["HeunDiscreteScheduler"], "Heun in σ/α", |s| s.solver(Heun::new())),
+    row("heun_churn", &[], "the same with churn 40 (Karras et al.)",
+        |s| s.solver(Heun::new().churn(Churn::new(40.0)?))).on(Spacing::Karras),
+    row("dpm_2", &[], "midpoints in ln(σ/α)", |s| s.solver(Dpm2::new())).passing_over(),
+    row("KDPM2DiscreteScheduler", &[], "the same on all levels", |s| s.solver(Dpm2::new())),
+    row("dpm_2_ancestral", &["DPM2 a"], "DPM2 with ancestral noise",
+        |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?)).eta(1.0).passing_over(),
+    row("KDPM2AncestralDiscreteScheduler", &[], "the same on all levels",
+        |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?)).eta(1.0),
+    row("lms", &["LMSDiscreteScheduler"], "linear multistep in σ/α, four slopes", |s| s.solver(Lms::new(4)?)),
+    row("plms", &["pndm"], "PNDM, first step taken twice", |s| s.solver(Pndm::new())).on(Spacing::DdimUniform),
+    row("PNDMScheduler", &["pndm_rk"], "PNDM, Runge-Kutta start",
+        |s| s.solver(Pndm::runge_kutta())).on(Spacing::Leading),
+    row("ipndm", &["IPNDMScheduler"], "iPNDM, order 4", |s| s.solver(Ipndm::new())),
+    // In λ, one answer a step.
+    row("dpmpp_2m", &[], "DPM-Solver++, multistep, order 2", |s| s.solver(DpmSolver::multistep(2)?)),
+    row("dpmpp_3m", &[], "the same, order 3", |s| s.solver(DpmSolver::multistep(3)?)),
+    row("DPMSolverMultistepScheduler", &[], "order 2, lower at the end of short grids",
+        |s| s.solver(DpmSolver::multistep(2)?.lower_order_below(SHORT))).on(Spacing::Linspace),
+    row("EDMDPMSolverMultistepScheduler", &[], "the same on Karras's schedule",
+        |s| s.solver(DpmSolver::multistep(2)?.lower_order_below(SHORT))).on(Spacing::Karras),
+    row("dpmpp_2m_sde", &["dpmpp_2m_sde_gpu"], "the same for the reverse SDE, along one path",
+        |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.path())).eta(1.0),
+    row("dpmpp_2m_sde_heun", &["dpmpp_2m_sde_heun_gpu"], "with slopes weighted as lines",
+        |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.second_order(SecondOrder::Heun).path())).eta(1.0),
+    row("dpmpp_3m_sde", &["dpmpp_3m_sde_gpu"], "order 3, half of the second difference",
+        |s| s.solver(DpmSolver::multistep(3)?.sde(s.eta)?.second_order(SecondOrder::Heun)
+            .third_order(ThirdOrder::Half).path())).eta(1.0),
+    row("dpm_solver_2m", &[], "DPM-Solver, multistep, order 2",
+        |s| s.solver(DpmSolver::multistep(2)?.basis(Basis::Noise))).from_signal(),
+    row("res_multistep", &[], "RES, order 2: the exact line through two answers",
+        |s| s.solver(DpmSolver::multistep(2)?.second_order(SecondOrder::Heun))),
+    row("deis", &[], "DEIS in λ, order 3", |s| s.solver(Deis::new(3)?)).from_signal(),
+    row("DEISMultistepScheduler", &[], "DEIS, order 2, lower at the end of short grids",
+        |s| s.solver(Deis::new(2)?.lower_order_below(SHORT))).on(Spacing::Linspace).from_signal(),
+    row("uni_pc", &[], "UniPC, order 3, B(h) = h",
+        |s| s.solver(UniPc::new(3)?.b(UniB::Linear).lower_order_final(true))).passing_over().from_signal(),
+    row("uni_pc_bh2", &[], "UniPC, order 3, B(h) = e^h − 1",
+        |s| s.solver(UniPc::new(3)?.lower_order_final(true))).passing_over(),
+    row("UniPCMultistepScheduler", &[], "UniPC, order 2, on all levels",
+        |s| s.solver(UniPc::new(2)?.lower_order_final(true))).on(Spacing::Linspace),
+    row("sa_solver", &[], "SA-Solver, three answers, corrected by four; noise from 20% to 80% of time",
+        |s| s.solver(SaSolver::new(3, 4)?.tau(s.tau())?)).eta(1.0),
+    row("SASolverScheduler", &[], "SA-Solver, two answers, corrected by two",
+        |s| s.solver(SaSolver::new(2, 2)?.tau(s.tau())?.lower_order_final(true))).eta(1.0).on(Spacing::Linspace),
+    // In λ, with inner stages.
+    row("dpmpp_2s", &[], "DPM-Solver++, singlestep, order 2", |s| s.solver(Singlestep::new(2)?)),
+    row("dpmpp_3s", &[], "the same, order 3", |s| s.solver(Singlestep::new(3)?)),
+    row("DPMSolverSinglestepScheduler", &[], "order 2, with stages on the grid",
+        |s| s.solver(Singlestep::new(2)?.on_grid().lower_order_final(true))).on(Spacing::Linspace),
+    row("dpm_fast", &[], "DPM-Solver-fast: as many evaluations as steps asked for", |s| {
+        let solver = Singlestep::fast(s.steps)?;
+        let steps = solver.steps().unwrap_or(s.steps);
+        Ok(Made::Planned(Box::new(solver), steps))
+    }).on(Spacing::UniformLambda).from_signal().to(Arrival::Noisy),
+    // Posteriors.
+    row("ddpm", &["DDPMScheduler"], "DDPM with the posterior's own variance",
+        |s| s.solver(Ddpm::new())).on(Spacing::Leading),
+    row("ddpm_large", &[], "DDPM with the forward variance",
+        |s| s.solver(Ddpm::new().variance(Variance::FixedLarge))).on(Spacing::Leading),
+    row("ddpm_learned", &[], "DDPM with a learned variance",
+        |s| s.solver(Ddpm::new().variance(Variance::LearnedRange))).on(Spacing::Leading),
+    row("ddim", &["DDIMScheduler"], "DDIM; η = 1 is DDPM", |s| s.solver(Ddim::new().eta(s.eta)?))
+        .eta(0.0).on(Spacing::Leading),
+    row("DDIMInverseScheduler", &["ddim_inverse"], "DDIM from data to noise", |s| s.solver(Ddim::new()))
+        .on(Spacing::Leading).inverted(),
+    // Distilled networks.
+    row("lcm", &["LCMScheduler"], "latent consistency models", |s| s.solver(Lcm::new())).on(Spacing::SgmUniform),
+    row("tcd", &["TCDScheduler"], "trajectory consistency; η is its γ", |s| s.solver(Tcd::new(s.eta)?))
+        .eta(0.3).on(Spacing::SgmUniform),
+    // In the process's own time.
+    row("euler_maruyama", &[], "the reverse SDE, white noise in every step", |s| s.solver(EulerMaruyama::new()))
+        .on(Spacing::UniformLambda).from_signal().to(Arrival::Noisy),
+    row("euler_maruyama_path", &[], "the same along one path", |s| s.solver(EulerMaruyama::new().path()))
+        .on(Spacing::UniformLambda).from_signal().to(Arrival::Noisy),
+    row("reverse_diffusion", &[], "the reverse SDE in its discrete form", |s| s.solver(ReverseDiffusion::new()))
+        .to(Arrival::Noisy),
+    row("probability_flow_euler", &["pf_euler"], "probability flow, order 1",
+        |s| s.solver(ProbabilityFlow::euler())).to(Arrival::Range),
+    row("probability_flow_heun", &["pf_heun"], "probability flow, order 2",
+        |s| s.solver(ProbabilityFlow::heun())).to(Arrival::Range),
+    row("probability_flow_rk4", &["pf_rk4"], "probability flow, order 4",
+        |s| s.solver(ProbabilityFlow::rk4())).to(Arrival::Range),
+    row("probability_flow_dopri5", &["pf_dopri5"], "probability flow, order 5, fixed steps",
+        |s| s.solver(ProbabilityFlow::new(Tableau::dormand_prince()))).to(Arrival::Range),
+    row("dopri5", &["rk45", "dormand_prince"], "probability flow, adaptive steps, tolerance 1e-5",
+        |_| Ok(Made::Adaptive(DormandPrince::new(1e-5, 1e-5)?))).to(Arrival::Range),
+];

@@ -1,0 +1,324 @@
+//! Every name, on every process.
+
+use super::resolve::key;
+use super::*;
+use crate::consistency::{Lcm, Tcd};
+use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
+use crate::sigma::{Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use crate::{Ddim, Ddpm};
+use langevin_core::GridError;
+use langevin_core::grid::{AysTable, End};
+use langevin_core::process::{Betas, DiscreteChain, Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
+use std::collections::BTreeMap;
+
+fn chain() -> DiscreteChain {
+    DiscreteChain::new(Betas::STABLE_DIFFUSION, 1000).unwrap()
+}
+
+fn processes() -> Vec<(&'static str, Arc<dyn Process>)> {
+    vec![
+        ("VP", Arc::new(VpSde::default())),
+        ("sub-VP", Arc::new(SubVpSde::default())),
+        ("VE", Arc::new(VeSde::default())),
+        ("EDM", Arc::new(Edm::default())),
+        ("flow", Arc::new(RectifiedFlow::new())),
+        ("shifted flow", Arc::new(RectifiedFlow::new().shift(3.0).unwrap().network_time_scale(1000.0).unwrap())),
+        ("chain", Arc::new(chain())),
+        ("zero-SNR chain", Arc::new(chain().rescale_zero_terminal_snr().unwrap())),
+    ]
+}
+
+/// Schedules that go with any process; the table of video models begins at a σ/α that only EDM's processes have.
+fn everywhere() -> impl Iterator<Item = Listed> {
+    spacings().filter(|spacing| spacing.name != "ays_svd")
+}
+
+#[test]
+fn every_name_plans_on_every_process() {
+    let mut wrong = Vec::new();
+    for (on, process) in processes() {
+        for listed in solvers() {
+            let named = from_name(listed.name).unwrap();
+            for steps in [8, 20] {
+                let plan = match named.plan(&process, steps) {
+                    Err(NameError::NoPlan { .. }) => continue,
+                    Err(error) => {
+                        wrong.push(format!("{} on {on} in {steps}: {error}", listed.name));
+                        continue;
+                    }
+                    Ok(plan) => plan,
+                };
+                let asked = if listed.name == "dpm_fast" { plan.evaluations() } else { plan.steps() };
+                assert_eq!(asked, steps, "{} on {on}", listed.name);
+            }
+            if let Err(error) = named.sampler::<2>(process.clone(), 20) {
+                wrong.push(format!("{} on {on}: {error}", listed.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_schedule_goes_with_every_sampler() {
+    let mut wrong = Vec::new();
+    for (on, process) in processes() {
+        for (listed, spacing) in solvers().flat_map(|solver| everywhere().map(move |spacing| (solver, spacing))) {
+            let name = format!("{} {}", listed.name, spacing.name);
+            let named = from_name(&name).unwrap();
+            assert_eq!((named.name(), named.spacing().name()), (listed.name, spacing.name));
+            match named.plan(&process, 12) {
+                // The reverse SDE in time takes no long steps, and adaptive ones are not planned: errors of their own.
+                Ok(_) | Err(NameError::NoPlan { .. } | NameError::Plan(PlanError::StepTooLong { .. })) => {}
+                Err(error) => wrong.push(format!("{name} on {on}: {error}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn names_mean_these_solvers() {
+    let multi = |order| DpmSolver::multistep(order).unwrap();
+    let tau = Tau::Between { tau: 1.0, clean: 199.8, noisy: 799.2 };
+    let expected: Vec<(&str, Box<dyn Solver>)> = vec![
+        ("Euler", Box::new(Euler::new())),
+        ("Euler a", Box::new(EulerAncestral::new())),
+        ("Heun", Box::new(Heun::new())),
+        ("DPM2", Box::new(Dpm2::new())),
+        ("DPM2 a", Box::new(Dpm2Ancestral::new())),
+        ("LMS", Box::new(Lms::new(4).unwrap())),
+        ("PLMS", Box::new(Pndm::new())),
+        ("PNDMScheduler", Box::new(Pndm::runge_kutta())),
+        ("iPNDM", Box::new(Ipndm::new())),
+        ("DPM++ 2M", Box::new(multi(2))),
+        ("DPMSolverMultistepScheduler", Box::new(multi(2).lower_order_below(15))),
+        ("DPM++ 2M SDE", Box::new(multi(2).sde(1.0).unwrap().path())),
+        ("DPM++ 2M SDE Heun", Box::new(multi(2).sde(1.0).unwrap().second_order(SecondOrder::Heun).path())),
+        (
+            "DPM++ 3M SDE",
+            Box::new(multi(3).sde(1.0).unwrap().second_order(SecondOrder::Heun).third_order(ThirdOrder::Half).path()),
+        ),
+        ("dpm_solver_2m", Box::new(multi(2).basis(Basis::Noise))),
+        ("res_multistep", Box::new(Deis::new(2).unwrap().basis(Basis::Data))),
+        ("deis", Box::new(Deis::new(3).unwrap())),
+        ("UniPC", Box::new(UniPc::new(3).unwrap().b(UniB::Linear).lower_order_final(true))),
+        ("uni_pc_bh2", Box::new(UniPc::new(3).unwrap().lower_order_final(true))),
+        ("UniPCMultistepScheduler", Box::new(UniPc::new(2).unwrap().lower_order_final(true))),
+        ("sa_solver", Box::new(SaSolver::new(3, 4).unwrap().tau(tau).unwrap())),
+        ("dpmpp_2s", Box::new(Singlestep::new(2).unwrap())),
+        ("DPM fast", Box::new(Singlestep::fast(20).unwrap())),
+        ("DDPM", Box::new(Ddpm::new())),
+        ("DDIM", Box::new(Ddim::new())),
+        ("LCM", Box::new(Lcm::new())),
+        ("TCD", Box::new(Tcd::new(0.3).unwrap())),
+    ];
+    let mut compared = 0;
+    for (name, solver) in &expected {
+        let named = from_name(name).unwrap();
+        for (on, process) in processes() {
+            // The interval of SA-Solver's noise is one of the chain's times.
+            if *name == "sa_solver" && on != "chain" {
+                continue;
+            }
+            let (_, steps) = named.solver(&process, 20).unwrap();
+            let direct = solver.plan(&process, &named.grid(&process, steps).unwrap()).unwrap();
+            let plan = named.plan(&process, 20).unwrap();
+            // One formula may be written in two ways.
+            let numbers = |plan: &Plan| serde_json::to_value(plan).unwrap()["rows"].to_string();
+            if *name == "res_multistep" {
+                assert_eq!(plan.evaluations(), direct.evaluations());
+                for (a, b) in plan.rows().iter().zip(direct.rows()) {
+                    for (a, b) in a.post[0].sum.iter().zip(&b.post[0].sum) {
+                        let (crate::plan::Coef::C(x), crate::plan::Coef::C(y)) = (a.c, b.c) else { panic!("numbers") };
+                        assert!(a.of == b.of && (x - y).abs() < 1e-12 * (1.0 + y.abs()), "{on}: {x} and {y}");
+                    }
+                }
+            } else {
+                assert_eq!(numbers(&plan), numbers(&direct), "{name} on {on}");
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > 200);
+}
+
+/// Network times of a plan's questions.
+fn asked(name: &str, process: &dyn Process, steps: usize) -> Vec<f64> {
+    let plan = from_name(name).unwrap().plan(process, steps).unwrap();
+    plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at.time)).collect()
+}
+
+/// σ/α of the levels of a plan's steps.
+fn ratios(name: &str, process: &dyn Process, steps: usize) -> Vec<f64> {
+    let plan = from_name(name).unwrap().plan(process, steps).unwrap();
+    let nodes = std::iter::once(plan.start_node())
+        .chain(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| row.after));
+    nodes.map(|node| node.level.sigma / node.level.alpha).collect()
+}
+
+fn close(a: &[f64], b: &[f64]) {
+    assert_eq!(a.len(), b.len());
+    assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9 * (1.0 + b.abs())), "{a:?} is not {b:?}");
+}
+
+#[test]
+fn schedules_are_those_of_the_programs() {
+    let chain = chain();
+    let t = |times: &[f64]| times.to_vec();
+    // A1111's and ComfyUI's on 1000 steps, in their own words.
+    close(&asked("euler normal", &chain, 4), &[999.0, 666.0, 333.0, 0.0]);
+    close(&asked("euler sgm_uniform", &chain, 4), &[999.0, 749.25, 499.5, 249.75]);
+    assert_eq!(asked("euler simple", &chain, 3), t(&[999.0, 666.0, 333.0]));
+    assert_eq!(asked("euler ddim_uniform", &chain, 4), t(&[751.0, 501.0, 251.0, 1.0]));
+    assert_eq!(asked("euler turbo", &chain, 4), t(&[999.0, 749.0, 499.0, 249.0]));
+    let (low, high) = (ratios("euler normal", &chain, 2)[1], ratios("euler normal", &chain, 2)[0]);
+    assert!((low - 0.0292).abs() < 1e-4 && (high - 14.6146).abs() < 1e-3, "{low} {high}");
+    let of = |f: &dyn Fn(f64) -> f64, back: &dyn Fn(f64) -> f64, n: usize| -> Vec<f64> {
+        let at = |i: usize| back(f(high) + (f(low) - f(high)) * i as f64 / (n - 1) as f64);
+        (0..n).map(at).chain([0.0]).collect()
+    };
+    close(&ratios("euler karras", &chain, 7), &of(&|s| s.powf(1.0 / 7.0), &|s| s.powi(7), 7));
+    close(&ratios("euler exponential", &chain, 7), &of(&f64::ln, &f64::exp, 7));
+    close(&ratios("euler polyexponential", &chain, 7), &of(&f64::ln, &f64::exp, 7));
+    close(&ratios("euler kl_optimal", &chain, 7), &of(&f64::atan, &f64::tan, 7));
+    // threshold_noise = 0.025, linear_steps = 2.
+    close(&ratios("euler linear_quadratic", &chain, 4), &[1.0, 0.9875, 0.975, 0.725, 0.0].map(|x| x * high));
+    let beta: Vec<f64> = {
+        let stops = Grid::beta(5, 0.6, 0.6).unwrap().ending(End::Range).stops(&chain).unwrap();
+        stops.iter().map(|stop| stop.ask.time).collect()
+    };
+    close(&asked("euler beta", &chain, 5), &beta);
+    close(&ratios("euler ays", &chain, 10)[1..10], &AysTable::StableDiffusion15.sigmas()[1..10]);
+    // One level more, and the last but the end left out.
+    let spare = ratios("euler karras", &chain, 8);
+    close(&ratios("dpm_2_karras", &chain, 7), &[&spare[..7], &[0.0]].concat());
+    close(&ratios("KDPM2DiscreteScheduler karras", &chain, 8), &spare);
+}
+
+/// On a flow the programs space σ = t between 1/1000 and 1.
+#[test]
+fn schedules_of_flows_space_the_share_of_noise() {
+    let flow = RectifiedFlow::new();
+    close(&asked("euler sgm_uniform", &flow, 4), &[1.0, 0.75025, 0.5005, 0.25075]);
+    let of = |f: &dyn Fn(f64) -> f64, back: &dyn Fn(f64) -> f64| -> Vec<f64> {
+        (0..6).map(|i| back(f(1.0) + (f(1e-3) - f(1.0)) * f64::from(i) / 5.0)).collect()
+    };
+    close(&asked("euler karras", &flow, 6), &of(&|s| s.powf(1.0 / 7.0), &|s| s.powi(7)));
+    close(&asked("euler exponential", &flow, 6), &of(&f64::ln, &f64::exp));
+    close(&asked("euler linear_quadratic", &flow, 4), &[1.0, 0.9875, 0.975, 0.725]);
+}
+
+#[test]
+fn spellings_mean_one_thing_each() {
+    let mut seen: BTreeMap<String, (&str, &str)> = BTreeMap::new();
+    for solver in solvers() {
+        for name in std::iter::once(solver.name).chain(solver.also.iter().copied()) {
+            let alone = (solver.name, "");
+            assert_eq!(seen.insert(key(name), alone), None, "{name} is there twice");
+            for spacing in spacings() {
+                for end in std::iter::once(spacing.name).chain(spacing.also.iter().copied()) {
+                    let before = seen.insert(key(name) + &key(end), (solver.name, spacing.name));
+                    assert_eq!(before, None, "{name} {end} is there twice");
+                }
+            }
+            for spelling in
+                [name.to_uppercase(), name.replace('_', " "), name.replace('_', "-"), format!("sample_{name}")]
+            {
+                assert_eq!(from_name(&spelling).unwrap().name(), solver.name, "{spelling}");
+            }
+        }
+    }
+    for missing in missing() {
+        assert!(!seen.contains_key(&key(missing.name)), "{} is there", missing.name);
+        assert!(matches!(from_name(missing.name), Err(NameError::Missing { .. })), "{}", missing.name);
+    }
+}
+
+/// The lists of the programs, word by word: each name is there, or known not to be.
+#[test]
+fn lists_of_programs_are_covered() {
+    const A1111: &str = "DPM++ 2M, DPM++ SDE, DPM++ 2M SDE, DPM++ 2M SDE Heun, DPM++ 2S a, DPM++ 3M SDE, Euler a, Euler, LMS, Heun, \
+                         DPM2, DPM2 a, DPM fast, DPM adaptive, Restart, DDIM, DDIM CFG++, PLMS, UniPC, LCM, k_euler_a, k_dpmpp_2m";
+    const A1111_SCHEDULES: &str = "Uniform, Karras, Exponential, Polyexponential, SGM Uniform, KL Optimal, Align Your Steps, \
+                                   Simple, Normal, DDIM Uniform, Beta, Turbo";
+    const COMFYUI: &str = "euler, euler_cfg_pp, euler_ancestral, euler_ancestral_cfg_pp, heun, heunpp2, exp_heun_2_x0, \
+                           exp_heun_2_x0_sde, dpm_2, dpm_2_ancestral, lms, dpm_fast, dpm_adaptive, dpmpp_2s_ancestral, \
+                           dpmpp_2s_ancestral_cfg_pp, dpmpp_sde, dpmpp_sde_gpu, dpmpp_2m, dpmpp_2m_cfg_pp, dpmpp_2m_sde, \
+                           dpmpp_2m_sde_gpu, dpmpp_2m_sde_heun, dpmpp_2m_sde_heun_gpu, dpmpp_3m_sde, dpmpp_3m_sde_gpu, ddpm, lcm, \
+                           ipndm, ipndm_v, deis, res_multistep, res_multistep_cfg_pp, res_multistep_ancestral, \
+                           res_multistep_ancestral_cfg_pp, gradient_estimation, gradient_estimation_cfg_pp, er_sde, seeds_2, \
+                           seeds_3, sa_solver, sa_solver_pece, ddim, uni_pc, uni_pc_bh2";
+    const COMFYUI_SCHEDULES: &str =
+        "simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal";
+    const K_DIFFUSION: &str = "sample_euler, sample_euler_ancestral, sample_heun, sample_dpm_2, sample_dpm_2_ancestral, \
+                               sample_lms, sample_dpm_fast, sample_dpm_adaptive, sample_dpmpp_2s_ancestral, \
+                               sample_dpmpp_sde, sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_dpmpp_3m_sde";
+    let list = |names: &'static str| names.split(',').map(str::trim);
+    for (names, schedules) in [(A1111, A1111_SCHEDULES), (COMFYUI, COMFYUI_SCHEDULES), (K_DIFFUSION, "Karras")] {
+        for name in list(names) {
+            let known = |name: &str| matches!(from_name(name), Ok(_) | Err(NameError::Missing { .. }));
+            assert!(known(name), "{name}");
+            for schedule in list(schedules) {
+                assert!(known(&format!("{name} {schedule}")), "{name} {schedule}");
+            }
+        }
+    }
+    for class in crate::diffusers::CLASSES {
+        assert!(from_name(class).is_ok(), "{class}");
+    }
+}
+
+#[test]
+fn unknown_names_say_which_is_nearest() {
+    for (given, nearest) in [
+        ("dpmpp_2n", "dpmpp_2m"),
+        ("Eulr a", "euler_a"),
+        ("DPM++ 2M Karas", "dpmpp_2m karras"),
+        ("EulerDiscretScheduler", "EulerDiscreteScheduler"),
+        ("unipcc", "uni_pc"),
+    ] {
+        let expected = NameError::Unknown { given: given.into(), nearest: nearest.into() };
+        assert_eq!(from_name(given).unwrap_err(), expected);
+        assert!(expected.to_string().contains(given) && expected.to_string().contains(nearest));
+    }
+    let error = Spacing::from_name("karas").unwrap_err();
+    assert_eq!(error, NameError::UnknownSpacing { given: "karas".into(), nearest: "karras".into() });
+    assert!(from_name("").is_err() && from_name("+ +").is_err());
+}
+
+#[test]
+fn what_is_missing_says_what_to_take() {
+    let error = from_name("er_sde karras").unwrap_err();
+    assert!(matches!(error, NameError::Missing { .. }), "{error}");
+    assert!(error.to_string().contains("'er_sde karras' is known but not implemented"), "{error}");
+}
+
+#[test]
+fn eta_is_for_samplers_with_noise() {
+    let error = from_name("dpmpp_2m").unwrap().eta(0.5).unwrap_err();
+    assert_eq!(error, NameError::NoEta { name: "dpmpp_2m", eta: 0.5 });
+    let vp = VpSde::default();
+    let quiet = from_name("euler_a").unwrap().eta(0.0).unwrap().plan(&vp, 9).unwrap();
+    assert!(!quiet.is_stochastic());
+    for bad in [-1.0, f64::NAN] {
+        let error = from_name("euler_a").unwrap().eta(bad).unwrap().plan(&vp, 9).unwrap_err();
+        assert!(matches!(error, NameError::Plan(PlanError::Setting { setting: "eta", .. })), "{error}");
+    }
+}
+
+#[test]
+fn more_steps_than_a_chain_has() {
+    for name in ["ddim", "euler simple", "lcm trailing", "euler linspace"] {
+        let error = from_name(name).unwrap().plan(&chain(), 1001).unwrap_err();
+        assert_eq!(error, NameError::Grid(GridError::TooManySteps { given: 1001, chain: 1000 }), "{name}");
+        let error = from_name(name).unwrap().plan(&chain(), 0).unwrap_err();
+        assert_eq!(error, NameError::Grid(GridError::ZeroSteps), "{name}");
+    }
+}
+
+#[test]
+fn adaptive_samplers_have_no_plan() {
+    let named = from_name("RK45").unwrap();
+    assert_eq!(named.plan(&VpSde::default(), 9).unwrap_err(), NameError::NoPlan { name: "dopri5" });
+}

@@ -1,0 +1,109 @@
+//! The pages of names, against the table behind `names::from_name`.
+
+use langevin::schedulers::{diffusers, names};
+use std::fmt::Write as _;
+use std::path::Path;
+
+const BEGIN: &str = "<!-- names -->\n";
+const END: &str = "<!-- /names -->\n";
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
+}
+
+fn table(title: &str, columns: [&str; 3], rows: impl Iterator<Item = names::Listed>) -> String {
+    let mut text = format!("## {title}\n\n| {} | {} | {} |\n|---|---|---|\n", columns[0], columns[1], columns[2]);
+    for row in rows {
+        let also: Vec<String> = row.also.iter().map(|name| format!("`{name}`")).collect();
+        writeln!(text, "| `{}` | {} | {} |", row.name, also.join(", "), row.what).expect("a string");
+    }
+    text.push('\n');
+    text
+}
+
+/// The tables of `docs/names.md`; `LANGEVIN_WRITE_DOCS=1` writes them.
+#[test]
+fn the_page_of_names_is_the_table() {
+    let mut tables = table("Samplers", ["name", "also", "what it is"], names::solvers());
+    tables += &table("Schedules", ["name", "also", "how levels are spaced"], names::spacings());
+    let missing = names::missing().map(|row| format!("| `{}` | {} |\n", row.name, row.what)).collect::<String>();
+    tables += &format!("## Known, and not there\n\n| name | instead |\n|---|---|\n{missing}\n");
+
+    let page = read("docs/names.md");
+    let (before, rest) = page.split_once(BEGIN).expect("the beginning of the tables");
+    let (committed, after) = rest.split_once(END).expect("the end of the tables");
+    if std::env::var_os("LANGEVIN_WRITE_DOCS").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/names.md");
+        std::fs::write(path, format!("{before}{BEGIN}\n{tables}{END}{after}")).expect("docs/names.md can be written");
+        return;
+    }
+    assert_eq!(committed.trim(), tables.trim(), "docs/names.md is old; write it with LANGEVIN_WRITE_DOCS=1");
+}
+
+/// Code spans in the first cells of a page's tables.
+fn first_cells(page: &str) -> Vec<&str> {
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+/// The name of a function or class in a code span, without its arguments.
+fn bare(span: &str) -> &str {
+    let span = span.strip_prefix("sampling.").unwrap_or(span);
+    span.split('(').next().unwrap_or(span)
+}
+
+#[test]
+fn every_sampler_on_the_pages_of_other_programs_resolves() {
+    for (page, is_sampler) in [
+        ("docs/from-k-diffusion.md", (|name| name.starts_with("sample_")) as fn(&str) -> bool),
+        ("docs/from-diffusers.md", |name| name.ends_with("Scheduler")),
+    ] {
+        let text = read(page);
+        let listed: Vec<&str> = first_cells(&text).into_iter().map(bare).filter(|name| is_sampler(name)).collect();
+        assert!(listed.len() >= 9, "{page}: {listed:?}");
+        for name in &listed {
+            // The score-SDE classes are samplers and processes in one: they are read from their configurations.
+            let known = names::from_name(name).is_ok() || diffusers::SCORE_SDE_CLASSES.contains(name);
+            assert!(known, "{page}: {name} does not resolve");
+        }
+    }
+}
+
+/// What resolves is on the pages: all functions of k-diffusion, all classes of diffusers.
+#[test]
+fn the_pages_of_other_programs_are_complete() {
+    let page = read("docs/from-diffusers.md");
+    for class in diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES) {
+        assert!(first_cells(&page).iter().any(|cell| bare(cell) == *class), "docs/from-diffusers.md lacks {class}");
+    }
+    let page = read("docs/from-k-diffusion.md");
+    let functions = [
+        "sample_euler",
+        "sample_euler_ancestral",
+        "sample_heun",
+        "sample_dpm_2",
+        "sample_dpm_2_ancestral",
+        "sample_lms",
+        "sample_dpm_fast",
+        "sample_dpm_adaptive",
+        "sample_dpmpp_2s_ancestral",
+        "sample_dpmpp_sde",
+        "sample_dpmpp_2m",
+        "sample_dpmpp_2m_sde",
+        "sample_dpmpp_3m_sde",
+    ];
+    for function in functions.into_iter().filter(|function| names::from_name(function).is_ok()) {
+        assert!(
+            first_cells(&page).iter().any(|cell| bare(cell) == function),
+            "docs/from-k-diffusion.md lacks {function}"
+        );
+    }
+}
+
+#[test]
+fn the_check_of_the_pages_can_fail() {
+    let page = "| k-diffusion | here |\n|---|---|\n| `sample_a(n)`, `b` | `C` |\ntext `d`\n";
+    assert_eq!(first_cells(page), ["sample_a(n)", "b"]);
+    assert_eq!((bare("sampling.sample_a(n)"), bare("b")), ("sample_a", "b"));
+    assert!(names::from_name("sample_nothing").is_err());
+}
