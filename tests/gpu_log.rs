@@ -61,8 +61,10 @@ fn outcome(log: &str) -> (usize, usize) {
 
 /// The rows below the line that begins with `head`, up to an empty line, in columns of two or more blanks.
 fn rows(log: &str, head: &str) -> Vec<Vec<String>> {
-    let lines = log.lines().skip_while(|line| !line.starts_with(head)).skip(1).take_while(|line| !line.trim().is_empty());
-    let columns = |line: &str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect();
+    let lines =
+        log.lines().skip_while(|line| !line.starts_with(head)).skip(1).take_while(|line| !line.trim().is_empty());
+    let columns =
+        |line: &str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect();
     lines.map(columns).collect()
 }
 
@@ -83,7 +85,9 @@ fn tables() -> String {
     if let Some(seconds) = quickstart.lines().find(|line| line.contains(" seconds in all")) {
         write!(text, ", {} seconds in all", seconds.split(' ').next().expect("a number")).expect("a string");
     }
-    text.push_str(":\n\n| scheduler | evaluations | seconds | recognized | fd | nearest |\n|---|---|---|---|---|---|\n");
+    text.push_str(
+        ":\n\n| scheduler | evaluations | seconds | recognized | fd | nearest |\n|---|---|---|---|---|---|\n",
+    );
     for row in rows(&quickstart, "scheduler") {
         writeln!(text, "| {} |", row.join(" | ")).expect("a string");
     }
@@ -109,7 +113,10 @@ fn the_tables_are_those_of_the_logs() {
     if std::env::var_os("LANGEVIN_WRITE_DOCS").is_some() {
         std::fs::write(path("gpu.md"), &now).expect("docs/gpu.md can be written");
     }
-    assert!(now == page || std::env::var_os("LANGEVIN_WRITE_DOCS").is_some(), "docs/gpu.md is not that of its logs: {now}");
+    assert!(
+        now == page || std::env::var_os("LANGEVIN_WRITE_DOCS").is_some(),
+        "docs/gpu.md is not that of its logs: {now}"
+    );
 }
 
 #[test]
