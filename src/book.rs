@@ -12,11 +12,20 @@ struct Concepts;
 #[doc = include_str!("../docs/solvers.md")]
 struct Solvers;
 
+#[doc = include_str!("../docs/guidance.md")]
+struct Guidance;
+
 #[doc = include_str!("../docs/names.md")]
 struct Names;
 
+#[doc = include_str!("../docs/inverse-problems.md")]
+struct InverseProblems;
+
 #[doc = include_str!("../docs/data.md")]
 struct Data;
+
+#[doc = include_str!("../docs/likelihood.md")]
+struct Likelihood;
 
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;

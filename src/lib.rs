@@ -9,7 +9,8 @@
 //! * [`schedulers`]: solvers as tables, adaptive methods, SDEs;
 //! * [`models`] (feature `models`): layers, an MLP, the UNet, published weights;
 //! * [`train`] (feature `train`): objectives, EMA, the trainer, checkpoints;
-//! * [`data`] (feature `data`): data sets and their preparation.
+//! * [`data`] (feature `data`): data sets and their preparation;
+//! * [`metrics`] (feature `metrics`): how likely data is under a model.
 //!
 //! [`prelude`] has what most programs use.
 
@@ -22,6 +23,8 @@ pub use burn;
 pub use langevin_core as core;
 #[cfg(feature = "data")]
 pub use langevin_data as data;
+#[cfg(feature = "metrics")]
+pub use langevin_metrics as metrics;
 #[cfg(feature = "models")]
 pub use langevin_models as models;
 pub use langevin_schedulers as schedulers;

@@ -3,13 +3,13 @@
 use crate::Case;
 use crate::probe::{Measured, filled, value};
 use burn::tensor::{Device, Tensor};
-use langevin::core::denoiser::Threshold;
+use langevin::core::denoiser::{Conditions, Guided, Projection, Threshold};
 use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{
     DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Levels, Load, Network, Prediction, Process, Query,
 };
-use langevin::models::{Labels, MlpConfig};
+use langevin::models::{Labels, Mlp, MlpConfig};
 use langevin::schedulers::{
     Ddim, Ddpm, DormandPrince, EulerMaruyama, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, Sampler,
     SamplerExt, Solver, Variance,
@@ -49,16 +49,22 @@ fn thresholded(threshold: Threshold, device: &Device) -> Measured {
     run(&plan, &Wave.thresholded(threshold).expect("a threshold"), device)
 }
 
-fn guided(device: &Device) -> Measured {
+type Guidance = Guided<Conditions<Mlp, 2>>;
+
+/// Two answers of a guided network, the second with the first as its past.
+fn guided(device: &Device, rule: fn(Guidance) -> Result<Guidance, DenoiseError>) -> Measured {
     let network = filled(MlpConfig::new(2).hidden(32).layers(2).classes(3).init(device).expect("a network"));
-    let denoiser = network.denoiser(Prediction::Epsilon, Labels::of([0, 1, 2, 1])).expect("a binding");
-    let denoiser = denoiser.guided(Labels::none(1), 2.5).expect("a scale");
+    let denoiser = network.denoiser(Prediction::Velocity, Labels::of([0, 1, 2, 1])).expect("a binding");
+    let denoiser = denoiser.guided(Labels::none(1), 2.5).and_then(rule).expect("settings");
     let vp = VpSde::default();
-    let level = vp.level(0.4);
-    let x = Tensor::<2>::from_data([[0.5, -1.0], [2.0, 0.1], [-0.3, 0.9], [1.5, 1.5]], device);
-    let levels = Levels::Shared(level);
-    let estimate = denoiser.denoise(Query { x, levels: &levels, past: &[], noise: &Seeded::new(1) });
-    value(estimate.expect("an estimate").x0().expect("x_0"))
+    let mut past = Vec::new();
+    for time in [0.4, 0.3] {
+        let x = Tensor::<2>::from_data([[0.5, -1.0], [2.0, 0.1], [-0.3, 0.9], [1.5, 1.5]], device);
+        let levels = Levels::Shared(vp.level(time));
+        let query = Query { x, levels: &levels, past: &past, noise: &Seeded::new(1) };
+        past = vec![denoiser.denoise(query).expect("an estimate")];
+    }
+    value(past[0].x0().expect("x_0"))
 }
 
 /// The table of what samples.
@@ -84,6 +90,12 @@ pub fn table() -> Vec<Case> {
         }),
         case("Threshold", "static", |d| thresholded(Threshold::Static { range: 0.8 }, d)),
         case("Threshold", "dynamic", |d| thresholded(Threshold::Dynamic { ratio: 0.9, max: 1.5 }, d)),
-        case("Guided", "classifier-free, one call", guided),
+        case("Guided", "classifier-free, one call", |d| guided(d, Ok)),
+        case("Guided", "rescaled", |d| guided(d, |g| g.rescaled(0.7))),
+        case("Guided", "CFG-Zero*", |d| guided(d, |g| g.zero_star(0))),
+        case("Guided", "CFG++", |d| guided(d, |g| g.plus_plus())),
+        case("Guided", "projected, with threshold and momentum", |d| {
+            guided(d, |g| g.projected(Projection::new().threshold(0.5)?.momentum(-0.5)?))
+        }),
     ]
 }

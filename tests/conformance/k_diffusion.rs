@@ -4,11 +4,13 @@ use crate::fixture::Case;
 use crate::models;
 use crate::outcome::{Outcome, Unsupported};
 use crate::schedulers::{four, tensor, values};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use langevin::core::exact::Posterior;
 use langevin::core::grid::End;
-use langevin::core::noise::Injected;
+use langevin::core::noise::{Domain, Injected};
 use langevin::core::process::{Edm, VpSde};
 use langevin::core::{Grid, Key, Level, Levels, Prediction, Process, denoiser};
+use langevin::metrics::{Likelihood, Trace};
 use langevin::schedulers::DpmSolver;
 use langevin::schedulers::exponential::{SecondOrder, ThirdOrder};
 use langevin::schedulers::plan::{Draw, Plan};
@@ -29,6 +31,7 @@ pub fn run(case: &Case<'_>) -> Outcome {
             steps(case);
             Ok(())
         }
+        "log_likelihood" => log_likelihood(case),
         _ => sampler(case),
     }
 }
@@ -70,6 +73,38 @@ fn schedules(case: &Case<'_>) -> Outcome {
             continue;
         }
         case.compare(&field, None, &found, &case.need(&field).data);
+    }
+    Ok(())
+}
+
+fn log_likelihood(case: &Case<'_>) -> Outcome {
+    if case.value["model"]["kind"] != "gmm" {
+        return Err(Unsupported(format!("model {}", case.value["model"])));
+    }
+    let arguments = case.value["kwargs"].as_object().cloned().unwrap_or_default();
+    let known = ["sigma_min", "sigma_max", "atol", "rtol"];
+    if let Some(other) = arguments.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(Unsupported(format!("argument {other} of log_likelihood")));
+    }
+    let number = |key: &str, default: Option<f64>| {
+        let value = arguments.get(key).map_or(default, Value::as_f64);
+        value.ok_or_else(|| Unsupported(format!("no {key}")))
+    };
+    let edm = Edm::new(number("sigma_min", None)?, number("sigma_max", None)?).map_err(unsupported)?;
+    // Recorded probes are ±1; a probe that is not made into a sign is used as it is.
+    let likelihood = Likelihood::new(edm, Trace::gaussian(1)).map_err(unsupported)?;
+    let likelihood =
+        likelihood.tolerance(number("rtol", Some(1e-4))?, number("atol", Some(1e-4))?).map_err(unsupported)?;
+    let (x, recorded) = (case.need("x"), case.need("probe01"));
+    let key = Key { domain: Domain::Probe, index: 0, lane: 0 };
+    let probe = recorded.data.iter().map(|value| 2.0 * value - 1.0).collect();
+    let noise = Injected::new().with(key, 0..x.rows() as u64, probe).expect("a recorded draw");
+    let denoiser = models::elementwise().map_err(unsupported)?.denoiser(Prediction::Sample).map_err(unsupported)?;
+    let samples = TensorData::new(x.data.clone(), four(&x.shape));
+    let samples = Tensor::<4>::from_data(samples, (&Device::flex(), DType::F64));
+    match likelihood.evaluate(samples, &denoiser, &noise) {
+        Ok(density) => case.compare("log_likelihood", None, &density.log_p(), &case.need("log_likelihood").data),
+        Err(error) => case.fail(error.to_string()),
     }
     Ok(())
 }

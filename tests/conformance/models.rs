@@ -1,5 +1,6 @@
 //! The analytic models that the reference values were made with.
 
+use langevin::core::exact::{ElementwiseMixture, ExactError};
 use langevin::core::{Level, Prediction};
 use serde_json::Value;
 
@@ -16,6 +17,11 @@ pub fn sine_parameters(model: &Value) -> [f64; 4] {
 const WEIGHTS: [f64; 3] = [0.3, 0.5, 0.2];
 const MEANS: [f64; 3] = [-0.8, 0.1, 0.9];
 const DEVIATIONS: [f64; 3] = [0.15, 0.3, 0.1];
+
+/// The elementwise mixture as an exact problem.
+pub fn elementwise() -> Result<ElementwiseMixture, ExactError> {
+    ElementwiseMixture::new(WEIGHTS.to_vec(), MEANS.to_vec(), DEVIATIONS.to_vec())
+}
 
 /// The exact x_0 of the elementwise mixture.
 pub fn mixture_x0(x: &[f64], alpha: f64, sigma: f64) -> Vec<f64> {

@@ -51,12 +51,8 @@ const FAMILIES: &[&str] = &["metrics/", "minilm/", "pipelines/"];
 
 pub fn is_pending(case: &Case<'_>) -> bool {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
-    // Log-likelihoods need the trace of the flow's Jacobian.
-    let likelihood = fixture.starts_with("score_sde/") && case.name().ends_with("/likelihood")
-        || fixture.starts_with("k_diffusion/") && case.name() == "log_likelihood";
     let function = case.value["function"].as_str().unwrap_or("");
-    likelihood
-        || FUNCTIONS.contains(&function)
+    FUNCTIONS.contains(&function)
         || FAMILIES.iter().any(|family| fixture.starts_with(family))
         || SCHEDULERS.iter().chain(NETWORKS).any(|class| *class == case.class())
 }

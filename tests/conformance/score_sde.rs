@@ -3,10 +3,13 @@
 use crate::fixture::Case;
 use crate::models;
 use crate::outcome::{Outcome, Unsupported};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use langevin::core::exact::Posterior;
 use langevin::core::grid::End;
 use langevin::core::noise::Injected;
 use langevin::core::process::{Betas, DiscreteChain, SubVpSde, VeSde, VpSde};
 use langevin::core::{Grid, Key, Level, Prediction, Process};
+use langevin::metrics::{Likelihood, Quantization, Trace};
 use langevin::schedulers::ode::DormandPrince;
 use langevin::schedulers::plan::HostAnswer;
 use langevin::schedulers::{EulerMaruyama, Solver};
@@ -28,6 +31,7 @@ pub fn run(case: &Case<'_>) -> Outcome {
     match quantity {
         "marginal" => marginal(case, &*process),
         "reverse_sde_euler_maruyama" => reverse_sde(case, &*process),
+        "likelihood" => likelihood(case, &*process),
         _ if quantity.starts_with("pf_ode") => probability_flow(case, &*process),
         other => Err(Unsupported(format!("quantity {other}"))),
     }
@@ -106,6 +110,58 @@ fn probability_flow(case: &Case<'_>, process: &dyn Process) -> Outcome {
     match method.solve_host(slope, case.need("x_init").data.clone(), 1.0, eps) {
         Ok(solution) => case.compare("result", None, &solution.x, &case.need("result").data),
         Err(error) => case.fail(error.to_string()),
+    }
+    Ok(())
+}
+
+/// ln p through the ODE with the exact trace, and what lies between it and the exact density.
+fn likelihood(case: &Case<'_>, process: &dyn Process) -> Outcome {
+    if case.value["model"]["kind"] != "gmm" {
+        return Err(Unsupported(format!("model {}", case.value["model"])));
+    }
+    let number = |key: &str| case.value["config"][key].as_f64().ok_or_else(|| Unsupported(format!("no {key}")));
+    let problem = models::elementwise().map_err(unsupported)?;
+    let denoiser = problem.clone().denoiser(Prediction::Epsilon).map_err(unsupported)?;
+    let likelihood = Likelihood::new(process, Trace::Exact)
+        .and_then(|likelihood| likelihood.between(number("eps").unwrap_or(f64::NAN), process.time_range().1))
+        .and_then(|likelihood| likelihood.tolerance(1e-9, 1e-9))
+        .and_then(|likelihood| likelihood.prior_std(number("prior_std").unwrap_or(f64::NAN)))
+        .map_err(unsupported)?;
+    let x0 = case.need("x0");
+    let shape = [x0.shape[0], x0.shape[1..].iter().product()];
+    let x = Tensor::<2>::from_data(TensorData::new(x0.data.clone(), shape), (&Device::flex(), DType::F64));
+    let density = match likelihood.evaluate(x.clone(), &denoiser, &Injected::new()) {
+        Ok(density) => density,
+        Err(error) => {
+            case.fail(error.to_string());
+            return Ok(());
+        }
+    };
+    let gaps = density.gaps(&problem).map_err(unsupported)?;
+    let sum = |a: &[f64], b: &[f64], sign: f64| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a + sign * b).collect() };
+    let (log_p, bits) = (density.log_p(), density.bits_per_dimension());
+    let with_true_prior = sum(&log_p, &gaps.prior, 1.0);
+    let at_eps = sum(&with_true_prior, &gaps.flow, -1.0);
+    let of_data = sum(&at_eps, &gaps.truncation, -1.0);
+    let in_bits: Vec<f64> = at_eps.iter().map(|log_p| -log_p / (shape[1] as f64 * std::f64::consts::LN_2)).collect();
+    // As for 8-bit images in [-1, 1].
+    let offset = Quantization::bits(8).map_err(unsupported)?.offset_bits();
+    let shifted: Vec<f64> = bits.iter().map(|bits| bits + offset).collect();
+    let latent: Vec<f64> = density.latent().into_data().iter::<f64>().collect();
+    let fields: [(&str, &[f64]); 10] = [
+        ("latent", &latent),
+        ("delta_logp", &density.change()),
+        ("prior_logp", &density.prior()),
+        ("logp_ode_gaussian_prior", &log_p),
+        ("logp_ode_true_prior", &with_true_prior),
+        ("logp_exact_at_eps", &at_eps),
+        ("logp_exact_data", &of_data),
+        ("bpd_ode", &bits),
+        ("bpd_exact_at_eps", &in_bits),
+        ("bpd_with_dequant_offset", &shifted),
+    ];
+    for (field, got) in fields {
+        case.compare(field, None, got, &case.need(field).data);
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub struct Ddpm {
 }
 
 /// The smallest variance whose logarithm is taken, as in the original code.
-const VARIANCE_FLOOR: f64 = 1e-20;
+pub const VARIANCE_FLOOR: f64 = 1e-20;
 
 impl Ddpm {
     /// With the small fixed variance.
@@ -103,16 +103,37 @@ impl Ddpm {
 }
 
 /// The posterior `q(x_s | x_t, x_0) = N(of_x·x_t + of_x0·x_0, variance)` of a Gaussian process.
+///
+/// ```
+/// use langevin_core::{Grid, process::VpSde};
+/// use langevin_schedulers::ddpm::Posterior;
+/// let stop = Grid::times(vec![0.5, 0.4])?.stops(&VpSde::default())?[0];
+/// let posterior = Posterior::of("an example", &stop)?;
+/// // The mean is right where there is no noise: α_s from x_0 by way of x_t and directly.
+/// let mean = posterior.of_x * stop.from.level.alpha + posterior.of_x0;
+/// assert!((mean - stop.to.level.alpha).abs() < 1e-12);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # References
+/// Ho et al. 2020, "Denoising diffusion probabilistic models", eq. 6 and 7.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Posterior {
+pub struct Posterior {
+    /// Coefficient of x_t.
     pub of_x: f64,
+    /// Coefficient of x_0.
     pub of_x0: f64,
+    /// Its variance; zero where the step ends in clean data.
     pub variance: f64,
-    /// Variance of the forward step.
+    /// Variance of the forward step, `σ²_{t|s}`.
     pub forward: f64,
 }
 
 impl Posterior {
+    /// For a step from t to s; `solver` names who asks, in errors.
+    ///
+    /// # Errors
+    /// [`PlanError::Singular`] if there is no noise at t.
     pub fn of(solver: &'static str, stop: &Stop) -> Result<Self, PlanError> {
         let (t, s) = (&stop.from.level, &stop.to.level);
         if !(t.sigma > 0.0) {

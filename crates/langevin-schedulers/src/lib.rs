@@ -9,6 +9,7 @@ pub mod ddim;
 pub mod ddpm;
 pub mod diffusers;
 pub mod exponential;
+pub mod inverse;
 pub mod names;
 pub mod ode;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! What a planning solver implements.
 
 use crate::plan::{Plan, TableError};
+use langevin_core::inverse::InverseError;
 use langevin_core::{Grid, GridError, Node, PredictionError, Process, ProcessError};
 
 /// A solver that is linear in states, estimates and noises: it turns a process and a grid into a [`Plan`].
@@ -14,7 +15,7 @@ pub trait Solver {
 
 /// Standard deviation of the noise that a plan from `start` begins with: the process's own at the noisy end of its
 /// range, less in the ratio of σ where the grid begins later. Chains begin with their own everywhere.
-pub(crate) fn prior_std(process: &dyn Process, start: &Node) -> f64 {
+pub fn prior_std(process: &dyn Process, start: &Node) -> f64 {
     let noisy = process.time_range().1;
     if start.t == noisy || process.chain().is_some() || !(start.level.sigma > 0.0) {
         return process.prior_std();
@@ -37,6 +38,9 @@ pub enum PlanError {
     /// The rows do not make a table.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// An operator or a measurement does not fit the method.
+    #[error(transparent)]
+    Inverse(#[from] InverseError),
     /// A setting is out of range.
     #[error("{setting} of {solver} is {given}, expected {expected}")]
     Setting {

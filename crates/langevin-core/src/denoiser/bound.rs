@@ -1,6 +1,6 @@
-//! Networks bound to a prediction and a condition, and classifier-free guidance.
+//! Networks bound to a prediction and a condition.
 
-use super::{Condition, DenoiseError, Denoiser, Estimate, Network, Query};
+use super::{Composed, Condition, Conditions, DenoiseError, Denoiser, Estimate, Guided, Network, Query};
 use crate::level::Levels;
 use crate::prediction::Prediction;
 use burn::tensor::Tensor;
@@ -15,12 +15,22 @@ pub struct Bound<N: Network<D>, const D: usize> {
     prediction: Prediction,
     cond: N::Cond,
     learned_variance: bool,
+    self_condition: Option<SelfCondition>,
+}
+
+/// Where a network that is told its own last estimate finds it, along dimension 1 of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelfCondition {
+    /// The state, then the estimate.
+    After,
+    /// The estimate, then the state.
+    Before,
 }
 
 impl<N: Network<D>, const D: usize> Bound<N, D> {
     pub(super) fn new(network: &N, prediction: Prediction, cond: N::Cond) -> Result<Self, DenoiseError> {
         let prediction = prediction.validate()?;
-        Ok(Self { network: network.for_sampling(), prediction, cond, learned_variance: false })
+        Ok(Self { network: network.for_sampling(), prediction, cond, learned_variance: false, self_condition: None })
     }
 
     /// Says that the network's output has twice the channels (dimension 1): prediction, then raw variance.
@@ -29,20 +39,46 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
         self
     }
 
+    /// Self-conditioning (Chen, Zhang & Hinton 2022): beside the state the network gets x̂_0 as it was last estimated in
+    /// the run (guided, thresholded, as the solver saw it), and zeros at first. Its input has twice the channels
+    /// (dimension 1); the estimate is given as it is, without the input scale of EDM.
+    ///
+    /// The last estimate is memory of the run: it is saved with it, and taken back with a rejected step.
+    pub fn self_conditioned(mut self, place: SelfCondition) -> Self {
+        self.self_condition = Some(place);
+        self
+    }
+
     /// Classifier-free guidance `uncond + scale·(cond − uncond)` in one network call on concatenated rows
-    /// (Ho & Salimans 2022, in the scale convention where 1 is no guidance).
+    /// (Ho & Salimans 2022, in the scale convention where 1 is no guidance). `uncond` is the empty condition, or a
+    /// negative prompt: what the samples shall lead away from.
+    ///
+    /// What [`Guided`] can do beside: rescale, guide between two noise levels only, project, CFG-Zero*, CFG++.
     ///
     /// # Errors
     /// [`DenoiseError::Setting`] unless the scale is finite.
-    pub fn guided(self, uncond: N::Cond, scale: f64) -> Result<Guided<N, D>, DenoiseError> {
-        if !scale.is_finite() {
-            return Err(DenoiseError::Setting { setting: "guidance scale", given: scale, expected: "a finite number" });
+    pub fn guided(self, uncond: N::Cond, scale: f64) -> Result<Guided<Conditions<N, D>>, DenoiseError> {
+        let conditions = vec![uncond, self.cond.clone()];
+        Guided::new(Conditions::new(self, conditions), scale)
+    }
+
+    /// Composition of conditions (Liu et al. 2022): `ε̂ + Σ weight·(ε̂ of condition − ε̂)` in one network call, where ε̂ is
+    /// the answer to the condition that the network is bound to, usually the empty one. Positive weights are a
+    /// conjunction ("and"), negative ones a negation ("not").
+    ///
+    /// # Errors
+    /// [`DenoiseError::Empty`] for no conditions, [`DenoiseError::Setting`] for a weight that is not finite.
+    pub fn composed(self, conditions: Vec<(N::Cond, f64)>) -> Result<Composed<Conditions<N, D>>, DenoiseError> {
+        let (mut all, mut weights) = (vec![self.cond.clone()], Vec::new());
+        for (condition, weight) in conditions {
+            all.push(condition);
+            weights.push(weight);
         }
-        Ok(Guided { bound: self, uncond, scale })
+        Composed::new(Conditions::new(self, all), weights)
     }
 
     /// Checks a batch's shape and one of the conditions it will be asked with.
-    fn check_with(&self, shape: &[usize], cond: &N::Cond) -> Result<(), DenoiseError> {
+    pub(super) fn check_with(&self, shape: &[usize], cond: &N::Cond) -> Result<(), DenoiseError> {
         self.check_state(shape)?;
         self.network.check_condition(&cond.expand(shape[0])?)
     }
@@ -56,27 +92,59 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
                 expected: "[batch, ..]".into(),
             });
         };
-        if self.learned_variance && sample.is_empty() {
-            return Err(DenoiseError::Shape {
-                what: "the states".into(),
-                given: shape.to_vec(),
-                expected: "[batch, channels, ..] for a network with learned variance".into(),
-            });
-        }
-        self.network.check_shape(sample)
+        let channels = self.learned_variance || self.self_condition.is_some();
+        let Some((first, rest)) = sample.split_first().filter(|_| channels) else {
+            if channels {
+                return Err(DenoiseError::Shape {
+                    what: "the states".into(),
+                    given: shape.to_vec(),
+                    expected: "[batch, channels, ..] for a network with learned variance or self-conditioning".into(),
+                });
+            }
+            return self.network.check_shape(sample);
+        };
+        let first = if self.self_condition.is_some() { 2 * first } else { *first };
+        self.network.check_shape(&[&[first], rest].concat())
     }
 
-    /// Output and raw variance for states, levels and conditions of the same number of rows.
-    fn ask(
+    /// What the network is shown for one copy of the states.
+    fn input(&self, query: &Query<'_, D>) -> Result<Tensor<D>, DenoiseError> {
+        let Query { x, levels, past, .. } = query;
+        let input = levels.try_map(|level| self.prediction.input_scale(level))?.times(x.clone());
+        let Some(place) = self.self_condition else { return Ok(input) };
+        let last = match past.last() {
+            Some(last) => last.x0()?,
+            None => x.zeros_like(),
+        };
+        if last.dims() != x.dims() {
+            return Err(DenoiseError::Shape {
+                what: "the last estimate of the run".into(),
+                given: last.dims().to_vec(),
+                expected: format!("{:?}, the shape of the states", x.dims()),
+            });
+        }
+        Ok(match place {
+            SelfCondition::After => Tensor::cat(vec![input, last], 1),
+            SelfCondition::Before => Tensor::cat(vec![last, input], 1),
+        })
+    }
+
+    /// The answers for `copies` of the states behind one another, in one call; the condition has rows for all of them.
+    pub(super) fn ask(
         &self,
-        x: &Tensor<D>,
-        levels: &Levels,
+        query: &Query<'_, D>,
+        copies: usize,
         cond: &N::Cond,
-    ) -> Result<(Tensor<D>, Option<Tensor<D>>), DenoiseError> {
-        let scale = levels.try_map(|level| self.prediction.input_scale(level))?;
-        let time = levels.times(x);
-        let output = self.network.forward(scale.times(x.clone()), time, cond)?;
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        let Query { x, levels, .. } = query;
+        self.check_state(&x.dims())?;
+        let input = self.input(query)?;
+        let input = if copies == 1 { input } else { Tensor::cat(vec![input; copies], 0) };
+        let time = levels.repeat(copies).times(&input);
+        let output = self.network.forward(input, time, cond)?;
+        let batch = x.dims()[0];
         let mut expected = x.dims();
+        expected[0] *= copies;
         if self.learned_variance {
             expected[1] *= 2;
         }
@@ -91,16 +159,22 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
                 ),
             });
         }
-        if !self.learned_variance {
-            return Ok((output, None));
-        }
-        let channels = x.dims()[1];
-        let variance = output.clone().narrow(1, channels, channels);
-        Ok((output.narrow(1, 0, channels), Some(variance)))
+        let levels: &Levels = levels;
+        let estimate = |copy: usize| {
+            let output = if copies == 1 { output.clone() } else { output.clone().narrow(0, copy * batch, batch) };
+            let new = |output| Estimate::new(x.clone(), output, levels.clone(), self.prediction);
+            if !self.learned_variance {
+                return new(output);
+            }
+            let channels = x.dims()[1];
+            let variance = output.clone().narrow(1, channels, channels);
+            new(output.narrow(1, 0, channels)).with_variance(variance)
+        };
+        Ok((0..copies).map(estimate).collect())
     }
 }
 
-fn check_rows(levels: &Levels, batch: usize) -> Result<(), DenoiseError> {
+pub(super) fn check_rows(levels: &Levels, batch: usize) -> Result<(), DenoiseError> {
     match levels.rows() {
         Some(levels) if levels != batch => Err(DenoiseError::LevelRows { levels, batch }),
         _ => Ok(()),
@@ -109,55 +183,18 @@ fn check_rows(levels: &Levels, batch: usize) -> Result<(), DenoiseError> {
 
 impl<N: Network<D>, const D: usize> Denoiser<D> for Bound<N, D> {
     fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
-        let Query { x, levels, .. } = query;
-        let batch = x.dims()[0];
-        check_rows(levels, batch)?;
-        self.check_state(&x.dims())?;
-        let (output, variance) = self.ask(&x, levels, &self.cond.expand(batch)?)?;
-        let estimate = Estimate::new(x, output, levels.clone(), self.prediction);
-        Ok(match variance {
-            Some(variance) => estimate.with_variance(variance),
-            None => estimate,
-        })
+        let batch = query.x.dims()[0];
+        check_rows(query.levels, batch)?;
+        let mut answer = self.ask(&query, 1, &self.cond.expand(batch)?)?;
+        Ok(answer.swap_remove(0))
+    }
+
+    fn memory(&self) -> usize {
+        usize::from(self.self_condition.is_some())
     }
 
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.check_with(shape, &self.cond)
-    }
-}
-
-/// Classifier-free guidance over a [`Bound`] network; made by [`Bound::guided`].
-#[derive(Clone, Debug)]
-pub struct Guided<N: Network<D>, const D: usize> {
-    bound: Bound<N, D>,
-    uncond: N::Cond,
-    scale: f64,
-}
-
-impl<N: Network<D>, const D: usize> Denoiser<D> for Guided<N, D> {
-    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
-        let Query { x, levels, .. } = query;
-        let batch = x.dims()[0];
-        check_rows(levels, batch)?;
-        self.bound.check_state(&x.dims())?;
-        let (uncond, cond) = (self.uncond.expand(batch)?, self.bound.cond.expand(batch)?);
-        let both = N::Cond::cat(&[&uncond, &cond])?;
-        let (output, variance) =
-            self.bound.ask(&Tensor::cat(vec![x.clone(), x.clone()], 0), &levels.repeat(2), &both)?;
-        let without = output.clone().narrow(0, 0, batch);
-        let with = output.narrow(0, batch, batch);
-        let guided = without.clone().add(with.sub(without).mul_scalar(self.scale));
-        let estimate = Estimate::new(x, guided, levels.clone(), self.bound.prediction);
-        Ok(match variance {
-            // The variance is the conditional one: extrapolating it has no meaning.
-            Some(variance) => estimate.with_variance(variance.narrow(0, batch, batch)),
-            None => estimate,
-        })
-    }
-
-    fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
-        self.bound.check_with(shape, &self.uncond)?;
-        self.bound.check(shape)
     }
 }
 
@@ -196,85 +233,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::denoiser::testing::{Counting, Numbers, ask, ask_after, level, output, state, values};
     use crate::level::Level;
-    use crate::noise::Seeded;
     use crate::prediction::{PredictionError, Quantity};
-    use burn::tensor::{DType, Device, TensorData};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// One number for each sample.
-    #[derive(Clone, Debug)]
-    struct Numbers(Vec<f64>);
-
-    impl Condition for Numbers {
-        fn rows(&self) -> Option<usize> {
-            Some(self.0.len())
-        }
-        fn expand(&self, rows: usize) -> Result<Self, DenoiseError> {
-            match self.0.len() {
-                n if n == rows => Ok(self.clone()),
-                1 => Ok(Numbers(vec![self.0[0]; rows])),
-                n => Err(DenoiseError::ConditionRows { condition: n, batch: rows }),
-            }
-        }
-        fn cat(parts: &[&Self]) -> Result<Self, DenoiseError> {
-            Ok(Numbers(parts.iter().flat_map(|part| part.0.iter().copied()).collect()))
-        }
-    }
-
-    /// `x² + time·condition`, and that plus one as variance; counts its calls.
-    #[derive(Clone, Debug, Default)]
-    struct Counting {
-        calls: Arc<AtomicUsize>,
-        variance: bool,
-        cut: bool,
-        sampling: bool,
-    }
-
-    impl Network<2> for Counting {
-        type Cond = Numbers;
-
-        fn forward(&self, x: Tensor<2>, time: Tensor<1>, cond: &Numbers) -> Result<Tensor<2>, DenoiseError> {
-            assert!(self.sampling, "a network in training was asked");
-            let rows = x.dims()[0];
-            assert_eq!((time.dims()[0], cond.0.len()), (rows, rows));
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            let told = Tensor::<1>::from_data(TensorData::new(cond.0.clone(), [rows]), (&x.device(), x.dtype()));
-            let y = x.clone().mul(x).add(time.mul(told).reshape([rows, 1]));
-            Ok(match (self.variance, self.cut) {
-                (true, _) => Tensor::cat(vec![y.clone(), y.add_scalar(1.0)], 1),
-                (false, true) => y.narrow(0, 0, 1),
-                (false, false) => y,
-            })
-        }
-        fn for_sampling(&self) -> Self {
-            Self { sampling: true, ..self.clone() }
-        }
-        fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
-            if sample == [2] {
-                return Ok(());
-            }
-            let expected = "two values a sample".into();
-            Err(DenoiseError::Shape { what: "the state".into(), given: sample.to_vec(), expected })
-        }
-    }
-
-    fn level(time: f64) -> Level {
-        Level { alpha: 0.6, sigma: 0.8, time }
-    }
-
-    fn state() -> Tensor<2> {
-        Tensor::from_data(TensorData::from([[1.0, 2.0], [3.0, -4.0]]), (&Device::flex(), DType::F64))
-    }
-
-    fn ask(denoiser: &impl Denoiser<2>, x: Tensor<2>, levels: &Levels) -> Result<Estimate<2>, DenoiseError> {
-        denoiser.denoise(Query { x, levels, past: &[], noise: &Seeded::new(0) })
-    }
-
-    fn output(denoiser: &impl Denoiser<2>, levels: &Levels) -> Vec<f64> {
-        ask(denoiser, state(), levels).unwrap().output().into_data().iter::<f64>().collect()
-    }
+    use burn::tensor::{DType, Device};
 
     fn bound(cond: &[f64]) -> Bound<Counting, 2> {
         Counting::default().denoiser(Prediction::Epsilon, Numbers(cond.to_vec())).unwrap()
@@ -354,41 +316,49 @@ mod tests {
         assert_eq!(ask(&failing, state(), &levels).unwrap_err(), DenoiseError::Class { given: 12, classes: 10 });
     }
 
-    #[test]
-    fn guidance_is_two_answers_in_one_call() {
-        let net = Counting::default();
-        let cond = net.denoiser(Prediction::Epsilon, Numbers(vec![1.0, 2.0])).unwrap();
-        let uncond = net.denoiser(Prediction::Epsilon, Numbers(vec![-1.0])).unwrap();
-        for levels in [Levels::Shared(level(10.0)), Levels::Each(vec![level(10.0), level(100.0)])] {
-            let (with, without) = (output(&cond, &levels), output(&uncond, &levels));
-            for scale in [0.0, 1.0, 7.5, -2.0] {
-                let guided = cond.clone().guided(Numbers(vec![-1.0]), scale).unwrap();
-                let before = net.calls.load(Ordering::Relaxed);
-                let got = output(&guided, &levels);
-                assert_eq!(net.calls.load(Ordering::Relaxed), before + 1);
-                for ((got, with), without) in got.iter().zip(&with).zip(&without) {
-                    assert_eq!(*got, without + scale * (with - without));
-                }
-                if scale == 1.0 {
-                    assert_eq!(got, with);
-                }
+    /// Sums the state and the estimate that it is told: `x·(first half) + 10·(second half)`.
+    #[derive(Clone, Debug)]
+    struct Told;
+
+    impl Network<2> for Told {
+        type Cond = ();
+        fn forward(&self, x: Tensor<2>, _: Tensor<1>, _: &()) -> Result<Tensor<2>, DenoiseError> {
+            Ok(x.clone().narrow(1, 0, 2).add(x.narrow(1, 2, 2).mul_scalar(10.0)))
+        }
+        fn for_sampling(&self) -> Self {
+            Told
+        }
+        fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
+            if sample == [4] {
+                return Ok(());
             }
+            let expected = "four values a sample".into();
+            Err(DenoiseError::Shape { what: "the state".into(), given: sample.to_vec(), expected })
         }
     }
 
     #[test]
-    fn learned_variance_is_the_conditional_one() {
-        let net = Counting { variance: true, ..Counting::default() };
-        let one = net.denoiser(Prediction::Epsilon, Numbers(vec![2.0])).unwrap().with_learned_variance();
+    fn a_network_is_told_its_last_estimate() {
         let levels = Levels::Shared(level(10.0));
-        let estimate = ask(&one, state(), &levels).unwrap();
-        let values = |t: Tensor<2>| t.into_data().iter::<f64>().collect::<Vec<_>>();
-        assert_eq!(values(estimate.output()), [21.0, 24.0, 29.0, 36.0]);
-        assert_eq!(values(estimate.variance().unwrap()), [22.0, 25.0, 30.0, 37.0]);
-        let guided = one.guided(Numbers(vec![0.0]), 3.0).unwrap();
-        let estimate = ask(&guided, state(), &levels).unwrap();
-        assert_eq!(values(estimate.output()), [61.0, 64.0, 69.0, 76.0]);
-        assert_eq!(values(estimate.variance().unwrap()), [22.0, 25.0, 30.0, 37.0]);
+        let plain = Told.denoiser(Prediction::Sample, ()).unwrap();
+        assert!(plain.check(&[2, 2]).is_err());
+        for (place, of_x, of_last) in [(SelfCondition::After, 1.0, 10.0), (SelfCondition::Before, 10.0, 1.0)] {
+            let denoiser = plain.clone().self_conditioned(place);
+            assert_eq!((denoiser.memory(), denoiser.check(&[2, 2])), (1, Ok(())));
+            let first = ask_after(&denoiser, state(), &levels, &[]).unwrap();
+            let x = values(state());
+            assert_eq!(values(first.output()), x.iter().map(|x| of_x * x).collect::<Vec<_>>());
+            // The last estimate as the solver saw it, thresholded or guided.
+            let last = first.with_x0(state().mul_scalar(0.5));
+            let second = ask_after(&denoiser, state(), &levels, std::slice::from_ref(&last)).unwrap();
+            assert_eq!(values(second.output()), x.iter().map(|x| (of_x + 0.5 * of_last) * x).collect::<Vec<_>>());
+            let guided = denoiser.clone().guided((), 2.0).unwrap();
+            assert_eq!(Denoiser::<2>::memory(&guided), 1);
+            let both = ask_after(&guided, state(), &levels, std::slice::from_ref(&last)).unwrap();
+            assert_eq!(values(both.output()), values(second.output()));
+            let error = ask_after(&denoiser, state().narrow(0, 0, 1), &levels, &[last]).unwrap_err();
+            assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [2, 2]));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::DenoiseError;
 use crate::level::{Levels, Scalars};
 use crate::prediction::{Linear, Prediction, PredictionError};
 use burn::tensor::{DType, Tensor};
+use std::collections::BTreeMap;
 
 /// What a denoiser makes of a state: its output in its own prediction, and everything that follows from it.
 ///
@@ -17,6 +18,7 @@ pub struct Estimate<const D: usize> {
     x0: Option<Tensor<D>>,
     eps: Option<Tensor<D>>,
     variance: Option<Tensor<D>>,
+    kept: BTreeMap<String, Tensor<D>>,
 }
 
 /// The parts of an [`Estimate`].
@@ -36,12 +38,14 @@ pub struct EstimateParts<'a, const D: usize> {
     pub eps: Option<&'a Tensor<D>>,
     /// Raw variance channels.
     pub variance: Option<&'a Tensor<D>>,
+    /// What combinators keep for their next answer, by name.
+    pub kept: &'a BTreeMap<String, Tensor<D>>,
 }
 
 impl<const D: usize> Estimate<D> {
     /// An estimate from a network's output for the state `x`, both `[batch, ..]`.
     pub fn new(x: Tensor<D>, output: Tensor<D>, levels: Levels, prediction: Prediction) -> Self {
-        Self { x, output, levels, prediction, x0: None, eps: None, variance: None }
+        Self { x, output, levels, prediction, x0: None, eps: None, variance: None, kept: BTreeMap::new() }
     }
 
     /// The state that was asked about.
@@ -131,6 +135,25 @@ impl<const D: usize> Estimate<D> {
         Ok(self)
     }
 
+    /// Keeps a value of the state's shape under a name, for the next answer of the combinator that made it: there it is
+    /// [`kept`](Self::kept) by the last estimate of [`Query::past`](super::Query::past). It is part of the run, saved
+    /// with it and taken back with a rejected step; the denoiser must ask for a [`memory`](super::Denoiser::memory).
+    pub fn keeping(mut self, name: impl Into<String>, value: Tensor<D>) -> Self {
+        self.kept.insert(name.into(), value);
+        self
+    }
+
+    /// The same without anything kept.
+    pub(super) fn without_kept(mut self) -> Self {
+        self.kept.clear();
+        self
+    }
+
+    /// What was kept under a name.
+    pub fn kept(&self, name: &str) -> Option<Tensor<D>> {
+        self.kept.get(name).cloned()
+    }
+
     /// The same values outside any autodiff graph, on the device without autodiff.
     pub fn without_graph(self) -> Self {
         Self {
@@ -141,6 +164,7 @@ impl<const D: usize> Estimate<D> {
             x0: self.x0.map(Tensor::inner),
             eps: self.eps.map(Tensor::inner),
             variance: self.variance.map(Tensor::inner),
+            kept: self.kept.into_iter().map(|(name, value)| (name, value.inner())).collect(),
         }
     }
 
@@ -189,6 +213,7 @@ impl<const D: usize> Estimate<D> {
             x0: self.x0.as_ref(),
             eps: self.eps.as_ref(),
             variance: self.variance.as_ref(),
+            kept: &self.kept,
         }
     }
 
@@ -197,6 +222,48 @@ impl<const D: usize> Estimate<D> {
         self.x0 = x0;
         self.eps = eps;
         self
+    }
+
+    /// Whether a combinator has replaced x̂_0 or ε̂, so that they no longer follow from the output.
+    pub fn is_replaced(&self) -> bool {
+        self.x0.is_some() || self.eps.is_some()
+    }
+
+    /// The output in another prediction, before any change of x̂_0 or ε̂.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] where one does not determine the other.
+    pub fn output_as(&self, prediction: Prediction) -> Result<Tensor<D>, PredictionError> {
+        if prediction == self.prediction {
+            return Ok(self.output());
+        }
+        self.linear(|level| {
+            let (target, x0, eps) =
+                (prediction.target(level)?, self.prediction.x0(level)?, self.prediction.eps(level)?);
+            Ok(Linear {
+                x: target.x0 * x0.x + target.eps * eps.x,
+                output: target.x0 * x0.output + target.eps * eps.output,
+            })
+        })
+    }
+
+    /// x̂_0 moved by `shift` and ε̂ so that it follows. Where the output has no say in x̂_0 (σ = 0) nothing moves. Unlike
+    /// [`add_score`](Self::add_score) this has a meaning in pure noise, for predictions that determine x̂_0 there.
+    ///
+    /// # Errors
+    /// [`PredictionError::Singular`] where the prediction does not determine x̂_0.
+    pub(super) fn moved(mut self, shift: Tensor<D>) -> Result<Self, PredictionError> {
+        let inverse = |c: f64| if c == 0.0 { 0.0 } else { 1.0 / c };
+        let of_output = self.levels.try_map(|level| Ok(inverse(self.prediction.x0(level)?.output)))?;
+        let of_eps = self.levels.map(|level| -level.alpha * inverse(level.sigma));
+        let add = |to: Tensor<D>, gain: &Scalars| {
+            let moved = gain.times(widen(shift.clone()));
+            in_f32(to, |to| to.add(moved))
+        };
+        self.output = add(self.output, &of_output);
+        self.x0 = self.x0.map(|x0| add(x0, &Scalars::Shared(1.0)));
+        self.eps = self.eps.map(|eps| add(eps, &of_eps));
+        Ok(self)
     }
 
     fn linear(
@@ -209,21 +276,23 @@ impl<const D: usize> Estimate<D> {
             return Ok(in_f32(self.output.clone(), |output| of_output.times(output)));
         }
         let dtype = self.output.dtype();
-        let x = of_x.times(widen(self.x.clone()));
-        let sum = x.add(of_output.times(widen(self.output.clone())));
+        // The sum goes into the buffer of x. It is allocated last, so that the end of the heap is kept (see the sums of
+        // plans).
+        let output = of_output.times(widen(self.output.clone()));
+        let sum = of_x.times(widen(self.x.clone())).add(output);
         Ok(if sum.dtype() == dtype { sum } else { sum.cast(dtype) })
     }
 }
 
 /// Half-precision tensors as f32: conversions cancel, so they run in f32 or wider.
-fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::F16 | DType::BF16 => x.cast(DType::F32),
         _ => x,
     }
 }
 
-fn in_f32<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+pub(super) fn in_f32<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
     let y = f(widen(x));
     if y.dtype() == dtype { y } else { y.cast(dtype) }

@@ -42,7 +42,8 @@ pub fn gradient<const D: usize>(
     number: impl FnOnce(&Estimate<D>) -> Result<Tensor<1>, DenoiseError>,
 ) -> Result<Graded<D>, DenoiseError> {
     let x = query.x.inner().autodiff().require_grad();
-    let estimate = denoiser.denoise(Query { x: x.clone(), ..query })?;
+    // Not the leaf itself: detached leaves go on asking for gradients, of which nothing would reach x.
+    let estimate = denoiser.denoise(Query { x: x.clone().mul_scalar(1.0), ..query })?;
     if !estimate.parts().output.is_tracked() {
         return Err(DenoiseError::NoGradient { what: "the denoiser's output" });
     }
@@ -214,8 +215,11 @@ mod tests {
         let host = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| {
             Ok(Tensor::from_data(x.to_data(), (&x.device(), x.dtype())))
         });
-        let error = ask(&host, state(), |estimate| Ok(estimate.x0()?.sum())).unwrap_err();
-        assert_eq!(error, DenoiseError::NoGradient { what: "the denoiser's output" });
+        let detached = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x.detach()));
+        for cut in [&host as &dyn Denoiser<2>, &detached] {
+            let error = ask(cut, state(), |estimate| Ok(estimate.x0()?.sum())).unwrap_err();
+            assert_eq!(error, DenoiseError::NoGradient { what: "the denoiser's output" });
+        }
         let square = from_fn(Prediction::Sample, |x: Tensor<2>, _: &Levels| Ok(x.clone().mul(x)));
         let error = ask(&square, state(), |estimate| Ok(estimate.x0()?.inner().sum())).unwrap_err();
         assert_eq!(error, DenoiseError::NoGradient { what: "the number to differentiate" });

@@ -4,16 +4,30 @@
 //! which answers a [`Query`] with an [`Estimate`]. The levels in the query say all that is needed of a process. Guidance, thresholding and the like wrap one
 //! denoiser in another, in an explicit order.
 
+mod answers;
 mod bound;
+mod combine;
+mod composed;
 mod constraint;
+mod energy;
 mod estimate;
 mod gradient;
+mod guided;
+mod projection;
+#[cfg(test)]
+mod testing;
 mod threshold;
 
-pub use bound::{Bound, FromFn, Guided, from_fn};
+pub use answers::{Answers, Conditions, Several};
+pub use bound::{Bound, FromFn, SelfCondition, from_fn};
+pub use composed::Composed;
 pub use constraint::{Clamp, ConstraintFn, constraint_fn};
+pub(crate) use energy::check_gradient;
+pub use energy::{Energy, EnergyFn, EnergyGuided, energy_fn};
 pub use estimate::{Estimate, EstimateParts};
 pub use gradient::{Graded, gradient, pull_back};
+pub use guided::Guided;
+pub use projection::Projection;
 pub use threshold::{Threshold, Thresholded};
 
 use crate::exact::ExactError;
@@ -48,6 +62,12 @@ pub trait Denoiser<const D: usize>: Send + Sync {
         0
     }
 
+    /// Whether x̂_0 and ε̂ answer different questions, so that only a sampler that goes on from the two alone
+    /// (`x' = a·x̂_0 + b·ε̂ + noise`, as DDIM does) makes sense of them: true of CFG++. Combinators forward it.
+    fn is_split(&self) -> bool {
+        false
+    }
+
     /// Checks a batch's shape, `[batch, ..]`, before a run starts: the sample's shape, the rows of conditions, labels.
     ///
     /// # Errors
@@ -65,6 +85,9 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
     fn memory(&self) -> usize {
         (**self).memory()
     }
+    fn is_split(&self) -> bool {
+        (**self).is_split()
+    }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)
     }
@@ -76,6 +99,9 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
     }
     fn memory(&self) -> usize {
         (**self).memory()
+    }
+    fn is_split(&self) -> bool {
+        (**self).is_split()
     }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)
@@ -91,6 +117,36 @@ pub trait DenoiserExt<const D: usize>: Denoiser<D> + Sized {
     /// [`DenoiseError::Setting`] for a range, quantile or maximum that makes no sense.
     fn thresholded(self, threshold: Threshold) -> Result<Thresholded<Self>, DenoiseError> {
         Thresholded::new(self, threshold)
+    }
+
+    /// Autoguidance (Karras et al. 2024): `worse + scale·(self − worse)`, away from a smaller or less trained network
+    /// that makes the same errors more strongly. It is [`Guided`] with `worse` in place of the unconditional answer, and
+    /// takes two calls.
+    ///
+    /// ```
+    /// use burn::tensor::Tensor;
+    /// use langevin_core::{DenoiserExt, Prediction, denoiser::from_fn};
+    /// let main = from_fn(Prediction::Sample, |x: Tensor<2>, _levels| Ok(x.mul_scalar(0.9)));
+    /// let worse = from_fn(Prediction::Sample, |x: Tensor<2>, _levels| Ok(x.mul_scalar(0.5)));
+    /// let guided = DenoiserExt::<2>::autoguided(main, worse, 2.0)?;
+    /// # Ok::<(), langevin_core::DenoiseError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`DenoiseError::Setting`] unless the scale is finite.
+    fn autoguided<U: Denoiser<D>>(self, worse: U, scale: f64) -> Result<Guided<Several<U, Self>>, DenoiseError> {
+        Guided::new(Several::new(worse, vec![self]), scale)
+    }
+
+    /// Composition of denoisers (Liu et al. 2022): `ε̂ + Σ weight·(ε̂ of other − ε̂)`, where ε̂ is the answer of `self`.
+    /// Positive weights are a conjunction ("and"), negative ones a negation ("not"). Each denoiser is asked by itself;
+    /// for conditions of one network [`Bound::composed`] takes one call.
+    ///
+    /// # Errors
+    /// [`DenoiseError::Empty`] for no others, [`DenoiseError::Setting`] for a weight that is not finite.
+    fn composed_with<U: Denoiser<D>>(self, others: Vec<(U, f64)>) -> Result<Composed<Several<Self, U>>, DenoiseError> {
+        let (others, weights) = others.into_iter().unzip();
+        Composed::new(Several::new(self, others), weights)
     }
 }
 
@@ -265,6 +321,22 @@ pub enum DenoiseError {
         given: f64,
         /// What is allowed, in words.
         expected: &'static str,
+    },
+    /// A list that must not be empty.
+    #[error("{what} is empty: give at least one")]
+    Empty {
+        /// Which list.
+        what: &'static str,
+    },
+    /// Two parts that do not go together.
+    #[error("{first} cannot be combined with {second}: {reason}")]
+    Combination {
+        /// One part.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// Why they do not, and what to do.
+        reason: &'static str,
     },
     /// A gradient guides at a level without signal.
     #[error(

@@ -69,7 +69,18 @@ impl<const D: usize, T: Denoiser<D>> Denoiser<D> for Thresholded<T> {
         self.inner.memory()
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        if self.rederive && self.inner.is_split() {
+            return Err(DenoiseError::Combination {
+                first: "thresholding that derives ε̂ again",
+                second: "CFG++",
+                reason: "ε̂ would follow the guided x̂_0 again; leave `.rederive_eps()` out",
+            });
+        }
         self.inner.check(shape)
     }
 }

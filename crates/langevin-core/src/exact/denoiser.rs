@@ -184,7 +184,7 @@ impl<P: Posterior> ExactDenoiser<P> {
     ) -> Result<Tensor<D>, DenoiseError> {
         let (dims, options) = (x.dims(), (x.device(), x.dtype()));
         let numel = rows.len() / dims[0].max(1);
-        let nothing = x.clone().sub(x.clone().detach());
+        let nothing = x.clone().sub(Tensor::from_inner(x.clone().inner()));
         let (mut diagonal, mut full) = (Vec::new(), Vec::new());
         for (row, x) in rows.chunks(numel.max(1)).enumerate() {
             let level = match levels {

@@ -155,7 +155,18 @@ impl<T: Denoiser<D>, const D: usize> Denoiser<D> for Filled<T, D> {
         self.inner.memory()
     }
 
+    fn is_split(&self) -> bool {
+        self.inner.is_split()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        if !self.keep_eps && self.inner.is_split() {
+            return Err(DenoiseError::Combination {
+                first: "a filled region from which ε̂ follows",
+                second: "CFG++",
+                reason: "ε̂ would follow the guided x̂_0 again; use `.keep_eps()`",
+            });
+        }
         self.known.check(shape)?;
         self.inner.check(shape)
     }
@@ -251,6 +262,19 @@ mod tests {
         let error = Denoiser::<2>::check(&follows, &[1, 4]).unwrap_err();
         assert!(matches!(error, DenoiseError::Inverse(InverseError::Shape { what: "the state", .. })));
         assert_eq!(Denoiser::<2>::check(&follows, &[5, 3]), Ok(()));
+        // In CFG++ ε̂ is not to follow.
+        struct Split;
+        impl Denoiser<2> for Split {
+            fn denoise(&self, query: Query<'_, 2>) -> Result<Estimate<2>, DenoiseError> {
+                Ok(Estimate::new(query.x.clone(), query.x, query.levels.clone(), Prediction::Sample))
+            }
+            fn is_split(&self) -> bool {
+                true
+            }
+        }
+        let error = Filled::new(Split, known()).check(&[5, 3]).unwrap_err();
+        assert!(matches!(error, DenoiseError::Combination { second: "CFG++", .. }), "{error}");
+        assert_eq!(Filled::new(Split, known()).keep_eps().check(&[5, 3]), Ok(()));
     }
 
     #[test]

@@ -10,7 +10,8 @@ const fn row(name: &'static str, advice: &'static str) -> Missing {
     Missing { name, advice }
 }
 
-const CFG: &str = "CFG++ changes how guided answers are used, not the solver";
+const CFG: &str =
+    "CFG++ is a rule of guidance here: take the name without it, and a denoiser `.guided(..).plus_plus()`";
 const NONE: &str = "`names::solvers` lists what there is; 'dpmpp_2m' and 'dpmpp_2m_sde' serve most networks";
 
 /// All of them.

@@ -34,7 +34,7 @@ pub(super) enum Made {
     /// A solver and the number of steps of its grid.
     Planned(Box<dyn Solver>, usize),
     /// Adaptive steps over the whole range.
-    Adaptive(DormandPrince),
+    Adaptive(Box<DormandPrince>),
 }
 
 impl Settings<'_> {
@@ -74,7 +74,7 @@ impl Entry {
         self
     }
     /// Cannot begin at α = 0.
-    const fn from_signal(mut self) -> Self {
+    const fn needs_signal(mut self) -> Self {
         self.reach.pure_noise = false;
         self
     }
@@ -136,14 +136,14 @@ pub(super) const SOLVERS: &[Entry] = &[
         |s| s.solver(DpmSolver::multistep(3)?.sde(s.eta)?.second_order(SecondOrder::Heun)
             .third_order(ThirdOrder::Half).path())).eta(1.0),
     row("dpm_solver_2m", &[], "DPM-Solver, multistep, order 2",
-        |s| s.solver(DpmSolver::multistep(2)?.basis(Basis::Noise))).from_signal(),
+        |s| s.solver(DpmSolver::multistep(2)?.basis(Basis::Noise))).needs_signal(),
     row("res_multistep", &[], "RES, order 2: the exact line through two answers",
         |s| s.solver(DpmSolver::multistep(2)?.second_order(SecondOrder::Heun))),
-    row("deis", &[], "DEIS in λ, order 3", |s| s.solver(Deis::new(3)?)).from_signal(),
+    row("deis", &[], "DEIS in λ, order 3", |s| s.solver(Deis::new(3)?)).needs_signal(),
     row("DEISMultistepScheduler", &[], "DEIS, order 2, lower at the end of short grids",
-        |s| s.solver(Deis::new(2)?.lower_order_below(SHORT))).on(Spacing::Linspace).from_signal(),
+        |s| s.solver(Deis::new(2)?.lower_order_below(SHORT))).on(Spacing::Linspace).needs_signal(),
     row("uni_pc", &[], "UniPC, order 3, B(h) = h",
-        |s| s.solver(UniPc::new(3)?.b(UniB::Linear).lower_order_final(true))).passing_over().from_signal(),
+        |s| s.solver(UniPc::new(3)?.b(UniB::Linear).lower_order_final(true))).passing_over().needs_signal(),
     row("uni_pc_bh2", &[], "UniPC, order 3, B(h) = e^h − 1",
         |s| s.solver(UniPc::new(3)?.lower_order_final(true))).passing_over(),
     row("UniPCMultistepScheduler", &[], "UniPC, order 2, on all levels",
@@ -161,7 +161,7 @@ pub(super) const SOLVERS: &[Entry] = &[
         let solver = Singlestep::fast(s.steps)?;
         let steps = solver.steps().unwrap_or(s.steps);
         Ok(Made::Planned(Box::new(solver), steps))
-    }).on(Spacing::UniformLambda).from_signal().to(Arrival::Noisy),
+    }).on(Spacing::UniformLambda).needs_signal().to(Arrival::Noisy),
     // Posteriors.
     row("ddpm", &["DDPMScheduler"], "DDPM with the posterior's own variance",
         |s| s.solver(Ddpm::new())).on(Spacing::Leading),
@@ -179,9 +179,9 @@ pub(super) const SOLVERS: &[Entry] = &[
         .eta(0.3).on(Spacing::SgmUniform),
     // In the process's own time.
     row("euler_maruyama", &[], "the reverse SDE, white noise in every step", |s| s.solver(EulerMaruyama::new()))
-        .on(Spacing::UniformLambda).from_signal().to(Arrival::Noisy),
+        .on(Spacing::UniformLambda).needs_signal().to(Arrival::Noisy),
     row("euler_maruyama_path", &[], "the same along one path", |s| s.solver(EulerMaruyama::new().path()))
-        .on(Spacing::UniformLambda).from_signal().to(Arrival::Noisy),
+        .on(Spacing::UniformLambda).needs_signal().to(Arrival::Noisy),
     row("reverse_diffusion", &[], "the reverse SDE in its discrete form", |s| s.solver(ReverseDiffusion::new()))
         .to(Arrival::Noisy),
     row("probability_flow_euler", &["pf_euler"], "probability flow, order 1",
@@ -193,5 +193,5 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("probability_flow_dopri5", &["pf_dopri5"], "probability flow, order 5, fixed steps",
         |s| s.solver(ProbabilityFlow::new(Tableau::dormand_prince()))).to(Arrival::Range),
     row("dopri5", &["rk45", "dormand_prince"], "probability flow, adaptive steps, tolerance 1e-5",
-        |_| Ok(Made::Adaptive(DormandPrince::new(1e-5, 1e-5)?))).to(Arrival::Range),
+        |_| Ok(Made::Adaptive(Box::new(DormandPrince::new(1e-5, 1e-5)?)))).to(Arrival::Range),
 ];

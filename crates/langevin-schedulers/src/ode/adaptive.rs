@@ -66,6 +66,11 @@ impl DormandPrince {
         Ok(Self { tableau: Tableau::dormand_prince(), control, together: false })
     }
 
+    /// The relative and the absolute tolerance.
+    pub fn tolerances(&self) -> (f64, f64) {
+        (self.control.rtol, self.control.atol)
+    }
+
     /// One error norm, clock and step size for the whole batch, as scipy's and score_sde's solvers have it. The result
     /// of a sample then depends on its batch.
     pub fn batch_control(mut self) -> Self {

@@ -25,6 +25,11 @@ pub(super) trait System {
     fn select(&mut self, flags: &[bool], new: &Self::Value, old: &Self::Value) -> Self::Value;
     /// Global number of the first sample.
     fn first_sample(&self) -> u64;
+    /// Hears of every attempt: where it arrived, its error estimate, and which samples go there. The slope at
+    /// `reached` was the last one asked for.
+    fn attempted(&mut self, reached: &Self::Value, error: &Self::Value, accepted: &[bool]) {
+        let _ = (reached, error, accepted);
+    }
 }
 
 /// One way to integrate: the method, its control and the interval.
@@ -142,18 +147,12 @@ impl Course<'_> {
             Some(slope) => slope,
             None => system.slope(&x, &from)?,
         };
-        let mut slopes = vec![slope];
-        let mut reached = x.clone();
         // The last stage is the end of the step: its slope is the first one of the next.
-        for stage in 1..self.tableau.stages() {
-            let change = system.sum(&h, &shared(self.tableau.row(stage), &slopes));
-            reached = system.add(&x, change);
-            let times: Vec<f64> = match self.tableau.nodes()[stage] {
-                1.0 => trials.iter().map(|trial| trial.to).collect(),
-                c => from.iter().zip(&trials).map(|(t, trial)| t + c * trial.h).collect(),
-            };
-            slopes.push(system.slope(&reached, &times)?);
-        }
+        let count = self.tableau.stages();
+        let (slopes, reached) = stages(system, self.tableau, (&x, slope), (&h, count), |c| match c {
+            1.0 => trials.iter().map(|trial| trial.to).collect(),
+            c => from.iter().zip(&trials).map(|(t, trial)| t + c * trial.h).collect(),
+        })?;
         let error = system.sum(&h, &shared(self.tableau.error_weights(), &slopes));
         let errors = system.norms(self.control, &error, &x, &reached)?;
         let errors = self.pool(errors);
@@ -163,6 +162,7 @@ impl Course<'_> {
             .zip(trials.iter().zip(errors))
             .map(|(clock, (trial, error))| trial.h != 0.0 && clock.judge(self.control, *trial, error))
             .collect();
+        system.attempted(&reached, &error, &accepted);
         let last = slopes.last().unwrap_or(&x);
         progress.x = choose(system, &accepted, &reached, &x);
         progress.slope = Some(choose(system, &accepted, last, &slopes[0]));
@@ -206,6 +206,47 @@ impl Course<'_> {
         let inside = system.add(&attempt.x, change);
         choose(system, &passed, &inside, into)
     }
+}
+
+/// The slopes of the first `count` stages of a step of size `h` that begins at `x` with the slope `first`, and the state
+/// at which the last of them was asked. `times` says when a node is.
+fn stages<S: System>(
+    system: &mut S,
+    tableau: &Tableau,
+    (x, first): (&S::Value, S::Value),
+    (h, count): (&Scalars, usize),
+    times: impl Fn(f64) -> Vec<f64>,
+) -> Result<(Vec<S::Value>, S::Value), SampleError> {
+    let (mut slopes, mut reached) = (vec![first], x.clone());
+    for stage in 1..count {
+        let change = system.sum(h, &shared(tableau.row(stage), &slopes));
+        reached = system.add(x, change);
+        slopes.push(system.slope(&reached, &times(tableau.nodes()[stage]))?);
+    }
+    Ok((slopes, reached))
+}
+
+/// Steps of any method from each of `times` to the next, all samples together.
+pub(super) fn march<S: System>(
+    system: &mut S,
+    tableau: &Tableau,
+    mut x: S::Value,
+    times: &[f64],
+    samples: usize,
+) -> Result<S::Value, SampleError> {
+    // Stages at the end that do not count are left out.
+    let count = tableau.weights().iter().rposition(|b| *b != 0.0).map_or(1, |last| last + 1);
+    for pair in times.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let h = Scalars::Shared(to - from);
+        let first = system.slope(&x, &vec![from; samples])?;
+        let (slopes, _) = stages(system, tableau, (&x, first), (&h, count), |c| {
+            vec![if c == 1.0 { to } else { from + c * (to - from) }; samples]
+        })?;
+        let change = system.sum(&h, &shared(tableau.weights(), &slopes));
+        x = system.add(&x, change);
+    }
+    Ok(x)
 }
 
 /// Terms with the same weight for all samples; zero weights are left out.

@@ -5,20 +5,25 @@
 //!
 //! * [`ProbabilityFlow`] takes a fixed grid: any explicit [`Tableau`], as a plan.
 //! * [`DormandPrince`] chooses its steps: an error bound for each sample, and output at any time.
+//! * Both also solve any other equation on tensors, a [`Field`]: what is integrated along a trajectory, for instance.
 
 mod adaptive;
 mod control;
 mod drive;
 mod flow;
 mod host;
+mod parts;
 mod sampler;
 mod tableau;
+mod tensors;
 
 pub use adaptive::{AdaptiveFlow, DormandPrince};
 pub use flow::ProbabilityFlow;
 pub(crate) use flow::check_joined;
 pub use host::HostSolution;
+pub use parts::{Field, Solution};
 pub use tableau::Tableau;
+pub use tensors::flow_slope;
 
 /// 64-bit FNV-1a over the bits of numbers: tells samplers apart in saved runs.
 pub(crate) fn fingerprint(numbers: impl IntoIterator<Item = f64>) -> u64 {

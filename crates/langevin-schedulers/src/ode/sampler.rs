@@ -1,11 +1,12 @@
 //! The adaptive method on tensors: a sampler whose samples have clocks of their own.
 
-use super::AdaptiveFlow;
 use super::control::{Clock, Control};
 use super::drive::{Progress, System};
+use super::tensors;
+use super::{AdaptiveFlow, flow_slope};
 use crate::plan::Memory;
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
-use burn::tensor::{Bool, DType, Tensor, TensorData};
+use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
 use langevin_core::{Level, Levels, Process};
 
@@ -31,17 +32,6 @@ impl<P: Process, const D: usize> Tensors<'_, '_, '_, P, D> {
             Levels::Each(t.iter().map(|t| self.process.level(*t)).collect())
         }
     }
-
-    fn scalars(&self, t: &[f64], f: impl Fn(f64) -> f64) -> Scalars {
-        if self.together { Scalars::Shared(f(t[0])) } else { Scalars::Each(t.iter().map(|t| f(*t)).collect()) }
-    }
-}
-
-fn is_zero(scalars: &Scalars) -> bool {
-    match scalars {
-        Scalars::Shared(value) => *value == 0.0,
-        Scalars::Each(values) => values.iter().all(|value| *value == 0.0),
-    }
 }
 
 impl<P: Process, const D: usize> System for Tensors<'_, '_, '_, P, D> {
@@ -49,31 +39,11 @@ impl<P: Process, const D: usize> System for Tensors<'_, '_, '_, P, D> {
 
     fn slope(&mut self, x: &Tensor<D>, t: &[f64]) -> Result<Tensor<D>, SampleError> {
         let estimate = self.cx.ask(self.state, x.clone(), &self.levels(t))?;
-        let of_x0 = self.scalars(t, |t| self.process.alpha_dot(t));
-        let of_eps = self.scalars(t, |t| self.process.sigma_dot(t));
-        // A part that does not count may be one that the prediction does not determine.
-        let x0 = if is_zero(&of_x0) { None } else { Some(of_x0.times(estimate.x0()?)) };
-        let eps = if is_zero(&of_eps) { None } else { Some(of_eps.times(estimate.eps()?)) };
-        Ok(match (x0, eps) {
-            (Some(x0), Some(eps)) => x0.add(eps),
-            (Some(part), None) | (None, Some(part)) => part,
-            (None, None) => x.zeros_like(),
-        })
+        Ok(flow_slope(self.process, &estimate, t)?)
     }
 
     fn sum(&mut self, scale: &Scalars, terms: &[(Scalars, &Tensor<D>)]) -> Tensor<D> {
-        let mut total: Option<Tensor<D>> = None;
-        for (weight, value) in terms {
-            let part = weight.times((*value).clone());
-            total = Some(match total {
-                Some(sum) => sum.add(part),
-                None => part,
-            });
-        }
-        match total {
-            Some(total) => scale.times(total),
-            None => self.state.x().zeros_like(),
-        }
+        tensors::sum(scale, terms).unwrap_or_else(|| self.state.x().zeros_like())
     }
 
     fn add(&mut self, x: &Tensor<D>, y: Tensor<D>) -> Tensor<D> {
@@ -87,34 +57,15 @@ impl<P: Process, const D: usize> System for Tensors<'_, '_, '_, P, D> {
         a: &Tensor<D>,
         b: &Tensor<D>,
     ) -> Result<Vec<f64>, SampleError> {
-        let scale = widen(a).abs().max_pair(widen(b).abs()).mul_scalar(control.rtol).add_scalar(control.atol);
-        let ratio = widen(value).div(scale);
-        let batch = ratio.dims()[0];
-        let numel = ratio.dims()[1..].iter().product();
-        let ratio: Tensor<2> = ratio.reshape([batch, numel]);
-        let squares = ratio.clone().mul(ratio).mean_dim(1);
-        let squares = squares.try_to_data().map_err(|error| SampleError::Read { message: error.to_string() })?;
-        Ok(squares.iter::<f64>().map(f64::sqrt).collect())
+        tensors::norms(control, value, a, b)
     }
 
     fn select(&mut self, flags: &[bool], new: &Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
-        let mut column = [1; D];
-        column[0] = flags.len();
-        let flags = TensorData::new(flags.to_vec(), column);
-        let flags = Tensor::<D, Bool>::from_data(flags, &old.device()).expand(old.dims());
-        old.clone().mask_where(flags, new.clone())
+        tensors::select(flags, new, old)
     }
 
     fn first_sample(&self) -> u64 {
         self.state.first_sample()
-    }
-}
-
-/// Error norms of half-precision states are taken in f32.
-fn widen<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
-    match x.dtype() {
-        DType::F16 | DType::BF16 => x.clone().cast(DType::F32),
-        _ => x.clone(),
     }
 }
 

@@ -120,6 +120,25 @@ fn dead(rows: &[Vec<Event>]) -> Vec<Vec<Place>> {
     dead.collect()
 }
 
+/// Whether no step reads a state once it has asked, and both parts of answers count. States that are only asked about
+/// (inner stages) may be written, from answers alone.
+pub(super) fn goes_on_from_answers(rows: &[Row], needs: &[Needs]) -> bool {
+    let reads_state = |set: &Set| set.sum.iter().any(|term| matches!(term.of, Src::X(_)));
+    let mut asked = false;
+    for row in rows {
+        // Before its first question a step may change the state (churn).
+        if asked && row.pre.iter().any(reads_state) {
+            return false;
+        }
+        asked |= row.eval.is_some();
+        if asked && row.post.iter().any(reads_state) {
+            return false;
+        }
+        asked &= row.step.is_none();
+    }
+    needs.iter().any(|needs| needs.x0 == Need::Yes) && needs.iter().any(|needs| needs.eps == Need::Yes)
+}
+
 struct Walk {
     row: usize,
     needs: Vec<Needs>,

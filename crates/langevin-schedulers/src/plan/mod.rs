@@ -303,6 +303,12 @@ impl Plan {
         self.table.rows.iter().any(|row| !row.draws.is_empty())
     }
 
+    /// Whether each step goes on from x̂_0 and ε̂ alone, as `x' = a·x̂_0 + b·ε̂ + noise`, and never from the state that it
+    /// asked about. The two may then answer different questions, as in CFG++.
+    pub fn goes_on_from_answers(&self) -> bool {
+        analysis::goes_on_from_answers(&self.table.rows, &self.analysis.needs)
+    }
+
     /// A fingerprint of all numbers of the table, not of its name: equal plans have equal ones.
     pub fn fingerprint(&self) -> u64 {
         analysis::fingerprint(&self.table.start, self.table.prior_std, &self.table.rows)

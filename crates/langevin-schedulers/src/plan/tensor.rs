@@ -20,7 +20,7 @@ impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
 
     fn sum(&mut self, like: &Tensor<D>, terms: &[(Factor<'_, Tensor<D>>, &Tensor<D>)]) -> Tensor<D> {
         let mut total: Option<Tensor<D>> = None;
-        for (factor, value) in terms {
+        for (n, (factor, value)) in terms.iter().enumerate() {
             let value = (*value).clone();
             let part = match factor {
                 Factor::Number(1.0) => value,
@@ -32,6 +32,10 @@ impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
                 Factor::PredictedStd { variance } => value.mul((*variance).clone().sqrt()),
             };
             total = Some(match total {
+                // Burn adds into the buffer of the left summand. The first sum goes into the second buffer and stays
+                // there, so that the buffer allocated last is one that is kept: memory at the end of the heap that
+                // nobody keeps goes back to the system after each step, and costs more to get again than the sum.
+                Some(sum) if n == 1 => part.add(sum),
                 Some(sum) => sum.add(part),
                 None => part,
             });
@@ -96,6 +100,10 @@ impl<const D: usize> Sampler<D> for Plan {
 
     fn total_steps(&self) -> Option<usize> {
         Some(self.steps())
+    }
+
+    fn takes_split(&self) -> bool {
+        self.goes_on_from_answers()
     }
 
     fn fingerprint(&self) -> u64 {

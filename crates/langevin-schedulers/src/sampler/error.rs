@@ -117,6 +117,12 @@ pub enum SampleError {
         /// What to do.
         advice: &'static str,
     },
+    /// A denoiser whose x̂_0 and ε̂ answer different questions, under a sampler that takes them for one answer.
+    #[error(
+        "CFG++ needs a sampler that goes on from x̂_0 and ε̂ alone, and this one uses the state as well, or only one of the \
+         two: take DDIM or Euler in σ/α, or plain guidance"
+    )]
+    Split,
     /// An adaptive method took too many steps.
     #[error("more than {limit} steps were needed: raise the limit or the tolerance")]
     TooManySteps {

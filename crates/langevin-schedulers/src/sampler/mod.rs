@@ -64,6 +64,12 @@ pub trait Sampler<const D: usize>: Send + Sync {
         None
     }
 
+    /// Whether the sampler goes on from x̂_0 and ε̂ of its answers alone, so that the two may answer different questions
+    /// ([`Denoiser::is_split`]).
+    fn takes_split(&self) -> bool {
+        false
+    }
+
     /// Tells samplers apart, so that a saved run is not resumed by another one.
     fn fingerprint(&self) -> u64 {
         0
@@ -83,6 +89,9 @@ impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for &T {
     fn total_steps(&self) -> Option<usize> {
         (**self).total_steps()
     }
+    fn takes_split(&self) -> bool {
+        (**self).takes_split()
+    }
     fn fingerprint(&self) -> u64 {
         (**self).fingerprint()
     }
@@ -100,6 +109,9 @@ impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for Box<T> {
     }
     fn total_steps(&self) -> Option<usize> {
         (**self).total_steps()
+    }
+    fn takes_split(&self) -> bool {
+        (**self).takes_split()
     }
     fn fingerprint(&self) -> u64 {
         (**self).fingerprint()
@@ -148,7 +160,8 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     ///
     /// # Errors
     /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::SampleNumbers`] if the sample numbers do not
-    /// fit into 64 bits.
+    /// fit into 64 bits, [`SampleError::Denoise`] if the denoiser cannot take the states, [`SampleError::Split`] for
+    /// CFG++ with a sampler that makes no sense of it.
     fn start_from<'a>(
         &'a self,
         first: u64,
@@ -162,7 +175,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
         if first.checked_add(x.dims()[0] as u64).is_none() {
             return Err(SampleError::SampleNumbers { first, rows: x.dims()[0] });
         }
-        denoiser.check(&x.dims())?;
+        check_company(self, denoiser, &x.dims())?;
         Ok(Run::new(self, RunState::new(first, x), Context { denoiser, noise }))
     }
 
@@ -197,7 +210,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     /// # Errors
     /// [`SampleError::OtherSampler`] if it was saved by another sampler, [`SampleError::Rank`] if it has another
     /// number of dimensions, [`SampleError::Incomplete`] if the samples themselves are missing,
-    /// [`SampleError::Denoise`] if the denoiser cannot take them. Plans check the rest in their next step.
+    /// [`SampleError::Denoise`] if the denoiser cannot take them, [`SampleError::Split`] as when a run starts. Plans check the rest in their next step.
     fn resume<'a>(
         &'a self,
         saved: &SavedRun,
@@ -210,9 +223,21 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
             return Err(SampleError::OtherSampler { expected, given });
         }
         let state = saved.restore(load)?;
-        denoiser.check(&state.x().dims())?;
+        check_company(self, denoiser, &state.x().dims())?;
         Ok(Run::new(self, state, Context { denoiser, noise }))
     }
 }
 
 impl<const D: usize, T: Sampler<D>> SamplerExt<D> for T {}
+
+/// What can be known of a denoiser before it is asked.
+fn check_company<const D: usize>(
+    sampler: &impl Sampler<D>,
+    denoiser: &dyn Denoiser<D>,
+    shape: &[usize],
+) -> Result<(), SampleError> {
+    if denoiser.is_split() && !sampler.takes_split() {
+        return Err(SampleError::Split);
+    }
+    Ok(denoiser.check(shape)?)
+}

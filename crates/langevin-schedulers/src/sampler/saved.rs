@@ -5,6 +5,7 @@ use crate::plan::Memory;
 use burn::tensor::{Tensor, TensorData};
 use langevin_core::{Estimate, Levels, Load};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A run as plain data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ struct SavedEstimate {
     x0: Option<TensorData>,
     eps: Option<TensorData>,
     variance: Option<TensorData>,
+    #[serde(default)]
+    kept: BTreeMap<String, TensorData>,
 }
 
 fn read<const D: usize>(x: &Tensor<D>) -> Result<TensorData, SampleError> {
@@ -46,6 +49,7 @@ impl SavedRun {
         let past = state.past.iter().map(|estimate| {
             let parts = estimate.parts();
             let optional = |part: Option<&Tensor<D>>| part.map(read).transpose();
+            let kept = parts.kept.iter().map(|(name, value)| Ok((name.clone(), read(value)?)));
             Ok(SavedEstimate {
                 x: read(parts.x)?,
                 output: read(parts.output)?,
@@ -54,6 +58,7 @@ impl SavedRun {
                 x0: optional(parts.x0)?,
                 eps: optional(parts.eps)?,
                 variance: optional(parts.variance)?,
+                kept: kept.collect::<Result<_, SampleError>>()?,
             })
         });
         Ok(Self {
@@ -86,7 +91,11 @@ impl SavedRun {
             if let Some(variance) = optional(&saved.variance)? {
                 estimate = estimate.with_variance(variance);
             }
-            Ok(estimate.with_parts(optional(&saved.x0)?, optional(&saved.eps)?))
+            estimate = estimate.with_parts(optional(&saved.x0)?, optional(&saved.eps)?);
+            for (name, value) in &saved.kept {
+                estimate = estimate.keeping(name.clone(), tensor(value)?);
+            }
+            Ok(estimate)
         });
         Ok(RunState {
             first: self.first,

@@ -20,7 +20,8 @@ use burn::tensor::Tensor;
 
 /// A linear map A from samples `[batch, ..]` to measurements `[batch, ..]` of the same rank.
 ///
-/// Write your own with three functions; methods that need its [`svd`](Self::svd), too, say so. `&T` and `Box<T>` forward.
+/// Write your own with three functions; [`Dps`](crate::inverse::Dps) needs no more. Methods that need its [`svd`](Self::svd), too,
+/// say so. `&T` and `Box<T>` forward.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

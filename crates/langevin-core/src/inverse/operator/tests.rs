@@ -237,7 +237,7 @@ fn without_a_decomposition_there_is_no_inverse() {
         }
     }
     let boxed: Box<dyn LinearOperator<2>> = Box::new(Doubling);
-    let error = (&boxed).pseudo_inverse(random([1, 2], 0)).unwrap_err();
+    let error = boxed.pseudo_inverse(random([1, 2], 0)).unwrap_err();
     assert_eq!(error, InverseError::NoSvd { method: "the pseudo-inverse" });
     assert!(error.to_string().contains("DPS"), "{error}");
 }

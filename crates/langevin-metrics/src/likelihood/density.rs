@@ -1,0 +1,208 @@
+//! What an integration has found.
+
+use super::student;
+use crate::MetricError;
+use crate::quantization::Quantization;
+use burn::tensor::Tensor;
+use langevin_core::Node;
+use langevin_core::exact::Marginal;
+use langevin_schedulers::ode::DormandPrince;
+
+const LN_2: f64 = std::f64::consts::LN_2;
+
+/// How the equation was solved.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SolverReport {
+    /// Relative and absolute tolerance of an adaptive method.
+    pub tolerance: Option<(f64, f64)>,
+    /// Estimate of the error that the adaptive method has left in ln p of each sample, in nats: the sum over its steps of
+    /// `|e_l| + |score·e_x|`, where e are the embedded error estimates of the integral and of the state: the score is the
+    /// slope of the ln p that is found in the end. They are those of the method of order 4 that step sizes are chosen by,
+    /// so the error is smaller at tolerances of 1e-5 and below; at 1e-3 steps are too long for orders to show, and it may be
+    /// several times larger. `None` for fixed steps.
+    pub error: Option<Vec<f64>>,
+    /// Calls of the denoiser, each with a backward pass.
+    pub evaluations: usize,
+    /// Steps of each sample.
+    pub accepted: Vec<usize>,
+    /// Steps of each sample that were tried and given up.
+    pub rejected: Vec<usize>,
+}
+
+impl SolverReport {
+    pub(super) fn of(method: &DormandPrince) -> Self {
+        Self { tolerance: Some(method.tolerances()), ..Self::default() }
+    }
+}
+
+/// What lies between ln p as integrated and ln p of the data, for a problem whose density is known: in nats, one number
+/// for each sample. `log_p = ln p_0(x) + truncation + flow − prior`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gaps {
+    /// `ln p_ε(x) − ln p_0(x)`: the density where the integration starts is that of data with a little noise.
+    pub truncation: Vec<f64>,
+    /// `ln p_T(x_T) − ln π(x_T)`: the true density where it ends, against the Gaussian π that the model begins from.
+    pub prior: Vec<f64>,
+    /// What is left, `ln p_T(x_T) + ∫ tr − ln p_ε(x)`: errors of the model, the solver and the probes.
+    pub flow: Vec<f64>,
+}
+
+/// ln p of a batch; made by [`Likelihood::evaluate`](super::Likelihood::evaluate). All in nats unless a name says bits.
+#[derive(Clone, Debug)]
+pub struct LogDensity<const D: usize> {
+    pub(super) latent: Tensor<D>,
+    /// The states at the start and at the end, rows of `numel` values.
+    pub(super) data: Vec<f64>,
+    pub(super) latents: Vec<f64>,
+    /// The integral of the trace, one for each probe of each sample.
+    pub(super) integrals: Vec<f64>,
+    pub(super) probes: bool,
+    pub(super) numel: usize,
+    pub(super) prior_std: f64,
+    pub(super) start: Node,
+    pub(super) end: Node,
+    pub(super) clean: Node,
+    pub(super) quantization: Option<Quantization>,
+    pub(super) solver: SolverReport,
+}
+
+impl<const D: usize> LogDensity<D> {
+    /// `ln p(x)` of each sample: [`prior`](Self::prior) plus [`change`](Self::change). The density at the start time of
+    /// the integration, with respect to the values the model works in.
+    pub fn log_p(&self) -> Vec<f64> {
+        self.prior().iter().zip(self.change()).map(|(prior, change)| prior + change).collect()
+    }
+
+    /// `ln π(x_T)` under the Gaussian that the model begins from.
+    pub fn prior(&self) -> Vec<f64> {
+        let variance = self.prior_std * self.prior_std;
+        let norm = 0.5 * self.numel as f64 * libm::log(std::f64::consts::TAU * variance);
+        let square = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
+        self.latents.chunks(self.numel).map(|row| -norm - 0.5 * square(row) / variance).collect()
+    }
+
+    /// `∫ tr(∂f/∂x) dt` from start to end, the mean over the probes.
+    pub fn change(&self) -> Vec<f64> {
+        self.by_sample().map(|row| row.iter().sum::<f64>() / row.len() as f64).collect()
+    }
+
+    /// `∫ vᵀ(∂f/∂x)v dt` for each probe v of each sample; one number, the exact trace, without probes.
+    pub fn change_by_probe(&self) -> Vec<Vec<f64>> {
+        self.by_sample().map(<[f64]>::to_vec).collect()
+    }
+
+    fn by_sample(&self) -> impl Iterator<Item = &[f64]> {
+        let rows = self.data.len() / self.numel;
+        self.integrals.chunks(self.integrals.len() / rows)
+    }
+
+    /// The states at the end of the integration, `[batch, ..]`.
+    pub fn latent(&self) -> Tensor<D> {
+        self.latent.clone()
+    }
+
+    /// Deviation of the Gaussian that the model begins from.
+    pub fn prior_std(&self) -> f64 {
+        self.prior_std
+    }
+
+    /// Where data was taken to be, and where the prior is.
+    pub fn nodes(&self) -> (Node, Node) {
+        (self.start, self.end)
+    }
+
+    /// How the equation was solved, and how well.
+    pub fn solver(&self) -> &SolverReport {
+        &self.solver
+    }
+
+    /// For each sample an interval that contains the ln p of the exact trace with the given confidence: Student's t over
+    /// the probes. It says nothing of the other errors. With the exact trace it is a point.
+    ///
+    /// The estimates of the probes must be nearly normal, as those of many dimensions are.
+    ///
+    /// # Errors
+    /// [`MetricError::Setting`] for a confidence outside (0, 1), [`MetricError::Unsupported`] for one probe.
+    pub fn interval(&self, confidence: f64) -> Result<Vec<(f64, f64)>, MetricError> {
+        if !(confidence > 0.0 && confidence < 1.0) {
+            let expected = "a number between 0 and 1";
+            return Err(MetricError::Setting { setting: "confidence", given: confidence, expected });
+        }
+        if !self.probes {
+            return Ok(self.log_p().into_iter().map(|value| (value, value)).collect());
+        }
+        let errors = self.standard_error()?;
+        let probes = self.by_sample().next().map_or(0, <[f64]>::len);
+        let factor = student::quantile(0.5 + 0.5 * confidence, (probes - 1) as f64);
+        Ok(self
+            .log_p()
+            .iter()
+            .zip(errors)
+            .map(|(mean, error)| (mean - factor * error, mean + factor * error))
+            .collect())
+    }
+
+    /// Standard error of ln p over the probes; zero with the exact trace.
+    ///
+    /// # Errors
+    /// [`MetricError::Unsupported`] for one probe.
+    pub fn standard_error(&self) -> Result<Vec<f64>, MetricError> {
+        let one = |row: &[f64]| {
+            let n = row.len() as f64;
+            if !self.probes {
+                return Ok(0.0);
+            }
+            if row.len() < 2 {
+                return Err(MetricError::Unsupported {
+                    metric: "an interval",
+                    what: "one probe",
+                    advice: "two probes or more tell how much they differ",
+                });
+            }
+            let mean = row.iter().sum::<f64>() / n;
+            Ok((row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt())
+        };
+        self.by_sample().map(one).collect()
+    }
+
+    /// Bits per dimension, `−ln p/(numel·ln 2)`. For [quantized](super::Likelihood::quantized) data those of the levels,
+    /// an upper bound on average: the offset [`Quantization::offset_bits`] is added.
+    pub fn bits_per_dimension(&self) -> Vec<f64> {
+        let offset = self.quantization.as_ref().map_or(0.0, Quantization::offset_bits);
+        self.log_p().iter().map(|log_p| offset - log_p / (self.numel as f64 * LN_2)).collect()
+    }
+
+    /// `KL(q(x_T|x) ‖ π)` of each sample, where q is the forward process at the end and π the Gaussian that the model
+    /// begins from. Its mean over data is at least `KL(p_T ‖ π)`, the mean prior gap, which cannot be known without the
+    /// density of the data.
+    pub fn prior_kl(&self) -> Vec<f64> {
+        let level = self.end.level;
+        self.data.chunks(self.numel).map(|row| gaussian_kl(row, level.alpha, level.sigma, self.prior_std)).collect()
+    }
+
+    /// Truncation and prior gap, each by itself, against a problem whose density is known.
+    ///
+    /// # Errors
+    /// [`MetricError::Exact`] if the samples are none of the problem's.
+    pub fn gaps(&self, problem: &dyn Marginal) -> Result<Gaps, MetricError> {
+        let mut gaps = Gaps { truncation: Vec::new(), prior: Vec::new(), flow: Vec::new() };
+        let (priors, changes) = (self.prior(), self.change());
+        let rows = self.data.chunks(self.numel).zip(self.latents.chunks(self.numel));
+        for ((x, latent), (prior, change)) in rows.zip(priors.iter().zip(changes)) {
+            let start = problem.log_marginal(x, &self.start.level)?;
+            let end = problem.log_marginal(latent, &self.end.level)?;
+            gaps.truncation.push(start - problem.log_marginal(x, &self.clean.level)?);
+            gaps.prior.push(end - prior);
+            gaps.flow.push(end + change - start);
+        }
+        Ok(gaps)
+    }
+}
+
+/// `KL(N(α·x, σ²) ‖ N(0, s²))` over the values of a sample.
+pub(crate) fn gaussian_kl(x: &[f64], alpha: f64, sigma: f64, std: f64) -> f64 {
+    let (ratio, n) = ((sigma / std).powi(2), x.len() as f64);
+    let square: f64 = x.iter().map(|x| (alpha * x / std).powi(2)).sum();
+    // ratio − 1 − ln(ratio), without cancellation near 1.
+    0.5 * (square + n * ((ratio - 1.0) - libm::log1p(ratio - 1.0)))
+}

@@ -1,0 +1,128 @@
+//! Steps wait for no device: what a run asks of its network, and where the library reads from a device at all.
+//!
+//! Tensors are computed when the device gets to it; a step of a plan only queues work, unless a value is read. So that no
+//! step reads one, no code that steps run may call what reads: the sources are searched for it.
+
+use burn::tensor::{Device, Tensor};
+use langevin::burn;
+use langevin::core::noise::Seeded;
+use langevin::core::{Load, denoiser};
+use langevin::schedulers::{SamplerExt, diffusers};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[test]
+fn every_question_of_a_plan_is_asked_once() {
+    let solvers: Map<String, Value> = serde_json::from_str(include_str!("../benches/solvers.json")).unwrap();
+    for (name, config) in solvers {
+        let scheduler = diffusers::from_config(&config.to_string()).unwrap();
+        let plan = scheduler.plan(12).unwrap();
+        let asked = AtomicUsize::new(0);
+        let denoiser = denoiser::from_fn(scheduler.prediction(), |x: Tensor<2>, _levels| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Ok(x.mul_scalar(0.5))
+        });
+        let noise = Seeded::new(1);
+        let run = plan.start([2, 3], &denoiser, &noise, Load::on(&Device::flex())).unwrap();
+        let mut before = 0;
+        for step in run {
+            let step = step.unwrap();
+            let asked = asked.load(Ordering::Relaxed);
+            assert_eq!(step.evaluations, asked, "{name}, step {}", step.index);
+            assert!(asked > before || plan.evaluations() < plan.steps(), "{name}, step {} asks", step.index);
+            before = asked;
+        }
+        assert_eq!(before, plan.evaluations(), "{name}");
+    }
+}
+
+/// Burn's functions that wait for a device.
+const READS: [&str; 9] = [
+    "into_data",
+    "to_data",
+    "into_scalar",
+    "into_data_async",
+    "to_data_async",
+    "into_scalar_async",
+    "all_close",
+    "nonzero",
+    "sync",
+];
+
+/// The calls in a source that wait for a device, tests and documentation apart.
+fn reads(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let words = lines.flat_map(|line| {
+        // A call is a method, perhaps one that can fail, perhaps with its type.
+        line.split('.').skip(1).map(|rest| {
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let calls = matches!(rest[name.len()..].chars().next(), Some('(' | ':'));
+            if calls { name } else { String::new() }
+        })
+    });
+    words.filter(|word| READS.contains(&word.strip_prefix("try_").unwrap_or(word))).collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with("tests.rs")
+            && !path.ends_with("testing.rs")
+        {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn only_what_must_reads_from_a_device() {
+    // With what each reads, and when.
+    let allowed = BTreeSet::from([
+        // Whether the gradient of a caller's energy or classifier is finite: in each question of guidance by gradients.
+        "langevin-core/src/denoiser/energy.rs",
+        // The norm of an adaptive solver's error decides whether a step is taken.
+        "langevin-schedulers/src/ode/tensors.rs",
+        // Whether samples are finite: at the end, and where `check_finite_every` asks for it.
+        "langevin-schedulers/src/sampler/run.rs",
+        // Saving.
+        "langevin-schedulers/src/sampler/saved.rs",
+    ]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    let mut files = Vec::new();
+    for folder in [
+        "langevin-schedulers/src/plan",
+        "langevin-schedulers/src/sampler",
+        "langevin-schedulers/src/ode",
+        "langevin-schedulers/src/sde",
+        "langevin-schedulers/src/sigma",
+        "langevin-schedulers/src/exponential",
+        "langevin-schedulers/src/consistency",
+        "langevin-core/src/denoiser",
+        "langevin-core/src/noise",
+    ] {
+        sources(&root.join(folder), &mut files);
+    }
+    assert!(files.len() > 40, "{} files are not all that a step runs", files.len());
+    let mut found = BTreeSet::new();
+    for file in &files {
+        if !reads(&std::fs::read_to_string(file).unwrap()).is_empty() {
+            let name = file.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+            found.insert(name);
+        }
+    }
+    let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(found, allowed);
+}
+
+#[test]
+fn the_search_can_fail() {
+    let source = "let a = x.into_data();\nlet b = x.try_into_scalar::<f32>();\n// x.sync()\nlet c = x.sync;\n#[cfg(test)]\nx.to_data();";
+    assert_eq!(reads(source), ["into_data", "try_into_scalar"]);
+    assert_eq!(reads("device.sync().unwrap(); x\n    .to_data()"), ["sync", "to_data"]);
+}
