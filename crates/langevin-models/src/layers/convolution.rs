@@ -89,26 +89,14 @@ fn matrix(weight: Tensor<4>) -> Tensor<2> {
 fn channels_last(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let last = [batch, height, width, channels];
-    if channels == 1 || height * width == 1 {
-        x.reshape(last)
-    } else if height == 1 || width == 1 {
-        x.reshape([batch, channels, height * width]).swap_dims(1, 2).reshape(last)
-    } else {
-        x.permute([0, 2, 3, 1])
-    }
+    if channels == 1 || height * width == 1 { x.reshape(last) } else { x.permute([0, 2, 3, 1]) }
 }
 
 /// The way back.
 fn channels_first(x: Tensor<4>) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
     let first = [batch, channels, height, width];
-    if channels == 1 || height * width == 1 {
-        x.reshape(first)
-    } else if height == 1 || width == 1 {
-        x.reshape([batch, height * width, channels]).swap_dims(1, 2).reshape(first)
-    } else {
-        x.permute([0, 3, 1, 2])
-    }
+    if channels == 1 || height * width == 1 { x.reshape(first) } else { x.permute([0, 3, 1, 2]) }
 }
 
 #[cfg(test)]
