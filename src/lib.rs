@@ -46,8 +46,9 @@ pub mod prelude {
     #[cfg(feature = "models")]
     pub use langevin_models::Labels;
     pub use langevin_schedulers::{
-        Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Milstein, Plan, PredictorCorrector, ProbabilityFlow,
-        ReverseDiffusion, SampleError, Sampler, SamplerExt, Solver,
+        AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Milstein, Picard, Plan,
+        PredictorCorrector, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, SampleError, Sampler, SamplerExt,
+        Solver,
     };
 }
 

@@ -450,7 +450,7 @@ fn row(step: Option<u32>, sum: Vec<Term>) -> Row {
         draws: vec![],
         pre: vec![],
         eval: Some(Eval { at: node().level, x: 0, into: 0 }),
-        post: vec![Set { to: 0, sum }],
+        post: vec![Set { to: 0, sum, mask: None }],
         step,
         after: node(),
         report: vec![],
@@ -486,7 +486,7 @@ fn tables_that_read_what_nobody_wrote() {
     ask.eval = Some(Eval { at: node().level, x: 1, into: 0 });
     assert!(matches!(table(vec![ask]), Err(TableError::Unwritten { .. })));
     let mut early = row(Some(0), good());
-    early.pre = vec![Set { to: 0, sum: good() }];
+    early.pre = vec![Set::new(0, good())];
     assert!(matches!(table(vec![early]), Err(TableError::Unwritten { .. })));
 }
 

@@ -15,9 +15,13 @@ use common::solvers::{distilled, exponential, exponential_noisy};
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
-use langevin::schedulers::plan::{Coef, HostAnswer};
+use langevin::schedulers::flow;
+use langevin::schedulers::plan::{Coef, HostAnswer, KNOWN, MASK};
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
-use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, Solver, Variance};
+use langevin::schedulers::{
+    AnnealedLangevin, Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, RePaint, Restart, ReverseDiffusion,
+    Solver, Variance,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -46,7 +50,8 @@ fn trace(plan: &Plan) -> Vec<f64> {
     let scale = plan.start_node().level.sigma.max(1.0);
     let x = vec![0.6 * scale, -1.1 * scale, 0.2 * scale, 1.4 * scale];
     let mut trace = Vec::new();
-    let run = plan.run_host_steps(x, 0, &Seeded::new(9), network, |step| {
+    let given = [(KNOWN, &[0.7, -0.4, 1.1, 0.2][..]), (MASK, &[1.0, 0.0, 0.4, 0.0][..])];
+    let run = plan.run_host_given(x, &given, 0, &Seeded::new(9), network, |step| {
         trace.extend_from_slice(step.x);
         trace.extend_from_slice(step.x0.unwrap_or_default());
     });
@@ -110,12 +115,18 @@ fn in_sigma() -> Vec<(&'static str, Box<dyn Solver>)> {
         ("Euler ancestral", Box::new(EulerAncestral::new())),
         ("Heun in σ/α", Box::new(Heun::new())),
         ("Heun with churn", Box::new(Heun::new().churn(churn()))),
+        ("Heun in σ/(α+σ)", Box::new(flow::Heun::new())),
         ("DPM2", Box::new(Dpm2::new())),
         ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
         ("LMS", Box::new(Lms::new(3).expect("in range").churn(churn()))),
         ("PNDM", Box::new(Pndm::new())),
         ("PNDM of outputs", Box::new(Pndm::runge_kutta().combining_outputs(Prediction::Velocity))),
         ("iPNDM", Box::new(Ipndm::new())),
+        ("PNDM with churn", Box::new(Pndm::new().churn(churn()))),
+        ("iPNDM with churn", Box::new(Ipndm::new().churn(churn()))),
+        ("DPM2 with churn", Box::new(Dpm2::new().churn(churn()))),
+        ("LMS of order 1", Box::new(Lms::new(1).expect("in range"))),
+        ("LMS of order 2", Box::new(Lms::new(2).expect("in range"))),
     ]
 }
 
@@ -132,13 +143,18 @@ fn plans() -> Vec<(String, Plan)> {
         ("DDIM 0.5", ddim(0.5)),
         ("DDIM 1", ddim(1.0)),
     ];
-    let continuous: [(&str, Box<dyn Solver>); 6] = [
+    let annealed = AnnealedLangevin::new(0.2, 2).expect("settings").denoise_at_end();
+    let continuous: [(&str, Box<dyn Solver>); 10] = [
         ("probability flow Euler", Box::new(ProbabilityFlow::euler())),
         ("probability flow Heun", Box::new(ProbabilityFlow::heun())),
         ("probability flow RK4", Box::new(ProbabilityFlow::rk4())),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("Euler-Maruyama, path", Box::new(EulerMaruyama::new().path())),
         ("reverse diffusion", Box::new(ReverseDiffusion::new())),
+        ("reverse diffusion, flow", Box::new(ReverseDiffusion::new().probability_flow())),
+        ("annealed Langevin", Box::new(annealed)),
+        ("Restart around Heun", Box::new(Restart::around(Heun::new()).interval(0.5, 2.0, 1).expect("an interval"))),
+        ("RePaint", Box::new(RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings"))),
     ];
     let mut plans = Vec::new();
     let mut add = |name: String, solver: &dyn Solver, process: &dyn Process, grid: &Grid| {
@@ -169,8 +185,17 @@ fn plans() -> Vec<(String, Plan)> {
         for (name, solver) in in_sigma() {
             add(format!("{name} on {process}"), solver.as_ref(), &on, &even_lambda(&on, 7));
         }
+        // Not on chains: from the last step of a cosine chain the oldest of four slopes weighs next to nothing.
+        add(format!("LMS of order 4 on {process}"), &Lms::new(4).expect("in range"), &on, &even_lambda(&on, 7));
+        for order in 1..=3 {
+            let solver = langevin::schedulers::DpmSolver::multistep(order).and_then(|solver| solver.sde(0.8));
+            let solver = solver.expect("settings").path();
+            add(format!("DPM-Solver++ {order}M SDE, path on {process}"), &solver, &on, &even_lambda(&on, 7));
+        }
         add(format!("DDIM inverted on {process}"), &Ddim::new(), &on, &even_lambda(&on, 7).inverted());
         add(format!("Heun in σ/α inverted on {process}"), &Heun::new(), &on, &even_lambda(&on, 7).inverted());
+        let solver = DpmSolver::multistep(3).expect("an order");
+        add(format!("DPM-Solver++ 3M inverted on {process}"), &solver, &on, &even_lambda(&on, 7).inverted());
         add(format!("Heun inverted on {process}"), &ProbabilityFlow::heun(), &on, &even_lambda(&on, 7).inverted());
     }
     plans
@@ -219,13 +244,14 @@ fn every_number_of_every_plan_counts() {
 /// A coefficient that is off by a thousandth in every step costs a deterministic solver its order.
 #[test]
 fn a_changed_coefficient_loses_the_order() {
-    let solvers: [(&str, Box<dyn Solver>, f64, usize); 6] = [
+    let solvers: [(&str, Box<dyn Solver>, f64, usize); 7] = [
         ("DDIM", Box::new(Ddim::new()), 1.0, 64),
         ("Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64),
         ("Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32),
         ("RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16),
         ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32),
         ("DPM2", Box::new(Dpm2::new()), 2.0, 32),
+        ("Heun in σ/(α+σ)", Box::new(flow::Heun::new()), 2.0, 32),
     ];
     let (_, process) = processes().remove(0);
     let (noisy, clean) = ends(&process);

@@ -66,7 +66,7 @@ fn churn_outside_its_range() {
 
 #[test]
 fn late_churn_of_scores() {
-    for prediction in [Prediction::Score, Prediction::Flow] {
+    for prediction in [Prediction::Score, Prediction::Flow, Prediction::FlowToData] {
         let euler = Euler::new().churn(Churn::new(1.0).expect("in range")).churn_after_asking(prediction);
         says(euler.plan(&chain(), &Grid::leading(5)).expect_err("not known"), &["Euler", "ask after churn"]);
     }

@@ -13,7 +13,9 @@ use langevin::core::{
 };
 use langevin::schedulers::exponential::UniC;
 use langevin::schedulers::inverse::DpsSteps;
-use langevin::schedulers::{Plan, PlanError, PredictorCorrector, Sampler, SamplerExt, Solver};
+use langevin::schedulers::{
+    Picard, Plan, PlanError, PredictorCorrector, RePaint, Restart, Sampler, SamplerExt, Solver,
+};
 
 pub struct Column {
     pub name: &'static str,
@@ -101,6 +103,33 @@ pub fn runs() -> Vec<Column> {
                 compared(row, || run(&plan(&**churned, Way::Sampling)?, &answer(1.0), None))
             }
             _ => Cell::NoMethod,
+        }),
+        column("Picard", "`Picard::over(plan, 3)`", |row| {
+            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
+            // In parallel the samples are those of the plan.
+            Cell::of(
+                plan(&**solver, Way::Sampling)
+                    .and_then(|plan| run(&Picard::over(plan, 3).map_err(refused)?, &answer(1.0), None)),
+            )
+        }),
+        column("Restart", "`Restart::around(solver)`", |row| {
+            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
+            compared(row, || {
+                let restart = Restart::around(Borrowed(&**solver)).interval(0.5, 2.0, 1).map_err(refused)?;
+                run(&plan(&restart, Way::Sampling)?, &answer(1.0), None)
+            })
+        }),
+        column("RePaint", "`RePaint::around(solver)`", |row| {
+            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
+            compared(row, || {
+                let repaint = RePaint::around(Borrowed(&**solver)).jumps(2, 2).map_err(refused)?;
+                let plan = plan(&repaint, Way::Sampling)?;
+                let (noise, load) = (Seeded::new(5), Load::on(&Device::flex()).dtype(DType::F64));
+                let denoiser = answer(1.0);
+                let run = plan.start([3, 2], &denoiser, &noise, load).map_err(refused)?;
+                let run = run.known(row_of(0.4, 0.0), row_of(1.0, 0.0)).map_err(refused)?;
+                Ok(run.finish().map_err(refused)?.try_to_vec_as::<f64>().expect("a readable tensor"))
+            })
         }),
         column("inversion", "`grid.inverted()`, or from a clean time to a noisy one", |row| {
             Cell::of(sampler(row, Way::Inversion).and_then(|sampler| run(&*sampler, &answer(1.0), None)))

@@ -62,6 +62,7 @@ in the plane, on `VpSde` (the last column on `RectifiedFlow`, from t = 1), with 
 * **no effect**: the run ends with the same samples: the solver does not read what is changed. A solver in ε̂ does not see
   a threshold of x̂_0 unless ε̂ is derived from it again; DDRM writes over what is measured.
 * **a letter**: a typed error, before the first step where it can be known. The messages are below the table.
+* Picard's iterations change nothing by design: there **yes** is a run to the end.
 * **–**: there is no such method; it does not compile.
 
 This page is written by the test, which fails when the page is out of date.

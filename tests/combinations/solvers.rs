@@ -4,13 +4,14 @@ use crate::{Outcome, Way, refused};
 use langevin::core::grid::End;
 use langevin::core::process::{RectifiedFlow, VpSde};
 use langevin::core::{Grid, Process};
-use langevin::schedulers::consistency::{Lcm, Tcd};
+use langevin::schedulers::consistency::{Lcm, Multistep, Tcd};
 use langevin::schedulers::exponential::{Basis, SaSolver, Singlestep, UniPc};
+use langevin::schedulers::flow;
 use langevin::schedulers::inverse::Ddrm;
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use langevin::schedulers::{
-    Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Plan, PredictorCorrector, ProbabilityFlow,
-    ReverseDiffusion, Sampler, Solver,
+    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Plan, PredictorCorrector,
+    ProbabilityFlow, ReverseDiffusion, Sampler, Solver,
 };
 
 /// A solver, or a sampler that is none.
@@ -57,13 +58,16 @@ pub fn rows() -> Vec<Row> {
         planned("SA-Solver", SaSolver::new(2, 2).expect("orders")),
         planned("LCM", Lcm::new()),
         planned("TCD", Tcd::new(0.3).expect("in range")),
+        planned("consistency multistep", Multistep::new()),
         planned("Euler-Maruyama", EulerMaruyama::new()),
         planned("reverse diffusion", ReverseDiffusion::new()),
+        planned("annealed Langevin", AnnealedLangevin::new(0.16, 2).expect("settings")),
         planned("probability flow, Euler", ProbabilityFlow::euler()),
         planned("probability flow, RK4", ProbabilityFlow::rk4()),
         with_churn("Euler in σ/α", Euler::new(), Euler::churn),
         planned("Euler ancestral", EulerAncestral::new()),
         with_churn("Heun in σ/α", Heun::new(), Heun::churn),
+        planned("Heun in σ/(α+σ)", flow::Heun::new()),
         with_churn("DPM2", Dpm2::new(), Dpm2::churn),
         planned("DPM2 ancestral", Dpm2Ancestral::new()),
         with_churn("LMS 3", Lms::new(3).expect("an order"), Lms::churn),

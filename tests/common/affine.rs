@@ -7,7 +7,7 @@
 use langevin::core::exact::Gaussian;
 use langevin::core::{Key, Level, NoiseError, NoiseSource};
 use langevin::schedulers::Plan;
-use langevin::schedulers::plan::{Draw, HostAnswer};
+use langevin::schedulers::plan::{Draw, HostAnswer, KNOWN, MASK};
 use std::collections::BTreeMap;
 
 /// `x_end = mean + Σ columns·(independent standard normal values)`.
@@ -48,11 +48,11 @@ impl Layout {
         for (index, row) in plan.rows().iter().enumerate() {
             for draw in &row.draws {
                 match *draw {
-                    Draw::White { lane, .. } => {
-                        let next = white.len();
-                        white.insert(Key::step(index as u64, u32::from(lane)), next);
-                    }
                     Draw::Path { from, until, .. } => clock.extend([from, until]),
+                    Draw::White { .. } | Draw::Known { .. } => {
+                        let next = white.len();
+                        white.insert(draw.key(index).expect("white noise has a key"), next);
+                    }
                 }
             }
         }
@@ -102,17 +102,45 @@ pub fn push(plan: &Plan, data: &Gaussian, mean: &[f64], factor: &[Vec<f64>]) -> 
 /// As [`push`], with further ends of path intervals, so that two plans have the same directions.
 pub fn push_on(plan: &Plan, data: &Gaussian, mean: &[f64], factor: &[Vec<f64>], clock: &[f64]) -> Affine {
     let d = data.dimension();
-    let layout = Layout::of(plan, d, 1 + factor.len(), clock);
+    push_layout(plan, data, mean, factor, &Layout::of(plan, d, 1 + factor.len(), clock), None)
+}
+
+/// As [`push`], for a plan that is given a known sample and a mask.
+pub fn push_known(plan: &Plan, data: &Gaussian, start: (&[f64], &[Vec<f64>]), known: (&[f64], &[f64])) -> Affine {
+    let layout = Layout::of(plan, data.dimension(), 1 + start.1.len(), &[]);
+    push_layout(plan, data, start.0, start.1, &layout, Some(known))
+}
+
+fn push_layout(
+    plan: &Plan,
+    data: &Gaussian,
+    mean: &[f64],
+    factor: &[Vec<f64>],
+    layout: &Layout,
+    known: Option<(&[f64], &[f64])>,
+) -> Affine {
+    let d = data.dimension();
     let mut x = mean.to_vec();
     factor.iter().for_each(|column| x.extend(column));
     x.resize(layout.blocks() * d, 0.0);
     // Only the first block is a point.
     let model = |x: &[f64], level: &Level| Maps::of(data, level).answer(x, 1);
-    let end = plan.run_host(x, 0, &layout, model).expect("a plan on the host");
+    // The known sample moves the point only; the mask holds for all blocks.
+    let (mut image, mut mask) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    if let Some((known, known_where)) = known {
+        image[..d].copy_from_slice(known);
+        mask.chunks_mut(d).for_each(|block| block.copy_from_slice(known_where));
+    }
+    let given = [(KNOWN, image.as_slice()), (MASK, mask.as_slice())];
+    let mut end = Vec::new();
+    plan.run_host_given(x, &given, 0, layout, model, |step| end = step.x.to_vec()).expect("a plan on the host");
     let mut blocks = end.chunks(d).map(<[f64]>::to_vec);
     let mean = blocks.next().expect("the first block is the mean");
     Affine { dimension: d, mean, columns: blocks.collect() }
 }
+
+/// What the network says of its variance, everywhere: a learned one is between its bounds by (1 + this)/2.
+const VARIANCE: f64 = 0.4;
 
 /// x̂_0 and ε̂ of Gaussian data at one level as matrices (by columns) and shifts.
 struct Maps {
@@ -155,7 +183,7 @@ impl Maps {
             }
             out
         };
-        HostAnswer { x0: apply(&self.x0), eps: apply(&self.eps), variance: None }
+        HostAnswer { x0: apply(&self.x0), eps: apply(&self.eps), variance: Some(vec![VARIANCE; x.len()]) }
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub mod affine;
 pub mod order;
+pub mod parallel;
 pub mod plans;
 pub mod problem;
 pub mod reference;
 pub mod solvers;
+pub mod table;

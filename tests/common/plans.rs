@@ -4,8 +4,12 @@ use super::problem::even_lambda;
 use super::solvers::{distilled, exponential, exponential_noisy};
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Prediction};
+use langevin::schedulers::flow;
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
-use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, ProbabilityFlow, ReverseDiffusion, Solver, Variance};
+use langevin::schedulers::{
+    AnnealedLangevin, Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, ProbabilityFlow, Restart, ReverseDiffusion, Solver,
+    Variance,
+};
 
 /// Every planning solver, in a few steps.
 pub fn plans() -> Vec<(&'static str, Plan)> {
@@ -30,6 +34,10 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
         ("Euler-Maruyama", on_vp(&EulerMaruyama::new())),
         ("Euler-Maruyama along a path", on_vp(&EulerMaruyama::new().path())),
         ("reverse diffusion", on_vp(&ReverseDiffusion::new())),
+        ("reverse diffusion, probability flow", on_vp(&ReverseDiffusion::new().probability_flow())),
+        ("annealed Langevin", on_vp(&annealed())),
+        ("restart of Heun", on_vp(&restart(Heun::new()))),
+        ("restart of DPM-Solver++ 2M", on_chain(&restart(DpmSolver::multistep(2).expect("an order")))),
         ("probability flow, Euler", on_vp(&ProbabilityFlow::euler())),
         ("probability flow, Heun", on_vp(&ProbabilityFlow::heun())),
         ("probability flow, RK4", on_vp(&ProbabilityFlow::rk4())),
@@ -38,6 +46,11 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
         ("Euler ancestral", on_chain(&EulerAncestral::new().eta(1.2).and_then(|e| e.noise(0.98)).expect("in range"))),
         ("σ/α, method of Heun", on_vp(&Heun::new())),
         ("σ/α, method of Heun, churn", on_chain(&Heun::new().churn(churn()))),
+        ("Heun in σ/(α+σ)", on_vp(&flow::Heun::new())),
+        ("DPM-Solver++ 2M, upwards", {
+            let solver = DpmSolver::multistep(2).expect("an order");
+            solver.plan(&vp, &even_lambda(&vp, 6).inverted()).expect("a plan")
+        }),
         ("DPM2", on_vp(&Dpm2::new())),
         ("DPM2 ancestral", on_chain(&Dpm2Ancestral::new())),
         ("LMS", on_vp(&Lms::new(4).expect("in range"))),
@@ -48,6 +61,16 @@ pub fn plans() -> Vec<(&'static str, Plan)> {
         ("iPNDM", on_vp(&Ipndm::new())),
     ];
     known.into_iter().chain(exponential).collect()
+}
+
+fn annealed() -> AnnealedLangevin {
+    AnnealedLangevin::new(0.2, 2).expect("settings").denoise_at_end()
+}
+
+/// One restart over the grid's own steps, one over others.
+fn restart<S>(inner: S) -> Restart<S> {
+    let restart = Restart::around(inner).interval(0.5, 2.0, 1).expect("an interval");
+    restart.interval_of_steps(0.3, 1.0, 1, 2).expect("an interval")
 }
 
 fn churn() -> Churn {

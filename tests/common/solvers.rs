@@ -1,6 +1,6 @@
 //! Solvers by name, for the proofs that all of them owe.
 
-use langevin::schedulers::consistency::{Lcm, Tcd};
+use langevin::schedulers::consistency::{Lcm, Multistep, Tcd};
 use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniC, UniPc};
 use langevin::schedulers::{Ddim, Deis, DpmSolver, Solver};
 
@@ -53,5 +53,12 @@ pub fn exponential_noisy() -> Vec<Named> {
 /// Solvers for distilled networks: on others they do not converge to anything.
 pub fn distilled() -> Vec<Named> {
     let tcd = |gamma| Tcd::new(gamma).expect("in range");
-    vec![("TCD", Box::new(tcd(0.3))), ("TCD without noise", Box::new(tcd(0.0))), ("LCM", Box::new(Lcm::new()))]
+    let ended = Multistep::new().ending_at(0.05).and_then(|solver| solver.noise(1.02)).expect("in range");
+    vec![
+        ("TCD", Box::new(tcd(0.3))),
+        ("TCD without noise", Box::new(tcd(0.0))),
+        ("LCM", Box::new(Lcm::new())),
+        ("consistency multistep", Box::new(Multistep::new())),
+        ("consistency multistep, ended", Box::new(ended)),
+    ]
 }

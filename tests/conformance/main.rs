@@ -7,13 +7,16 @@
 
 mod fixture;
 mod k_diffusion;
+mod karras_ve;
 mod models;
 mod networks;
 mod outcome;
 mod pending;
+mod repaint;
 mod schedulers;
 mod score_sde;
 mod score_sde_schedulers;
+mod vq_diffusion;
 
 use fixture::{Case, Fixture};
 use langevin::schedulers::diffusers;
@@ -23,6 +26,9 @@ use std::path::PathBuf;
 fn run(case: &Case<'_>) -> Outcome {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");
     match case.class() {
+        "KarrasVeScheduler" => karras_ve::run(case),
+        "RePaintScheduler" => repaint::run(case),
+        "VQDiffusionScheduler" => vq_diffusion::run(case),
         class if diffusers::CLASSES.contains(&class) => schedulers::run(case),
         "ScoreSdeVpScheduler" | "ScoreSdeVeScheduler" => score_sde_schedulers::run(case),
         "UNet2DModel" => networks::run(case),

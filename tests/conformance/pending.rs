@@ -3,21 +3,7 @@
 use crate::fixture::Case;
 
 /// Scheduler classes without a solver.
-const SCHEDULERS: &[&str] = &[
-    "CMStochasticIterativeScheduler",
-    "CosineDPMSolverMultistepScheduler",
-    "DDPMWuerstchenScheduler",
-    "DPMSolverMultistepInverseScheduler",
-    "DPMSolverSDEScheduler",
-    "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler",
-    "FlowMatchLCMScheduler",
-    "KarrasVeScheduler",
-    "RePaintScheduler",
-    "SCMScheduler",
-    "UnCLIPScheduler",
-    "VQDiffusionScheduler",
-];
+const SCHEDULERS: &[&str] = &["DPMSolverSDEScheduler"];
 
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[

@@ -13,7 +13,6 @@ use langevin::core::{
     Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Key, Level, Levels, Prediction, Query,
 };
 use langevin::schedulers::diffusers::{self, Configured};
-use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{Plan, SamplerExt};
 use serde_json::Value;
 use std::fmt::Display;
@@ -38,6 +37,8 @@ enum Answers {
 /// A denoiser over a case's answers.
 struct Model {
     answers: Answers,
+    /// By how much the original's outputs are those of the network: on a TrigFlow it leaves the factor σ_d to its caller.
+    data: f64,
     prediction: Prediction,
     with_variance: bool,
     calls: AtomicUsize,
@@ -52,7 +53,9 @@ impl Model {
     /// Output and variance of call `call` for the state `x`, each as long as `x`.
     fn answer(&self, call: usize, x: &[f64], level: &Level, rows: usize) -> (Vec<f64>, Option<Vec<f64>>) {
         match &self.answers {
-            Answers::Recorded(outputs) if !self.with_variance => (outputs.row(call).to_vec(), None),
+            Answers::Recorded(outputs) if !self.with_variance => {
+                (outputs.row(call).iter().map(|output| output / self.data).collect(), None)
+            }
             Answers::Recorded(outputs) => {
                 // [batch, 2·channels, ..]: the halves alternate sample by sample.
                 let size = x.len() / rows;
@@ -64,9 +67,10 @@ impl Model {
                 let t = times[call];
                 let output = match model["kind"].as_str() {
                     Some("sin") => {
-                        let scale = self.prediction.input_scale(level).expect("a level with data");
+                        let scale = self.data * self.prediction.input_scale(level).expect("a level with data");
                         let input: Vec<f64> = x.iter().map(|x| scale * x).collect();
-                        models::sine(models::sine_parameters(model), &input, t)
+                        let output = models::sine(models::sine_parameters(model), &input, t);
+                        output.iter().map(|output| output / self.data).collect()
                     }
                     _ => models::mixture(x, alpha[call], sigma[call], *prediction),
                 };
@@ -123,11 +127,7 @@ pub fn injected(case: &Case<'_>, plan: &Plan, batch: usize, begin: usize) -> Inj
     for k in 0..draws.rows() {
         let call = calls.data[k] as usize;
         let Some(call) = call.checked_sub(begin).filter(|call| *call < rows.len()) else { continue };
-        let white = |draw: &Draw| match draw {
-            Draw::White { lane, .. } => Some(Key::step(rows[call] as u64, u32::from(*lane))),
-            Draw::Path { .. } => None,
-        };
-        let keys: Vec<Key> = plan.rows()[rows[call]].draws.iter().filter_map(white).collect();
+        let keys: Vec<Key> = plan.rows()[rows[call]].draws.iter().filter_map(|draw| draw.key(rows[call])).collect();
         // A call that draws nothing has a noise coefficient of zero: the recorded draw had no effect.
         if let Some(key) = keys.get(used[call]) {
             noise = noise.with(*key, 0..batch as u64, draws.row(k).to_vec()).expect("a recorded draw");
@@ -164,8 +164,30 @@ fn configured(case: &Case<'_>) -> Result<Configured, Unsupported> {
     if arguments.contains_key("order") {
         scheduler = scheduler.order(number("order", 4.0) as usize).map_err(unsupported)?;
     }
-    if let Some(steps) = case.value["set_timesteps"]["original_inference_steps"].as_u64() {
+    let set = &case.value["set_timesteps"];
+    let known = [
+        "num_inference_steps",
+        "timesteps",
+        "sigmas",
+        "original_inference_steps",
+        "mu",
+        "max_timesteps",
+        "intermediate_timesteps",
+    ];
+    if let Some(other) = set.as_object().and_then(|set| set.keys().find(|key| !known.contains(&key.as_str()))) {
+        return Err(Unsupported(format!("set_timesteps argument {other}")));
+    }
+    if let Some(steps) = set["original_inference_steps"].as_u64() {
         scheduler = scheduler.original_steps(steps as usize).map_err(unsupported)?;
+    }
+    if let Some(mu) = set["mu"].as_f64() {
+        scheduler = scheduler.mu(mu).map_err(unsupported)?;
+    }
+    if set.get("max_timesteps").or(set.get("intermediate_timesteps")).is_some() {
+        // The original's defaults; null leaves the middle out.
+        let max = set["max_timesteps"].as_f64().unwrap_or(std::f64::consts::FRAC_PI_2);
+        let middle = set.get("intermediate_timesteps").map_or(Some(1.3), Value::as_f64);
+        scheduler = scheduler.angles(max, middle).map_err(unsupported)?;
     }
     Ok(scheduler)
 }
@@ -174,7 +196,9 @@ fn configured(case: &Case<'_>) -> Result<Configured, Unsupported> {
 fn whole_grid(case: &Case<'_>, scheduler: &Configured) -> Result<Grid, Unsupported> {
     let set = &case.value["set_timesteps"];
     let list = |value: &Value| -> Option<Vec<f64>> { value.as_array()?.iter().map(Value::as_f64).collect() };
-    let grid = if let Some(times) = list(&set["timesteps"]) {
+    let grid = if let (Some(sigmas), Some(times)) = (list(&set["sigmas"]), list(&set["timesteps"])) {
+        scheduler.grid_of_sigmas_at(&sigmas, &times)
+    } else if let Some(times) = list(&set["timesteps"]) {
         scheduler.grid_at(&times)
     } else if let Some(sigmas) = list(&set["sigmas"]) {
         scheduler.grid_of_sigmas(&sigmas)
@@ -207,7 +231,12 @@ pub fn run(case: &Case<'_>) -> Outcome {
     }
 
     let times = times(&plan);
-    let recorded = &case.need("timesteps").data;
+    let mut recorded = case.need("timesteps").data.clone();
+    if case.class() == "DDPMWuerstchenScheduler" {
+        // The last time is where the last step arrives.
+        let arrives = plan.rows().last().map_or(f64::NAN, |row| row.after.t);
+        case.compare_within("the last timestep", &[arrives], &recorded.split_off(times.len()), 1e-6, 0.0);
+    }
     // Recorded from the start, or from the index on.
     let recorded = if recorded.len() > times.len() { &recorded[begin..] } else { &recorded[..] };
     // Times between the steps come from logarithms in float32.
@@ -221,11 +250,21 @@ pub fn run(case: &Case<'_>) -> Outcome {
     compare_prior(case, &all);
     compare_forward(case, &scheduler, &all, begin);
 
-    let model_level = |field| case.tensor(field).map_or_else(|| vec![f64::NAN; times.len()], |a| a.data.clone());
+    let model_level = |field| match (case.tensor(field), case.tensor("model_alphas_cumprod")) {
+        (Some(level), _) => level.data.clone(),
+        (None, Some(bar)) if field == "model_alpha" => bar.data.iter().map(|bar| bar.sqrt()).collect(),
+        (None, Some(bar)) => bar.data.iter().map(|bar| (1.0 - bar).sqrt()).collect(),
+        (None, None) => vec![f64::NAN; times.len()],
+    };
     let formulas = Answers::Formulas {
         model: case.value["model"].clone(),
-        // The class takes velocities; the reference has given it noises all the same.
-        prediction: if case.class() == "IPNDMScheduler" { Prediction::Epsilon } else { scheduler.prediction() },
+        prediction: match scheduler.prediction() {
+            // The class takes velocities; the reference has given it noises all the same.
+            _ if case.class() == "IPNDMScheduler" => Prediction::Epsilon,
+            // Listed sigmas are inverted, and so are the levels of the formulas.
+            Prediction::FlowToData => Prediction::Flow,
+            prediction => prediction,
+        },
         alpha: model_level("model_alpha"),
         sigma: model_level("model_sigma"),
         times: times.clone(),
@@ -235,6 +274,7 @@ pub fn run(case: &Case<'_>) -> Outcome {
     for (loop_name, answers) in [("open", recorded), ("closed", formulas)] {
         let model = Model {
             answers,
+            data: trig_data(case, &scheduler),
             prediction: scheduler.prediction(),
             with_variance: scheduler.learns_variance(),
             calls: AtomicUsize::new(0),
@@ -243,6 +283,14 @@ pub fn run(case: &Case<'_>) -> Outcome {
         walk(case, loop_name, &scheduler, &plan, &model);
     }
     Ok(())
+}
+
+/// σ_d of a case on a TrigFlow, otherwise 1.
+fn trig_data(case: &Case<'_>, scheduler: &Configured) -> f64 {
+    match scheduler.prediction() {
+        Prediction::EdmVelocity { sigma_data } if case.class() == "SCMScheduler" => sigma_data,
+        _ => 1.0,
+    }
 }
 
 /// The times at which a plan asks, in order.
@@ -379,14 +427,19 @@ impl Denoiser<4> for Recorder<'_> {
 
 /// The sigmas that the original lists: those of the states, of inner stages, and what is appended.
 fn listed_sigmas(case: &Case<'_>, plan: &Plan) -> Vec<f64> {
-    // On a flow σ is listed, not σ/α.
-    let flow = case.value["config"]["use_flow_sigmas"] == true;
-    let sigma = |level: &Level| if flow { level.sigma } else { ratio(level) };
+    // On a flow σ is listed, not σ/α, or what is left of it.
+    let config = &case.value["config"];
+    let flow = config["use_flow_sigmas"] == true || case.class().starts_with("FlowMatch");
+    let sigma = |level: &Level| match flow {
+        true if config["invert_sigmas"] == true => level.alpha,
+        true => level.sigma,
+        false => ratio(level),
+    };
     let mut states = vec![sigma(&plan.start_node().level)];
     states.extend(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| sigma(&row.after.level)));
     let last = states.len() - 1;
     let twice = |range: &[f64]| -> Vec<f64> { range.iter().flat_map(|sigma| [*sigma, *sigma]).collect() };
-    if case.class().starts_with("Heun") {
+    if case.class().contains("Heun") {
         return [&states[..1], &twice(&states[1..last]), &states[last..]].concat();
     }
     if case.class().starts_with("KDPM2") {
@@ -435,7 +488,8 @@ fn compare_prior(case: &Case<'_>, plan: &Plan) {
         let found = plan.prior_deviation() / plan.start_node().level.alpha;
         case.compare_within("init_noise_sigma", &[found], &[expected], 0.0, 1e-5);
     }
-    if let (Some(expected), true) = (case.value["init_noise_sigma"].as_f64(), case.class().starts_with("EDM")) {
+    let as_it_is = ["EDM", "Cosine", "CMStochastic", "FlowMatch"].iter().any(|family| case.class().starts_with(family));
+    if let (Some(expected), true) = (case.value["init_noise_sigma"].as_f64(), as_it_is) {
         case.compare_within("init_noise_sigma", &[plan.prior_deviation()], &[expected], 0.0, 1e-5);
     }
 }
@@ -463,17 +517,21 @@ fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan, begin: 
         *found.get(1).or(found.first()).unwrap_or(&begin)
     };
     let sigmas = listed_sigmas(case, plan);
-    let by_sigma = is_scaled(case.class()) || case.class().starts_with("EDM");
+    let as_they_are = ["EDM", "Cosine", "CMStochastic"].iter().any(|family| case.class().starts_with(family));
+    let by_sigma = is_scaled(case.class()) || as_they_are;
     // Classes that integrate in λ noise to the levels of their own list.
     let by_level = ["DPMSolver", "DEIS", "UniPC"].iter().any(|family| case.class().starts_with(family));
     let asked: Vec<Level> = plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at)).collect();
+    let flow = case.class().starts_with("FlowMatch");
     let level = |t: &f64| match () {
         () if by_level => asked[index(t)],
+        // Inverted, too, the original takes what is listed for a coefficient of noise.
+        () if flow => Level { alpha: 1.0 - sigmas[index(t)], sigma: sigmas[index(t)], time: *t },
         () if by_sigma => Level { alpha: 1.0, sigma: sigmas[index(t)], time: *t },
         () => process.level(*t),
     };
     let levels = Levels::Each(t.data.iter().map(level).collect());
-    if let Some(expected) = case.tensor("add_noise_out") {
+    for expected in ["add_noise_out", "scale_noise_out"].iter().filter_map(|field| case.tensor(field)) {
         let noisy = levels.map(|l| l.alpha).times(x0.clone()).add(levels.map(|l| l.sigma).times(eps.clone()));
         case.compare_within("add_noise", &values(&noisy), &expected.data, 1e-5, 1e-5);
     }

@@ -25,6 +25,20 @@ pub fn path_error(process: &dyn Process, plan: &Plan) -> f64 {
     rms(&found, exact)
 }
 
+/// Error of x/σ at the noisy end, over the same paths walked from data to noise.
+pub fn upward_error(process: &dyn Process, plan: &Plan) -> f64 {
+    let (data, exact) = (mixture(), exact_paths());
+    let (noisy, clean) = ends(process);
+    let (start, end) = (process.level(clean), process.level(noisy));
+    let mut found = Vec::new();
+    for y in exact.chunks(STARTS[0].len()) {
+        let x = y.iter().map(|y| y * start.alpha).collect();
+        let x = plan.run_host(x, 0, &Injected::new(), ask_mixture(&data)).expect("a host run");
+        found.extend(x.iter().map(|x| x / end.sigma));
+    }
+    rms(&found, STARTS.as_flattened())
+}
+
 /// As [`path_error`], with the exact state after each of the first `before` steps.
 pub fn started_error(process: &dyn Process, plan: &Plan, before: usize) -> f64 {
     let data = mixture();

@@ -9,21 +9,23 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod picture;
 mod solvers;
 
 use common::affine::{marginal, push_on};
 use common::order::{Errors, rms};
 use common::problem::{LAMBDA, ask_gaussian, ask_mixture, ends, even_lambda, even_time, gaussian, mixture, processes};
 use common::reference;
-use errors::{clock, path_error, paths, started_error, strong_error, weak_error};
+use errors::{clock, path_error, paths, started_error, strong_error, upward_error, weak_error};
 use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, ChainEnd, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::plan::{Coef, HostAnswer, Src};
 use langevin::schedulers::sigma::{Dpm2, Dpm2Ancestral, EulerAncestral, Heun, Ipndm, Pndm};
-use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver};
+use langevin::schedulers::{Ddim, Ddpm, DpmSolver, EulerMaruyama, Plan, Solver};
 use solvers::{
     Entry, churn, deterministic, fine_start, finely_started, limited_by_their_start, lms, multistep, stochastic,
+    upwards,
 };
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -36,6 +38,8 @@ const TOLERANCE: f64 = 0.1;
 enum Kind {
     /// Distance of the end points of deterministic paths.
     Path,
+    /// The same from data to noise.
+    Upwards,
     /// The same for multistep solvers whose first steps are replaced by the exact solution.
     Started,
     /// Error of mean and covariance on Gaussian data.
@@ -73,6 +77,10 @@ fn measured() -> &'static [Line] {
                     lines.push(line(&entry, kind, grid, error, grid_of));
                 }
             }
+            for entry in upwards() {
+                let upwards = |process: &dyn Process, n| grid_of(process, n).inverted();
+                lines.push(line(&entry, Kind::Upwards, grid, |process, plan| upward_error(process, plan), upwards));
+            }
             for (entry, before) in multistep() {
                 // Its error constant is small where the first steps are.
                 if entry.0.ends_with("published") && grid != GRIDS[0].0 {
@@ -99,7 +107,7 @@ fn line(
     kind: Kind,
     grid: &'static str,
     error: impl Fn(&dyn Process, &Plan) -> f64,
-    grid_of: GridOf,
+    grid_of: impl Fn(&dyn Process, usize) -> Grid,
 ) -> Line {
     let mut line = Line { solver, kind, grid, order: *order, slopes: Vec::new(), smallest: f64::INFINITY };
     for (_, process) in processes() {
@@ -139,6 +147,11 @@ fn check(kind: Kind) {
 #[test]
 fn deterministic_solvers_have_their_orders() {
     check(Kind::Path);
+}
+
+#[test]
+fn solvers_without_noise_have_their_orders_from_data_to_noise() {
+    check(Kind::Upwards);
 }
 
 #[test]
@@ -215,13 +228,15 @@ fn table() -> String {
          Measured by `cargo test --test convergence`; `LANGEVIN_WRITE_DOCS=1` writes this page.\n\n\
          Each number is the slope of the regression of log(error) on log(steps) over the last three doublings with errors \
          above 1e-11, in `f64`, from λ = −2 to λ = 2. *Path*: end points of the probability-flow ODE of a mixture of three \
-         correlated Gaussians, against a reference good to 1e-13. *Weak*: mean and covariance on a correlated Gaussian, \
+         correlated Gaussians, against a reference good to 1e-13. *Upwards*: the same paths from data to noise. *Weak*: mean and covariance on a correlated Gaussian, \
          pushed exactly through the plan. *Started*: as *path*, with the exact state after each of the first p − 1 steps of a \
          multistep solver of order p. *Strong*: root mean square distance from the exact solution along the same \
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form. No number here has a sampling error.\n\n\
          Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
          steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
          right there, and first steps hardly count.\n\n\
+         ![Errors of solvers on VP](images/orders.png)\n\n\
+         Some of them on VP, on the grid that is even in λ, with their orders; dashed lines fall exactly with an order.\n\n\
          | solver | error | grid | order |",
     );
     let names: Vec<_> = processes().into_iter().map(|(name, _)| name).collect();
@@ -246,6 +261,7 @@ fn the_table_of_orders_is_up_to_date() {
     println!("{now}");
     if std::env::var_os("LANGEVIN_WRITE_DOCS").is_some() {
         std::fs::write(path, &now).expect("docs/orders.md can be written");
+        picture::draw().expect("docs/images/orders.png can be written");
     }
     let committed = std::fs::read_to_string(path).expect("docs/orders.md; write it with LANGEVIN_WRITE_DOCS=1");
     let rows = |text: &str| -> Vec<Vec<String>> {
@@ -273,11 +289,12 @@ fn lambda_solvers_agree_on_all_processes() {
         |n| (0..=n).map(|i| LAMBDA.0 + (LAMBDA.1 - LAMBDA.0) * i as f64 / n as f64).collect(),
         |n| (0..=n).map(|i| LAMBDA.0 + (LAMBDA.1 - LAMBDA.0) * (i as f64 / n as f64).powf(1.7)).collect(),
     ];
-    let solvers: [(&str, Box<dyn Solver>); 9] = [
+    let solvers: [(&str, Box<dyn Solver>); 10] = [
         ("DDIM", Box::new(Ddim::new())),
         ("Euler ancestral", Box::new(EulerAncestral::new())),
         ("Heun", Box::new(Heun::new())),
         ("Heun, churn", Box::new(Heun::new().churn(churn()))),
+        ("DPM-Solver++ 2M", Box::new(DpmSolver::multistep(2).expect("an order"))),
         ("DPM2", Box::new(Dpm2::new())),
         ("DPM2 ancestral", Box::new(Dpm2Ancestral::new())),
         ("LMS", lms(4)),
@@ -310,9 +327,12 @@ fn predictions_of_one_function_agree() {
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
+        Prediction::ScaledScore,
         Prediction::Flow,
+        Prediction::FlowToData,
         Prediction::Edm { sigma_data: 0.5 },
         Prediction::EdmVelocity { sigma_data: 0.5 },
+        Prediction::Consistency { sigma_data: 0.5, sigma_min: 0.002 },
     ];
     let solvers = deterministic().into_iter().chain(stochastic());
     for (solver, method, ..) in solvers {
@@ -358,6 +378,7 @@ fn posterior_form(plan: &Plan, row: usize) -> [f64; 3] {
                 sums[1] -= c * eval.at.alpha / eval.at.sigma;
             }
             Src::Z(_) => sums[2] += c,
+            Src::Aux(_) => panic!("nothing is given"),
         }
     }
     sums

@@ -5,8 +5,11 @@ use crate::common::problem::{LAMBDA, ends};
 use langevin::core::grid::End;
 use langevin::core::{Grid, Process};
 use langevin::schedulers::exponential::{Basis, SaSolver, SecondOrder, Singlestep, ThirdOrder, UniC, UniPc};
+use langevin::schedulers::flow;
 use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
-use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Solver, Variance};
+use langevin::schedulers::{
+    Ddim, Ddpm, Deis, DpmSolver, EulerMaruyama, ProbabilityFlow, Restart, ReverseDiffusion, Solver, Variance,
+};
 
 /// Solver, order, smallest number of steps, doublings.
 pub type Entry = (&'static str, Box<dyn Solver>, f64, usize, u32);
@@ -15,10 +18,12 @@ pub fn deterministic() -> Vec<Entry> {
     vec![
         ("DDIM", Box::new(Ddim::new()), 1.0, 64, 6),
         ("probability flow, Euler", Box::new(ProbabilityFlow::euler()), 1.0, 64, 6),
+        ("reverse diffusion, probability flow", Box::new(ReverseDiffusion::new().probability_flow()), 1.0, 64, 6),
         ("probability flow, Heun", Box::new(ProbabilityFlow::heun()), 2.0, 32, 6),
         ("probability flow, RK4", Box::new(ProbabilityFlow::rk4()), 4.0, 16, 6),
         ("Euler in σ/α", Box::new(Euler::new()), 1.0, 64, 6),
         ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32, 6),
+        ("Heun in σ/(α+σ)", Box::new(flow::Heun::new()), 2.0, 32, 6),
         ("DPM2", Box::new(Dpm2::new()), 2.0, 32, 6),
         // From order 2 on, the first step of order 1 limits the whole to order 2.
         ("LMS of order 1", lms(1), 1.0, 64, 6),
@@ -37,6 +42,23 @@ pub fn deterministic() -> Vec<Entry> {
         ("DPM-Solver++ 3S, whole polynomial", single(3, Basis::Data, SecondOrder::Heun), 3.0, 32, 5),
         ("DPM-Solver 2S", single(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 16, 6),
         ("DPM-Solver 3S", single(3, Basis::Noise, SecondOrder::Midpoint), 3.0, 32, 5),
+    ]
+}
+
+/// Solvers of the flow, to be run from data to noise.
+pub fn upwards() -> Vec<Entry> {
+    let data = || dpm(2, Basis::Data, SecondOrder::Midpoint);
+    vec![
+        ("DDIM", Box::new(Ddim::new()), 1.0, 64, 6),
+        ("Heun in σ/α", Box::new(Heun::new()), 2.0, 32, 6),
+        ("Heun in σ/(α+σ)", Box::new(flow::Heun::new()), 2.0, 32, 6),
+        ("DPM-Solver++ 2M", data(), 2.0, 32, 6),
+        ("DPM-Solver 2M", dpm(2, Basis::Noise, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DPM-Solver++ 2M, Heun", dpm(2, Basis::Data, SecondOrder::Heun), 2.0, 32, 6),
+        ("DEIS 2", Box::new(Deis::new(2).expect("an order")), 2.0, 32, 6),
+        ("UniPC-1", Box::new(UniPc::new(1).expect("an order")), 2.0, 32, 6),
+        ("DPM-Solver++ 2S", single(2, Basis::Data, SecondOrder::Midpoint), 2.0, 32, 6),
+        ("DPM-Solver++ 3S", single(3, Basis::Data, SecondOrder::Midpoint), 3.0, 32, 5),
     ]
 }
 
@@ -113,6 +135,9 @@ pub fn stochastic() -> Vec<Entry> {
         ("DDPM, large variance", Box::new(Ddpm::new().variance(Variance::FixedLarge)), 1.0, 64, 4),
         ("DDIM, η = 0.5", Box::new(eta(0.5)), 1.0, 64, 4),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new()), 1.0, 64, 5),
+        ("reverse diffusion", Box::new(ReverseDiffusion::new()), 1.0, 64, 5),
+        ("Restart around DDIM", Box::new(restart(Ddim::new())), 1.0, 64, 4),
+        ("Restart around Heun", Box::new(restart(Heun::new())), 2.0, 64, 4),
         ("Euler ancestral", Box::new(EulerAncestral::new()), 1.0, 64, 4),
         ("Euler ancestral, η = 0.5", Box::new(EulerAncestral::new().eta(0.5).expect("in range")), 1.0, 64, 4),
         ("DPM2 ancestral", Box::new(Dpm2Ancestral::new()), 2.0, 64, 4),
@@ -124,6 +149,11 @@ pub fn stochastic() -> Vec<Entry> {
         ("DPM-Solver++ 2M SDE, Heun", sde(2, SecondOrder::Heun), 2.0, 64, 4),
         ("SA-Solver 1, no corrector", sa(1, 0), 1.0, 64, 4),
     ]
+}
+
+/// Twice up and down again, between levels that are nodes of grids even in λ.
+fn restart<S>(inner: S) -> Restart<S> {
+    Restart::around(inner).interval(1.0, 1f64.exp(), 2).expect("an interval")
 }
 
 pub fn lms(order: usize) -> Box<dyn Solver> {

@@ -11,11 +11,13 @@
 //! * [`denoiser`]: networks bound to a prediction and a condition, guidance, thresholding, constraints;
 //! * [`inverse`]: what was measured of a sample, and denoisers that heed it;
 //! * [`noise`]: the one explicit source of randomness;
+//! * [`discrete`]: chains over tokens, which are masked or replaced, and their reverse steps;
 //! * [`exact`]: problems whose solution is known, for proofs.
 //!
 //! Schedule arithmetic is `f64` on the host; tensors only ever meet finished coefficients.
 
 pub mod denoiser;
+pub mod discrete;
 pub mod exact;
 pub mod grid;
 pub mod inverse;

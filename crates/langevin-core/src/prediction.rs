@@ -17,18 +17,32 @@ pub enum Prediction {
     Velocity,
     /// The score `∇ ln p(x) = −ε/σ` (Song et al. 2021).
     Score,
+    /// The score times σ, `−ε`: what score networks compute before they divide by σ (Song & Ermon 2020).
+    ScaledScore,
     /// The flow `u = ε − x_0` (Liu et al. 2022), which points from data to noise.
     Flow,
+    /// The flow with the other sign, `x_0 − ε`, which points from noise to data (Lipman et al. 2022).
+    FlowToData,
     /// The raw output F of EDM preconditioning, `x_0 = c_skip·x + c_out·F(c_in·x, c_noise)` at α = 1
     /// (Karras et al. 2022, table 1), on any process through `x/α`.
     Edm {
         /// Standard deviation of the data, > 0; 0.5 in the paper.
         sigma_data: f64,
     },
-    /// EDM's output with the other sign, `x_0 = c_skip·x − |c_out|·F`: at σ_data = 1 it is the velocity of `x/√(α² + σ²)`.
+    /// EDM's output with the other sign, `x_0 = c_skip·x − |c_out|·F`: at σ_data = 1 it is the velocity of `x/√(α² + σ²)`,
+    /// and for any σ_data the output of [`TrigFlow`](crate::process::TrigFlow)'s networks.
     EdmVelocity {
         /// Standard deviation of the data, > 0; 1 in CosXL.
         sigma_data: f64,
+    },
+    /// The raw output F of a consistency model, `f = c_skip·x + c_out·F(c_in·x)` with
+    /// `c_skip = σ_d²/((s − s_min)² + σ_d²)` and `c_out = σ_d(s − s_min)/√(s² + σ_d²)` at `s = σ/α`, so that f is x itself at
+    /// s_min (Song et al. 2023, appendix C). f stands for x̂_0.
+    Consistency {
+        /// Standard deviation of the data, > 0; 0.5 in the paper.
+        sigma_data: f64,
+        /// Where the model ends, 0 or more; 0.002 in the paper.
+        sigma_min: f64,
     },
 }
 
@@ -40,9 +54,14 @@ impl std::fmt::Display for Prediction {
             Prediction::Sample => f.write_str("a sample prediction"),
             Prediction::Velocity => f.write_str("a velocity prediction"),
             Prediction::Score => f.write_str("a score prediction"),
+            Prediction::ScaledScore => f.write_str("a scaled score prediction"),
             Prediction::Flow => f.write_str("a flow prediction"),
+            Prediction::FlowToData => f.write_str("a flow-to-data prediction"),
             Prediction::Edm { sigma_data } => write!(f, "an EDM prediction (sigma_data {sigma_data})"),
             Prediction::EdmVelocity { sigma_data } => write!(f, "an EDM velocity prediction (sigma_data {sigma_data})"),
+            Prediction::Consistency { sigma_data, sigma_min } => {
+                write!(f, "a consistency prediction (sigma_data {sigma_data}, sigma_min {sigma_min})")
+            }
         }
     }
 }
@@ -67,9 +86,15 @@ pub enum PredictionError {
         /// The network's time at the level.
         time: f64,
     },
-    /// EDM's data deviation must be positive and finite.
+    /// The data deviation of a preconditioning must be positive and finite.
     #[error("sigma_data of EDM preconditioning must be positive and finite, got {given}")]
     SigmaData {
+        /// The value given.
+        given: f64,
+    },
+    /// Where a consistency model ends must be a noise level.
+    #[error("sigma_min of a consistency model must be finite and not negative, got {given}")]
+    SigmaMin {
         /// The value given.
         given: f64,
     },
@@ -128,13 +153,19 @@ impl Prediction {
     /// Checks the settings a prediction carries.
     ///
     /// # Errors
-    /// [`PredictionError::SigmaData`] unless σ_data is positive and finite.
+    /// [`PredictionError::SigmaData`] unless σ_data is positive and finite, [`PredictionError::SigmaMin`] unless σ_min is
+    /// finite and not negative.
     pub fn validate(self) -> Result<Self, PredictionError> {
         match self {
-            Prediction::Edm { sigma_data } | Prediction::EdmVelocity { sigma_data }
+            Prediction::Edm { sigma_data }
+            | Prediction::EdmVelocity { sigma_data }
+            | Prediction::Consistency { sigma_data, .. }
                 if !(sigma_data > 0.0 && sigma_data.is_finite()) =>
             {
                 Err(PredictionError::SigmaData { given: sigma_data })
+            }
+            Prediction::Consistency { sigma_min, .. } if !(sigma_min >= 0.0 && sigma_min.is_finite()) => {
+                Err(PredictionError::SigmaMin { given: sigma_min })
             }
             _ => Ok(self),
         }
@@ -153,7 +184,7 @@ impl Prediction {
     /// Coefficients of x̂_0.
     ///
     /// # Errors
-    /// [`PredictionError::Singular`] for ε and score at α = 0, and for EDM there.
+    /// [`PredictionError::Singular`] for ε and scores at α = 0, and for consistency models below σ_min.
     ///
     /// ```
     /// use langevin_core::{Level, Prediction};
@@ -174,20 +205,27 @@ impl Prediction {
                 Linear { x: over(a, n)?, output: over(-s, n)? }
             }
             Prediction::Score => Linear { x: over(1.0, a)?, output: over(s * s, a)? },
+            Prediction::ScaledScore => Prediction::Epsilon.x0(at)?.turned(),
             Prediction::Flow => Linear { x: over(1.0, a + s)?, output: over(-s, a + s)? },
+            Prediction::FlowToData => Prediction::Flow.x0(at)?.turned(),
             Prediction::Edm { sigma_data } => {
-                let k = over(s, a)?;
-                let n = k * k + sigma_data * sigma_data;
-                Linear { x: over(sigma_data * sigma_data, n * a)?, output: over(k * sigma_data, n.sqrt())? }
+                let (d, n) = scales(at, sigma_data);
+                Linear { x: over(d * sigma_data, n * n)?, output: over(s * sigma_data, n)? }
             }
             Prediction::EdmVelocity { sigma_data } => Prediction::Edm { sigma_data }.x0(at)?.turned(),
+            Prediction::Consistency { sigma_data, sigma_min } => {
+                let (d, n) = scales(at, sigma_data);
+                let above = self.above(sigma_min, Quantity::X0, at)?;
+                let skip = libm::hypot(d, above);
+                Linear { x: over(d * sigma_data, skip * skip)?, output: over(above * sigma_data, n)? }
+            }
         })
     }
 
     /// Coefficients of ε̂.
     ///
     /// # Errors
-    /// [`PredictionError::Singular`] for x_0 at σ = 0, and for EDM at α = 0.
+    /// [`PredictionError::Singular`] for x_0 and consistency models at σ = 0, and for the latter below σ_min.
     pub fn eps(self, at: &Level) -> Result<Linear, PredictionError> {
         let (a, s) = (at.alpha, at.sigma);
         let over = |c, d| self.over(c, d, Quantity::Epsilon, at);
@@ -199,13 +237,21 @@ impl Prediction {
                 Linear { x: over(s, n)?, output: over(a, n)? }
             }
             Prediction::Score => Linear { x: 0.0, output: -s },
+            Prediction::ScaledScore => Linear { x: 0.0, output: -1.0 },
             Prediction::Flow => Linear { x: over(1.0, a + s)?, output: over(a, a + s)? },
+            Prediction::FlowToData => Prediction::Flow.eps(at)?.turned(),
             Prediction::Edm { sigma_data } => {
-                let k = over(s, a)?;
-                let n = k * k + sigma_data * sigma_data;
-                Linear { x: over(k, n * a)?, output: over(-sigma_data, n.sqrt())? }
+                let (d, n) = scales(at, sigma_data);
+                Linear { x: over(s, n * n)?, output: over(-d, n)? }
             }
             Prediction::EdmVelocity { sigma_data } => Prediction::Edm { sigma_data }.eps(at)?.turned(),
+            Prediction::Consistency { sigma_data, sigma_min } => {
+                let (d, n) = scales(at, sigma_data);
+                let above = self.above(sigma_min, Quantity::Epsilon, at)?;
+                let skip = libm::hypot(d, above);
+                // (x − α·f)/σ, with 1 − α·c_skip as one fraction.
+                Linear { x: over(above * above, skip * skip * s)?, output: over(-d * above, n * s)? }
+            }
         })
     }
 
@@ -225,7 +271,7 @@ impl Prediction {
     /// The training target in terms of x_0 and ε.
     ///
     /// # Errors
-    /// [`PredictionError::Singular`] for the score at σ = 0 and for EDM at α = 0.
+    /// [`PredictionError::Singular`] for the score at σ = 0, for EDM there, and for consistency models at σ_min and below.
     pub fn target(self, at: &Level) -> Result<Target, PredictionError> {
         let (a, s) = (at.alpha, at.sigma);
         let over = |c, d| self.over(c, d, Quantity::Target, at);
@@ -234,15 +280,22 @@ impl Prediction {
             Prediction::Sample => Target { x0: 1.0, eps: 0.0 },
             Prediction::Velocity => Target { x0: -s, eps: a },
             Prediction::Score => Target { x0: 0.0, eps: over(-1.0, s)? },
+            Prediction::ScaledScore => Target { x0: 0.0, eps: -1.0 },
             Prediction::Flow => Target { x0: -1.0, eps: 1.0 },
+            Prediction::FlowToData => Target { x0: 1.0, eps: -1.0 },
             Prediction::Edm { sigma_data } => {
-                let k = over(s, a)?;
-                let n = (k * k + sigma_data * sigma_data).sqrt();
-                Target { x0: over(k, sigma_data * n)?, eps: over(-sigma_data, n)? }
+                let (d, n) = scales(at, sigma_data);
+                Target { x0: over(s, sigma_data * n)?, eps: over(-d, n)? }
             }
             Prediction::EdmVelocity { sigma_data } => {
                 let target = Prediction::Edm { sigma_data }.target(at)?;
                 Target { x0: -target.x0, eps: -target.eps }
+            }
+            Prediction::Consistency { sigma_data, sigma_min } => {
+                let (d, n) = scales(at, sigma_data);
+                let above = self.above(sigma_min, Quantity::Target, at)?;
+                let square = (d * d + above * above) * sigma_data;
+                Target { x0: over(n * above, square)?, eps: over(-n * s * d * sigma_data, above * square)? }
             }
         })
     }
@@ -259,20 +312,33 @@ impl Prediction {
         Ok(part(target.x0, at.alpha, Quantity::X0)? - part(target.eps, at.sigma, Quantity::Epsilon)?)
     }
 
-    /// What the state is multiplied by before the network sees it: 1, or EDM's `c_in/α`.
+    /// What the state is multiplied by before the network sees it: 1, or EDM's `c_in/α`, which consistency models share.
     ///
     /// # Errors
-    /// [`PredictionError::Singular`] for EDM at α = 0.
+    /// [`PredictionError::Singular`] for EDM and consistency models at α = σ = 0.
     pub fn input_scale(self, at: &Level) -> Result<f64, PredictionError> {
         match self {
-            Prediction::Edm { sigma_data } | Prediction::EdmVelocity { sigma_data } => {
-                let k = self.over(at.sigma, at.alpha, Quantity::X0, at)?;
-                let n = (k * k + sigma_data * sigma_data).sqrt();
-                self.over(1.0, at.alpha * n, Quantity::X0, at)
-            }
+            Prediction::Edm { sigma_data }
+            | Prediction::EdmVelocity { sigma_data }
+            | Prediction::Consistency { sigma_data, .. } => self.over(1.0, scales(at, sigma_data).1, Quantity::X0, at),
             _ => Ok(1.0),
         }
     }
+
+    /// `σ − s_min·α`, or an error below the end of a consistency model; levels there by rounding are at it.
+    fn above(self, sigma_min: f64, wanted: Quantity, at: &Level) -> Result<f64, PredictionError> {
+        let end = sigma_min * at.alpha;
+        if at.sigma < end * (1.0 - 1e-6) {
+            return Err(self.singular(wanted, at));
+        }
+        Ok((at.sigma - end).max(0.0))
+    }
+}
+
+/// Deviations of the data in a state, `α·σ_d`, and of the state itself. They exist at α = 0 too.
+fn scales(at: &Level, sigma_data: f64) -> (f64, f64) {
+    let data = at.alpha * sigma_data;
+    (data, libm::hypot(data, at.sigma))
 }
 
 #[cfg(test)]
@@ -280,14 +346,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Prediction; 7] = [
+    const ALL: [Prediction; 10] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
+        Prediction::ScaledScore,
         Prediction::Flow,
+        Prediction::FlowToData,
         Prediction::Edm { sigma_data: 0.5 },
         Prediction::EdmVelocity { sigma_data: 0.5 },
+        Prediction::Consistency { sigma_data: 0.5, sigma_min: 1e-4 },
     ];
 
     fn level(alpha: f64, sigma: f64) -> Level {
@@ -319,7 +388,7 @@ mod tests {
     fn singular_conversions_are_errors() {
         let noise = level(0.0, 1.0);
         let clean = level(1.0, 0.0);
-        for p in [Prediction::Epsilon, Prediction::Score, Prediction::Edm { sigma_data: 0.5 }] {
+        for p in [Prediction::Epsilon, Prediction::Score, Prediction::ScaledScore] {
             assert!(matches!(p.x0(&noise), Err(PredictionError::Singular { wanted: Quantity::X0, .. })));
         }
         assert!(matches!(
@@ -334,7 +403,13 @@ mod tests {
             Prediction::Score.target(&clean),
             Err(PredictionError::Singular { wanted: Quantity::Target, .. })
         ));
-        for p in [Prediction::Velocity, Prediction::Flow] {
+        for p in [
+            Prediction::Velocity,
+            Prediction::Flow,
+            Prediction::FlowToData,
+            Prediction::Edm { sigma_data: 0.5 },
+            Prediction::EdmVelocity { sigma_data: 0.5 },
+        ] {
             assert!(p.x0(&noise).is_ok() && p.eps(&noise).is_ok() && p.x0(&clean).is_ok() && p.eps(&clean).is_ok());
         }
         let message = Prediction::Epsilon.x0(&noise).unwrap_err().to_string();
@@ -381,10 +456,34 @@ mod tests {
         }
     }
 
+    /// The formulas of Song et al. 2023, appendix C, at α = 1.
+    #[test]
+    fn consistency_models_are_the_identity_where_they_end() {
+        let p = Prediction::Consistency { sigma_data: 0.5, sigma_min: 0.002 };
+        for s in [0.002, 0.01, 3.0, 80.0] {
+            let c = p.x0(&level(1.0, s)).unwrap();
+            assert!((c.x - 0.25 / ((s - 0.002) * (s - 0.002) + 0.25)).abs() < 1e-15, "{s}");
+            assert!((c.output - 0.5 * (s - 0.002) / (s * s + 0.25f64).sqrt()).abs() < 1e-15, "{s}");
+        }
+        assert_eq!(p.x0(&level(1.0, 0.002)).unwrap(), Linear { x: 1.0, output: 0.0 });
+        // On another process through x/α.
+        let (one, other) = (p.x0(&level(1.0, 3.0)).unwrap(), p.x0(&level(0.25, 0.75)).unwrap());
+        assert!((other.x - 4.0 * one.x).abs() < 1e-15 && (other.output - one.output).abs() < 1e-15);
+        assert!(matches!(p.x0(&level(1.0, 0.0019)), Err(PredictionError::Singular { wanted: Quantity::X0, .. })));
+        assert!(matches!(p.target(&level(1.0, 0.002)), Err(PredictionError::Singular { .. })));
+        for given in [-1.0, f64::NAN, f64::INFINITY] {
+            let p = Prediction::Consistency { sigma_data: 0.5, sigma_min: given };
+            assert!(matches!(p.validate(), Err(PredictionError::SigmaMin { .. })));
+        }
+    }
+
     #[test]
     fn sigma_data_is_checked() {
         for given in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(matches!(Prediction::Edm { sigma_data: given }.validate(), Err(PredictionError::SigmaData { .. })));
+            let consistency = Prediction::Consistency { sigma_data: given, sigma_min: 0.0 };
+            for p in [Prediction::Edm { sigma_data: given }, consistency] {
+                assert!(matches!(p.validate(), Err(PredictionError::SigmaData { .. })));
+            }
         }
     }
 }

@@ -42,6 +42,8 @@ impl Display for Variance {
 pub struct Ddpm {
     variance: Variance,
     noise_at_end: bool,
+    #[serde(default)]
+    mean_at_end: bool,
 }
 
 /// The smallest variance whose logarithm is taken, as in the original code.
@@ -71,7 +73,14 @@ impl Ddpm {
         self
     }
 
-    fn row(&self, index: usize, stop: &Stop) -> Result<Row, PlanError> {
+    /// Adds no noise in a step that arrives at the clean end of the process's range, also where there is noise left: the
+    /// result is the posterior's mean, as Würstchen's sampler has it.
+    pub fn mean_at_end(mut self) -> Self {
+        self.mean_at_end = true;
+        self
+    }
+
+    fn row(&self, index: usize, stop: &Stop, clean: f64) -> Result<Row, PlanError> {
         let posterior = Posterior::of("DDPM", stop)?;
         let last = stop.to.level.sigma == 0.0;
         let noisy = if last { self.noise_at_end && stop.ask.time != 0.0 } else { true };
@@ -85,7 +94,7 @@ impl Ddpm {
                 log_max: libm::log(posterior.forward.max(VARIANCE_FLOOR)),
             },
         };
-        let noisy = noisy && std != Coef::C(0.0);
+        let noisy = noisy && std != Coef::C(0.0) && !(self.mean_at_end && stop.to.t == clean);
         let mut sum = vec![Term::new(posterior.of_x, Src::X(0)), Term::new(posterior.of_x0, Src::X0(0))];
         if noisy {
             sum.push(Term { c: std, of: Src::Z(0) });
@@ -180,7 +189,9 @@ impl Solver for Ddpm {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let stops = grid.stops(process)?;
         check_direction("DDPM", &stops, true)?;
-        let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect::<Result<_, _>>()?;
+        let clean = process.time_range().0;
+        let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop, clean));
+        let rows = rows.collect::<Result<_, _>>()?;
         Ok(Plan::new(
             format!("DDPM ({} variance)", self.variance),
             stops[0].from,
@@ -193,7 +204,7 @@ impl Solver for Ddpm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use langevin_core::process::{Betas, DiscreteChain, VpSde};
+    use langevin_core::process::{Betas, DiscreteChain, SubVpSde, VeSde, VpSde};
 
     fn chain() -> DiscreteChain {
         DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain")
@@ -238,6 +249,55 @@ mod tests {
         }
     }
 
+    /// The ancestral sampling predictor of Song et al. 2021 (appendix F): on VE processes it is DDPM with the small
+    /// variance, on the chains of VP with the large one. For sub-VP the paper has none; the posterior has.
+    #[test]
+    fn ancestral_predictors_of_score_sdes_are_ddpm() {
+        let numbers = |row: &Row| -> Vec<f64> {
+            // x̂_0 = (x + σ²·score)/α.
+            let level = row.eval.expect("a question").at;
+            let mut sums = vec![0.0; 3];
+            for term in &row.post[0].sum {
+                let Coef::C(c) = term.c else { panic!("a number") };
+                match term.of {
+                    Src::X(_) => sums[0] += c,
+                    Src::X0(_) => {
+                        sums[0] += c / level.alpha;
+                        sums[1] += c * level.sigma * level.sigma / level.alpha;
+                    }
+                    _ => sums[2] += c,
+                }
+            }
+            sums
+        };
+        let close = |row: &Row, expected: [f64; 3]| {
+            for (found, expected) in numbers(row).iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-9 * expected.abs().max(1.0), "{found} is not {expected}");
+            }
+        };
+        let ve = VeSde::default();
+        let plan = Ddpm::new().plan(&ve, &Grid::uniform(100)).expect("a plan");
+        let mut before = plan.start_node().level.sigma.powi(2);
+        for row in plan.rows() {
+            // x + (σ_i² − σ_{i−1}²)·score + √(σ_{i−1}²(σ_i² − σ_{i−1}²)/σ_i²)·z.
+            let after = row.after.level.sigma.powi(2);
+            close(row, [1.0, before - after, (after * (before - after) / before).sqrt()]);
+            before = after;
+        }
+        let steps = 1000;
+        let betas = Betas::Linear { start: 0.1 / f64::from(steps), end: 20.0 / f64::from(steps) };
+        let vp = DiscreteChain::new(betas, steps as usize).expect("a chain");
+        let plan = Ddpm::new().variance(Variance::FixedLarge).plan(&vp, &Grid::leading(1000)).expect("a plan");
+        for (row, t) in plan.rows().iter().zip((1..1000).rev()) {
+            // (x + β·score)/√(1 − β) + √β·z.
+            let beta = vp.betas()[t];
+            let root = (1.0 - beta).sqrt();
+            close(row, [1.0 / root, beta / root, beta.sqrt()]);
+        }
+        let sub_vp = Ddpm::new().plan(&SubVpSde::default(), &Grid::uniform(100)).expect("a plan");
+        assert!(sub_vp.is_stochastic());
+    }
+
     #[test]
     fn the_large_variance_is_the_forward_one() {
         let chain = chain();
@@ -271,5 +331,12 @@ mod tests {
         assert_eq!(draws(Ddpm::new(), 1), 0);
         assert_eq!(draws(Ddpm::new().noise_at_end(true), 1), 1);
         assert_eq!(draws(Ddpm::new().noise_at_end(true), 0), 0);
+        // Where the range ends with noise: only if the mean is not asked for.
+        let ending = |ddpm: Ddpm| {
+            let plan = ddpm.plan(&VpSde::default(), &Grid::uniform(10)).expect("a plan");
+            assert_eq!(plan.rows()[8].draws.len(), 1);
+            plan.rows()[9].draws.len()
+        };
+        assert_eq!((ending(Ddpm::new()), ending(Ddpm::new().mean_at_end())), (1, 0));
     }
 }

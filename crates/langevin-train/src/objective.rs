@@ -250,14 +250,17 @@ mod tests {
     use langevin_core::PredictionError;
     use langevin_core::process::{Betas, DiscreteChain, RectifiedFlow, VpSde};
 
-    const ALL: [Prediction; 7] = [
+    const ALL: [Prediction; 10] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
+        Prediction::ScaledScore,
         Prediction::Flow,
+        Prediction::FlowToData,
         Prediction::Edm { sigma_data: 0.5 },
         Prediction::EdmVelocity { sigma_data: 0.7 },
+        Prediction::Consistency { sigma_data: 0.5, sigma_min: 0.002 },
     ];
 
     /// Answers with its input times the time.
@@ -298,7 +301,9 @@ mod tests {
                             Prediction::Sample => (x, x0),
                             Prediction::Velocity => (x, alpha * eps - sigma * x0),
                             Prediction::Score => (x, -eps / sigma),
+                            Prediction::ScaledScore => (x, -eps),
                             Prediction::Flow => (x, eps - x0),
+                            Prediction::FlowToData => (x, x0 - eps),
                             // Table 1 of Karras et al. for x/α, whose noise level is σ/α.
                             Prediction::Edm { sigma_data: d } => {
                                 let (y, k) = (x / alpha, sigma / alpha);
@@ -309,6 +314,12 @@ mod tests {
                                 let (y, k) = (x / alpha, sigma / alpha);
                                 let n = (k * k + d * d).sqrt();
                                 (y / n, (d * d / (n * n) * y - x0) / (k * d / n))
+                            }
+                            // Appendix C of Song et al. 2023, in the same way.
+                            Prediction::Consistency { sigma_data: d, sigma_min } => {
+                                let (y, k) = (x / alpha, sigma / alpha);
+                                let (n, above) = ((k * k + d * d).sqrt(), k - sigma_min);
+                                (y / n, (x0 - d * d / (above * above + d * d) * y) / (above * d / n))
                             }
                         };
                         expected +=
@@ -327,7 +338,9 @@ mod tests {
             matches!(error, TrainError::Prediction(PredictionError::Singular { .. }))
         };
         assert!(singular(Prediction::Score), "no noise at time 0");
-        assert!(singular(Prediction::Edm { sigma_data: 0.5 }), "no data at time 1");
+        assert!(singular(Prediction::Consistency { sigma_data: 0.5, sigma_min: 0.002 }), "nothing to learn at its end");
+        // Pure noise is a level as any other to it.
+        Objective::new(RectifiedFlow::new(), Prediction::Edm { sigma_data: 0.5 }).unwrap();
         let sigma_data = Objective::new(VpSde::default(), Prediction::Edm { sigma_data: -1.0 });
         assert!(matches!(sigma_data, Err(TrainError::Prediction(PredictionError::SigmaData { .. }))));
         let flow = Objective::new(RectifiedFlow::new(), Prediction::Sample).unwrap();

@@ -91,12 +91,14 @@ fn snr_times_output(prediction: Prediction, level: &Level) -> Result<f64, TrainE
 mod tests {
     use super::*;
 
-    const ALL: [Prediction; 7] = [
+    const ALL: [Prediction; 9] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
+        Prediction::ScaledScore,
         Prediction::Flow,
+        Prediction::FlowToData,
         Prediction::Edm { sigma_data: 0.5 },
         Prediction::EdmVelocity { sigma_data: 0.5 },
     ];

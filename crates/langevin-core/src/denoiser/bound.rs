@@ -1,7 +1,9 @@
 //! Networks bound to a prediction and a condition.
 
+use super::each::{in_one_call, repeated};
 use super::{Composed, Condition, Conditions, DenoiseError, Denoiser, Estimate, Guided, Network, Query};
-use crate::level::Levels;
+use crate::level::{Level, Levels};
+use crate::noise::NoiseSource;
 use crate::prediction::Prediction;
 use burn::tensor::Tensor;
 
@@ -189,6 +191,17 @@ impl<N: Network<D>, const D: usize> Denoiser<D> for Bound<N, D> {
         Ok(answer.swap_remove(0))
     }
 
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        let Some(first) = states.first() else { return Ok(Vec::new()) };
+        let cond = repeated(&self.cond, first.dims()[0], states.len())?;
+        in_one_call(&Self { cond, ..self.clone() }, states, levels, noise)
+    }
+
     fn memory(&self) -> usize {
         usize::from(self.self_condition.is_some())
     }
@@ -234,12 +247,53 @@ where
 mod tests {
     use super::*;
     use crate::denoiser::testing::{Counting, Numbers, ask, ask_after, level, output, state, values};
-    use crate::level::Level;
+    use crate::noise::Seeded;
     use crate::prediction::{PredictionError, Quantity};
     use burn::tensor::{DType, Device};
+    use std::sync::atomic::Ordering;
 
     fn bound(cond: &[f64]) -> Bound<Counting, 2> {
         Counting::default().denoiser(Prediction::Epsilon, Numbers(cond.to_vec())).unwrap()
+    }
+
+    /// One call for all states, and what each would have been answered alone; guidance with a condition for each sample is
+    /// asked one after the other.
+    #[test]
+    fn several_states_are_asked_about_in_one_call() {
+        let states = [0.5, 1.0, -2.0].map(|scale| state().mul_scalar(scale));
+        let levels = [1.0, 4.0, 9.0].map(level);
+        let noise = Seeded::new(0);
+        for variance in [false, true] {
+            let net = Counting { variance, ..Counting::default() };
+            let bound = |cond: &[f64]| {
+                let bound = net.denoiser(Prediction::Velocity, Numbers(cond.to_vec())).unwrap();
+                if variance { bound.with_learned_variance() } else { bound }
+            };
+            let guided = |cond: &[f64]| bound(cond).guided(Numbers(vec![0.1]), 2.5).unwrap();
+            let denoisers: [(Box<dyn Denoiser<2>>, usize); 4] = [
+                (Box::new(bound(&[0.3, -0.7])), 1),
+                (Box::new(bound(&[0.3])), 1),
+                (Box::new(guided(&[0.3])), 1),
+                (Box::new(guided(&[0.3, -0.7])), 3),
+            ];
+            for (denoiser, expected) in denoisers {
+                let calls = net.calls.load(Ordering::Relaxed);
+                let together = denoiser.denoise_each(&states, &levels, &noise).unwrap();
+                assert_eq!(net.calls.load(Ordering::Relaxed), calls + expected);
+                assert_eq!(together.len(), 3);
+                for ((x, level), estimate) in states.iter().zip(&levels).zip(together) {
+                    let alone = ask(&denoiser, x.clone(), &Levels::Shared(*level)).unwrap();
+                    assert_eq!(values(estimate.output()), values(alone.output()));
+                    assert_eq!(values(estimate.x()), values(x.clone()));
+                    assert_eq!(estimate.levels(), alone.levels());
+                    assert_eq!(estimate.variance().is_ok(), variance);
+                    if variance {
+                        assert_eq!(values(estimate.variance().unwrap()), values(alone.variance().unwrap()));
+                    }
+                }
+                assert!(denoiser.denoise_each(&[], &[], &noise).unwrap().is_empty());
+            }
+        }
     }
 
     #[test]
@@ -292,8 +346,8 @@ mod tests {
         let error = Counting::default().denoiser(Prediction::Edm { sigma_data: 0.0 }, Numbers(vec![0.0])).unwrap_err();
         assert_eq!(error, DenoiseError::Prediction(PredictionError::SigmaData { given: 0.0 }));
         let edm = Counting::default().denoiser(Prediction::Edm { sigma_data: 1.0 }, Numbers(vec![0.0])).unwrap();
-        let noise = Levels::Shared(Level { alpha: 0.0, sigma: 1.0, time: 0.0 });
-        let error = ask(&edm, state(), &noise).unwrap_err();
+        let nothing = Levels::Shared(Level { alpha: 0.0, sigma: 0.0, time: 0.0 });
+        let error = ask(&edm, state(), &nothing).unwrap_err();
         assert!(matches!(error, DenoiseError::Prediction(PredictionError::Singular { wanted: Quantity::X0, .. })));
     }
 

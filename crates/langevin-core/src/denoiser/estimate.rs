@@ -270,8 +270,11 @@ impl<const D: usize> Estimate<D> {
         &self,
         coefficients: impl Fn(&crate::level::Level) -> Result<Linear, PredictionError>,
     ) -> Result<Tensor<D>, PredictionError> {
-        let of_x = self.levels.try_map(|level| Ok(coefficients(level)?.x))?;
-        let of_output = self.levels.try_map(|level| Ok(coefficients(level)?.output))?;
+        // Where little data is left both coefficients are large and the terms cancel: the sum is multiplied then, and not
+        // what it is made of, so that rounding is not.
+        let scale = |c: &Linear| if c.x.abs() > 1.0 && c.x.abs() >= c.output.abs() { c.x } else { 1.0 };
+        let part = |f: &dyn Fn(&Linear) -> f64| self.levels.try_map(|level| coefficients(level).map(|c| f(&c)));
+        let (of_x, of_output) = (part(&|c| c.x / scale(c))?, part(&|c| c.output / scale(c))?);
         if of_x == Scalars::Shared(0.0) {
             return Ok(in_f32(self.output.clone(), |output| of_output.times(output)));
         }
@@ -279,7 +282,7 @@ impl<const D: usize> Estimate<D> {
         // The sum goes into the buffer of x. It is allocated last, so that the end of the heap is kept (see the sums of
         // plans).
         let output = of_output.times(widen(self.output.clone()));
-        let sum = of_x.times(widen(self.x.clone())).add(output);
+        let sum = part(&scale)?.times(of_x.times(widen(self.x.clone())).add(output));
         Ok(if sum.dtype() == dtype { sum } else { sum.cast(dtype) })
     }
 }
@@ -305,13 +308,16 @@ mod tests {
     use crate::prediction::Quantity;
     use burn::tensor::{Device, TensorData};
 
-    const PREDICTIONS: [Prediction; 6] = [
+    const PREDICTIONS: [Prediction; 9] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
+        Prediction::ScaledScore,
         Prediction::Flow,
+        Prediction::FlowToData,
         Prediction::Edm { sigma_data: 0.5 },
+        Prediction::Consistency { sigma_data: 0.5, sigma_min: 0.002 },
     ];
     const X0: [[f64; 2]; 3] = [[0.5, -1.0], [0.25, 0.8], [-0.3, 0.1]];
     const EPS: [[f64; 2]; 3] = [[1.5, 0.2], [-0.7, 0.4], [0.9, -2.0]];

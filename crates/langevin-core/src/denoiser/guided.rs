@@ -1,9 +1,11 @@
 //! Guidance: away from one answer, towards another.
 
 use super::combine::{dot, extrapolate, keep_parts, rows, select, with_output};
+use super::each::in_one_call;
 use super::estimate::in_f32;
 use super::{Answers, DenoiseError, Denoiser, Estimate, Projection, Query};
 use crate::level::{Level, Levels, Scalars};
+use crate::noise::NoiseSource;
 use crate::prediction::Prediction;
 use burn::tensor::Tensor;
 use std::sync::Arc;
@@ -312,6 +314,15 @@ impl<const D: usize, A: Answers<D>> Denoiser<D> for Guided<A> {
             kept = kept.keeping(name.clone(), value);
         }
         Ok(kept)
+    }
+
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        in_one_call(self, states, levels, noise)
     }
 
     fn memory(&self) -> usize {

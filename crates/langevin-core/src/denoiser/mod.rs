@@ -9,6 +9,7 @@ mod bound;
 mod combine;
 mod composed;
 mod constraint;
+mod each;
 mod energy;
 mod estimate;
 mod gradient;
@@ -32,7 +33,7 @@ pub use threshold::{Threshold, Thresholded};
 
 use crate::exact::ExactError;
 use crate::inverse::InverseError;
-use crate::level::Levels;
+use crate::level::{Level, Levels};
 use crate::noise::{NoiseError, NoiseSource};
 use crate::prediction::{Prediction, PredictionError};
 use burn::tensor::Tensor;
@@ -62,6 +63,24 @@ pub trait Denoiser<const D: usize>: Send + Sync {
         0
     }
 
+    /// Answers for several states of the same samples: `states[i]`, each `[batch, ..]`, at `levels[i]`. A bound network is
+    /// called once for all of them; denoisers that do not know better are asked one after the other. None of them sees
+    /// earlier estimates.
+    ///
+    /// # Errors
+    /// As [`denoise`](Self::denoise).
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        let ask = |(x, level): (&Tensor<D>, &Level)| {
+            self.denoise(Query { x: x.clone(), levels: &Levels::Shared(*level), past: &[], noise })
+        };
+        states.iter().zip(levels).map(ask).collect()
+    }
+
     /// Whether x̂_0 and ε̂ answer different questions, so that only a sampler that goes on from the two alone
     /// (`x' = a·x̂_0 + b·ε̂ + noise`, as DDIM does) makes sense of them: true of CFG++. Combinators forward it.
     fn is_split(&self) -> bool {
@@ -85,6 +104,14 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
     fn memory(&self) -> usize {
         (**self).memory()
     }
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        (**self).denoise_each(states, levels, noise)
+    }
     fn is_split(&self) -> bool {
         (**self).is_split()
     }
@@ -99,6 +126,14 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
     }
     fn memory(&self) -> usize {
         (**self).memory()
+    }
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        (**self).denoise_each(states, levels, noise)
     }
     fn is_split(&self) -> bool {
         (**self).is_split()

@@ -1,6 +1,8 @@
 //! Static and dynamic thresholding of the estimated clean sample.
 
 use super::{DenoiseError, Denoiser, Estimate, Query};
+use crate::level::Level;
+use crate::noise::NoiseSource;
 use burn::tensor::Tensor;
 
 /// How x̂_0 is kept in range.
@@ -54,15 +56,29 @@ impl<T> Thresholded<T> {
     }
 }
 
-impl<const D: usize, T: Denoiser<D>> Denoiser<D> for Thresholded<T> {
-    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
-        let estimate = self.inner.denoise(query)?;
+impl<T> Thresholded<T> {
+    fn apply<const D: usize>(&self, estimate: Estimate<D>) -> Result<Estimate<D>, DenoiseError> {
         let x0 = estimate.x0()?;
         let x0 = match self.threshold {
             Threshold::Static { range } => x0.clamp(-range, range),
             Threshold::Dynamic { ratio, max } => dynamic(x0, ratio, max),
         };
         Ok(if self.rederive { estimate.rederive(x0)? } else { estimate.with_x0(x0) })
+    }
+}
+
+impl<const D: usize, T: Denoiser<D>> Denoiser<D> for Thresholded<T> {
+    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
+        self.apply(self.inner.denoise(query)?)
+    }
+
+    fn denoise_each(
+        &self,
+        states: &[Tensor<D>],
+        levels: &[Level],
+        noise: &dyn NoiseSource,
+    ) -> Result<Vec<Estimate<D>>, DenoiseError> {
+        self.inner.denoise_each(states, levels, noise)?.into_iter().map(|estimate| self.apply(estimate)).collect()
     }
 
     fn memory(&self) -> usize {
@@ -106,7 +122,7 @@ fn dynamic<const D: usize>(x0: Tensor<D>, ratio: f64, max: f64) -> Tensor<D> {
 mod tests {
     use super::*;
     use crate::denoiser::{DenoiserExt, from_fn};
-    use crate::level::{Level, Levels};
+    use crate::level::Levels;
     use crate::noise::Seeded;
     use crate::prediction::Prediction;
     use burn::tensor::Device;

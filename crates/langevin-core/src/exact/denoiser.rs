@@ -267,13 +267,16 @@ mod tests {
     use crate::prediction::PredictionError;
     use burn::tensor::{DType, Device};
 
-    const PREDICTIONS: [Prediction; 6] = [
+    const PREDICTIONS: [Prediction; 9] = [
         Prediction::Epsilon,
         Prediction::Sample,
         Prediction::Velocity,
         Prediction::Score,
+        Prediction::ScaledScore,
         Prediction::Flow,
+        Prediction::FlowToData,
         Prediction::Edm { sigma_data: 0.7 },
+        Prediction::Consistency { sigma_data: 0.7, sigma_min: 0.002 },
     ];
 
     fn level(alpha: f64, sigma: f64) -> Level {

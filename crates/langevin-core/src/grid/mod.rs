@@ -240,12 +240,13 @@ impl Grid {
 
     /// Given levels with rising λ, used as they are; only their process times are looked up. All are asked if the grid
     /// ends [clean](End::Clean) (the default on chains); otherwise the last is where sampling arrives. The last two may
-    /// have one λ: published schedules end with a step that stands still.
+    /// have one λ: published schedules end with a step that stands still. So may the first two of an
+    /// [inverted](Self::inverted) grid.
     ///
     /// # Errors
     /// [`GridError::NotFinite`] for numbers that are none, [`GridError::Direction`] unless λ rises strictly.
     pub fn levels(levels: Vec<Level>) -> Result<Self, GridError> {
-        stops::check_levels(&levels)?;
+        stops::check_levels(&levels, true)?;
         Ok(Self::of(Kind::Levels { levels }))
     }
 

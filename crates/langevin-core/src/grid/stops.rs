@@ -67,7 +67,7 @@ fn check_settings(grid: &Grid, process: &dyn Process) -> Result<(), GridError> {
         Kind::Karras { rho, .. } | Kind::Polyexponential { rho, .. } => check_positive("rho", *rho, 1e3),
         Kind::Beta { a, b, .. } => check_positive("a", *a, 1e3).and(check_positive("b", *b, 1e3)),
         Kind::Times { times } => check_times(times),
-        Kind::Levels { levels } => check_levels(levels),
+        Kind::Levels { levels } => check_levels(levels, grid.inverted),
         _ => Ok(()),
     }
 }
@@ -80,14 +80,16 @@ pub(super) fn check_times(times: &[f64]) -> Result<(), GridError> {
     falling("time", times.iter().copied())
 }
 
-/// Checks given levels: finite, not negative, with strictly rising λ, but that the last may be the one before once more.
-pub(super) fn check_levels(levels: &[Level]) -> Result<(), GridError> {
+/// Checks given levels: finite, not negative, with strictly rising λ, but that the last may be the one before once more;
+/// for grids that are walked backwards the first two may be one, too.
+pub(super) fn check_levels(levels: &[Level], backwards: bool) -> Result<(), GridError> {
     for (index, level) in levels.iter().enumerate() {
         check_level(index, level)?;
     }
     for (i, pair) in levels.windows(2).enumerate() {
         let (before, after) = (pair[0].lambda(), pair[1].lambda());
-        let stays = i > 0 && i + 2 == levels.len() && before == after;
+        let at_end = i > 0 && i + 2 == levels.len() || backwards && i == 0 && levels.len() > 2;
+        let stays = at_end && before == after;
         if before >= after && !stays {
             let (index, quantity, expected) = (i + 1, "half-log-SNR", "rising");
             return Err(GridError::Direction { index, quantity, before, after, expected });

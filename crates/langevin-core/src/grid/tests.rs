@@ -234,6 +234,21 @@ fn given_times() {
     assert_eq!(ends(&stops), [0.5, 0.1]);
 }
 
+/// A list whose first two levels are one ends by standing still when it is walked backwards, and cannot be walked forwards.
+#[test]
+fn given_levels_may_stand_still_at_the_end() {
+    let level = |sigma: f64| Level { alpha: 1.0, sigma, time: sigma };
+    let edm = Edm::default();
+    let grid = Grid::levels([4.0, 4.0, 1.0, 0.5].map(level).to_vec()).unwrap().ending(End::Range);
+    assert!(matches!(grid.stops(&edm), Err(GridError::Direction { index: 1, .. })));
+    let stops = grid.inverted().stops(&edm).unwrap();
+    assert_eq!(stops.iter().map(|s| s.to.level.sigma).collect::<Vec<_>>(), [1.0, 4.0, 4.0]);
+    assert_eq!(stops[2].ask, level(4.0));
+    let last = Grid::levels([4.0, 1.0, 1.0].map(level).to_vec()).unwrap().ending(End::Range);
+    assert_eq!(last.stops(&edm).unwrap().len(), 2);
+    assert!(Grid::levels([4.0, 2.0, 2.0, 1.0].map(level).to_vec()).is_err());
+}
+
 #[test]
 fn given_levels_are_taken_as_they_are() {
     // Two levels may share one time, and no level needs to be on the process.

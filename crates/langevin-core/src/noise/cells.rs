@@ -130,6 +130,7 @@ impl<T: Rounded> NullaryFnOnce for Fill<'_, T> {
             }
             chacha::block(&start, &mut words);
             for n in 0..CELL / 2 {
+                #[expect(clippy::needless_range_loop, reason = "the lane is that of words and of two rows of normals")]
                 for lane in 0..LANES {
                     let [x, y] = pair(word(&words, 2 * n, lane), word(&words, 2 * n + 1, lane));
                     normals[2 * n][lane] = x;

@@ -137,6 +137,11 @@ impl NoiseSource for Injected {
         }
     }
 
+    /// Recorded values as they are: those of a draw that is asked for as uniform are uniform.
+    fn fill_uniform(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
+        self.fill(sample, key, out)
+    }
+
     fn fill_path(&self, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
         match self.path.get(&(from.to_bits(), until.to_bits(), sample)) {
             Some((index, draw)) => draw.copy(Key { domain: Domain::Path, index: *index, lane: 0 }, out),

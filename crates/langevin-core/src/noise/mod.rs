@@ -62,6 +62,11 @@ impl Key {
     pub const fn step(index: u64, lane: u32) -> Self {
         Self { domain: Domain::Step, index, lane }
     }
+
+    /// Lane `lane` of the noise that row `index` of a plan gives to a known region.
+    pub const fn known(index: u64, lane: u32) -> Self {
+        Self { domain: Domain::KnownRegion, index, lane }
+    }
 }
 
 /// Why noise could not be delivered.
@@ -155,6 +160,17 @@ pub trait NoiseSource: Send + Sync {
     /// [`NoiseError`] if the source cannot deliver this draw.
     fn fill(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError>;
 
+    /// Writes uniform values in `(0, 1)` of one draw of one sample: the normal ones through their distribution function,
+    /// unless a source knows better.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    fn fill_uniform(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
+        self.fill(sample, key, out)?;
+        out.iter_mut().for_each(|z| *z = 0.5 * libm::erfc(-*z * std::f64::consts::FRAC_1_SQRT_2));
+        Ok(())
+    }
+
     /// Writes the increment `W(until) − W(from)` of the sample's own Brownian motion, whose clock runs over
     /// `[0, ∞)`; increments over adjacent intervals add up.
     ///
@@ -201,6 +217,9 @@ pub trait NoiseSource: Send + Sync {
 impl<T: NoiseSource + ?Sized> NoiseSource for &T {
     fn fill(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
         (**self).fill(sample, key, out)
+    }
+    fn fill_uniform(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
+        (**self).fill_uniform(sample, key, out)
     }
     fn fill_path(&self, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
         (**self).fill_path(sample, from, until, out)

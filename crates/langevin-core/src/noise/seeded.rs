@@ -99,9 +99,15 @@ impl NoiseSource for Seeded {
         let first = samples.start;
         // Every value is rounded once wherever it happens; straight to single precision saves a pass over memory.
         if out.1 == DType::F32 {
-            return host_tensor::<f32>(samples, numel, out, |values| Ok(self.fill_rows(first, numel, key, values)));
+            return host_tensor::<f32>(samples, numel, out, |values| {
+                self.fill_rows(first, numel, key, values);
+                Ok(())
+            });
         }
-        host_tensor::<f64>(samples, numel, out, |values| Ok(self.fill_rows(first, numel, key, values)))
+        host_tensor::<f64>(samples, numel, out, |values| {
+            self.fill_rows(first, numel, key, values);
+            Ok(())
+        })
     }
 
     fn path(

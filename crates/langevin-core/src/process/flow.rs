@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Straight lines between data and noise: `α = 1 − u`, `σ = u` (Liu et al. 2022; Lipman et al. 2022).
 ///
 /// Without a shift `u = t`. A shift s moves the times of large images towards noise, `u = s·t/(1 + (s − 1)·t)`
-/// (Esser et al. 2024, eq. 23); the network is fed `u`, times 1000 if asked for.
+/// (Esser et al. 2024, eq. 23); the network is fed `u`, times 1000 if asked for. [`ResolutionShift`](super::ResolutionShift)
+/// has the shifts of image sizes.
 ///
 /// Time runs in `[0, 1]`, both ends exact: pure data at 0, pure noise at 1. The probability-flow ODE
 /// `dx/dt = α̇·x̂_0 + σ̇·ε̂` is regular on all of it. Not so the SDE: its drift `α̇/α` and its diffusion are infinite at

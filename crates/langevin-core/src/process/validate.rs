@@ -12,7 +12,7 @@ const SLOPES: usize = 12;
 const TOLERANCE: f64 = 1e-3;
 
 /// Probes a process: its range, signs, NaN anywhere, that its half-log-SNR falls, and that its derivatives are those of α
-/// and σ.
+/// and σ. Where a schedule is held fast the half-log-SNR may stand still, but not from one end to the other.
 ///
 /// Grids call it before they use a process. Derivatives are compared with central differences at twelve times, and must be
 /// off by more than a thousandth at most of them to be refused: kinks are allowed.
@@ -41,15 +41,22 @@ pub fn validate(process: &dyn Process) -> Result<(), ProcessError> {
         return Err(ProcessError::Value { quantity: "prior_std", t: max, value: prior, expected });
     }
     let mut before: Option<(f64, f64)> = None;
+    let mut first = None;
     for i in 0..=PROBES {
         let t = if i == PROBES { max } else { min + (max - min) * i as f64 / PROBES as f64 };
         let lambda = probe(process, t)?;
         if let Some((from, before)) = before
-            && lambda >= before
+            && lambda > before
         {
             return Err(ProcessError::NotFalling { from, before, to: t, after: lambda });
         }
         before = Some((t, lambda));
+        first.get_or_insert((t, lambda));
+    }
+    if let (Some((from, before)), Some((to, after))) = (first, before)
+        && !(after < before)
+    {
+        return Err(ProcessError::NotFalling { from, before, to, after });
     }
     slopes("alpha_dot", (min, max), |t| process.alpha(t), |t| process.alpha_dot(t))?;
     slopes("sigma_dot", (min, max), |t| process.sigma(t), |t| process.sigma_dot(t))
@@ -200,6 +207,32 @@ mod tests {
         }
     }
 
+    /// A schedule may be held fast in places, but something has to happen in between.
+    #[test]
+    fn a_process_that_never_moves_is_refused() {
+        #[derive(Debug)]
+        struct Held(f64);
+        impl Process for Held {
+            fn alpha(&self, _t: f64) -> f64 {
+                1.0
+            }
+            fn sigma(&self, t: f64) -> f64 {
+                t.clamp(0.3, self.0)
+            }
+            fn alpha_dot(&self, _t: f64) -> f64 {
+                0.0
+            }
+            fn sigma_dot(&self, t: f64) -> f64 {
+                if (0.3..self.0).contains(&t) { 1.0 } else { 0.0 }
+            }
+            fn time_range(&self) -> (f64, f64) {
+                (0.0, 1.0)
+            }
+        }
+        validate(&Held(0.7)).unwrap();
+        assert!(matches!(validate(&Held(0.3)), Err(ProcessError::NotFalling { from: 0.0, to: 1.0, .. })));
+    }
+
     #[test]
     fn kinks_and_jumps_in_a_slope_are_allowed() {
         validate(&Sloped { alpha: 1.0, sigma: 1.0, kink: 3.0 }).unwrap();
@@ -232,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_process_of_the_library_passes() {
-        use super::super::{Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
+        use super::super::{Cosine, Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
         let processes: Vec<Box<dyn Process>> = vec![
             Box::new(VpSde::default()),
             Box::new(VpSde::new(0.001, 500.0).unwrap().range(1e-5, 1.0).unwrap()),
@@ -243,6 +276,9 @@ mod tests {
             Box::new(Edm::default()),
             Box::new(Edm::new(1e-5, 1e5).unwrap()),
             Box::new(RectifiedFlow::new()),
+            Box::new(Cosine::default()),
+            Box::new(Cosine::default().scaler(2.0).unwrap()),
+            Box::new(Cosine::default().scaler(0.5).unwrap()),
             Box::new(RectifiedFlow::new().shift(12.0).unwrap()),
             Box::new(RectifiedFlow::new().shift(0.05).unwrap().range(1e-4, 0.9999).unwrap()),
         ];

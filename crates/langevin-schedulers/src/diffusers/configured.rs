@@ -1,16 +1,22 @@
 //! What a configuration becomes.
 
 use super::consistency::Distilled;
+use super::consistency_models::{Angles, TrainedSigmas};
 use super::edm::EdmSigmas;
+use super::flow_match::FlowSigmas;
 use super::ipndm::Crash;
+use super::karras_ve::Squares;
 use super::lambdas::Lambdas;
 use super::options::Spacing;
 use super::sigmas::Sigmas;
+use super::unclip::UnClip;
 use super::{ConfigError, GridError, keys::Keys};
-use crate::consistency::{Lcm, Tcd};
+use crate::consistency::{Lcm, Multistep, Tcd};
 use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
 use crate::exponential::{Deis, DpmSolver, SaSolver, Singlestep, UniPc};
+use crate::flow;
+use crate::jumps::RePaint;
 use crate::plan::Plan;
 use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use crate::solver::{PlanError, Solver};
@@ -45,6 +51,18 @@ pub(super) enum Schedule {
     Distilled(Distilled),
     /// The squared sine.
     Crash(Crash),
+    /// Sigmas of a flow.
+    Flow(FlowSigmas),
+    /// Some of the sigmas that a consistency model was trained on.
+    Trained(TrainedSigmas),
+    /// Angles of a TrigFlow.
+    Angles(Angles),
+    /// Squares that are taken for sigmas.
+    Squares(Squares),
+    /// The first step of a chain, the last, and some between.
+    FirstToLast,
+    /// Equal steps in continuous time.
+    Uniform,
 }
 
 /// Where steps on a chain go.
@@ -82,6 +100,12 @@ pub(super) enum Method {
     Lcm(Lcm),
     /// Takes an eta.
     Tcd(Tcd),
+    FlowEuler(Euler),
+    FlowHeun(flow::Heun),
+    Consistency(Multistep),
+    UnClip(UnClip),
+    /// Takes jumps.
+    RePaint(RePaint<Ddim>),
 }
 
 impl Method {
@@ -89,7 +113,7 @@ impl Method {
         match self {
             Method::Ddpm(solver) => solver,
             Method::Ddim(solver) | Method::DdimInverse(solver) => solver,
-            Method::Euler(solver) => solver,
+            Method::Euler(solver) | Method::FlowEuler(solver) => solver,
             Method::Lms(solver) => solver,
             Method::EulerAncestral(solver) => solver,
             Method::Heun(solver) => solver,
@@ -104,6 +128,10 @@ impl Method {
             Method::Sa(solver) => solver,
             Method::Lcm(solver) => solver,
             Method::Tcd(solver) => solver,
+            Method::FlowHeun(solver) => solver,
+            Method::Consistency(solver) => solver,
+            Method::UnClip(solver) => solver,
+            Method::RePaint(solver) => solver,
         }
     }
 }
@@ -150,7 +178,11 @@ impl Configured {
 
     /// Whether the solver reads variance channels from the network's output.
     pub fn learns_variance(&self) -> bool {
-        matches!(&self.method, Method::Ddpm(ddpm) if ddpm.learns_variance())
+        match &self.method {
+            Method::Ddpm(ddpm) => ddpm.learns_variance(),
+            Method::UnClip(unclip) => unclip.learned,
+            _ => false,
+        }
     }
 
     fn refuse<T>(&self, key: &'static str, given: f64, expected: &'static str) -> Result<T, ConfigError> {
@@ -190,6 +222,57 @@ impl Configured {
         Ok(self)
     }
 
+    /// Sets μ of a dynamic shift, an argument of diffusers' `set_timesteps`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] out of range, without `use_dynamic_shifting`, or for a class that has none.
+    pub fn mu(mut self, mu: f64) -> Result<Self, ConfigError> {
+        match &mut self.schedule {
+            Schedule::Flow(sigmas) => sigmas.set_mu(mu)?,
+            _ => return self.refuse("mu", mu, "nothing: only flow-matching classes are shifted"),
+        }
+        Ok(self)
+    }
+
+    /// Sets μ of a dynamic shift to that of an image of `tokens` tokens: linear in it, through the configuration's
+    /// `base_image_seq_len`, `base_shift`, `max_image_seq_len` and `max_shift`.
+    ///
+    /// ```
+    /// use langevin_schedulers::diffusers::from_config;
+    /// let flux = from_config(
+    ///     r#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true, "shift": 3.0}"#,
+    /// )?;
+    /// let plan = flux.image_tokens(64 * 64)?.plan(28)?; // 1024×1024 pixels
+    /// assert_eq!(plan.steps(), 28);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`mu`](Self::mu), and [`ConfigError::Process`] where the two points make no line.
+    pub fn image_tokens(mut self, tokens: usize) -> Result<Self, ConfigError> {
+        match &mut self.schedule {
+            Schedule::Flow(sigmas) => sigmas.set_tokens(tokens)?,
+            _ => {
+                let expected = "nothing: only flow-matching classes are shifted";
+                return self.refuse("image_seq_len", tokens as f64, expected);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Sets the first angle of SCMScheduler and the middle one of two steps: `max_timesteps` and `intermediate_timesteps`
+    /// of diffusers' `set_timesteps`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] outside [0, π/2], or for another class.
+    pub fn angles(mut self, max: f64, middle: Option<f64>) -> Result<Self, ConfigError> {
+        match &mut self.schedule {
+            Schedule::Angles(angles) => angles.set(max, middle)?,
+            _ => return self.refuse("max_timesteps", max, "nothing: only SCMScheduler has angles"),
+        }
+        Ok(self)
+    }
+
     /// Sets the churn of Euler's solvers: the arguments `s_churn`, `s_tmin`, `s_tmax` and `s_noise` of diffusers' `step`.
     /// The network is asked before the state is raised, as there.
     ///
@@ -222,6 +305,19 @@ impl Configured {
         Ok(self)
     }
 
+    /// Sets how far RePaint jumps back and how often it passes a stretch: the arguments `jump_length` and `jump_n_sample`
+    /// of diffusers' `set_timesteps`, 10 and 10 unless said otherwise.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] for 0, [`ConfigError::Value`] for other solvers.
+    pub fn jumps(mut self, length: usize, samples: usize) -> Result<Self, ConfigError> {
+        match self.method {
+            Method::RePaint(repaint) => self.method = Method::RePaint(repaint.jumps(length, samples)?),
+            _ => return self.refuse("jump_length", length as f64, "no jumps: only RePaintScheduler makes them"),
+        }
+        Ok(self)
+    }
+
     /// The grid of `steps` steps.
     ///
     /// # Errors
@@ -246,10 +342,21 @@ impl Configured {
             Schedule::Edm(sigmas) => sigmas.grid(steps),
             Schedule::Distilled(distilled) => distilled.grid(steps),
             Schedule::Crash(crash) => crash.grid(steps),
+            Schedule::Flow(sigmas) => sigmas.grid(steps),
+            Schedule::Trained(sigmas) => sigmas.grid(steps),
+            Schedule::Angles(angles) => angles.grid(steps),
+            Schedule::Squares(squares) => squares.grid(steps),
+            Schedule::FirstToLast if steps < 2 => {
+                self.refuse("num_inference_steps", steps as f64, "at least 2: the first step of the chain and the last")
+            }
+            Schedule::FirstToLast => Ok(Grid::linspace(steps)),
+            Schedule::Uniform if steps == 0 => Err(no_steps()),
+            Schedule::Uniform => Ok(Grid::uniform(steps)),
         }
     }
 
-    /// The grid of given timesteps.
+    /// The grid of given timesteps. For CMStochasticIterativeScheduler these are positions among its trained sigmas, for
+    /// SCMScheduler angles, of which the last is where sampling arrives.
     ///
     /// # Errors
     /// [`ConfigError::Value`] if the class takes none, [`ConfigError::Contradiction`] with options that choose them,
@@ -259,6 +366,11 @@ impl Configured {
             Schedule::Steps { walk: Walk::Joined, .. } => Ok(Grid::times(times.to_vec())?),
             Schedule::Sigmas(sigmas) => sigmas.grid_at(times),
             Schedule::Distilled(distilled) => distilled.grid_at(times),
+            Schedule::Flow(sigmas) => sigmas.grid_at(times),
+            Schedule::Trained(sigmas) => sigmas.grid_at(times),
+            Schedule::Angles(angles) => angles.grid_at(times),
+            // The last is where sampling arrives.
+            Schedule::Uniform => Ok(Grid::times(times.to_vec())?),
             _ => Err(ConfigError::Value {
                 class: self.class.clone(),
                 key: "timesteps",
@@ -270,7 +382,8 @@ impl Configured {
 
     /// The grid of given sigmas (ratios σ/α), falling; the last is where sampling arrives.
     ///
-    /// For EDMEulerScheduler these are positions in [0, 1] on its schedule, as in the original.
+    /// For EDMEulerScheduler these are positions in [0, 1] on its schedule, as in the original; for flow-matching classes
+    /// noise coefficients in [0, 1] before they are shifted, all of them asked.
     ///
     /// # Errors
     /// [`ConfigError::Value`] if the class takes none, [`ConfigError::Grid`] unless they fall.
@@ -278,11 +391,28 @@ impl Configured {
         match &self.schedule {
             Schedule::Sigmas(schedule) => schedule.grid_of(sigmas),
             Schedule::Edm(schedule) => schedule.grid_on(sigmas),
+            Schedule::Flow(schedule) => schedule.grid_of(sigmas),
             _ => Err(ConfigError::Value {
                 class: self.class.clone(),
                 key: "sigmas",
                 given: "a list".to_owned(),
                 expected: "nothing: this class chooses them itself",
+            }),
+        }
+    }
+
+    /// The grid of given sigmas, which are shifted as always, and of the timesteps that the network is told at them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if the class takes none, or their numbers differ; [`ConfigError::Grid`] unless sigmas fall.
+    pub fn grid_of_sigmas_at(&self, sigmas: &[f64], times: &[f64]) -> Result<Grid, ConfigError> {
+        match &self.schedule {
+            Schedule::Flow(schedule) => schedule.grid_of_both(sigmas, times),
+            _ => Err(ConfigError::Value {
+                class: self.class.clone(),
+                key: "sigmas",
+                given: "a list beside timesteps".to_owned(),
+                expected: "one list: only flow-matching classes take both",
             }),
         }
     }
@@ -312,7 +442,10 @@ impl Configured {
         let std = match &self.schedule {
             Schedule::Sigmas(Sigmas { spacing: Spacing::Leading, .. }) => libm::hypot(level.alpha, level.sigma),
             Schedule::Sigmas(_) => level.sigma,
-            Schedule::Edm(_) => libm::hypot(level.alpha, level.sigma),
+            Schedule::Edm(sigmas) => sigmas.prior(&level),
+            Schedule::Flow(_) => 1.0,
+            Schedule::Trained(sigmas) => sigmas.max,
+            Schedule::Squares(squares) => squares.max,
             _ => return Ok(plan),
         };
         Ok(plan.with_prior(std)?)

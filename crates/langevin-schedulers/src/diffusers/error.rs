@@ -1,6 +1,7 @@
 //! Errors of configurations.
 
 use crate::solver::PlanError;
+use langevin_core::discrete::DiscreteError;
 use langevin_core::{GridError, ProcessError};
 
 /// Why a configuration cannot be used.
@@ -60,6 +61,9 @@ pub enum ConfigError {
     /// The process cannot be built.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The discrete chain cannot be built.
+    #[error(transparent)]
+    Discrete(#[from] DiscreteError),
     /// The grid cannot be built.
     #[error(transparent)]
     Grid(#[from] GridError),

@@ -49,6 +49,8 @@ pub(super) struct Lambdas {
     /// Whether timesteps of Karras and Lu sigmas are rounded and not cut off.
     rounded: bool,
     ending: Ending,
+    /// Whether the levels rise.
+    inverse: bool,
 }
 
 impl Lambdas {
@@ -57,10 +59,11 @@ impl Lambdas {
         let class = keys.class().to_owned();
         let single = class == "DPMSolverSinglestepScheduler";
         let multi = class == "DPMSolverMultistepScheduler";
+        let inverse = class == "DPMSolverMultistepInverseScheduler";
         let stochastic = class == "SASolverScheduler";
         let (spacing, offset) =
             if single { (Spacing::Linspace, 0) } else { (spacing(keys, "linspace")?, keys.count("steps_offset", 0)?) };
-        let clips = single || multi || stochastic;
+        let clips = single || multi || inverse || stochastic;
         let lowest = if clips { keys.number("lambda_min_clipped", f64::NEG_INFINITY)? } else { f64::NEG_INFINITY };
         let mut kind = match conversion(keys)? {
             Conversion::None => Kind::Steps,
@@ -87,7 +90,7 @@ impl Lambdas {
         if !(shift > 0.0 && shift.is_finite()) {
             return Err(keys.bad("flow_shift", shift, "a positive number"));
         }
-        if !stochastic {
+        if !stochastic && !inverse {
             if keys.flag("use_dynamic_shifting", false)? {
                 return Err(keys.bad("use_dynamic_shifting", true, "false: give the shift as flow_shift"));
             }
@@ -98,7 +101,7 @@ impl Lambdas {
         let cut = table.iter().filter(|sigma| -libm::log(f64::from(**sigma)) < lowest).count();
         let top = table.len() - cut;
         let rounded = single || !cosine;
-        Ok(Self { table, top, spacing, offset, kind, rounded, ending })
+        Ok(Self { table, top, spacing, offset, kind, rounded, ending, inverse })
     }
 
     /// Whether the sigmas are those of a rectified flow.
@@ -136,6 +139,10 @@ impl Lambdas {
 
     /// The grid of `n` steps.
     pub fn grid(&self, n: usize) -> Result<Grid, ConfigError> {
+        // The original's flow sigmas fall even in the inverse, which then samples.
+        if self.inverse && !self.is_flow() {
+            return self.rising(n);
+        }
         let steps = self.timesteps(n)?;
         let (max, min) = (f64::from(self.table[self.table.len() - 1]), f64::from(self.table[0]));
         let (sigmas, times): (Vec<f64>, Vec<f64>) = match self.kind {
@@ -173,6 +180,57 @@ impl Lambdas {
         let last = sigmas[sigmas.len() - 1];
         levels.push(of(if (last - end).abs() <= 1e-6 * last { last } else { end }, -1.0));
         Ok(Grid::levels(levels)?.ending(End::Range))
+    }
+
+    /// Timesteps from the cleanest on: those of the levels where steps begin.
+    fn rising_timesteps(&self, n: usize) -> Result<Vec<f64>, GridError> {
+        if n == 0 {
+            return Err(GridError::ZeroSteps);
+        }
+        if n > self.top {
+            return Err(GridError::TooManySteps { given: n, chain: self.top });
+        }
+        let top = self.top as f64;
+        Ok(match self.spacing {
+            Spacing::Linspace => {
+                let increment = (top - 1.0) / n as f64;
+                (0..n).map(|i| (i as f64 * increment).round_ties_even()).collect()
+            }
+            Spacing::Leading => (0..n).map(|i| (i * (self.top / (n + 1)) + self.offset) as f64).collect(),
+            Spacing::Trailing => {
+                let mut steps = self.timesteps(n)?;
+                steps.reverse();
+                steps
+            }
+        })
+    }
+
+    /// The inverted grid of `n` steps, fewer where two of them would ask at one time. It arrives at the noisiest step, or,
+    /// where sigmas are converted, stands still in its last step.
+    fn rising(&self, n: usize) -> Result<Grid, ConfigError> {
+        let (steps, last) = (self.rising_timesteps(n)?, self.table.len() - 1);
+        let (max, min) = (f64::from(self.table[last]), f64::from(self.table[0]));
+        let (mut sigmas, mut times): (Vec<f64>, Vec<f64>) = if let Kind::Converted(conversion) = self.kind {
+            let mut sigmas = conversion.sigmas(n, max, min)?;
+            sigmas.reverse();
+            let time = |sigma: &f64| match time_of(&self.table, *sigma) {
+                time if conversion == Conversion::Karras => time.round_ties_even(),
+                time => time,
+            };
+            let times = sigmas.iter().map(time).collect();
+            sigmas.push(sigmas[n - 1]);
+            (sigmas, times)
+        } else {
+            let mut sigmas: Vec<f64> = steps.iter().map(|t| f64::from(self.table[(*t as usize).min(last)])).collect();
+            sigmas.push(f64::from(self.table[self.top - 1]));
+            (sigmas, steps)
+        };
+        times.dedup();
+        sigmas.truncate(times.len() + 1);
+        // Nobody asks where it arrives.
+        times.push(-1.0);
+        let levels = sigmas.iter().zip(&times).map(|(sigma, time)| level(f64::from(*sigma as f32), time.trunc()));
+        Ok(Grid::levels(levels.rev().collect())?.inverted().ending(End::Range))
     }
 
     fn time(&self, sigma: f64, may_round: bool) -> f64 {

@@ -9,33 +9,41 @@
 
 mod configured;
 mod consistency;
+mod consistency_models;
 mod ddim;
 mod ddpm;
 mod edm;
 mod error;
 mod euler;
+mod flow_match;
 mod heun;
 mod ipndm;
+mod karras_ve;
 mod keys;
 mod lambdas;
 mod lms;
 mod multistep;
 mod options;
 mod pndm;
+mod repaint;
 mod score_sde;
 mod sigmas;
 #[cfg(test)]
 mod tests;
+mod unclip;
+mod vq_diffusion;
+mod wuerstchen;
 
 pub use configured::Configured;
 pub use error::ConfigError;
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
 use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 20] = [
+pub const CLASSES: [&str; 31] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -56,6 +64,17 @@ pub const CLASSES: [&str; 20] = [
     "EDMDPMSolverMultistepScheduler",
     "LCMScheduler",
     "TCDScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "FlowMatchLCMScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "CosineDPMSolverMultistepScheduler",
+    "CMStochasticIterativeScheduler",
+    "SCMScheduler",
+    "KarrasVeScheduler",
+    "UnCLIPScheduler",
+    "RePaintScheduler",
+    "DDPMWuerstchenScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -94,6 +113,17 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "EDMDPMSolverMultistepScheduler" => multistep::read_edm(&mut keys)?,
         "LCMScheduler" => consistency::read(&mut keys, false)?,
         "TCDScheduler" => consistency::read(&mut keys, true)?,
+        "FlowMatchEulerDiscreteScheduler" => flow_match::read_euler(&mut keys)?,
+        "FlowMatchHeunDiscreteScheduler" => flow_match::read_heun(&mut keys)?,
+        "FlowMatchLCMScheduler" => flow_match::read_lcm(&mut keys)?,
+        "DPMSolverMultistepInverseScheduler" => multistep::read_inverse(&mut keys)?,
+        "CosineDPMSolverMultistepScheduler" => multistep::read_cosine(&mut keys)?,
+        "CMStochasticIterativeScheduler" => consistency_models::read(&mut keys)?,
+        "SCMScheduler" => consistency_models::read_continuous(&mut keys)?,
+        "KarrasVeScheduler" => karras_ve::read(&mut keys)?,
+        "UnCLIPScheduler" => unclip::read(&mut keys)?,
+        "RePaintScheduler" => repaint::read(&mut keys)?,
+        "DDPMWuerstchenScheduler" => wuerstchen::read(&mut keys)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;

@@ -1,8 +1,8 @@
-//! DPMSolverMultistepScheduler, EDMDPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler and
-//! SASolverScheduler.
+//! DPMSolverMultistepScheduler and its inverse, EDMDPMSolverMultistepScheduler, CosineDPMSolverMultistepScheduler,
+//! DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler and SASolverScheduler.
 
 use super::configured::{Configured, Method, Schedule};
-use super::edm::edm;
+use super::edm::{COSINE, KARRAS, edm};
 use super::lambdas::{Ending, Lambdas};
 use super::options::{self, chain, rescaled, thresholding};
 use super::{ConfigError, keys::Keys};
@@ -20,6 +20,24 @@ pub(super) fn read_dpm(keys: &mut Keys) -> Result<Configured, ConfigError> {
     configured(keys, basis, ending, true, Method::Multistep(solver))
 }
 
+/// The same solver from data to noise.
+pub(super) fn read_inverse(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (basis, solver) = dpm_solver(keys)?;
+    configured(keys, basis, Ending::Repeated, false, Method::Multistep(solver))
+}
+
+/// The solver of the reverse SDE of order 1 or 2, on EDM's schedule with angles for times.
+pub(super) fn read_cosine(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let order = order(keys)?;
+    if !(1..=2).contains(&order) {
+        return Err(keys.bad("solver_order", order, "1 or 2"));
+    }
+    let solver = DpmSolver::multistep(order)?.second_order(kind(keys)?).sde(1.0)?;
+    let solver = short(keys, solver)?;
+    let (process, sigmas, prediction) = edm(keys, COSINE)?;
+    Ok(Configured::new(keys, process, prediction, Schedule::Edm(sigmas), Method::Multistep(solver)))
+}
+
 /// The same solver on EDM's schedule.
 pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let (basis, solver) = dpm_solver(keys)?;
@@ -27,7 +45,7 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
         return Err(keys.bad("algorithm_type", "dpmsolver", "dpmsolver++ or sde-dpmsolver++"));
     }
     let threshold = thresholding(keys)?;
-    let (process, sigmas, prediction) = edm(keys)?;
+    let (process, sigmas, prediction) = edm(keys, KARRAS)?;
     Ok(Configured {
         class: keys.class().to_owned(),
         process: Arc::new(process),
@@ -46,9 +64,14 @@ fn dpm_solver(keys: &mut Keys) -> Result<(Basis, DpmSolver), ConfigError> {
     if sde {
         solver = solver.sde(1.0)?;
     }
+    Ok((basis, short(keys, solver)?))
+}
+
+/// `lower_order_final` and `euler_at_final`.
+fn short(keys: &mut Keys, solver: DpmSolver) -> Result<DpmSolver, ConfigError> {
     let lower = keys.flag("lower_order_final", true)?;
-    solver = solver.lower_order_below(if lower { SHORT } else { 0 });
-    Ok((basis, solver.euler_at_final(keys.flag("euler_at_final", false)?)))
+    let solver = solver.lower_order_below(if lower { SHORT } else { 0 });
+    Ok(solver.euler_at_final(keys.flag("euler_at_final", false)?))
 }
 
 pub(super) fn read_singlestep(keys: &mut Keys) -> Result<Configured, ConfigError> {

@@ -1,7 +1,7 @@
 //! DPM-Solver and DPM-Solver++, multistep.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{Past, allowed_order, falling_stops, finite, plan, row};
+use super::multistep::{Past, allowed_order, finite, joined_stops, plan, row};
 use crate::plan::{Draw, Plan, Src, Term};
 use crate::sde::clock;
 use crate::solver::{PlanError, Solver};
@@ -36,7 +36,8 @@ pub enum ThirdOrder {
 /// The multistep solvers of Lu et al.: DPM-Solver++ (2M, 3M) in the data basis, DPM-Solver in the noise basis, and both
 /// for the reverse SDE (2M SDE).
 ///
-/// One evaluation a step. The first steps have rising order; a step to a clean end has order 1.
+/// One evaluation a step. The first steps have rising order; a step to a clean end has order 1. Without noise they also run
+/// upwards, from data to noise, on a grid that is `.inverted()`; only the noise basis begins at σ = 0.
 ///
 /// ```
 /// use langevin_core::{Grid, process::{Betas, DiscreteChain}};
@@ -204,7 +205,7 @@ impl DpmSolver {
 impl Solver for DpmSolver {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let stops = falling_stops(NAME, process, grid)?;
+        let stops = joined_stops(NAME, process, grid, self.tau_squared > 0.0)?;
         let mut past = Past::new(self.order);
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
@@ -284,6 +285,25 @@ mod tests {
         assert_eq!((numbers(&plan, 0).len(), numbers(&plan, 1).len(), numbers(&plan, 2).len()), (2, 2, 3));
         let error = solver.basis(Basis::Noise).plan(&chain, &Grid::trailing(8)).unwrap_err();
         assert!(matches!(error, PlanError::Singular { alpha: 0.0, .. }), "{error}");
+    }
+
+    /// Upwards a noisy solver is refused, and so is clean data in the data basis; the noise basis leaves it.
+    #[test]
+    fn only_without_noise_it_runs_upwards() {
+        use langevin_core::process::RectifiedFlow;
+        let up = Grid::karras(6, 7.0).unwrap().ending(langevin_core::grid::End::Range).inverted();
+        let solver = DpmSolver::multistep(2).unwrap();
+        assert_eq!(solver.plan(&Edm::default(), &up).unwrap().start_node().level.sigma, 0.002);
+        let error = solver.clone().sde(1.0).unwrap().plan(&Edm::default(), &up).unwrap_err();
+        assert!(matches!(error, PlanError::Direction { expected: "falling", step: 0, .. }), "{error}");
+        let (flow, whole) = (RectifiedFlow::new(), Grid::uniform(5).inverted());
+        let error = solver.plan(&flow, &whole).unwrap_err();
+        assert!(error.to_string().contains("take the noise basis"), "{error}");
+        let plan = solver.basis(Basis::Noise).plan(&flow, &whole).unwrap();
+        // Into pure noise, as out of clean data, a step has order 1.
+        let lengths: Vec<usize> = (0..5).map(|row| numbers(&plan, row).len()).collect();
+        assert_eq!(lengths, [2, 2, 3, 3, 1]);
+        assert_eq!(numbers(&plan, 4), [1.0]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Leg {
     tau_squared: f64,
     from: Level,
     to: Level,
-    /// h, +∞ at either end of a process.
+    /// h, infinite at either end of a process, negative on the way from data to noise.
     pub h: f64,
 }
 
@@ -53,6 +53,10 @@ impl Leg {
     pub fn weight(&self, k: usize) -> f64 {
         let c = 1.0 + self.tau_squared;
         match (self.basis, k) {
+            // As the difference of two finite numbers where e^−h is not one.
+            (Basis::Data, 0) if self.h < -1.0 && self.tau_squared == 0.0 => {
+                self.to.alpha - self.decay() * self.from.alpha
+            }
             (Basis::Data, 0) => -self.to.alpha * libm::expm1(-c * self.h),
             (Basis::Data, _) if self.h.is_infinite() => self.to.alpha / factorial(k),
             (Basis::Data, _) => self.to.alpha * c * self.h * phi(k + 1, -c * self.h),
@@ -168,6 +172,14 @@ mod tests {
         let last = Leg::new(Basis::Noise, 0.0, middle, clean);
         assert!((last.decay() - 1.0 / middle.alpha).abs() < 1e-15);
         assert!((last.weight(0) + middle.sigma / middle.alpha).abs() < 1e-15);
+        // Upwards: into pure noise in either basis, out of clean data in that of the noise.
+        let up = Leg::new(Basis::Data, 0.0, middle, noise);
+        let carried = up.decay() * middle.sigma;
+        assert!((carried - 1.0).abs() < 1e-15 && (up.decay() * middle.alpha + up.weight(0)).abs() < 1e-15);
+        let up = Leg::new(Basis::Noise, 0.0, middle, noise);
+        assert_eq!((up.decay(), up.weight(0)), (0.0, 1.0));
+        let out = Leg::new(Basis::Noise, 0.0, clean, middle);
+        assert_eq!((out.decay(), out.weight(0)), (middle.alpha, middle.sigma));
         // From pure noise the first step of the reverse SDE forgets all of it.
         let first = Leg::new(Basis::Data, 1.0, noise, middle);
         assert_eq!((first.decay(), first.std()), (0.0, middle.sigma));

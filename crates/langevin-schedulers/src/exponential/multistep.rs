@@ -2,7 +2,7 @@
 
 use super::leg::{Basis, Leg};
 use super::phi::factorial;
-use crate::ddpm::check_direction;
+use crate::ddpm::{check_direction, falls};
 use crate::ode::check_joined;
 use crate::plan::{Eval, Plan, Row, Set, Slot, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
@@ -44,9 +44,11 @@ impl Past {
         slot
     }
 
-    /// How many of the newest answers have finite λ and can carry a polynomial.
+    /// How many of the newest answers can carry a polynomial: their λ are finite, and no two are one.
     pub fn usable(&self) -> usize {
-        self.answers.iter().take_while(|(lambda, _)| lambda.is_finite()).count().max(1)
+        let lambda = |back: usize| self.answers[back].0;
+        let sound = |back: &usize| lambda(*back).is_finite() && (*back == 0 || lambda(*back) != lambda(back - 1));
+        (0..self.answers.len()).take_while(sound).count().max(1)
     }
 
     pub fn slot(&self, back: usize) -> Slot {
@@ -78,10 +80,15 @@ pub(super) fn interpolate(leg: &Leg, nodes: &[f64]) -> Vec<f64> {
     (0..nodes.len()).map(weight).collect()
 }
 
-/// The stops of a falling grid without gaps.
-pub(super) fn falling_stops(solver: &'static str, process: &dyn Process, grid: &Grid) -> Result<Vec<Stop>, PlanError> {
+/// The stops of a grid without gaps; with noise it has to fall.
+pub(super) fn joined_stops(
+    solver: &'static str,
+    process: &dyn Process,
+    grid: &Grid,
+    noisy: bool,
+) -> Result<Vec<Stop>, PlanError> {
     let stops = grid.stops(process)?;
-    check_direction(solver, &stops, true)?;
+    check_direction(solver, &stops, noisy || falls(&stops))?;
     check_joined(solver, &stops)?;
     Ok(stops)
 }
@@ -106,7 +113,11 @@ pub(super) fn finite(solver: &'static str, stop: &Stop, terms: &[Term]) -> Resul
         t: stop.from.t,
         alpha: level.alpha,
         sigma: level.sigma,
-        advice: "the answer in this basis has no finite weight there; take the data basis, or leave this time out of the grid",
+        advice: if level.sigma == 0.0 {
+            "x̂_0 has no finite weight there; take the noise basis, or leave this time out of the grid"
+        } else {
+            "the answer in this basis has no finite weight there; take the data basis, or leave this time out of the grid"
+        },
     })
 }
 
@@ -166,7 +177,7 @@ impl Deis {
 impl Solver for Deis {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let stops = falling_stops(DEIS, process, grid)?;
+        let stops = joined_stops(DEIS, process, grid, false)?;
         let mut past = Past::new(self.order);
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
@@ -195,14 +206,14 @@ impl Basis {
     }
 }
 
-/// The order that a step may have: one more in every step from the start, one at a clean end, and less towards the end
-/// of short grids.
+/// The order that a step may have: one more in every step from the start, one to clean data or pure noise, and less
+/// towards the end of short grids.
 pub(super) fn allowed_order(order: usize, index: usize, stops: &[Stop], lower_below: usize) -> usize {
     let left = stops.len() - index;
     let started = order.min(index + 1);
     let (from, to) = (stops[index].from.level, stops[index].to.level);
-    // To no noise, and where a grid ends by standing still, there is no polynomial to speak of.
-    if to.sigma == 0.0 || to.lambda() == from.lambda() {
+    // To no noise or no data, and where a grid ends by standing still, there is no polynomial to speak of.
+    if to.sigma == 0.0 || to.alpha == 0.0 || to.lambda() == from.lambda() {
         return 1;
     }
     if stops.len() < lower_below { started.min(left) } else { started }

@@ -1,7 +1,7 @@
 //! SA-Solver: stochastic Adams methods.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{Past, falling_stops, finite, interpolate, plan, row};
+use super::multistep::{Past, finite, interpolate, joined_stops, plan, row};
 use crate::plan::{Draw, Plan, Reg, Set, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
@@ -160,7 +160,7 @@ fn noise_register(index: usize) -> Reg {
 impl Solver for SaSolver {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let stops = falling_stops(NAME, process, grid)?;
+        let stops = joined_stops(NAME, process, grid, true)?;
         let n = stops.len();
         let mut past = Past::new(self.predictor.max(self.corrector).max(1));
         let mut rows = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::dpm_solver::SecondOrder;
 use super::leg::{Basis, Leg};
-use super::multistep::{falling_stops, finite, interpolate, plan};
+use super::multistep::{finite, interpolate, joined_stops, plan};
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
@@ -264,7 +264,7 @@ impl Singlestep {
 impl Solver for Singlestep {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let stops = falling_stops(NAME, process, grid)?;
+        let stops = joined_stops(NAME, process, grid, self.tau_squared > 0.0)?;
         if let Some(orders) = self.orders.as_ref().filter(|orders| orders.len() != stops.len()) {
             let (setting, expected) = ("number of orders", "one for each step of the grid");
             return Err(PlanError::Setting { solver: NAME, setting, given: orders.len() as f64, expected });

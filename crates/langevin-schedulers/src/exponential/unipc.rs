@@ -1,7 +1,7 @@
 //! UniPC: a corrector that costs nothing, and the predictor that goes with it.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{Past, falling_stops, finite, interpolate, plan, row};
+use super::multistep::{Past, finite, interpolate, joined_stops, plan, row};
 use crate::plan::{Coef, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
@@ -143,7 +143,7 @@ impl<S> UniC<S> {
 impl<S: Solver> Solver for UniC<S> {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         check_order(UNIC, self.order)?;
-        let stops = falling_stops(UNIC, process, grid)?;
+        let stops = joined_stops(UNIC, process, grid, false)?;
         let inner = self.inner.plan(process, grid)?;
         let (rows, depth, kept) = renumbered(&inner, self.order + 1)?;
         let mut past = Past::new(depth);
@@ -294,14 +294,14 @@ struct UniP {
 impl Solver for UniP {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         check_order(UNIPC, self.order)?;
-        let stops = falling_stops(UNIPC, process, grid)?;
+        let stops = joined_stops(UNIPC, process, grid, false)?;
         let mut past = Past::new(self.order);
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
             let leg = Leg::new(self.basis, 0.0, stop.from.level, stop.to.level);
             let slot = past.ask(stop.from.level.lambda());
             let mut order = order_of(self.order, index, stops.len(), self.lower_final).min(past.usable());
-            if stop.to.level.sigma == 0.0 || leg.h == 0.0 {
+            if stop.to.level.sigma == 0.0 || stop.to.level.alpha == 0.0 || leg.h == 0.0 {
                 order = 1;
             }
             let weights = match order {

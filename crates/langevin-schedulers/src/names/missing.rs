@@ -21,7 +21,7 @@ pub(super) const MISSING: &[Missing] = &[
     row("dpmpp_2s_ancestral_cfg_pp", CFG), row("res_multistep_cfg_pp", CFG),
     row("res_multistep_ancestral_cfg_pp", CFG), row("gradient_estimation_cfg_pp", CFG), row("DDIM CFG++", CFG),
     row("dpmpp_sde", NONE), row("dpmpp_sde_gpu", NONE), row("dpmpp_2s_ancestral", NONE), row("DPM++ 2S a", NONE),
-    row("dpm_adaptive", "take 'dopri5', whose steps are adaptive, too"), row("restart", NONE),
+    row("dpm_adaptive", "take 'dopri5', whose steps are adaptive, too"),
     row("heunpp2", "take 'heun', or 'dpmpp_2m'"), row("ipndm_v", "take 'lms', whose weights are those of the grid"),
     row("exp_heun_2_x0", "take 'dpmpp_2s'"), row("exp_heun_2_x0_sde", NONE), row("res_multistep_ancestral", NONE),
     row("gradient_estimation", NONE), row("er_sde", NONE), row("seeds_2", NONE), row("seeds_3", NONE),

@@ -1,12 +1,13 @@
 //! The samplers that have names.
 
 use super::spacing::{Arrival, Reach, Spacing};
-use crate::consistency::{Lcm, Tcd};
+use crate::consistency::{Lcm, Multistep, Tcd};
 use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
+use crate::flow;
 use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
 use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
 use crate::solver::{PlanError, Solver};
-use crate::{Ddim, Ddpm, EulerMaruyama, ReverseDiffusion, Variance};
+use crate::{Ddim, Ddpm, EulerMaruyama, Restart, ReverseDiffusion, Variance};
 use langevin_core::Process;
 
 /// One sampler under its names.
@@ -103,13 +104,18 @@ const SHORT: usize = 15;
 #[rustfmt::skip]
 pub(super) const SOLVERS: &[Entry] = &[
     // In σ/α.
-    row("euler", &["EulerDiscreteScheduler"], "Euler in σ/α", |s| s.solver(Euler::new())),
+    row("euler", &["EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"], "Euler in σ/α, and in σ/(α+σ)", |s| s.solver(Euler::new())),
     row("EDMEulerScheduler", &[], "the same on Karras's schedule", |s| s.solver(Euler::new())).on(Spacing::Karras),
     row("euler_ancestral", &["euler_a", "EulerAncestralDiscreteScheduler"], "Euler with ancestral noise",
         |s| s.solver(EulerAncestral::new().eta(s.eta)?)).eta(1.0),
     row("heun", &["HeunDiscreteScheduler"], "Heun in σ/α", |s| s.solver(Heun::new())),
     row("heun_churn", &[], "the same with churn 40 (Karras et al.)",
         |s| s.solver(Heun::new().churn(Churn::new(40.0)?))).on(Spacing::Karras),
+    row("KarrasVeScheduler", &[], "the same with diffusers' settings", |s| {
+        let churn = Churn::new(80.0)?.between(0.05, 50.0)?.noise(1.007)?;
+        s.solver(Heun::new().churn(churn))
+    }).on(Spacing::Exponential),
+    row("flow_heun", &["FlowMatchHeunDiscreteScheduler"], "Heun in σ/(α+σ)", |s| s.solver(flow::Heun::new())),
     row("dpm_2", &[], "midpoints in ln(σ/α)", |s| s.solver(Dpm2::new())).passing_over(),
     row("KDPM2DiscreteScheduler", &[], "the same on all levels", |s| s.solver(Dpm2::new())),
     row("dpm_2_ancestral", &["DPM2 a"], "DPM2 with ancestral noise",
@@ -121,6 +127,15 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("PNDMScheduler", &["pndm_rk"], "PNDM, Runge-Kutta start",
         |s| s.solver(Pndm::runge_kutta())).on(Spacing::Leading),
     row("ipndm", &["IPNDMScheduler"], "iPNDM, order 4", |s| s.solver(Ipndm::new())),
+    row("restart", &[], "Heun, restarted between σ/α = 0.1 and 2 as A1111 does from 20 steps on", |s| {
+        let (again, times) = match s.steps {
+            0..20 => return s.solver(Heun::new()),
+            20..36 => (9, 1),
+            steps => (steps / 4, 2),
+        };
+        let solver = Restart::around(Heun::new()).interval_of_steps(0.1, 2.0, times, again)?;
+        Ok(Made::Planned(Box::new(solver), s.steps - again * times))
+    }).on(Spacing::Karras),
     // In λ, one answer a step.
     row("dpmpp_2m", &[], "DPM-Solver++, multistep, order 2", |s| s.solver(DpmSolver::multistep(2)?)),
     row("dpmpp_3m", &[], "the same, order 3", |s| s.solver(DpmSolver::multistep(3)?)),
@@ -128,6 +143,12 @@ pub(super) const SOLVERS: &[Entry] = &[
         |s| s.solver(DpmSolver::multistep(2)?.lower_order_below(SHORT))).on(Spacing::Linspace),
     row("EDMDPMSolverMultistepScheduler", &[], "the same on Karras's schedule",
         |s| s.solver(DpmSolver::multistep(2)?.lower_order_below(SHORT))).on(Spacing::Karras),
+    row("DPMSolverMultistepInverseScheduler", &["dpmpp_2m_inverse"], "order 2, from data to noise",
+        |s| s.solver(DpmSolver::multistep(2)?.lower_order_below(SHORT)))
+        .on(Spacing::Linspace).inverted().to(Arrival::Noisy),
+    row("CosineDPMSolverMultistepScheduler", &[], "order 2 for the reverse SDE, on an exponential schedule",
+        |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.lower_order_below(SHORT)))
+        .eta(1.0).on(Spacing::Exponential),
     row("dpmpp_2m_sde", &["dpmpp_2m_sde_gpu"], "the same for the reverse SDE, along one path",
         |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.path())).eta(1.0),
     row("dpmpp_2m_sde_heun", &["dpmpp_2m_sde_heun_gpu"], "with slopes weighted as lines",
@@ -165,6 +186,8 @@ pub(super) const SOLVERS: &[Entry] = &[
     // Posteriors.
     row("ddpm", &["DDPMScheduler"], "DDPM with the posterior's own variance",
         |s| s.solver(Ddpm::new())).on(Spacing::Leading),
+    row("UnCLIPScheduler", &[], "the same from the last step to the first", |s| s.solver(Ddpm::new()))
+        .on(Spacing::Linspace),
     row("ddpm_large", &[], "DDPM with the forward variance",
         |s| s.solver(Ddpm::new().variance(Variance::FixedLarge))).on(Spacing::Leading),
     row("ddpm_learned", &[], "DDPM with a learned variance",
@@ -177,6 +200,12 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("lcm", &["LCMScheduler"], "latent consistency models", |s| s.solver(Lcm::new())).on(Spacing::SgmUniform),
     row("tcd", &["TCDScheduler"], "trajectory consistency; η is its γ", |s| s.solver(Tcd::new(s.eta)?))
         .eta(0.3).on(Spacing::SgmUniform),
+    row("consistency_multistep", &["FlowMatchLCMScheduler", "SCMScheduler"], "consistency models with clean answers",
+        |s| s.solver(Multistep::new())),
+    row("CMStochasticIterativeScheduler", &[], "those that end where the process does", |s| {
+        let end = libm::exp(-s.process.lambda(s.process.time_range().0));
+        s.solver(Multistep::new().ending_at(end)?)
+    }).on(Spacing::Karras),
     // In the process's own time.
     row("euler_maruyama", &[], "the reverse SDE, white noise in every step", |s| s.solver(EulerMaruyama::new()))
         .on(Spacing::UniformLambda).needs_signal().to(Arrival::Noisy),

@@ -1,6 +1,6 @@
 //! What can be known of a table before it runs: which answers an evaluation owes, and when values die.
 
-use super::{Coef, Draw, Row, Set, Slot, Src, TableError, Term};
+use super::{Aux, Coef, Draw, Row, Set, Slot, Src, TableError, Term};
 use langevin_core::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,6 +73,12 @@ impl Analysis {
         let (live, dead) = (live(&walk.events, false), dead(&walk.events));
         Ok(Self { needs: walk.needs, live, dead })
     }
+
+    /// What must be there before the first row, beside the sample.
+    pub fn auxiliaries(&self) -> Vec<Aux> {
+        let aux = |place: &Place| if let Place::Value(Src::Aux(aux)) = place { Some(*aux) } else { None };
+        self.live.first().into_iter().flatten().filter_map(aux).collect()
+    }
 }
 
 /// One use of a place.
@@ -105,7 +111,8 @@ fn live(rows: &[Vec<Event>], reports: bool) -> Vec<BTreeSet<Place>> {
 /// What dies after each row, walking forwards.
 fn dead(rows: &[Vec<Event>]) -> Vec<Vec<Place>> {
     let live = live(rows, true);
-    let mut held = BTreeSet::from([SAMPLE]);
+    // What a run is given is there from the start.
+    let mut held = live.first().cloned().unwrap_or_default();
     let after = live.iter().skip(1).map(Some).chain([None]);
     let dead = rows.iter().zip(after).map(|(events, after)| {
         held.extend(events.iter().filter_map(|event| match event {
@@ -155,9 +162,9 @@ impl Walk {
             if let Draw::Path { from, until, .. } = draw {
                 self.finite("an end of a path interval", &[*from, *until])?;
             }
-            let (Draw::White { to, .. } | Draw::Path { to, .. }) = draw;
-            self.written.insert(Src::Z(*to));
-            self.event(Event::Write(Place::Value(Src::Z(*to))));
+            let to = Src::Z(draw.register());
+            self.written.insert(to);
+            self.event(Event::Write(Place::Value(to)));
         }
         self.assign(&row.pre)?;
         if let Some(eval) = &row.eval {
@@ -186,6 +193,11 @@ impl Walk {
     fn assign(&mut self, sets: &[Set]) -> Result<(), TableError> {
         for set in sets {
             set.sum.iter().try_for_each(|term| self.read(term, Need::Yes))?;
+            if let Some(mask) = set.mask {
+                // Where the mask is not 1, what was there stays.
+                self.known(Src::Aux(mask))?;
+                self.known(Src::X(set.to))?;
+            }
             self.written.insert(Src::X(set.to));
             self.event(Event::Write(Place::Value(Src::X(set.to))));
         }
@@ -201,7 +213,8 @@ impl Walk {
     }
 
     fn known(&mut self, source: Src) -> Result<(), TableError> {
-        if !self.written.contains(&source) {
+        let given = matches!(source, Src::Aux(_));
+        if !given && !self.written.contains(&source) {
             return Err(self.unwritten(source));
         }
         self.event(Event::Read(Place::Value(source)));
@@ -221,7 +234,7 @@ impl Walk {
         let estimate = match term.of {
             Src::X0(slot) => Some(&mut self.needs_of(slot, term.of)?.x0),
             Src::Eps(slot) => Some(&mut self.needs_of(slot, term.of)?.eps),
-            Src::X(_) | Src::Z(_) => None,
+            Src::X(_) | Src::Z(_) | Src::Aux(_) => None,
         };
         match estimate {
             Some(before) => {
@@ -257,6 +270,7 @@ pub(super) fn fingerprint(start: &Node, prior_std: f64, rows: &[Row]) -> u64 {
         for draw in &row.draws {
             match *draw {
                 Draw::White { to, lane } => hash.bytes(&[1, to, lane]),
+                Draw::Known { to, lane } => hash.bytes(&[12, to, lane]),
                 Draw::Path { to, from, until } => {
                     hash.bytes(&[2, to]);
                     hash.numbers(&[from, until]);
@@ -305,7 +319,7 @@ impl Fnv {
     fn sets(&mut self, sets: &[Set]) {
         self.length(sets.len());
         for set in sets {
-            self.bytes(&[set.to]);
+            self.bytes(&[set.to, u8::from(set.mask.is_some()), set.mask.unwrap_or_default()]);
             self.terms(&set.sum);
         }
     }
@@ -318,6 +332,7 @@ impl Fnv {
                 Src::X0(s) => self.bytes(&[6, s]),
                 Src::Eps(s) => self.bytes(&[7, s]),
                 Src::Z(r) => self.bytes(&[8, r]),
+                Src::Aux(a) => self.bytes(&[13, a]),
             }
             match term.c {
                 Coef::C(value) => {
@@ -406,6 +421,24 @@ mod tests {
         assert!(matches!(Analysis::of(&rows), Err(TableError::Unwritten { row: 2, .. })));
     }
 
+    /// What a run is given is asked for at once, and dies after its last use; a masked register must have been written.
+    #[test]
+    fn given_tensors_live_until_their_last_use() {
+        let mut rows = rows();
+        rows[0].post.push(set(0, &[Src::Aux(0)]).masked(1));
+        rows[1].post.push(set(0, &[Src::X(0)]).masked(1));
+        let analysis = Analysis::of(&rows).expect("a table");
+        assert_eq!(analysis.auxiliaries(), [0, 1]);
+        assert!(analysis.live[1].contains(&Place::Value(Src::Aux(1))));
+        assert!(!analysis.live[1].contains(&Place::Value(Src::Aux(0))));
+        assert!(analysis.dead[0].contains(&Place::Value(Src::Aux(0))));
+        assert!(analysis.dead[1].contains(&Place::Value(Src::Aux(1))));
+        rows[0].post.push(set(9, &[Src::Aux(0)]).masked(1));
+        assert!(
+            matches!(Analysis::of(&rows), Err(TableError::Unwritten { row: 0, source_name }) if source_name == "x9")
+        );
+    }
+
     #[test]
     fn every_part_of_a_table_is_in_its_fingerprint() {
         type Change<'a> = &'a dyn Fn(&mut Vec<Row>);
@@ -414,7 +447,7 @@ mod tests {
             change(&mut rows);
             fingerprint(&node(), 1.0, &rows)
         };
-        let changes: [Change<'_>; 12] = [
+        let changes: [Change<'_>; 16] = [
             &|_| {},
             &|rows| rows[2].eval = None,
             &|rows| {
@@ -427,7 +460,11 @@ mod tests {
             &|rows| rows[1].report.push(Term::new(0.5, Src::X0(1))),
             &|rows| rows[0].draws.push(Draw::White { to: 0, lane: 0 }),
             &|rows| rows[0].draws.push(Draw::Path { to: 0, from: 0.0, until: 1.0 }),
+            &|rows| rows[0].draws.push(Draw::Known { to: 0, lane: 0 }),
             &|rows| rows[1].post[0].to = 1,
+            &|rows| rows[1].post[0].mask = Some(0),
+            &|rows| rows[1].post[0].mask = Some(1),
+            &|rows| rows[1].post[0].sum[0].of = Src::Aux(0),
             &|rows| rows[1].post[0].sum[0].of = Src::X0(1),
             &|rows| rows[1].post[0].sum[0].c = Coef::PredictedStd { slot: 0 },
             &|rows| rows[1].post[0].sum[0].c = Coef::LearnedStd { slot: 0, log_min: -1.0, log_max: 0.0 },

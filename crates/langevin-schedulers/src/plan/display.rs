@@ -1,6 +1,6 @@
 //! Plans as text: one line a row, readable beside the paper.
 
-use super::{Coef, Draw, Plan, Row, Set, Src, Term};
+use super::{Coef, Draw, KNOWN, MASK, Plan, Row, Set, Src, Term};
 use std::fmt::{Display, Formatter, Result};
 
 impl Display for Src {
@@ -11,6 +11,9 @@ impl Display for Src {
             Src::X0(slot) => write!(f, "x̂0[{slot}]"),
             Src::Eps(slot) => write!(f, "ε̂[{slot}]"),
             Src::Z(reg) => write!(f, "z{reg}"),
+            Src::Aux(KNOWN) => f.write_str("known"),
+            Src::Aux(MASK) => f.write_str("mask"),
+            Src::Aux(aux) => write!(f, "given{aux}"),
         }
     }
 }
@@ -62,7 +65,11 @@ fn sum(terms: &[Term]) -> String {
 
 impl Display for Set {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "{} ← {}", Src::X(self.to), sum(&self.sum))
+        let to = Src::X(self.to);
+        match self.mask {
+            None => write!(f, "{to} ← {}", sum(&self.sum)),
+            Some(mask) => write!(f, "{to} ← {} where {}", sum(&self.sum), Src::Aux(mask)),
+        }
     }
 }
 
@@ -72,6 +79,7 @@ impl Display for Row {
         for draw in &self.draws {
             parts.push(match *draw {
                 Draw::White { to, lane } => format!("draw z{to} (lane {lane})"),
+                Draw::Known { to, lane } => format!("draw z{to} (known region, lane {lane})"),
                 Draw::Path { to, from, until } => format!("z{to} ← W({}) − W({})", number(until), number(from)),
             });
         }
@@ -139,12 +147,14 @@ mod tests {
     #[test]
     fn sums_have_signs_between_their_terms() {
         let term = |c, of| Term::new(c, of);
-        let set = |sum: Vec<Term>| Set { to: 1, sum }.to_string();
+        let set = |sum: Vec<Term>| Set { to: 1, sum, mask: None }.to_string();
         assert_eq!(set(vec![term(1.0, Src::X(0)), term(-0.25, Src::Eps(2))]), "x1 ← x − 0.25·ε̂[2]");
         assert_eq!(set(vec![term(-2.0, Src::Z(0)), term(3.0, Src::X0(0))]), "x1 ← -2·z0 + 3·x̂0[0]");
         assert_eq!(set(vec![term(1.0, Src::Z(0)), term(-1.0, Src::Eps(0))]), "x1 ← z0 − ε̂[0]");
         assert_eq!(set(vec![term(-1.0, Src::X(0)), term(1.0, Src::Z(0))]), "x1 ← -x + z0");
         assert_eq!(set(vec![]), "x1 ← 0");
+        let masked = Set::new(0, [term(0.5, Src::Aux(0)), term(1.0, Src::Aux(7))]).masked(1);
+        assert_eq!(masked.to_string(), "x ← 0.5·known + given7 where mask");
     }
 
     #[test]

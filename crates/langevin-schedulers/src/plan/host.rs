@@ -1,8 +1,8 @@
 //! Plans on `f64` vectors: no tensor, no device, full precision. This is how orders of convergence are measured.
 
-use super::Plan;
 use super::analysis::{Need, Needs};
 use super::machine::{Answer, Arithmetic, Factor, Memory, advance};
+use super::{Aux, Plan, Src};
 use langevin_core::{Key, Level, Node, NoiseError, NoiseSource};
 
 /// What a host model answers: x̂_0 and ε̂, and the raw variance if it has one.
@@ -33,6 +33,12 @@ pub enum HostError {
     /// The plan needs a variance that the model does not give.
     #[error("the plan needs the model's variance, but its answers have none")]
     NoVariance,
+    /// The plan reads a tensor that the run was not given.
+    #[error("the plan reads {name}, which the run was not given: run it with `run_host_given`")]
+    NotGiven {
+        /// What is missing.
+        name: String,
+    },
 }
 
 /// One committed step of a host run.
@@ -73,6 +79,10 @@ impl<M: FnMut(&[f64], &Level) -> HostAnswer> Arithmetic for Host<'_, M> {
             }
         }
         out
+    }
+
+    fn blend(&mut self, mask: &Vec<f64>, new: Vec<f64>, old: &Vec<f64>) -> Vec<f64> {
+        mask.iter().zip(new).zip(old).map(|((m, new), old)| m * new + (1.0 - m) * old).collect()
     }
 
     fn ask(&mut self, x: &Vec<f64>, at: &Level, needs: Needs) -> Result<Answer<Vec<f64>>, HostError> {
@@ -139,10 +149,37 @@ impl Plan {
         sample: u64,
         noise: &dyn NoiseSource,
         model: impl FnMut(&[f64], &Level) -> HostAnswer,
+        each: impl FnMut(HostStep<'_>),
+    ) -> Result<(), HostError> {
+        self.run_host_given(x, &[], sample, noise, model, each)
+    }
+
+    /// As [`run_host_steps`](Self::run_host_steps), with the tensors that the plan reads beside the sample, each as long
+    /// as the sample: for [`RePaint`](crate::RePaint) `(KNOWN, image)` and `(MASK, mask)`.
+    ///
+    /// # Errors
+    /// As [`run_host`](Self::run_host), [`HostError::NotGiven`] if one is missing, [`HostError::Length`] if one has
+    /// another length.
+    pub fn run_host_given(
+        &self,
+        x: Vec<f64>,
+        given: &[(Aux, &[f64])],
+        sample: u64,
+        noise: &dyn NoiseSource,
+        model: impl FnMut(&[f64], &Level) -> HostAnswer,
         mut each: impl FnMut(HostStep<'_>),
     ) -> Result<(), HostError> {
-        let mut host = Host { model, noise, sample, numel: x.len() };
+        let (mut host, expected) = (Host { model, noise, sample, numel: x.len() }, x.len());
         let mut memory = Memory::new(x);
+        for aux in self.auxiliaries() {
+            let Some((_, values)) = given.iter().find(|(given, _)| *given == aux) else {
+                return Err(HostError::NotGiven { name: Src::Aux(aux).to_string() });
+            };
+            if values.len() != expected {
+                return Err(HostError::Length { expected, given: values.len() });
+            }
+            memory.give(aux, values.to_vec());
+        }
         let mut row = 0;
         while let Some(committed) = advance(self, &mut row, &mut memory, &mut host)? {
             if let Some(x) = memory.state(0) {

@@ -1,7 +1,7 @@
 //! The one loop that runs every plan, over any arithmetic.
 
 use super::analysis::{Needs, Place};
-use super::{Coef, Draw, Plan, Reg, Row, Set, Slot, Src, Term};
+use super::{Aux, Coef, Draw, Plan, Reg, Row, Set, Slot, Src, Term};
 use langevin_core::{Key, Level, Node};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ pub struct Memory<V> {
     eps: BTreeMap<Slot, V>,
     variance: BTreeMap<Slot, V>,
     noises: BTreeMap<Reg, V>,
+    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
+    given: BTreeMap<Aux, V>,
 }
 
 impl<V> Memory<V> {
@@ -25,6 +27,7 @@ impl<V> Memory<V> {
             eps: BTreeMap::new(),
             variance: BTreeMap::new(),
             noises: BTreeMap::new(),
+            given: BTreeMap::new(),
         }
     }
 
@@ -38,11 +41,22 @@ impl<V> Memory<V> {
         self.states.insert(reg, value);
     }
 
+    /// A tensor that the run was given, while rows to come read it.
+    pub fn given(&self, aux: Aux) -> Option<&V> {
+        self.given.get(&aux)
+    }
+
+    /// Gives the run a tensor beside its sample.
+    pub fn give(&mut self, aux: Aux, value: V) {
+        self.given.insert(aux, value);
+    }
+
     /// How many values are held.
     pub fn len(&self) -> usize {
         [&self.x0, &self.eps, &self.variance].iter().map(|m| m.len()).sum::<usize>()
             + self.states.len()
             + self.noises.len()
+            + self.given.len()
     }
 
     /// Whether nothing is held, which never happens in a run.
@@ -64,6 +78,7 @@ impl<V> Memory<V> {
             eps: each(&self.eps, &f)?,
             variance: each(&self.variance, &f)?,
             noises: each(&self.noises, &f)?,
+            given: each(&self.given, &f)?,
         })
     }
 
@@ -74,13 +89,15 @@ impl<V> Memory<V> {
             Place::Value(Src::X0(slot)) => self.x0.contains_key(slot),
             Place::Value(Src::Eps(slot)) => self.eps.contains_key(slot),
             Place::Value(Src::Z(reg)) => self.noises.contains_key(reg),
+            Place::Value(Src::Aux(aux)) => self.given.contains_key(aux),
             Place::Variance(slot) => self.variance.contains_key(slot),
         })
     }
 
     /// All values, in no particular order.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
-        [&self.states, &self.x0, &self.eps, &self.variance, &self.noises].into_iter().flat_map(BTreeMap::values)
+        let maps = [&self.states, &self.x0, &self.eps, &self.variance, &self.noises, &self.given];
+        maps.into_iter().flat_map(BTreeMap::values)
     }
 
     fn find(&self, source: Src) -> Option<&V> {
@@ -89,6 +106,7 @@ impl<V> Memory<V> {
             Src::X0(slot) => self.x0.get(&slot),
             Src::Eps(slot) => self.eps.get(&slot),
             Src::Z(reg) => self.noises.get(&reg),
+            Src::Aux(aux) => self.given.get(&aux),
         }
     }
 
@@ -103,6 +121,7 @@ impl<V> Memory<V> {
                 Place::Value(Src::X0(slot)) => drop(self.x0.remove(&slot)),
                 Place::Value(Src::Eps(slot)) => drop(self.eps.remove(&slot)),
                 Place::Value(Src::Z(reg)) => drop(self.noises.remove(&reg)),
+                Place::Value(Src::Aux(aux)) => drop(self.given.remove(&aux)),
                 Place::Variance(slot) => drop(self.variance.remove(&slot)),
             }
         }
@@ -129,6 +148,8 @@ pub(super) trait Arithmetic {
     type Error;
     /// The sum of `factor · value`; zero of the shape of `like` if there are no terms.
     fn sum(&mut self, like: &Self::Value, terms: &[(Factor<'_, Self::Value>, &Self::Value)]) -> Self::Value;
+    /// `mask·new + (1 − mask)·old`.
+    fn blend(&mut self, mask: &Self::Value, new: Self::Value, old: &Self::Value) -> Self::Value;
     fn ask(&mut self, x: &Self::Value, at: &Level, needs: Needs) -> Result<Answer<Self::Value>, Self::Error>;
     fn white(&mut self, key: Key) -> Result<Self::Value, Self::Error>;
     fn path(&mut self, from: f64, until: f64) -> Result<Self::Value, Self::Error>;
@@ -165,11 +186,12 @@ fn run_row<A: Arithmetic>(
     arithmetic: &mut A,
 ) -> Result<Option<Committed<A::Value>>, A::Error> {
     for draw in &row.draws {
-        let (to, value) = match *draw {
-            Draw::White { to, lane } => (to, arithmetic.white(Key::step(index as u64, u32::from(lane)))?),
-            Draw::Path { to, from, until } => (to, arithmetic.path(from, until)?),
+        let value = match *draw {
+            Draw::White { lane, .. } => arithmetic.white(Key::step(index as u64, u32::from(lane)))?,
+            Draw::Known { lane, .. } => arithmetic.white(Key::known(index as u64, u32::from(lane)))?,
+            Draw::Path { from, until, .. } => arithmetic.path(from, until)?,
         };
-        memory.noises.insert(to, value);
+        memory.noises.insert(draw.register(), value);
     }
     assign(&row.pre, memory, arithmetic);
     if let Some(eval) = &row.eval {
@@ -194,7 +216,10 @@ fn run_row<A: Arithmetic>(
 
 fn assign<A: Arithmetic>(sets: &[Set], memory: &mut Memory<A::Value>, arithmetic: &mut A) {
     for set in sets {
-        let value = combine(&set.sum, memory, arithmetic);
+        let mut value = combine(&set.sum, memory, arithmetic);
+        if let Some(mask) = set.mask {
+            value = arithmetic.blend(memory.get(Src::Aux(mask)), value, memory.get(Src::X(set.to)));
+        }
         memory.states.insert(set.to, value);
     }
 }

@@ -13,13 +13,20 @@ mod tensor;
 pub use host::{HostAnswer, HostError, HostStep};
 pub use machine::Memory;
 
-use langevin_core::{Level, Node};
+use langevin_core::{Key, Level, Node};
 use serde::{Deserialize, Serialize};
 
 /// A register: a state or a noise that lives across rows. State register 0 is the sample itself.
 pub type Reg = u8;
 /// A slot that holds the estimate of one evaluation.
 pub type Slot = u8;
+/// A tensor that a run is given at its start, beside the sample: [`KNOWN`], [`MASK`], or one of a plan of one's own.
+pub type Aux = u8;
+
+/// The sample that is known in part.
+pub const KNOWN: Aux = 0;
+/// Where it is known: 1 there, 0 where it is not.
+pub const MASK: Aux = 1;
 
 /// The coefficient of a term.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +61,8 @@ pub enum Src {
     Eps(Slot),
     /// A noise register.
     Z(Reg),
+    /// A tensor given at the start of the run.
+    Aux(Aux),
 }
 
 /// `coefficient · source`.
@@ -82,6 +91,13 @@ pub enum Draw {
         /// Tells several draws of one row apart.
         lane: u8,
     },
+    /// As white noise, in the domain of known regions: what is drawn for them shifts nothing else.
+    Known {
+        /// Noise register that takes it.
+        to: Reg,
+        /// Tells several draws of one row apart.
+        lane: u8,
+    },
     /// The increment of the sample's Brownian path over a clock interval.
     Path {
         /// Noise register that takes it.
@@ -100,12 +116,21 @@ pub struct Set {
     pub to: Reg,
     /// The terms; their sum is taken over the values before this assignment.
     pub sum: Vec<Term>,
+    /// With a mask m the register becomes `m·sum + (1 − m)·register`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Aux>,
 }
 
 impl Set {
     /// An assignment; terms with a zero coefficient are dropped.
     pub fn new(to: Reg, sum: impl IntoIterator<Item = Term>) -> Self {
-        Self { to, sum: sum.into_iter().filter(|term| term.c != Coef::C(0.0)).collect() }
+        Self { to, sum: sum.into_iter().filter(|term| term.c != Coef::C(0.0)).collect(), mask: None }
+    }
+
+    /// Writes only where the mask is 1, and in part where it is between.
+    pub fn masked(mut self, mask: Aux) -> Self {
+        self.mask = Some(mask);
+        self
     }
 }
 
@@ -171,6 +196,24 @@ struct Table {
 impl From<Plan> for Table {
     fn from(plan: Plan) -> Self {
         plan.table
+    }
+}
+
+impl Draw {
+    /// The noise register that takes it.
+    pub fn register(&self) -> Reg {
+        match *self {
+            Draw::White { to, .. } | Draw::Known { to, .. } | Draw::Path { to, .. } => to,
+        }
+    }
+
+    /// The key of the draw in row `row`; a path has none.
+    pub fn key(&self, row: usize) -> Option<Key> {
+        match *self {
+            Draw::White { lane, .. } => Some(Key::step(row as u64, u32::from(lane))),
+            Draw::Known { lane, .. } => Some(Key::known(row as u64, u32::from(lane))),
+            Draw::Path { .. } => None,
+        }
     }
 }
 
@@ -301,6 +344,23 @@ impl Plan {
     /// Whether any noise is drawn after the start.
     pub fn is_stochastic(&self) -> bool {
         self.table.rows.iter().any(|row| !row.draws.is_empty())
+    }
+
+    /// The tensors that a run must be given at its start.
+    pub fn auxiliaries(&self) -> Vec<Aux> {
+        self.analysis.auxiliaries()
+    }
+
+    /// Whether a step reads states or noises of steps before it, beside the sample itself.
+    pub(crate) fn carries_states(&self) -> bool {
+        let carried = |place: &analysis::Place| matches!(place, analysis::Place::Value(Src::X(1..) | Src::Z(_)));
+        let rows = self.rows().iter().zip(self.analysis.live.iter().skip(1));
+        rows.filter(|(row, _)| row.step.is_some()).any(|(_, live)| live.iter().any(carried))
+    }
+
+    /// Whether any noise is an increment of a path.
+    pub(crate) fn draws_along_a_path(&self) -> bool {
+        self.rows().iter().flat_map(|row| &row.draws).any(|draw| matches!(draw, Draw::Path { .. }))
     }
 
     /// Whether each step goes on from x̂_0 and ε̂ alone, as `x' = a·x̂_0 + b·ε̂ + noise`, and never from the state that it

@@ -1,8 +1,8 @@
 //! Plans on tensors: a plan is a [`Sampler`].
 
-use super::Plan;
 use super::analysis::{Need, Needs};
 use super::machine::{Answer, Arithmetic, Factor, advance};
+use super::{Aux, Plan, Src};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use burn::tensor::Tensor;
 use langevin_core::{Key, Level, Levels, PredictionError, noise};
@@ -43,6 +43,12 @@ impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
         total.unwrap_or_else(|| like.zeros_like())
     }
 
+    fn blend(&mut self, mask: &Tensor<D>, new: Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
+        // Not old + mask·(new − old): where the mask is 0 or 1 this keeps the bits.
+        let rest = mask.clone().neg().add_scalar(1.0);
+        new.mul(mask.clone()).add(old.clone().mul(rest))
+    }
+
     fn ask(&mut self, x: &Tensor<D>, at: &Level, needs: Needs) -> Result<Answer<Tensor<D>>, SampleError> {
         let estimate = self.cx.ask(self.state, x.clone(), &Levels::Shared(*at))?;
         Ok(Answer {
@@ -77,6 +83,9 @@ impl<const D: usize> Sampler<D> for Plan {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
         let mut memory = state.memory().clone();
         let mut row = state.row();
+        if let Some(aux) = self.auxiliaries().into_iter().find(|aux| row == 0 && memory.given(*aux).is_none()) {
+            return Err(SampleError::NotGiven { name: Src::Aux(aux).to_string() });
+        }
         if self.analysis.live.get(row).is_some_and(|live| !memory.holds(live)) {
             return Err(SampleError::Incomplete { row });
         }
@@ -108,5 +117,9 @@ impl<const D: usize> Sampler<D> for Plan {
 
     fn fingerprint(&self) -> u64 {
         Plan::fingerprint(self)
+    }
+
+    fn auxiliaries(&self) -> Vec<Aux> {
+        Plan::auxiliaries(self)
     }
 }

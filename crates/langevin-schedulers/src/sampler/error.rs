@@ -1,5 +1,6 @@
 //! Errors of samplers and runs.
 
+use langevin_core::discrete::DiscreteError;
 use langevin_core::{DenoiseError, NoiseError, PredictionError};
 
 /// What can go wrong while sampling.
@@ -63,6 +64,67 @@ pub enum SampleError {
         given: Vec<usize>,
         /// The shape of the samples.
         expected: Vec<usize>,
+    },
+    /// A discrete process could not answer.
+    #[error(transparent)]
+    Discrete(#[from] DiscreteError),
+    /// A number that is no token.
+    #[error("{given} is no token: they are 0 to {} for the classes, and {classes} for the mask", classes - 1)]
+    Token {
+        /// The number.
+        given: i64,
+        /// Classes, the mask not counted.
+        classes: usize,
+    },
+    /// The plan reads a tensor that the run was not given.
+    #[error(
+        "the plan reads {name}, which the run was not given: call `.known(image, mask)` or `.given(..)` before its first step"
+    )]
+    NotGiven {
+        /// What is missing.
+        name: String,
+    },
+    /// The run was given a tensor that its sampler does not read.
+    #[error(
+        "the run was given {name}, which its sampler does not read: plan it with a solver that does, such as `RePaint`"
+    )]
+    NotRead {
+        /// What was given.
+        name: String,
+    },
+    /// The run was given a tensor after its first step.
+    #[error("the run was given {name} after {step} steps: give it before the first one; a resumed run has it already")]
+    GivenLate {
+        /// What was given.
+        name: String,
+        /// Steps done.
+        step: usize,
+    },
+    /// A tensor that a run was given does not fit its samples.
+    #[error(
+        "{name} has the shape {given:?}, but the samples have {expected:?}: every dimension must be the same, or 1"
+    )]
+    GivenShape {
+        /// What was given.
+        name: String,
+        /// Its shape.
+        given: Vec<usize>,
+        /// The shape of the samples.
+        expected: Vec<usize>,
+    },
+    /// A tensor that a run was given has a NaN or an infinity.
+    #[error("{name} has a NaN or an infinity: where nothing is known put a number, 0 for instance")]
+    GivenNotFinite {
+        /// What was given.
+        name: String,
+    },
+    /// A mask has values outside [0, 1].
+    #[error("the mask has values from {least} to {most}, expected 1 where the sample is known and 0 where it is not")]
+    MaskRange {
+        /// The smallest value.
+        least: f64,
+        /// The largest value.
+        most: f64,
     },
     /// A run lacks values that its sampler needs.
     #[error(

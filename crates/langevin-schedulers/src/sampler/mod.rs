@@ -4,6 +4,7 @@
 //! [`RunState`] is a value that can be cloned, saved mid-way and resumed to the same bits.
 
 mod error;
+mod given;
 mod run;
 mod saved;
 mod state;
@@ -13,6 +14,7 @@ pub use run::Run;
 pub use saved::SavedRun;
 pub use state::{RunState, Step};
 
+use crate::plan::Aux;
 use burn::tensor::Tensor;
 use langevin_core::{Denoiser, Estimate, Key, Levels, Load, NoiseSource, Query};
 
@@ -74,6 +76,11 @@ pub trait Sampler<const D: usize>: Send + Sync {
     fn fingerprint(&self) -> u64 {
         0
     }
+
+    /// The tensors that a run must be given beside its samples, for instance with [`Run::known`].
+    fn auxiliaries(&self) -> Vec<Aux> {
+        Vec::new()
+    }
 }
 
 impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for &T {
@@ -95,6 +102,9 @@ impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for &T {
     fn fingerprint(&self) -> u64 {
         (**self).fingerprint()
     }
+    fn auxiliaries(&self) -> Vec<Aux> {
+        (**self).auxiliaries()
+    }
 }
 
 impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for Box<T> {
@@ -115,6 +125,9 @@ impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for Box<T> {
     }
     fn fingerprint(&self) -> u64 {
         (**self).fingerprint()
+    }
+    fn auxiliaries(&self) -> Vec<Aux> {
+        (**self).auxiliaries()
     }
 }
 

@@ -28,10 +28,10 @@ use langevin_core::denoiser::After;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Run<'a, const D: usize> {
-    sampler: &'a dyn Sampler<D>,
+    pub(super) sampler: &'a dyn Sampler<D>,
     cx: Context<'a, D>,
     constraints: Vec<&'a dyn Constraint<D>>,
-    state: RunState<D>,
+    pub(super) state: RunState<D>,
     check_every: Option<usize>,
     progress: Progress,
 }

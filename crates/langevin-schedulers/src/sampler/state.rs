@@ -26,11 +26,11 @@ pub struct RunState<const D: usize> {
     pub(super) first: u64,
     pub(super) row: usize,
     pub(super) steps: usize,
-    pub(super) evaluations: usize,
+    pub(crate) evaluations: usize,
     pub(super) memory: Memory<Tensor<D>>,
     /// Host numbers of adaptive samplers (clocks, step sizes, controllers), in a layout of their own.
     pub numbers: Vec<f64>,
-    pub(super) past: Vec<Estimate<D>>,
+    pub(crate) past: Vec<Estimate<D>>,
     pub(super) replaced: bool,
 }
 

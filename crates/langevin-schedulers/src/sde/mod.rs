@@ -2,16 +2,20 @@
 //!
 //! * [`EulerMaruyama`] as a [`Solver`](crate::Solver) plans the reverse SDE of a process (Song et al. 2021, eq. 6);
 //!   [`ReverseDiffusion`] plans its discrete form (eq. 46 there).
+//! * [`AnnealedLangevin`] plans Langevin steps of fixed length at each level; [`PredictorCorrector`] makes steps whose
+//!   length depends on the score.
 //! * [`EulerMaruyama::simulate`] and [`Milstein::simulate`] run an [`Sde`] of one's own, forwards or backwards in time,
 //!   on tensors or on `f64` vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step
 //!   sizes.
 
+mod annealed;
 mod euler_maruyama;
 mod langevin;
 mod milstein;
 mod reverse_diffusion;
 mod simulation;
 
+pub use annealed::AnnealedLangevin;
 pub use euler_maruyama::EulerMaruyama;
 pub(crate) use euler_maruyama::clock;
 pub use langevin::PredictorCorrector;

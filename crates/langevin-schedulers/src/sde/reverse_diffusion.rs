@@ -35,6 +35,8 @@ const NAME: &str = "reverse diffusion";
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReverseDiffusion {
     denoise: bool,
+    #[serde(default)]
+    flow: bool,
 }
 
 impl ReverseDiffusion {
@@ -49,6 +51,13 @@ impl ReverseDiffusion {
         self
     }
 
+    /// Half the score and no noise, `x_s = (2 − a)·x_t + ½v·score`: the probability flow in the same discrete form
+    /// (appendix D.2 there).
+    pub fn probability_flow(mut self) -> Self {
+        self.flow = true;
+        self
+    }
+
     /// The plan for given stops, where the levels that are asked need not be those that are left.
     ///
     /// # Errors
@@ -57,12 +66,13 @@ impl ReverseDiffusion {
     pub fn plan_stops(&self, stops: &[Stop], prior_std: f64) -> Result<Plan, PlanError> {
         check_direction(NAME, stops, true)?;
         let rows = stops.iter().enumerate().map(|(index, stop)| {
-            let noisy = !(self.denoise && index + 1 == stops.len());
-            row(index, stop, noisy)
+            let noisy = !(self.flow || self.denoise && index + 1 == stops.len());
+            row(index, stop, if self.flow { 0.5 } else { 1.0 }, noisy)
         });
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let Some(first) = stops.first() else { return Err(crate::plan::TableError::Empty.into()) };
-        Ok(Plan::new(NAME, first.from, prior_std, rows)?)
+        let name = if self.flow { "reverse diffusion (probability flow)" } else { NAME };
+        Ok(Plan::new(name, first.from, prior_std, rows)?)
     }
 
     /// The stops of the original score-SDE sampler for VE processes: `steps` levels evenly spaced in ln σ from σ_max to
@@ -97,9 +107,9 @@ impl ReverseDiffusion {
     }
 }
 
-fn row(index: usize, stop: &Stop, noisy: bool) -> Result<Row, PlanError> {
+fn row(index: usize, stop: &Stop, share: f64, noisy: bool) -> Result<Row, PlanError> {
     let Transition { scale, variance } = Transition::between(&stop.to.level, &stop.from.level);
-    let of_eps = -variance / stop.ask.sigma;
+    let of_eps = -share * variance / stop.ask.sigma;
     if ![scale, of_eps].iter().all(|number| number.is_finite()) {
         return Err(PlanError::Singular {
             solver: NAME,

@@ -38,7 +38,7 @@ pub struct Churn {
 }
 
 /// A step whose state has been raised, or not.
-pub(super) struct Start {
+pub(crate) struct Start {
     pub draws: Vec<Draw>,
     /// Raises the state in register 0.
     pub pre: Vec<Set>,

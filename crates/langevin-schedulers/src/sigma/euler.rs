@@ -49,8 +49,8 @@ impl Euler {
     /// Asks the network before churn raises the state, and takes its output as if it had seen the raised one. This is
     /// what diffusers does; Karras et al. ask afterwards.
     ///
-    /// What a raised state makes of an output depends on what the network predicts: ε, v, x_0 and EDM's output are
-    /// known here. A v output keeps the level that it was given at; the others take the raised one.
+    /// What a raised state makes of an output depends on what the network predicts: ε, −ε, v, x_0 and the outputs of EDM
+    /// and consistency models are known here. A v output keeps the level that it was given at; the others take the raised one.
     pub fn churn_after_asking(mut self, prediction: Prediction) -> Self {
         self.late = Some(prediction);
         self
@@ -76,10 +76,13 @@ impl Euler {
         let raised = Level { sigma: from.alpha * rise.ratio, ..*from };
         let convert = match prediction {
             Prediction::Velocity => prediction.x0(from)?,
-            Prediction::Epsilon | Prediction::Sample | Prediction::Edm { .. } | Prediction::EdmVelocity { .. } => {
-                prediction.x0(&raised)?
-            }
-            Prediction::Score | Prediction::Flow => {
+            Prediction::Epsilon
+            | Prediction::ScaledScore
+            | Prediction::Sample
+            | Prediction::Edm { .. }
+            | Prediction::EdmVelocity { .. }
+            | Prediction::Consistency { .. } => prediction.x0(&raised)?,
+            Prediction::Score | Prediction::Flow | Prediction::FlowToData => {
                 return Err(PlanError::Singular {
                     solver: NAME,
                     t: stop.from.t,

@@ -17,7 +17,7 @@ pub(super) fn walk(process: &dyn Process, grid: &Grid) -> Result<(Vec<Stop>, usi
 /// The state at `to` after `y + (s_to − s)·ε̂ + Σ w·(ε̂_j − ε̂)`, for `y = x̂_0 + s·ε̂` of the slot `current`.
 ///
 /// The weights w are those of the other slots j. Nothing here is infinite at α = 0 (s = ∞) or σ = 0.
-pub(super) fn landing(to: &Level, current: Slot, others: &[(Slot, f64)]) -> Vec<Term> {
+pub(crate) fn landing(to: &Level, current: Slot, others: &[(Slot, f64)]) -> Vec<Term> {
     let taken: f64 = others.iter().map(|(_, weight)| weight).sum();
     let mut sum =
         vec![Term::new(to.alpha, Src::X0(current)), Term::new(to.sigma - to.alpha * taken, Src::Eps(current))];
@@ -30,8 +30,13 @@ pub(super) fn is_plain(start: &Level, to: &Level) -> bool {
     start.alpha == 0.0 || start.sigma == 0.0 || to.sigma == 0.0
 }
 
+/// A step that begins where the one before ended.
+pub(crate) fn still(stop: &Stop) -> Start {
+    Start::still(stop)
+}
+
 /// The row in which a step asks for the first time, and all of it if it asks once.
-pub(super) fn first_row(start: Start, into: Slot, done: Option<(usize, Node, Vec<Term>)>) -> Row {
+pub(crate) fn first_row(start: Start, into: Slot, done: Option<(usize, Node, Vec<Term>)>) -> Row {
     let eval = Some(Eval { at: start.ask, x: 0, into });
     let Start { draws, pre, level, t, .. } = start;
     match done {
@@ -49,7 +54,7 @@ pub(super) fn first_row(start: Start, into: Slot, done: Option<(usize, Node, Vec
 }
 
 /// A row that writes an inner state to register 1 and asks there.
-pub(super) fn inner_row(at: Node, ask: Level, sum: Vec<Term>, into: Slot) -> Row {
+pub(crate) fn inner_row(at: Node, ask: Level, sum: Vec<Term>, into: Slot) -> Row {
     const INNER: Reg = 1;
     Row {
         draws: Vec::new(),
@@ -63,7 +68,7 @@ pub(super) fn inner_row(at: Node, ask: Level, sum: Vec<Term>, into: Slot) -> Row
 }
 
 /// Makes an inner row the last one of step `index`.
-pub(super) fn finish(mut row: Row, index: usize, to: Node, sum: Vec<Term>) -> Row {
+pub(crate) fn finish(mut row: Row, index: usize, to: Node, sum: Vec<Term>) -> Row {
     row.post = vec![Set::new(0, sum)];
     row.report = row.eval.iter().map(|eval| Term::new(1.0, Src::X0(eval.into))).collect();
     (row.step, row.after) = (Some(index as u32), to);
@@ -71,7 +76,7 @@ pub(super) fn finish(mut row: Row, index: usize, to: Node, sum: Vec<Term>) -> Ro
 }
 
 /// What the network is asked where step `index` arrives: as the next step asks it, if it starts there.
-pub(super) fn ask_at_arrival(stops: &[Stop], index: usize) -> Level {
+pub(crate) fn ask_at_arrival(stops: &[Stop], index: usize) -> Level {
     let to = stops[index].to;
     stops.get(index + 1).filter(|next| next.from == to).map_or(to.level, |next| next.ask)
 }

@@ -29,6 +29,7 @@ pub use ancestral::{EulerAncestral, ancestral_step};
 pub use churn::Churn;
 pub use dpm2::{Dpm2, Dpm2Ancestral};
 pub use euler::Euler;
+pub(crate) use frame::{ask_at_arrival, finish, first_row, inner_row, landing, still};
 pub use heun::Heun;
 pub use ipndm::Ipndm;
 pub use lms::Lms;
