@@ -38,9 +38,17 @@ fn quickstart() -> UNet2dConfig {
     UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true)
 }
 
-/// That network alone.
+/// The network of the training steps: time added, groups of two channels.
+fn learner() -> UNet2dConfig {
+    UNet2dConfig::images(1, 8).channels(&[16, 32]).layers(1).classes(10).norm_groups(8)
+}
+
+/// These two.
 pub fn small() -> Vec<Case> {
-    vec![case("UNet2d", "of the quickstart", |device| unet(device, &quickstart(), &Labels::of([0, 9])))]
+    vec![
+        case("UNet2d", "of the quickstart", |device| unet(device, &quickstart(), &Labels::of([0, 9]))),
+        case("UNet2d", "of the training steps", |device| unet(device, &learner(), &Labels::of([0, 9]))),
+    ]
 }
 
 /// What each module of that network returns, in the order in which they run.
@@ -97,8 +105,7 @@ impl burn::module::ModuleMapper for Cast {
 /// The losses of a few steps of training on real digits, with AdamW, clipping and the moving average. Batches, noise
 /// and levels come from the host, so every device sees the same.
 pub fn training(device: &Device, steps: u64, folder: Option<&Path>) -> Vec<f32> {
-    let config = UNet2dConfig::images(1, 8).channels(&[16, 32]).layers(1).classes(10).norm_groups(8);
-    let network = filled(config.init(device).expect("a valid configuration"));
+    let network = filled(learner().init(device).expect("a valid configuration"));
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
     let objective = Objective::new(chain, Prediction::Velocity).expect("an objective");
     let trainer = Trainer::new(network, objective).steps(steps).batch_size(16).learning_rate(1e-3).ema(0.9).quiet();

@@ -69,23 +69,34 @@ fn product(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Te
     });
     let patches = if kernel == 1 && stride == 1 { x } else { Tensor::cat(shifted.collect(), 3) };
     let patches = patches.reshape([batch * rows * columns, kernel * kernel * input]);
-    let weight = channels_last(weight).reshape([output, kernel * kernel * input]).transpose();
-    channels_first(patches.matmul(weight).reshape([batch, rows, columns, output]))
+    channels_first(patches.matmul(matrix(weight)).reshape([batch, rows, columns, output]))
+}
+
+/// `[output, input, kernel, kernel]` to `[kernel·kernel·input, output]`, without moving dimensions of size one (see
+/// [`channels_last`]): the gradient comes back the same way, and the optimizer reads it in fused kernels.
+fn matrix(weight: Tensor<4>) -> Tensor<2> {
+    let [output, input, kernel, _] = weight.dims();
+    let entries = kernel * kernel * input;
+    let rows =
+        if kernel == 1 { weight.reshape([output, input]) } else { channels_last(weight).reshape([output, entries]) };
+    if output == 1 || entries == 1 { rows.reshape([entries, output]) } else { rows.transpose() }
 }
 
 /// `[batch, channels, height, width]` to `[batch, height, width, channels]`.
 ///
-/// A single channel is a matter of the shape alone. It must be: Burn's fused kernels read a view that has moved a
-/// dimension of size one in steps of the vector width, and so take the wrong elements.
+/// A single channel or pixel is a matter of the shape alone. It must be: Burn's fused kernels read a view that has moved
+/// a dimension of size one in steps of the vector width, and so take the wrong elements.
 fn channels_last(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
-    if channels == 1 { x.reshape([batch, height, width, 1]) } else { x.permute([0, 2, 3, 1]) }
+    let last = [batch, height, width, channels];
+    if channels == 1 || height * width == 1 { x.reshape(last) } else { x.permute([0, 2, 3, 1]) }
 }
 
 /// The way back.
 fn channels_first(x: Tensor<4>) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
-    if channels == 1 { x.reshape([batch, 1, height, width]) } else { x.permute([0, 3, 1, 2]) }
+    let first = [batch, channels, height, width];
+    if channels == 1 || height * width == 1 { x.reshape(first) } else { x.permute([0, 3, 1, 2]) }
 }
 
 #[cfg(test)]
@@ -106,6 +117,12 @@ mod tests {
             (3, 1, 1, [6, 5], 1, 4),
             (3, 1, 1, [6, 5], 3, 1),
             (3, 1, 1, [6, 5], 1, 1),
+            (1, 1, 0, [4, 3], 1, 4),
+            (1, 1, 0, [4, 3], 4, 1),
+            (1, 1, 0, [4, 3], 1, 1),
+            (3, 1, 1, [1, 5], 3, 4),
+            (3, 1, 1, [5, 1], 3, 4),
+            (3, 1, 1, [1, 1], 3, 4),
         ] {
             let run = |algorithm: Algorithm| {
                 let x = Tensor::<4>::from_inner(tensor([2, input, size[0], size[1]], 0.3, &device)).require_grad();
