@@ -86,10 +86,10 @@ fn only_what_must_reads_from_a_device() {
     let allowed = BTreeSet::from([
         // Whether the gradient of a caller's energy or classifier is finite: in each question of guidance by gradients.
         "langevin-core/src/denoiser/energy.rs",
-        // The norm of an adaptive solver's error decides whether a step is taken.
-        "langevin-schedulers/src/ode/tensors.rs",
         // Whether the image and mask that a run is given are finite: before its first step.
         "langevin-schedulers/src/sampler/given.rs",
+        // The norms of an adaptive solver's error decide whether a step is taken.
+        "langevin-schedulers/src/sampler/rows.rs",
         // Whether samples are finite: at the end, and where `check_finite_every` asks for it.
         "langevin-schedulers/src/sampler/run.rs",
         // Saving.
