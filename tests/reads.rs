@@ -84,7 +84,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn only_what_must_reads_from_a_device() {
     // With what each reads, and when.
     let allowed = BTreeSet::from([
-        // Whether the gradient of a caller's energy or classifier is finite: in each question of guidance by gradients.
+        // Whether the gradient of a caller's energy or classifier is finite: in each question, where `checked` asks for it.
         "langevin-core/src/denoiser/energy.rs",
         // Whether the image and mask that a run is given are finite: before its first step.
         "langevin-schedulers/src/sampler/given.rs",
