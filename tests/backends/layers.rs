@@ -4,11 +4,11 @@ use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
 use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
-    Activation, Conv2dConfig, EmbeddingConfig, GaussianFourierConfig, GroupNormConfig, LayerNormConfig, LinearConfig,
-    SelfAttentionConfig, SinusoidalEmbedding, TimestepEmbeddingConfig, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
-    scaled_dot_product_attention, upsample_nearest_2x,
+    Activation, AttentionConfig, Conv2dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
+    GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
+    TimestepEmbeddingConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias,
+    scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
-use langevin::models::unet::{Resample, ResnetBlock2dConfig};
 use langevin::models::{MlpConfig, Tap};
 
 const OK: &str = "a valid configuration";
@@ -32,9 +32,9 @@ fn conv(
     module(layer, [2, input, size[0], size[1]], device, |layer, x| layer.forward(x))
 }
 
-fn attention(device: &Device, config: SelfAttentionConfig, size: usize) -> Measured {
+fn attention(device: &Device, config: AttentionConfig, size: usize) -> Measured {
     let layer = config.init(device).expect(OK);
-    module(layer, [2, config.channels, size, size], device, |layer, x| layer.forward(x, &mut Tap::none()))
+    module(layer, [2, config.channels, size, size], device, |layer, x| layer.forward_image(x, &mut Tap::none()))
 }
 
 fn resnet(device: &Device, change: impl FnOnce(&mut ResnetBlock2dConfig)) -> Measured {
@@ -43,7 +43,9 @@ fn resnet(device: &Device, change: impl FnOnce(&mut ResnetBlock2dConfig)) -> Mea
     let block = config.init(device).expect(OK);
     let time = tensor([2, 20], 7, device);
     let shape = [2, config.input, 8, 8];
-    module(block, shape, device, move |block, x| block.forward(x, Tensor::from_inner(time.clone()), &mut Tap::none()))
+    module(block, shape, device, move |block, x| {
+        block.forward(x, Some(&Tensor::from_inner(time.clone())), &mut Tap::none())
+    })
 }
 
 /// Attention on views whose memory is not in the order of their shape: a fused kernel returned wrong values for the
@@ -76,6 +78,8 @@ pub fn table() -> Vec<Case> {
         case("Activation", "SiLU", |d| activation("silu", d)),
         case("Activation", "GELU", |d| activation("gelu", d)),
         case("Activation", "ReLU", |d| activation("relu", d)),
+        case("Activation", "GELU, tanh", |d| activation("gelu_new", d)),
+        case("Activation", "quick GELU", |d| activation("quick_gelu", d)),
         case("Activation", "Mish", |d| activation("mish", d)),
         case("Linear", "[7, 33] to 65", |d| {
             module(LinearConfig::new(33, 65).init(d).expect(OK), [7, 33], d, |layer, x| layer.forward(x))
@@ -106,6 +110,30 @@ pub fn table() -> Vec<Case> {
         }),
         case("LayerNorm", "[3, 7, 48]", |d| {
             module(LayerNormConfig::new(48).init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
+        }),
+        case("LayerNorm", "no parameters", |d| {
+            module(LayerNormConfig::new(48).plain().init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
+        }),
+        case("RmsNorm", "[3, 7, 48]", |d| {
+            module(RmsNormConfig::new(48).init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
+        }),
+        case("FeedForward", "GEGLU", |d| {
+            let layers = FeedForwardConfig::new(24).gate(Gate::Gated(Activation::Gelu)).init(d).expect(OK);
+            module(layers, [2, 5, 24], d, |layers, x| layers.forward(x, &mut Tap::none()))
+        }),
+        case("attention_with", "a mask", |d| {
+            let mask = Tensor::<2>::from_data([[1.0, 1.0, 0.0, 1.0, 0.0]], d);
+            function([2, 3, 5, 8], d, move |x| {
+                let bias = mask_bias(Tensor::from_inner(mask.clone()));
+                attention_with(x.clone(), x.clone().mul_scalar(0.5), x.flip([2]), Some(bias), 0.3)
+            })
+        }),
+        case("Attention", "to a context", |d| {
+            let layer = AttentionConfig::new(24, 3, 8).context(16).bias(false).init(d).expect(OK);
+            let context = tensor([2, 6, 16], 5, d);
+            module(layer, [2, 7, 24], d, move |layer, x| {
+                layer.forward(x, Some(Tensor::from_inner(context.clone())), None, &mut Tap::none())
+            })
         }),
         case("Embedding", "repeated rows", |d| {
             let layer = EmbeddingConfig::new(10, 16).init(d).expect(OK);
@@ -143,17 +171,21 @@ pub fn table() -> Vec<Case> {
         case("scaled_dot_product_attention", "of transposed views [2, 1, 256, 64]", |d| {
             attention_of_views(d, [1, 256, 64])
         }),
-        case("SelfAttention", "2 heads, GroupNorm", |d| {
-            attention(d, SelfAttentionConfig::new(32, 2, 16).norm(Some(8), 1e-5), 8)
+        case("Attention", "2 heads, GroupNorm", |d| {
+            attention(d, AttentionConfig::new(32, 2, 16).norm(Some(8), 1e-5), 8)
         }),
-        case("SelfAttention", "1 head, no norm, scaled", |d| {
-            attention(d, SelfAttentionConfig::new(24, 1, 24).output_scale(1.5), 5)
+        case("Attention", "1 head, no norm, scaled", |d| {
+            attention(d, AttentionConfig::new(24, 1, 24).output_scale(1.5), 5)
         }),
         case("upsample_nearest_2x", "[2, 3, 5, 4]", |d| function([2, 3, 5, 4], d, upsample_nearest_2x)),
+        case("upsample_nearest", "[2, 3, 5, 4] to [9, 7]", |d| {
+            function([2, 3, 5, 4], d, |x| upsample_nearest(x, [9, 7]))
+        }),
         case("avg_pool_2x", "[2, 3, 6, 4]", |d| function([2, 3, 6, 4], d, avg_pool_2x)),
         case("fir_downsample_2x", "[2, 3, 6, 4]", |d| function([2, 3, 6, 4], d, fir_downsample_2x)),
         case("fir_upsample_2x", "[2, 3, 5, 4]", |d| function([2, 3, 5, 4], d, fir_upsample_2x)),
         case("ResnetBlock2d", "time added", |d| resnet(d, |_| {})),
+        case("ResnetBlock2d", "no time", |d| resnet(d, |c| c.time_width = None)),
         case("ResnetBlock2d", "scale and shift", |d| resnet(d, |c| c.scale_shift = true)),
         case("ResnetBlock2d", "halving", |d| resnet(d, |c| c.resample = Resample::Halve)),
         case("ResnetBlock2d", "doubling", |d| resnet(d, |c| c.resample = Resample::Double)),

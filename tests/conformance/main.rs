@@ -31,10 +31,12 @@ fn run(case: &Case<'_>) -> Outcome {
         "VQDiffusionScheduler" => vq_diffusion::run(case),
         class if diffusers::CLASSES.contains(&class) => schedulers::run(case),
         "ScoreSdeVpScheduler" | "ScoreSdeVeScheduler" => score_sde_schedulers::run(case),
-        "UNet2DModel" => networks::run(case),
         "" if fixture.starts_with("score_sde/") => score_sde::run(case),
         "" if fixture.starts_with("k_diffusion/") => k_diffusion::run(case),
-        class => Err(Unsupported(format!("class {class} of {fixture}"))),
+        class => match networks::family(class) {
+            Some(run) => run(case),
+            None => Err(Unsupported(format!("class {class} of {fixture}"))),
+        },
     }
 }
 

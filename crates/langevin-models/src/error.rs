@@ -131,6 +131,20 @@ pub enum ModelError {
         right: &'static str,
     },
 
+    /// The network, or the condition that this one is put beside, has a part that is missing here.
+    #[error("the condition has no `{part}`, which it needs here: set it with `TextCondition::{part}`")]
+    MissingPart {
+        /// The part.
+        part: &'static str,
+    },
+
+    /// The network does not know a part of the condition.
+    #[error("the condition has a `{part}`, which this network does not know: leave it out")]
+    UnknownPart {
+        /// The part.
+        part: &'static str,
+    },
+
     /// A condition holds a number that is NaN or infinite.
     #[error("the value {value} in row {row} of the condition is not finite")]
     NotFinite {

@@ -17,7 +17,7 @@ mod testing;
 pub mod unet;
 pub mod weights;
 
-pub use condition::Labels;
+pub use condition::{Labels, TextCondition};
 pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};

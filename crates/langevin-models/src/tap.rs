@@ -14,6 +14,8 @@ pub enum Tapped<'a> {
     Rank3(&'a Tensor<3>),
     /// A `[batch, channels, height, width]` tensor.
     Rank4(&'a Tensor<4>),
+    /// A `[batch, channels, frames, height, width]` tensor.
+    Rank5(&'a Tensor<5>),
 }
 
 impl Tapped<'_> {
@@ -24,6 +26,7 @@ impl Tapped<'_> {
             Self::Rank2(t) => t.dims().to_vec(),
             Self::Rank3(t) => t.dims().to_vec(),
             Self::Rank4(t) => t.dims().to_vec(),
+            Self::Rank5(t) => t.dims().to_vec(),
         }
     }
 
@@ -34,6 +37,7 @@ impl Tapped<'_> {
             Self::Rank2(t) => t.to_data(),
             Self::Rank3(t) => t.to_data(),
             Self::Rank4(t) => t.to_data(),
+            Self::Rank5(t) => t.to_data(),
         }
     }
 }
@@ -53,6 +57,12 @@ impl<'a> From<&'a Tensor<3>> for Tapped<'a> {
 impl<'a> From<&'a Tensor<4>> for Tapped<'a> {
     fn from(tensor: &'a Tensor<4>) -> Self {
         Self::Rank4(tensor)
+    }
+}
+
+impl<'a> From<&'a Tensor<5>> for Tapped<'a> {
+    fn from(tensor: &'a Tensor<5>) -> Self {
+        Self::Rank5(tensor)
     }
 }
 

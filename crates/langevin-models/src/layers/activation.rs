@@ -25,6 +25,12 @@ pub enum Activation {
     Mish,
     /// `max(x, 0)`.
     Relu,
+    /// GELU with the tanh approximation of the normal distribution function.
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu-approximate")]
+    GeluTanh,
+    /// `x · sigmoid(1.702·x)`, a coarser approximation of GELU.
+    #[serde(rename = "quick_gelu")]
+    QuickGelu,
 }
 
 impl Activation {
@@ -36,6 +42,8 @@ impl Activation {
             "gelu" => Some(Self::Gelu),
             "mish" => Some(Self::Mish),
             "relu" => Some(Self::Relu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu-approximate" => Some(Self::GeluTanh),
+            "quick_gelu" => Some(Self::QuickGelu),
             _ => None,
         }
     }
@@ -48,6 +56,8 @@ impl Activation {
             Self::Gelu => "gelu",
             Self::Mish => "mish",
             Self::Relu => "relu",
+            Self::GeluTanh => "gelu_new",
+            Self::QuickGelu => "quick_gelu",
         }
     }
 
@@ -63,6 +73,11 @@ impl Activation {
             Self::Gelu => x.clone().div_scalar(SQRT_2).erf().add_scalar(1.0).mul(x.div_scalar(2.0)),
             Self::Mish => activation::mish(x),
             Self::Relu => activation::relu(x),
+            Self::GeluTanh => {
+                let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();
+                (inner.tanh() + 1.0) * x * 0.5
+            }
+            Self::QuickGelu => activation::sigmoid(x.clone() * 1.702) * x,
         }
     }
 }
@@ -77,11 +92,15 @@ mod tests {
         let points = [-3.0f64, -0.5, 0.0, 0.7, 2.5];
         let x = Tensor::<1>::from_data(points.map(|p| p as f32), &flex());
         type Formula = fn(f64) -> f64;
-        let formula: [(Activation, Formula); 4] = [
+        let formula: [(Activation, Formula); 6] = [
             (Activation::Silu, |x| x / (1.0 + (-x).exp())),
             (Activation::Gelu, |x| 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2))),
             (Activation::Mish, |x| x * x.exp().ln_1p().tanh()),
             (Activation::Relu, |x| x.max(0.0)),
+            (Activation::GeluTanh, |x| {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+            }),
+            (Activation::QuickGelu, |x| x / (1.0 + (-1.702 * x).exp())),
         ];
         for (function, f) in formula {
             assert_close(&function.forward(x.clone()), &points.map(f), 2e-6);
@@ -90,7 +109,14 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for function in [Activation::Silu, Activation::Gelu, Activation::Mish, Activation::Relu] {
+        for function in [
+            Activation::Silu,
+            Activation::Gelu,
+            Activation::Mish,
+            Activation::Relu,
+            Activation::GeluTanh,
+            Activation::QuickGelu,
+        ] {
             assert_eq!(Activation::from_name(function.name()), Some(function));
             let json = serde_json::to_string(&function).unwrap();
             assert_eq!(json, format!("\"{}\"", function.name()));

@@ -1,4 +1,4 @@
-//! Multi-head self-attention.
+//! Multi-head attention, to oneself and to a context.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
@@ -8,11 +8,15 @@ use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::tap::Tap;
 
+/// Scores that are held at once: 64 Mi, which is 256 MiB in `f32`. Attention over more of them takes the queries in
+/// portions.
+const LARGEST_SCORES: usize = 1 << 26;
+
 /// `softmax(q·kᵀ/√d)·v` for each head, where d is the size of a head.
 ///
 /// Written with products and a softmax, so it is differentiable, gives the same numbers whatever the memory
-/// layout of its inputs, and takes the softmax of half-precision scores in f32. Its memory grows with the
-/// product of the numbers of queries and keys.
+/// layout of its inputs, and takes the softmax of half-precision scores in f32. It holds 64 Mi scores at once, whatever
+/// the number of queries: more are taken in portions.
 ///
 /// # Shapes
 ///
@@ -26,33 +30,114 @@ use crate::tap::Tap;
 /// Vaswani et al. 2017, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762), eq. 1.
 pub fn scaled_dot_product_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
     let [_, _, _, d] = query.dims();
-    let dtype = query.dtype();
-    // Scaling the query instead of the scores is cheaper, and keeps half-precision scores in range.
-    let scores = (query / (d as f64).sqrt()).matmul(key.swap_dims(2, 3));
-    activation::softmax(widen(scores), 3).cast(dtype).matmul(value)
+    attention_with(query, key, value, None, 1.0 / (d as f64).sqrt())
 }
 
-/// Configuration of a [`SelfAttention`] block.
+/// `softmax(scale·q·kᵀ + bias)·v` for each head: attention with a mask, or with positions told to the scores.
+///
+/// The bias is added to the scores in f32: 0 where a query may look, a large negative number where not ([`mask_bias`]).
+///
+/// # Shapes
+///
+/// - query, key, value and output: those of [`scaled_dot_product_attention`]
+/// - bias: `[batch or 1, heads or 1, queries or 1, keys]`
+pub fn attention_with(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    bias: Option<Tensor<4>>,
+    scale: f64,
+) -> Tensor<4> {
+    let [batch, heads, _, _] = query.dims();
+    let [_, _, keys, _] = key.dims();
+    let portion = (LARGEST_SCORES / (batch * heads * keys).max(1)).max(1);
+    in_portions(query, key, value, bias, scale, portion)
+}
+
+/// The attention of `portion` queries at a time.
+fn in_portions(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    bias: Option<Tensor<4>>,
+    scale: f64,
+    portion: usize,
+) -> Tensor<4> {
+    let [_, _, queries, _] = query.dims();
+    let dtype = query.dtype();
+    // Scaling the query instead of the scores is cheaper, and keeps half-precision scores in range.
+    let query = if scale == 1.0 { query } else { query * scale };
+    let key = key.swap_dims(2, 3);
+    let some = |query: Tensor<4>, bias: Option<Tensor<4>>| {
+        let scores = widen(query.matmul(key.clone()));
+        let scores = match bias {
+            Some(bias) => scores + widen(bias),
+            None => scores,
+        };
+        activation::softmax(scores, 3).cast(dtype).matmul(value.clone())
+    };
+    if queries <= portion {
+        return some(query, bias);
+    }
+    let parts = (0..queries).step_by(portion).map(|from| {
+        let count = portion.min(queries - from);
+        let bias = bias.clone().map(|b| if b.dims()[2] == 1 { b } else { b.narrow(2, from, count) });
+        some(query.clone().narrow(2, from, count), bias)
+    });
+    Tensor::cat(parts.collect(), 2)
+}
+
+/// The bias that hides the keys whose mask is 0: `(1 - mask)·(-10000)`, as published networks were trained with.
+///
+/// # Shapes
+///
+/// - mask: `[batch, keys]`, 1 for keys to see and 0 for keys to hide
+/// - output: `[batch, 1, 1, keys]`
+pub fn mask_bias(mask: Tensor<2>) -> Tensor<4> {
+    let [batch, keys] = mask.dims();
+    ((mask - 1.0) * 10_000.0).reshape([batch, 1, 1, keys])
+}
+
+/// Splits the last axis into heads: `[batch, tokens, heads·d]` to `[batch, heads, tokens, d]`.
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [batch, tokens, width] = x.dims();
+    x.reshape([batch, tokens, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// The way back: `[batch, heads, tokens, d]` to `[batch, tokens, heads·d]`.
+pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
+    x.swap_dims(1, 2).flatten::<3>(2, 3)
+}
+
+/// Configuration of an [`Attention`] block.
 ///
 /// # Example
 ///
 /// ```
-/// use langevin_models::layers::SelfAttentionConfig;
+/// use langevin_models::layers::AttentionConfig;
 ///
 /// # fn main() -> Result<(), langevin_models::ModelError> {
 /// # let device = burn::tensor::Device::flex();
-/// let block = SelfAttentionConfig::new(64, 4, 16).norm(Some(32), 1e-5).init(&device)?;
+/// let block = AttentionConfig::new(64, 4, 16).norm(Some(32), 1e-5).init(&device)?;
 /// assert_eq!(block.to_q.weight.dims(), [64, 64]);
+/// let cross = AttentionConfig::new(64, 4, 16).context(768).bias(false).init(&device)?;
+/// assert_eq!(cross.to_k.weight.dims(), [64, 768]);
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SelfAttentionConfig {
+pub struct AttentionConfig {
     /// Channels of the input and the output.
     pub channels: usize,
     /// Number of heads.
     pub heads: usize,
     /// Channels of each head.
     pub head_dim: usize,
+    /// Channels of the context whose keys and values are taken. Default: `None`, the input itself.
+    pub context: Option<usize>,
+    /// Whether the projections to queries, keys and values have a bias. Default: `true`.
+    pub bias: bool,
+    /// Whether the last projection has a bias. Default: `true`.
+    pub output_bias: bool,
     /// Groups of the normalization before attention, or none. Default: `None`.
     pub norm_groups: Option<usize>,
     /// Epsilon of that normalization. Default: `1e-5`.
@@ -61,11 +146,42 @@ pub struct SelfAttentionConfig {
     pub output_scale: f64,
 }
 
-impl SelfAttentionConfig {
-    /// `heads` heads of `head_dim` channels each, without normalization.
+impl AttentionConfig {
+    /// `heads` heads of `head_dim` channels each, without normalization, to oneself.
     #[must_use]
     pub fn new(channels: usize, heads: usize, head_dim: usize) -> Self {
-        Self { channels, heads, head_dim, norm_groups: None, epsilon: 1e-5, output_scale: 1.0 }
+        Self {
+            channels,
+            heads,
+            head_dim,
+            context: None,
+            bias: true,
+            output_bias: true,
+            norm_groups: None,
+            epsilon: 1e-5,
+            output_scale: 1.0,
+        }
+    }
+
+    /// Sets the channels of the context.
+    #[must_use]
+    pub fn context(mut self, channels: usize) -> Self {
+        self.context = Some(channels);
+        self
+    }
+
+    /// Sets whether queries, keys and values have a bias.
+    #[must_use]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Sets whether the last projection has a bias.
+    #[must_use]
+    pub fn output_bias(mut self, bias: bool) -> Self {
+        self.output_bias = bias;
+        self
     }
 
     /// Sets the normalization before attention.
@@ -89,37 +205,42 @@ impl SelfAttentionConfig {
     ///
     /// [`ModelError::Config`] if a size is zero, the groups do not divide the channels, or the output scale
     /// is not above zero.
-    pub fn init(&self, device: &Device) -> Result<SelfAttention, ModelError> {
+    pub fn init(&self, device: &Device) -> Result<Attention, ModelError> {
         at_least_one("channels", self.channels)?;
         at_least_one("heads", self.heads)?;
         at_least_one("head_dim", self.head_dim)?;
         positive("output_scale", self.output_scale)?;
         let inner = self.heads * self.head_dim;
-        let projection = || LinearConfig::new(self.channels, inner).init(device);
+        let context = self.context.unwrap_or(self.channels);
+        at_least_one("context", context)?;
+        let projection = |input| LinearConfig::new(input, inner).bias(self.bias).init(device);
         let group_norm = match self.norm_groups {
             Some(groups) => Some(GroupNormConfig::new(groups, self.channels).epsilon(self.epsilon).init(device)?),
             None => None,
         };
-        Ok(SelfAttention {
+        Ok(Attention {
             group_norm,
-            to_q: projection()?,
-            to_k: projection()?,
-            to_v: projection()?,
-            to_out: vec![LinearConfig::new(inner, self.channels).init(device)?],
+            to_q: projection(self.channels)?,
+            to_k: projection(context)?,
+            to_v: projection(context)?,
+            to_out: vec![LinearConfig::new(inner, self.channels).bias(self.output_bias).init(device)?],
             heads: self.heads,
             output_scale: self.output_scale,
         })
     }
 }
 
-/// Multi-head self-attention over the pixels of an image, added to its input:
-/// `(x + attention(norm(x))) / output_scale`. Made by [`SelfAttentionConfig::init`].
+/// Multi-head attention. Made by [`AttentionConfig::init`].
+///
+/// [`forward`](Self::forward) attends among tokens or from tokens to a context; [`forward_image`](Self::forward_image)
+/// is the whole block of a UNet over pixels: `(x + attention(norm(x))) / output_scale`.
 ///
 /// # References
 ///
-/// Ho, Jain, Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), appendix B.
+/// Vaswani et al. 2017, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762), section 3.2; over pixels: Ho, Jain, Abbeel
+/// 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), appendix B.
 #[derive(Module, Debug)]
-pub struct SelfAttention {
+pub struct Attention {
     /// Normalization before attention.
     pub group_norm: Option<GroupNorm>,
     /// Projection to queries.
@@ -134,13 +255,13 @@ pub struct SelfAttention {
     output_scale: f64,
 }
 
-impl SelfAttention {
-    /// Attends over all pixels.
+impl Attention {
+    /// Attends over all pixels, with normalization and residual.
     ///
     /// # Shapes
     ///
     /// - input and output: `[batch, channels, height, width]`
-    pub fn forward(&self, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
+    pub fn forward_image(&self, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let pixels = height * width;
         let mut h = x.clone().reshape([batch, channels, pixels]);
@@ -150,7 +271,7 @@ impl SelfAttention {
         }
         // One contiguous copy serves the three projections: they read rows of pixels.
         let tokens = h.swap_dims(1, 2);
-        let attended = self.attend(tokens, tap);
+        let attended = self.attend(tokens, None, None, tap);
         let y = attended.swap_dims(1, 2).reshape([batch, channels, height, width]);
         let y = x + y;
         let y = if self.output_scale == 1.0 { y } else { y / self.output_scale };
@@ -158,25 +279,47 @@ impl SelfAttention {
         y
     }
 
-    /// Projects tokens to heads, attends, and projects back, without normalization or residual.
+    /// Projects tokens to heads, attends to the context (or to the tokens themselves), and projects back, without
+    /// normalization or residual. `bias` is added to the scores, as in [`attention_with`].
     ///
     /// # Shapes
     ///
-    /// - input and output: `[batch, tokens, channels]`
-    pub fn attend(&self, tokens: Tensor<3>, tap: &mut Tap<'_>) -> Tensor<3> {
-        let [batch, count, channels] = tokens.dims();
-        let tokens = tokens.reshape([batch * count, channels]);
-        let mut project = |name: &str, layer: &Linear| {
-            let y = layer.forward(tokens.clone());
+    /// - tokens and output: `[batch, tokens, channels]`
+    /// - context: `[batch, keys, context]`
+    /// - bias: `[batch or 1, heads or 1, tokens or 1, keys]`
+    pub fn forward(
+        &self,
+        tokens: Tensor<3>,
+        context: Option<Tensor<3>>,
+        bias: Option<Tensor<4>>,
+        tap: &mut Tap<'_>,
+    ) -> Tensor<3> {
+        let y = self.attend(tokens, context, bias, tap);
+        tap.see("", &y);
+        y
+    }
+
+    fn attend(
+        &self,
+        tokens: Tensor<3>,
+        context: Option<Tensor<3>>,
+        bias: Option<Tensor<4>>,
+        tap: &mut Tap<'_>,
+    ) -> Tensor<3> {
+        let mut project = |name: &str, layer: &Linear, x: &Tensor<3>| {
+            let [batch, count, channels] = x.dims();
+            let y = layer.forward(x.clone().reshape([batch * count, channels]));
             let inner = y.dims()[1];
             let y = y.reshape([batch, count, inner]);
             tap.see(name, &y);
-            y.reshape([batch, count, self.heads, inner / self.heads]).swap_dims(1, 2)
+            split_heads(y, self.heads)
         };
-        let query = project("to_q", &self.to_q);
-        let key = project("to_k", &self.to_k);
-        let value = project("to_v", &self.to_v);
-        let mut y = scaled_dot_product_attention(query, key, value).swap_dims(1, 2).flatten::<3>(2, 3);
+        let context = context.unwrap_or_else(|| tokens.clone());
+        let query = project("to_q", &self.to_q, &tokens);
+        let key = project("to_k", &self.to_k, &context);
+        let value = project("to_v", &self.to_v, &context);
+        let [_, _, _, d] = query.dims();
+        let mut y = join_heads(attention_with(query, key, value, bias, 1.0 / (d as f64).sqrt()));
         for (i, layer) in self.to_out.iter().enumerate() {
             y = layer.forward(y);
             tap.see(format_args!("to_out.{i}"), &y);
@@ -257,24 +400,24 @@ mod tests {
     fn equal_values_pass_through_the_block() {
         // With every value projected to the constant b_v, attention returns b_v whatever the scores are.
         let device = flex();
-        let mut block = SelfAttentionConfig::new(4, 2, 2).norm(Some(2), 1e-5).output_scale(2.0).init(&device).unwrap();
+        let mut block = AttentionConfig::new(4, 2, 2).norm(Some(2), 1e-5).output_scale(2.0).init(&device).unwrap();
         block.to_v.weight = burn::module::Param::from_tensor(Tensor::zeros([4, 4], &device));
         block.to_v.bias = Some(burn::module::Param::from_data([1.0, 2.0, 3.0, 4.0], &device));
         block.to_out[0].weight = burn::module::Param::from_tensor(Tensor::eye(4, &device));
         block.to_out[0].bias = Some(burn::module::Param::from_data([0.0; 4], &device));
         let x = tensor([1, 4, 2, 3], 0.4, &device);
         let expected: Vec<f64> = values(&x).iter().enumerate().map(|(i, v)| (v + (i / 6 + 1) as f64) / 2.0).collect();
-        assert_close(&block.forward(x, &mut Tap::none()), &expected, 1e-5);
+        assert_close(&block.forward_image(x, &mut Tap::none()), &expected, 1e-5);
     }
 
     #[test]
     fn heads_see_their_own_channels() {
         // Permuting the pixels permutes the output: attention has no positions.
         let device = flex();
-        let block = SelfAttentionConfig::new(6, 3, 2).init(&device).unwrap();
+        let block = AttentionConfig::new(6, 3, 2).init(&device).unwrap();
         let x = tensor([1, 5, 6], 0.4, &device);
-        let y = values(&block.attend(x.clone(), &mut Tap::none()));
-        let flipped = values(&block.attend(x.flip([1]), &mut Tap::none()));
+        let y = values(&block.forward(x.clone(), None, None, &mut Tap::none()));
+        let flipped = values(&block.forward(x.flip([1]), None, None, &mut Tap::none()));
         for token in 0..5 {
             for c in 0..6 {
                 assert!((y[token * 6 + c] - flipped[(4 - token) * 6 + c]).abs() < 1e-5);
@@ -286,14 +429,49 @@ mod tests {
     fn refuses_impossible_sizes() {
         let device = flex();
         for (config, name) in [
-            (SelfAttentionConfig::new(0, 1, 1), "channels"),
-            (SelfAttentionConfig::new(4, 0, 1), "heads"),
-            (SelfAttentionConfig::new(4, 1, 0), "head_dim"),
-            (SelfAttentionConfig::new(4, 1, 4).norm(Some(3), 1e-5), "groups"),
-            (SelfAttentionConfig::new(4, 1, 4).output_scale(0.0), "output_scale"),
+            (AttentionConfig::new(0, 1, 1), "channels"),
+            (AttentionConfig::new(4, 0, 1), "heads"),
+            (AttentionConfig::new(4, 1, 0), "head_dim"),
+            (AttentionConfig::new(4, 1, 4).norm(Some(3), 1e-5), "groups"),
+            (AttentionConfig::new(4, 1, 4).output_scale(0.0), "output_scale"),
         ] {
             let error = config.init(&device).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name));
         }
+    }
+
+    #[test]
+    fn portions_agree_with_the_whole() {
+        let device = flex();
+        let [q, k, v] = [0.1, 0.5, 0.9].map(|s| tensor([2, 3, 7, 5], s, &device));
+        for bias in [None, Some(tensor([2, 1, 1, 7], 0.3, &device)), Some(tensor([1, 3, 7, 7], 0.6, &device))] {
+            let whole = attention_with(q.clone(), k.clone(), v.clone(), bias.clone(), 0.4);
+            for portion in [1, 3, 6] {
+                let parts = in_portions(q.clone(), k.clone(), v.clone(), bias.clone(), 0.4, portion);
+                assert_close(&parts, &values(&whole), 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hidden_key_is_not_seen() {
+        let device = flex();
+        let [q, k, v] = [0.1, 0.5, 0.9].map(|s| tensor([1, 2, 4, 5], s, &device));
+        let mask = Tensor::<2>::from_data([[1.0, 1.0, 1.0, 0.0]], &device);
+        let given = attention_with(q.clone(), k.clone(), v.clone(), Some(mask_bias(mask)), 0.5);
+        let expected = attention_with(q, k.narrow(2, 0, 3), v.narrow(2, 0, 3), None, 0.5);
+        assert_close(&given, &values(&expected), 1e-6);
+    }
+
+    #[test]
+    fn a_context_may_have_other_tokens_and_channels() {
+        let device = flex();
+        let block = AttentionConfig::new(6, 3, 2).context(4).bias(false).output_bias(false).init(&device).unwrap();
+        assert!(block.to_q.bias.is_none() && block.to_out[0].bias.is_none());
+        let context = tensor([1, 1, 4], 0.4, &device);
+        let y = block.forward(tensor([1, 5, 6], 0.2, &device), Some(context.clone()), None, &mut Tap::none());
+        // A single key gets all the weight: every token sees its value.
+        let value = block.to_out[0].forward(block.to_v.forward(context)).expand([1, 5, 6]);
+        assert_close(&y, &values(&value), 1e-5);
     }
 }

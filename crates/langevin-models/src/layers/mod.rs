@@ -13,20 +13,29 @@ mod conv;
 mod convolution;
 mod dropout;
 mod embedding;
+mod feed_forward;
 mod initial;
 mod linear;
 mod norm;
 mod resample;
+mod resampler;
+mod resnet;
 mod time;
 
 pub use activation::Activation;
-pub use attention::{SelfAttention, SelfAttentionConfig, scaled_dot_product_attention};
+pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
+pub(crate) use attention::{join_heads, split_heads};
 pub use conv::{Conv2d, Conv2dConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
+pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};
+pub(crate) use initial::{constant, random};
 pub use linear::{Linear, LinearConfig};
-pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig};
-pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest_2x};
+pub(crate) use norm::widen;
+pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
+pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest, upsample_nearest_2x};
+pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
+pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };

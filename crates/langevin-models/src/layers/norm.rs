@@ -117,13 +117,17 @@ pub struct LayerNormConfig {
     pub width: usize,
     /// Added to the variance. Default: `1e-5`.
     pub epsilon: f64,
+    /// Whether the result is scaled. Default: `true`.
+    pub scale: bool,
+    /// Whether the result is shifted, which needs the scale. Default: `true`.
+    pub bias: bool,
 }
 
 impl LayerNormConfig {
     /// Normalization of a last axis of the given size.
     #[must_use]
     pub fn new(width: usize) -> Self {
-        Self { width, epsilon: 1e-5 }
+        Self { width, epsilon: 1e-5, scale: true, bias: true }
     }
 
     /// Sets what is added to the variance.
@@ -133,17 +137,39 @@ impl LayerNormConfig {
         self
     }
 
+    /// Sets whether the result is scaled but not shifted.
+    #[must_use]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Without parameters: only the normalization, as adaptive layers want it (`elementwise_affine = false`).
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.scale = false;
+        self.bias = false;
+        self
+    }
+
     /// Makes the layer, with weight 1 and bias 0.
     ///
     /// # Errors
     ///
-    /// [`ModelError::Config`] if the size is zero or epsilon is not above zero.
+    /// [`ModelError::Config`] if the size is zero, epsilon is not above zero, or there is a bias without a scale.
     pub fn init(&self, device: &Device) -> Result<LayerNorm, ModelError> {
         at_least_one("width", self.width)?;
         positive("epsilon", self.epsilon)?;
+        if self.bias && !self.scale {
+            return Err(ModelError::Config {
+                field: "bias",
+                given: "true".into(),
+                expected: "false where `scale` is false".into(),
+            });
+        }
         Ok(LayerNorm {
-            weight: constant([self.width], 1.0, device),
-            bias: constant([self.width], 0.0, device),
+            weight: self.scale.then(|| constant([self.width], 1.0, device)),
+            bias: self.bias.then(|| constant([self.width], 0.0, device)),
             epsilon: self.epsilon,
         })
     }
@@ -158,9 +184,9 @@ impl LayerNormConfig {
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     /// `[width]`
-    pub weight: Param<Tensor<1>>,
+    pub weight: Option<Param<Tensor<1>>>,
     /// `[width]`
-    pub bias: Param<Tensor<1>>,
+    pub bias: Option<Param<Tensor<1>>>,
     epsilon: f64,
 }
 
@@ -172,13 +198,82 @@ impl LayerNorm {
     /// - input and output: `[.., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
-        let (weight, bias) = (widen(self.weight.val()), widen(self.bias.val()));
-        module::layer_norm(widen(x), weight, Some(bias), self.epsilon).cast(dtype)
+        let x = widen(x);
+        let Some(weight) = &self.weight else {
+            let centered = x.clone() - x.mean_dim(D - 1);
+            let variance = centered.clone().square().mean_dim(D - 1);
+            return (centered * (variance + self.epsilon).sqrt().recip()).cast(dtype);
+        };
+        let bias = self.bias.as_ref().map(|bias| widen(bias.val()));
+        module::layer_norm(x, widen(weight.val()), bias, self.epsilon).cast(dtype)
+    }
+}
+
+/// Configuration of an [`RmsNorm`] layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RmsNormConfig {
+    /// Size of the last axis.
+    pub width: usize,
+    /// Added to the mean square. Default: `1e-6`.
+    pub epsilon: f64,
+}
+
+impl RmsNormConfig {
+    /// Normalization of a last axis of the given size.
+    #[must_use]
+    pub fn new(width: usize) -> Self {
+        Self { width, epsilon: 1e-6 }
+    }
+
+    /// Sets what is added to the mean square.
+    #[must_use]
+    pub fn epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    /// Makes the layer, with weight 1.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Config`] if the size is zero or epsilon is not above zero.
+    pub fn init(&self, device: &Device) -> Result<RmsNorm, ModelError> {
+        at_least_one("width", self.width)?;
+        positive("epsilon", self.epsilon)?;
+        Ok(RmsNorm { weight: constant([self.width], 1.0, device), epsilon: self.epsilon })
+    }
+}
+
+/// Divides the last axis by its root mean square, then scales it: `x / √(mean(x²) + ε) · weight`. Made by
+/// [`RmsNormConfig::init`]. Half-precision inputs are normalized in f32.
+///
+/// # References
+///
+/// Zhang, Sennrich 2019, [arXiv:1910.07467](https://arxiv.org/abs/1910.07467).
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[width]`
+    pub weight: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    /// Normalizes.
+    ///
+    /// # Shapes
+    ///
+    /// - input and output: `[.., width]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let dtype = x.dtype();
+        let x = widen(x);
+        let square = x.clone().square().mean_dim(D - 1);
+        let weight = widen(self.weight.val()).unsqueeze::<D>();
+        (x * (square + self.epsilon).sqrt().recip() * weight).cast(dtype)
     }
 }
 
 /// Half-precision tensors in f32, others as they are.
-pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::F16 | DType::BF16 => x.cast(DType::F32),
         _ => x,
@@ -257,8 +352,8 @@ mod tests {
         let device = flex();
         let (w, b) = (range(5, 0.4), range(5, 0.9));
         let mut layer = LayerNormConfig::new(5).epsilon(1e-3).init(&device).unwrap();
-        layer.weight = Param::from_data(w.as_slice(), &device);
-        layer.bias = Param::from_data(b.as_slice(), &device);
+        layer.weight = Some(Param::from_data(w.as_slice(), &device));
+        layer.bias = Some(Param::from_data(b.as_slice(), &device));
         let x = tensor([2, 3, 5], 0.6, &device);
         let mut expected = Vec::new();
         for row in values(&x).chunks(5) {
@@ -286,5 +381,34 @@ mod tests {
         }
         assert!(LayerNormConfig::new(0).init(&device).is_err());
         assert!(LayerNormConfig::new(3).epsilon(-1.0).init(&device).is_err());
+    }
+
+    #[test]
+    fn layer_norm_without_parameters_only_normalizes() {
+        let device = flex();
+        let x = tensor([2, 3, 5], 0.6, &device) * 4.0 + 1.0;
+        let plain = LayerNormConfig::new(5).plain().init(&device).unwrap();
+        let full = LayerNormConfig::new(5).init(&device).unwrap();
+        assert_close(&plain.forward(x.clone()), &values(&full.forward(x.clone())), 1e-5);
+        let scaled = LayerNormConfig::new(5).bias(false).init(&device).unwrap();
+        assert_close(&scaled.forward(x.clone()), &values(&full.forward(x)), 1e-5);
+        let error = LayerNormConfig { scale: false, ..LayerNormConfig::new(5) }.init(&device).unwrap_err();
+        assert!(matches!(error, ModelError::Config { field: "bias", .. }), "{error}");
+    }
+
+    #[test]
+    fn rms_norm_agrees_with_the_definition() {
+        let device = flex();
+        let w = range(5, 0.4);
+        let mut layer = RmsNormConfig::new(5).epsilon(1e-3).init(&device).unwrap();
+        layer.weight = Param::from_data(w.as_slice(), &device);
+        let x = tensor([2, 3, 5], 0.6, &device);
+        let mut expected = Vec::new();
+        for row in values(&x).chunks(5) {
+            let square = row.iter().map(|v| v * v).sum::<f64>() / 5.0;
+            expected.extend(row.iter().zip(&w).map(|(v, w)| v / (square + 1e-3).sqrt() * w));
+        }
+        assert_close(&layer.forward(x), &expected, 1e-5);
+        assert!(matches!(RmsNormConfig::new(0).init(&device), Err(ModelError::Config { field: "width", .. })));
     }
 }

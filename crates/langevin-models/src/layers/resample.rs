@@ -1,7 +1,7 @@
 //! Halving and doubling the height and width of images.
 
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
-use burn::tensor::{Tensor, module};
+use burn::tensor::{Int, Tensor, module};
 
 /// Doubles height and width by repeating every pixel.
 ///
@@ -18,6 +18,25 @@ pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
         2 * height,
         2 * width,
     ])
+}
+
+/// Brings height and width to `size` by repeating pixels: pixel `i` of `n` comes from `⌊i·old/n⌋`.
+///
+/// # Shapes
+///
+/// - input: `[batch, channels, height, width]`
+/// - output: `[batch, channels, size[0], size[1]]`
+pub fn upsample_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    if size == [2 * height, 2 * width] {
+        return upsample_nearest_2x(x);
+    }
+    let device = x.device();
+    let rows = |new: usize, old: usize| {
+        let from: Vec<i64> = (0..new).map(|i| (i * old / new) as i64).collect();
+        Tensor::<1, Int>::from_data(from.as_slice(), &device)
+    };
+    x.select(2, rows(size[0], height)).select(3, rows(size[1], width))
 }
 
 /// Halves height and width by averaging blocks of 2 × 2 pixels. Both must be even.

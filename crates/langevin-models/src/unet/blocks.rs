@@ -4,11 +4,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{Block, Resampling, UNet2dConfig};
-use super::resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
 use crate::error::ModelError;
 use crate::layers::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SelfAttention, SelfAttentionConfig,
-    fir_downsample_2x, fir_upsample_2x, upsample_nearest_2x,
+    Activation, Attention, AttentionConfig, Conv2d, Conv2dConfig, DownsampleConv, Downsampler, GroupNorm,
+    GroupNormConfig, Resample, ResnetBlock2d, ResnetBlock2dConfig, UpsampleConv, Upsampler, fir_downsample_2x,
+    fir_upsample_2x,
 };
 use crate::tap::Tap;
 
@@ -55,7 +55,7 @@ impl Parts<'_> {
         config.init(self.device)
     }
 
-    fn attention(&self, channels: usize) -> Result<SelfAttention, ModelError> {
+    fn attention(&self, channels: usize) -> Result<Attention, ModelError> {
         let groups = if self.block.is_skip() { Some(32) } else { self.config.norm_groups };
         attention(self.config, channels, groups, self.output_scale(), self.device)
     }
@@ -67,84 +67,19 @@ fn attention(
     groups: Option<usize>,
     output_scale: f64,
     device: &Device,
-) -> Result<SelfAttention, ModelError> {
+) -> Result<Attention, ModelError> {
     let dim = config.head_dim.unwrap_or(channels);
-    SelfAttentionConfig::new(channels, channels / dim, dim)
+    AttentionConfig::new(channels, channels / dim, dim)
         .norm(groups, config.norm_epsilon)
         .output_scale(output_scale)
         .init(device)
-}
-
-/// What halves the image at the end of a block.
-#[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
-pub enum Downsampler {
-    /// A strided convolution.
-    Conv(DownsampleConv),
-    /// A residual block.
-    Residual(ResnetBlock2d),
-}
-
-/// A strided convolution.
-#[derive(Module, Debug)]
-pub struct DownsampleConv {
-    /// The convolution.
-    pub conv: Conv2d,
-    /// Whether zeros are added at the right and the bottom only.
-    one_sided: bool,
-}
-
-impl Downsampler {
-    fn forward(&self, x: Tensor<4>, time: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<4> {
-        match self {
-            Self::Conv(layer) => {
-                let x = if layer.one_sided { x.pad([(0, 1), (0, 1)], 0.0) } else { x };
-                let y = layer.conv.forward(x);
-                tap.see("conv", &y);
-                tap.see("", &y);
-                y
-            }
-            Self::Residual(block) => block.forward(x, time, tap),
-        }
-    }
-}
-
-/// What doubles the image at the end of a block.
-#[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
-pub enum Upsampler {
-    /// Repetition and a convolution.
-    Conv(UpsampleConv),
-    /// A residual block.
-    Residual(ResnetBlock2d),
-}
-
-/// A convolution after repeating every pixel.
-#[derive(Module, Debug)]
-pub struct UpsampleConv {
-    /// The convolution.
-    pub conv: Conv2d,
-}
-
-impl Upsampler {
-    fn forward(&self, x: Tensor<4>, time: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<4> {
-        match self {
-            Self::Conv(layer) => {
-                let y = layer.conv.forward(upsample_nearest_2x(x));
-                tap.see("conv", &y);
-                tap.see("", &y);
-                y
-            }
-            Self::Residual(block) => block.forward(x, time, tap),
-        }
-    }
 }
 
 /// A level on the way down: residual blocks, each followed by attention at levels that have it, and halving.
 #[derive(Module, Debug)]
 pub struct DownBlock2d {
     /// Attention after each residual block, or none.
-    pub attentions: Vec<SelfAttention>,
+    pub attentions: Vec<Attention>,
     /// Residual blocks.
     pub resnets: Vec<ResnetBlock2d>,
     /// Halving, except at the coarsest level.
@@ -182,10 +117,9 @@ impl DownBlock2d {
         let downsamplers = match (halve && !block.is_skip(), residual) {
             (false, _) => vec![],
             (true, true) => vec![Downsampler::Residual(parts.resampler(output, Resample::Halve)?)],
-            (true, false) => vec![Downsampler::Conv(DownsampleConv {
-                conv: Conv2dConfig::new(output, output, 3).stride(2).padding(config.downsample_padding).init(device)?,
-                one_sided: config.downsample_padding == 0,
-            })],
+            (true, false) => {
+                vec![Downsampler::Conv(DownsampleConv::new(output, config.downsample_padding, device)?)]
+            }
         };
         let (resnet_down, skip_conv) = match halve && block.is_skip() {
             true => (
@@ -200,20 +134,20 @@ impl DownBlock2d {
     pub(super) fn forward(&self, x: Tensor<4>, image: Tensor<4>, time: &Tensor<2>, tap: &mut Tap<'_>) -> Down {
         let mut down = Down { hidden: x, skips: Vec::with_capacity(self.resnets.len() + 1), image };
         for (i, resnet) in self.resnets.iter().enumerate() {
-            let mut h = tap.scope(format_args!("resnets.{i}"), |tap| resnet.forward(down.hidden, time.clone(), tap));
+            let mut h = tap.scope(format_args!("resnets.{i}"), |tap| resnet.forward(down.hidden, Some(time), tap));
             if let Some(attention) = self.attentions.get(i) {
-                h = tap.scope(format_args!("attentions.{i}"), |tap| attention.forward(h, tap));
+                h = tap.scope(format_args!("attentions.{i}"), |tap| attention.forward_image(h, tap));
             }
             down.skips.push(h.clone());
             down.hidden = h;
         }
         for (i, layer) in self.downsamplers.iter().enumerate() {
             let name = format_args!("downsamplers.{i}").to_string();
-            down.hidden = tap.scope(name, |tap| layer.forward(down.hidden, time.clone(), tap));
+            down.hidden = tap.scope(name, |tap| layer.forward(down.hidden, Some(time), tap));
             down.skips.push(down.hidden.clone());
         }
         if let (Some(resnet), Some(conv)) = (&self.resnet_down, &self.skip_conv) {
-            let h = tap.scope("resnet_down", |tap| resnet.forward(down.hidden, time.clone(), tap));
+            let h = tap.scope("resnet_down", |tap| resnet.forward(down.hidden, Some(time), tap));
             down.image = fir_downsample_2x(down.image);
             tap.see("downsamplers.0", &down.image);
             let skip = conv.forward(down.image.clone());
@@ -236,7 +170,7 @@ impl DownBlock2d {
 #[derive(Module, Debug)]
 pub struct MidBlock2d {
     /// Attention between the residual blocks, or none.
-    pub attentions: Vec<SelfAttention>,
+    pub attentions: Vec<Attention>,
     /// The two residual blocks.
     pub resnets: Vec<ResnetBlock2d>,
 }
@@ -263,9 +197,9 @@ impl MidBlock2d {
         for (i, resnet) in self.resnets.iter().enumerate() {
             // Attention stands between the residual blocks.
             if let Some(attention) = i.checked_sub(1).and_then(|i| self.attentions.get(i)) {
-                h = tap.scope(format_args!("attentions.{}", i - 1), |tap| attention.forward(h, tap));
+                h = tap.scope(format_args!("attentions.{}", i - 1), |tap| attention.forward_image(h, tap));
             }
-            h = tap.scope(format_args!("resnets.{i}"), |tap| resnet.forward(h, time.clone(), tap));
+            h = tap.scope(format_args!("resnets.{i}"), |tap| resnet.forward(h, Some(time), tap));
         }
         tap.see("", &h);
         h
@@ -276,7 +210,7 @@ impl MidBlock2d {
 #[derive(Module, Debug)]
 pub struct UpBlock2d {
     /// Attention after each residual block; skip blocks have it once, after the last.
-    pub attentions: Vec<SelfAttention>,
+    pub attentions: Vec<Attention>,
     /// Residual blocks.
     pub resnets: Vec<ResnetBlock2d>,
     /// Doubling, except at the finest level.
@@ -322,9 +256,7 @@ impl UpBlock2d {
         let upsamplers = match (double && !block.is_skip(), residual) {
             (false, _) => vec![],
             (true, true) => vec![Upsampler::Residual(parts.resampler(output, Resample::Double)?)],
-            (true, false) => vec![Upsampler::Conv(UpsampleConv {
-                conv: Conv2dConfig::new(output, output, 3).padding(1).init(device)?,
-            })],
+            (true, false) => vec![Upsampler::Conv(UpsampleConv::new(output, output, device)?)],
         };
         let filtered = double && block.is_skip();
         let optional = |yes: bool| yes.then_some(());
@@ -359,20 +291,20 @@ impl UpBlock2d {
         let mut h = x;
         for ((i, resnet), kept) in self.resnets.iter().enumerate().zip(skips.into_iter().rev()) {
             let both = Tensor::cat(vec![h, kept], 1);
-            h = tap.scope(format_args!("resnets.{i}"), |tap| resnet.forward(both, time.clone(), tap));
+            h = tap.scope(format_args!("resnets.{i}"), |tap| resnet.forward(both, Some(time), tap));
             if let (false, Some(attention)) = (self.skip, self.attentions.get(i)) {
-                h = tap.scope(format_args!("attentions.{i}"), |tap| attention.forward(h, tap));
+                h = tap.scope(format_args!("attentions.{i}"), |tap| attention.forward_image(h, tap));
             }
         }
         if !self.skip {
             for (i, layer) in self.upsamplers.iter().enumerate() {
-                h = tap.scope(format_args!("upsamplers.{i}"), |tap| layer.forward(h, time.clone(), tap));
+                h = tap.scope(format_args!("upsamplers.{i}"), |tap| layer.forward(h, Some(time), tap));
             }
             tap.see("", &h);
             return (h, image);
         }
         if let Some(attention) = self.attentions.first() {
-            h = tap.scope("attentions.0", |tap| attention.forward(h, tap));
+            h = tap.scope("attentions.0", |tap| attention.forward_image(h, tap));
         }
         let mut image = image.map(fir_upsample_2x);
         if let Some(image) = &image {
@@ -388,7 +320,7 @@ impl UpBlock2d {
                 Some(image) => image + s,
                 None => s,
             });
-            h = tap.scope("resnet_up", |tap| resnet.forward(h, time.clone(), tap));
+            h = tap.scope("resnet_up", |tap| resnet.forward(h, Some(time), tap));
         }
         tap.see("0", &h);
         if let Some(image) = &image {

@@ -4,9 +4,7 @@ mod blocks;
 mod config;
 mod model;
 mod published;
-mod resnet;
 
-pub use blocks::{DownBlock2d, DownsampleConv, Downsampler, MidBlock2d, UpBlock2d, UpsampleConv, Upsampler};
+pub use blocks::{DownBlock2d, MidBlock2d, UpBlock2d};
 pub use config::{Block, Classes, Resampling, TimeFeatures, UNet2dConfig};
 pub use model::{ClassEmbedding, TimeProjection, UNet2d};
-pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};

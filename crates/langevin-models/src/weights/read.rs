@@ -179,7 +179,7 @@ impl ModuleMapper for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::{Linear, LinearConfig, SelfAttention, SelfAttentionConfig};
+    use crate::layers::{Attention, AttentionConfig, Linear, LinearConfig};
     use crate::testing::{assert_close, flex, values};
     use crate::weights::write_weights;
     use safetensors::tensor::TensorView;
@@ -296,7 +296,7 @@ mod tests {
 
     #[derive(Module, Debug)]
     struct Old {
-        attentions: Vec<SelfAttention>,
+        attentions: Vec<Attention>,
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
         }
         let tensors: Vec<_> = tensors.iter().map(|(n, s, d)| (n.as_str(), Dtype::F32, s.clone(), d.clone())).collect();
         write(&path, &tensors);
-        let block = SelfAttentionConfig::new(2, 1, 2).init(&flex()).unwrap();
+        let block = AttentionConfig::new(2, 1, 2).init(&flex()).unwrap();
         let old = read_weights(Old { attentions: vec![block] }, &path, &Load::on(&flex())).unwrap();
         let block = &old.attentions[0];
         for (i, layer) in [&block.to_q, &block.to_k, &block.to_v, &block.to_out[0]].iter().enumerate() {

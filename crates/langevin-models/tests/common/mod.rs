@@ -68,3 +68,31 @@ pub fn assert_gradients_flow<M: Module>(module: &M, grads: &Gradients) {
         }
     }
 }
+
+/// Checks the gradient of a network by its input, in f64 along a fixed direction: d/dh Σ w·net(x + h·v) by
+/// backpropagation and by central differences. `network` is called once for each device, and returns the forward pass.
+#[track_caller]
+pub fn assert_gradient_agrees<const D: usize, const E: usize, F>(shape: [usize; D], network: impl Fn(&Device) -> F)
+where
+    F: Fn(Tensor<D>) -> Tensor<E>,
+{
+    use burn::tensor::DType;
+    let device = flex();
+    let training = device.clone().autodiff();
+    let numbers = |seed, device: &Device| tensor(shape, seed, device).cast(DType::F64);
+    let weighed = |y: Tensor<E>, device: &Device| (y.clone() * tensor(y.dims(), 1.7, device).cast(DType::F64)).sum();
+    let plain = network(&device);
+    let value = |h: f64| {
+        let y = plain(numbers(0.77, &device) + numbers(2.3, &device) * h);
+        assert_eq!(y.dtype(), DType::F64, "the network is to be loaded in f64");
+        values(&weighed(y, &device))[0]
+    };
+    let h = 1e-4;
+    let expected = (value(h) - value(-h)) / (2.0 * h);
+    let x = numbers(0.77, &training).require_grad();
+    let gradients = weighed(network(&training)(x.clone()), &training).backward();
+    let gradient = x.grad(&gradients).expect("a gradient of the input");
+    let given: f64 = values(&gradient).iter().zip(values(&numbers(2.3, &device))).map(|(g, v)| g * v).sum();
+    assert!(expected.abs() > 1e-3, "{expected}: the output does not depend on the input");
+    assert!((given - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{given}, by differences {expected}");
+}

@@ -1,4 +1,4 @@
-//! What class-conditional networks are told.
+//! The class or label of each sample.
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use langevin_core::{Condition, DenoiseError};
@@ -116,7 +116,7 @@ impl Labels {
     }
 
     /// Parts behind one another.
-    fn join(parts: &[&Self]) -> Result<Self, ModelError> {
+    pub(super) fn join(parts: &[&Self]) -> Result<Self, ModelError> {
         let Some((first, rest)) = parts.split_first() else {
             return Ok(Self::none(0));
         };

@@ -3,11 +3,11 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::error::{ModelError, positive};
-use crate::layers::{
+use super::{
     Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, GroupNorm, GroupNormConfig, Linear, LinearConfig,
     avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest_2x,
 };
+use crate::error::{ModelError, positive};
 use crate::tap::Tap;
 
 /// Configuration of a [`ResnetBlock2d`].
@@ -15,7 +15,7 @@ use crate::tap::Tap;
 /// # Example
 ///
 /// ```
-/// use langevin_models::unet::ResnetBlock2dConfig;
+/// use langevin_models::layers::ResnetBlock2dConfig;
 ///
 /// # fn main() -> Result<(), langevin_models::ModelError> {
 /// # let device = burn::tensor::Device::flex();
@@ -29,8 +29,8 @@ pub struct ResnetBlock2dConfig {
     pub input: usize,
     /// Channels of the output.
     pub output: usize,
-    /// Width of the time embedding.
-    pub time_width: usize,
+    /// Width of the time embedding, or none for a block that is told no time.
+    pub time_width: Option<usize>,
     /// Groups of the first normalization. Default: `32`.
     pub groups: usize,
     /// Groups of the second normalization. Default: `32`.
@@ -82,10 +82,16 @@ impl ResnetBlock2dConfig {
     /// A block from `input` to `output` channels that is told a time embedding of `time_width`.
     #[must_use]
     pub fn new(input: usize, output: usize, time_width: usize) -> Self {
+        Self { time_width: Some(time_width), ..Self::without_time(input, output) }
+    }
+
+    /// A block from `input` to `output` channels that is told no time, as autoencoders have them.
+    #[must_use]
+    pub fn without_time(input: usize, output: usize) -> Self {
         Self {
             input,
             output,
-            time_width,
+            time_width: None,
             groups: 32,
             groups_out: 32,
             epsilon: 1e-5,
@@ -111,16 +117,26 @@ impl ResnetBlock2dConfig {
     /// # Errors
     ///
     /// [`ModelError::Config`] if a size is zero, groups do not divide their channels, the dropout is no
-    /// probability or the output scale is not above zero.
+    /// probability, the output scale is not above zero, or a time is to scale and shift that is not told.
     pub fn init(&self, device: &Device) -> Result<ResnetBlock2d, ModelError> {
         positive("output_scale", self.output_scale)?;
         let norm = |groups, channels| GroupNormConfig::new(groups, channels).epsilon(self.epsilon).init(device);
         let conv = |input, output| Conv2dConfig::new(input, output, 3).padding(1).init(device);
+        if self.scale_shift && self.time_width.is_none() {
+            return Err(ModelError::Config {
+                field: "scale_shift",
+                given: "true".into(),
+                expected: "false where `time_width` is none".into(),
+            });
+        }
         let time_outputs = if self.scale_shift { 2 * self.output } else { self.output };
         Ok(ResnetBlock2d {
             norm1: norm(self.groups, self.input)?,
             conv1: conv(self.input, self.output)?,
-            time_emb_proj: LinearConfig::new(self.time_width, time_outputs).init(device)?,
+            time_emb_proj: match self.time_width {
+                Some(width) => Some(LinearConfig::new(width, time_outputs).init(device)?),
+                None => None,
+            },
             norm2: norm(self.groups_out, self.output)?,
             dropout: DropoutConfig::new(self.dropout).init()?,
             conv2: conv(self.output, self.output)?,
@@ -150,7 +166,7 @@ pub struct ResnetBlock2d {
     /// First convolution.
     pub conv1: Conv2d,
     /// Projection of the time embedding.
-    pub time_emb_proj: Linear,
+    pub time_emb_proj: Option<Linear>,
     /// Second normalization.
     pub norm2: GroupNorm,
     /// Dropout before the second convolution.
@@ -168,33 +184,31 @@ pub struct ResnetBlock2d {
 }
 
 impl ResnetBlock2d {
-    /// Applies the block. `time` is the time embedding after its activation, which all blocks share.
+    /// Applies the block. `time` is the time embedding after its activation, which all blocks share; a block without time
+    /// ignores it.
     ///
     /// # Shapes
     ///
     /// - x: `[batch, input, height, width]`
     /// - time: `[batch, time_width]`
     /// - output: `[batch, output, height, width]`, both sides halved or doubled if the block resamples
-    pub fn forward(&self, x: Tensor<4>, time: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<4> {
+    ///
+    /// # Panics
+    ///
+    /// If a block that is told a time gets none.
+    pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>, tap: &mut Tap<'_>) -> Tensor<4> {
         let h = self.norm1.forward(x.clone());
         tap.see("norm1", &h);
         let h = self.resample.apply(self.activation.forward(h));
         let h = self.conv1.forward(h);
         tap.see("conv1", &h);
-        let time = self.time_emb_proj.forward(time);
-        tap.see("time_emb_proj", &time);
-        let [batch, features] = time.dims();
-        let time = time.reshape([batch, features, 1, 1]);
-        let h = if self.scale_shift {
-            let h = self.norm2.forward(h);
-            tap.see("norm2", &h);
-            let half = features / 2;
-            let scale = time.clone().narrow(1, 0, half) + 1.0;
-            h * scale + time.narrow(1, half, half)
-        } else {
-            let h = self.norm2.forward(h + time);
-            tap.see("norm2", &h);
-            h
+        let h = match &self.time_emb_proj {
+            Some(projection) => self.tell(h, projection.forward(time.expect("a time embedding").clone()), tap),
+            None => {
+                let h = self.norm2.forward(h);
+                tap.see("norm2", &h);
+                h
+            }
         };
         let h = self.dropout.forward(self.activation.forward(h));
         tap.see("dropout", &h);
@@ -209,5 +223,22 @@ impl ResnetBlock2d {
         let y = if self.output_scale == 1.0 { y } else { y / self.output_scale };
         tap.see("", &y);
         y
+    }
+
+    /// Adds the time before the second normalization, or scales and shifts after it.
+    fn tell(&self, h: Tensor<4>, time: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<4> {
+        tap.see("time_emb_proj", &time);
+        let [batch, features] = time.dims();
+        let time = time.reshape([batch, features, 1, 1]);
+        if !self.scale_shift {
+            let h = self.norm2.forward(h + time);
+            tap.see("norm2", &h);
+            return h;
+        }
+        let h = self.norm2.forward(h);
+        tap.see("norm2", &h);
+        let half = features / 2;
+        let scale = time.clone().narrow(1, 0, half) + 1.0;
+        h * scale + time.narrow(1, half, half)
     }
 }

@@ -1,0 +1,7 @@
+//! What networks are told beside the state and the time.
+
+mod labels;
+mod text;
+
+pub use labels::Labels;
+pub use text::TextCondition;

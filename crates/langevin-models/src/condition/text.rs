@@ -1,0 +1,352 @@
+//! What text-conditional networks are told.
+
+use burn::tensor::{DType, Device, Tensor};
+use langevin_core::{Condition, DenoiseError};
+
+use super::Labels;
+use crate::error::ModelError;
+
+/// The states of a text encoder, and what some networks are told beside them: the condition of text-conditional UNets and
+/// transformers.
+///
+/// One row stands for any number of samples; more rows must match the batch. A network refuses parts that it does not
+/// know, and names those that it misses.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use langevin_core::Condition;
+/// use langevin_models::TextCondition;
+///
+/// # let device = burn::tensor::Device::flex();
+/// let prompt = TextCondition::new(Tensor::zeros([1, 77, 768], &device));
+/// let nothing = TextCondition::new(Tensor::ones([1, 77, 768], &device));
+/// let both = TextCondition::cat(&[&nothing, &prompt])?;
+/// assert_eq!(both.rows(), Some(2));
+/// // unet.denoiser(prediction, prompt)?.guided(nothing, 7.5)?;
+/// # Ok::<(), langevin_core::DenoiseError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct TextCondition {
+    /// States of the text encoder `[rows, tokens, width]`.
+    pub states: Tensor<3>,
+    /// Which tokens to see `[rows, tokens]`, 1 or 0. Default: all.
+    pub mask: Option<Tensor<2>>,
+    /// One vector for the whole text `[rows, width]`.
+    pub pooled: Option<Tensor<2>>,
+    /// Numbers that tell sizes, crops, aspect ratios or scores, one row for each sample (`time_ids` of SDXL).
+    pub sizes: Option<Vec<Vec<f64>>>,
+    /// A class, number or vector for each sample, beside the text.
+    pub labels: Option<Labels>,
+    /// The guidance scale that a distilled network was trained to imitate, one for each sample.
+    pub guidance: Option<Vec<f64>>,
+    /// Channels that are put behind those of the state: a mask and a masked image, a small image to enlarge.
+    /// `[rows, channels, height, width]`.
+    pub image: Option<Tensor<4>>,
+}
+
+impl TextCondition {
+    /// The states of a text encoder, and nothing else.
+    ///
+    /// # Shapes
+    ///
+    /// - states: `[rows, tokens, width]`
+    #[must_use]
+    pub fn new(states: Tensor<3>) -> Self {
+        Self { states, mask: None, pooled: None, sizes: None, labels: None, guidance: None, image: None }
+    }
+
+    /// Sets which tokens to see, 1 or 0. `[rows, tokens]`
+    #[must_use]
+    pub fn mask(mut self, mask: Tensor<2>) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// Sets the vector for the whole text. `[rows, width]`
+    #[must_use]
+    pub fn pooled(mut self, pooled: Tensor<2>) -> Self {
+        self.pooled = Some(pooled);
+        self
+    }
+
+    /// Sets the numbers for each sample: for SDXL original height and width, top and left of the crop, target height and
+    /// width.
+    #[must_use]
+    pub fn sizes(mut self, sizes: impl IntoIterator<Item = Vec<f64>>) -> Self {
+        self.sizes = Some(sizes.into_iter().collect());
+        self
+    }
+
+    /// Sets the class, number or vector for each sample.
+    #[must_use]
+    pub fn labels(mut self, labels: Labels) -> Self {
+        self.labels = Some(labels);
+        self
+    }
+
+    /// Sets the guidance scale that a distilled network is to imitate, for each sample.
+    #[must_use]
+    pub fn guidance(mut self, scales: impl IntoIterator<Item = f64>) -> Self {
+        self.guidance = Some(scales.into_iter().collect());
+        self
+    }
+
+    /// Sets the channels that are put behind those of the state. `[rows, channels, height, width]`
+    #[must_use]
+    pub fn image(mut self, image: Tensor<4>) -> Self {
+        self.image = Some(image);
+        self
+    }
+
+    /// Number of rows; [`ModelError::Rows`] if the parts do not agree on it.
+    pub(crate) fn count(&self) -> Result<usize, ModelError> {
+        let rows = self.states.dims()[0];
+        let others = [
+            self.mask.as_ref().map(|t| t.dims()[0]),
+            self.pooled.as_ref().map(|t| t.dims()[0]),
+            self.sizes.as_ref().map(Vec::len),
+            self.labels.as_ref().and_then(Condition::rows),
+            self.guidance.as_ref().map(Vec::len),
+            self.image.as_ref().map(|t| t.dims()[0]),
+        ];
+        match others.into_iter().flatten().find(|given| *given != rows) {
+            Some(given) => Err(ModelError::Rows { given, batch: rows }),
+            None => Ok(rows),
+        }
+    }
+
+    /// The rows for a batch: as many as samples, a single one repeated.
+    pub(crate) fn for_batch(&self, batch: usize) -> Result<Self, ModelError> {
+        let rows = self.count()?;
+        if rows == batch {
+            return Ok(self.clone());
+        }
+        if rows != 1 {
+            return Err(ModelError::Rows { given: rows, batch });
+        }
+        Ok(Self {
+            states: repeat(&self.states, batch),
+            mask: self.mask.as_ref().map(|t| repeat(t, batch)),
+            pooled: self.pooled.as_ref().map(|t| repeat(t, batch)),
+            sizes: self.sizes.as_ref().map(|rows| vec![rows[0].clone(); batch]),
+            labels: self.labels.as_ref().map(|labels| labels.for_batch(batch)).transpose()?,
+            guidance: self.guidance.as_ref().map(|scales| vec![scales[0]; batch]),
+            image: self.image.as_ref().map(|t| repeat(t, batch)),
+        })
+    }
+
+    /// Checks the states, and that every part which the network knows is there and no other.
+    pub(crate) fn check(&self, width: usize, known: &[Part]) -> Result<(), ModelError> {
+        self.count()?;
+        let dims = self.states.dims();
+        if dims[2] != width || dims[1] == 0 {
+            return Err(ModelError::Shape {
+                what: "text states",
+                given: dims.to_vec(),
+                expected: format!("[rows, tokens, {width}]"),
+            });
+        }
+        for part in Part::ALL {
+            let given = self.has(part);
+            if given && !known.contains(&part) {
+                return Err(ModelError::UnknownPart { part: part.name() });
+            }
+            if !given && known.contains(&part) && part != Part::Mask {
+                return Err(ModelError::MissingPart { part: part.name() });
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Mask => self.mask.is_some(),
+            Part::Pooled => self.pooled.is_some(),
+            Part::Sizes => self.sizes.is_some(),
+            Part::Labels => self.labels.is_some(),
+            Part::Guidance => self.guidance.is_some(),
+            Part::Image => self.image.is_some(),
+        }
+    }
+
+    /// The numbers for each sample as a tensor `[rows, count]` in f32.
+    pub(crate) fn sizes_of(&self, count: usize, device: &Device) -> Result<Tensor<2>, ModelError> {
+        let rows = self.sizes.as_deref().ok_or(ModelError::MissingPart { part: Part::Sizes.name() })?;
+        if let Some(row) = rows.iter().find(|row| row.len() != count) {
+            return Err(ModelError::Shape {
+                what: "sizes",
+                given: vec![rows.len(), row.len()],
+                expected: format!("[rows, {count}]"),
+            });
+        }
+        let flat: Vec<f64> = rows.iter().flatten().copied().collect();
+        if let Some(at) = flat.iter().position(|v| !v.is_finite()) {
+            return Err(ModelError::NotFinite { row: at / count.max(1), value: flat[at] });
+        }
+        let flat = Tensor::<1>::from_data(flat.as_slice(), (device, DType::F32));
+        Ok(flat.reshape([rows.len(), count]))
+    }
+
+    fn join(parts: &[&Self]) -> Result<Self, ModelError> {
+        let Some((first, rest)) = parts.split_first() else {
+            return Err(ModelError::Rows { given: 0, batch: 1 });
+        };
+        for part in parts {
+            part.count()?;
+        }
+        for part in rest {
+            let differs = Part::ALL.into_iter().find(|p| *p != Part::Mask && first.has(*p) != part.has(*p));
+            if let Some(differs) = differs {
+                return Err(ModelError::MissingPart { part: differs.name() });
+            }
+        }
+        let masks = parts.iter().any(|part| part.mask.is_some()).then(|| {
+            // Without a mask all tokens are seen.
+            let mask = |part: &&Self| {
+                let [rows, tokens, _] = part.states.dims();
+                part.mask
+                    .clone()
+                    .unwrap_or_else(|| Tensor::ones([rows, tokens], (&part.states.device(), part.states.dtype())))
+            };
+            stack("mask", parts.iter().map(mask).collect())
+        });
+        let labels: Option<Vec<&Labels>> = parts.iter().map(|part| part.labels.as_ref()).collect();
+        Ok(Self {
+            states: stack("text states", parts.iter().map(|part| part.states.clone()).collect())?,
+            mask: masks.transpose()?,
+            pooled: optional("pooled", parts.iter().map(|part| part.pooled.clone()))?,
+            sizes: parts.iter().map(|part| part.sizes.clone()).collect::<Option<Vec<_>>>().map(|rows| rows.concat()),
+            labels: labels.map(|labels| Labels::join(&labels)).transpose()?,
+            guidance: parts.iter().map(|part| part.guidance.clone()).collect::<Option<Vec<_>>>().map(|s| s.concat()),
+            image: optional("image", parts.iter().map(|part| part.image.clone()))?,
+        })
+    }
+}
+
+/// A part of a [`TextCondition`] that not every network takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Mask,
+    Pooled,
+    Sizes,
+    Labels,
+    Guidance,
+    Image,
+}
+
+impl Part {
+    const ALL: [Self; 6] = [Self::Mask, Self::Pooled, Self::Sizes, Self::Labels, Self::Guidance, Self::Image];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mask => "mask",
+            Self::Pooled => "pooled",
+            Self::Sizes => "sizes",
+            Self::Labels => "labels",
+            Self::Guidance => "guidance",
+            Self::Image => "image",
+        }
+    }
+}
+
+fn repeat<const D: usize>(tensor: &Tensor<D>, batch: usize) -> Tensor<D> {
+    let mut shape = tensor.dims();
+    shape[0] = batch;
+    tensor.clone().expand(shape)
+}
+
+fn stack<const D: usize>(what: &'static str, parts: Vec<Tensor<D>>) -> Result<Tensor<D>, ModelError> {
+    let shape = parts[0].dims();
+    match parts.iter().find(|part| part.dims()[1..] != shape[1..]) {
+        Some(other) => Err(ModelError::Shape {
+            what,
+            given: other.dims().to_vec(),
+            expected: format!("that of the other part, {shape:?}, but for the rows"),
+        }),
+        None => Ok(Tensor::cat(parts, 0)),
+    }
+}
+
+fn optional<const D: usize>(
+    what: &'static str,
+    parts: impl Iterator<Item = Option<Tensor<D>>>,
+) -> Result<Option<Tensor<D>>, ModelError> {
+    parts.collect::<Option<Vec<_>>>().map(|parts| stack(what, parts)).transpose()
+}
+
+impl Condition for TextCondition {
+    fn rows(&self) -> Option<usize> {
+        Some(self.states.dims()[0])
+    }
+
+    fn expand(&self, rows: usize) -> Result<Self, DenoiseError> {
+        Ok(self.for_batch(rows)?)
+    }
+
+    fn cat(parts: &[&Self]) -> Result<Self, DenoiseError> {
+        Ok(Self::join(parts)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{flex, tensor, values};
+
+    fn text(rows: usize, seed: f64) -> TextCondition {
+        TextCondition::new(tensor([rows, 3, 4], seed, &flex()))
+    }
+
+    #[test]
+    fn parts_are_joined_row_by_row() {
+        let full = |rows: usize, seed| {
+            text(rows, seed)
+                .pooled(tensor([rows, 2], seed, &flex()))
+                .sizes(vec![vec![seed, 1.0]; rows])
+                .labels(Labels::of(vec![3; rows]))
+                .guidance(vec![seed; rows])
+                .image(tensor([rows, 1, 2, 2], seed, &flex()))
+        };
+        let both = TextCondition::cat(&[&full(1, 0.1), &full(2, 0.2)]).unwrap();
+        assert_eq!(both.count().unwrap(), 3);
+        assert_eq!(both.guidance, Some(vec![0.1, 0.2, 0.2]));
+        assert_eq!(both.sizes.as_ref().unwrap()[2], [0.2, 1.0]);
+        let pooled = values(&both.pooled.unwrap());
+        assert_eq!(pooled[2..], values(&full(2, 0.2).pooled.unwrap()));
+        // A mask beside none: all tokens of the other are seen.
+        let masked = text(1, 0.1).mask(Tensor::zeros([1, 3], &flex()));
+        let both = TextCondition::cat(&[&text(1, 0.2), &masked]).unwrap();
+        assert_eq!(values(&both.mask.unwrap()), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn one_row_is_repeated_and_others_are_counted() {
+        let five = text(1, 0.3).guidance([2.0]).for_batch(5).unwrap();
+        assert_eq!((five.states.dims(), five.guidance.unwrap().len()), ([5, 3, 4], 5));
+        assert!(matches!(text(2, 0.3).for_batch(5), Err(ModelError::Rows { given: 2, batch: 5 })));
+        let uneven = text(2, 0.3).guidance([2.0]);
+        assert!(matches!(uneven.for_batch(2), Err(ModelError::Rows { given: 1, batch: 2 })));
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_named() {
+        let error = TextCondition::join(&[&text(1, 0.1), &text(1, 0.1).guidance([1.0])]).unwrap_err();
+        assert!(matches!(error, ModelError::MissingPart { part: "guidance" }), "{error}");
+        let longer = TextCondition::new(tensor([1, 5, 4], 0.1, &flex()));
+        let error = TextCondition::join(&[&text(1, 0.1), &longer]).unwrap_err();
+        assert!(matches!(error, ModelError::Shape { what: "text states", .. }), "{error}");
+        let error = text(1, 0.1).check(7, &[]).unwrap_err();
+        assert!(matches!(error, ModelError::Shape { what: "text states", .. }), "{error}");
+        let error = text(1, 0.1).guidance([1.0]).check(4, &[]).unwrap_err();
+        assert!(matches!(error, ModelError::UnknownPart { part: "guidance" }), "{error}");
+        let error = text(1, 0.1).check(4, &[Part::Pooled]).unwrap_err();
+        assert!(matches!(error, ModelError::MissingPart { part: "pooled" }), "{error}");
+        text(1, 0.1).check(4, &[Part::Mask]).unwrap();
+        let uneven = text(2, 0.1).sizes([vec![1.0, 2.0], vec![1.0]]);
+        assert!(matches!(uneven.sizes_of(2, &flex()), Err(ModelError::Shape { what: "sizes", .. })));
+        let broken = text(1, 0.1).sizes([vec![1.0, f64::NAN]]);
+        assert!(matches!(broken.sizes_of(2, &flex()), Err(ModelError::NotFinite { row: 0, .. })));
+    }
+}
