@@ -1,24 +1,23 @@
 //! One seed, one result: the same bits for a batch and its samples alone, on one thread and on many, and across a pause
 //! that is written down; and Brownian-driven solvers, which stay close for other numbers of steps.
 //!
-//! Every solver is in one table: those of `common::plans`, and the samplers that look at the data.
+//! Every solver is here: the plans of `common::solvers`, and the samplers of `common::samplers`.
 
 #![allow(clippy::print_stdout, reason = "bits for another process, and distances, are the result")]
 
 mod common;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use common::order::rms;
-use common::plans::plans;
 use common::problem::{ask_mixture, ends, even_lambda, mixture};
+use common::roster;
+use common::samplers;
+use common::solvers::{plans, rows};
 use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
 use langevin::core::{DenoiseError, Denoiser, Estimate, Load, NoiseSource, Prediction, Process, Query};
 use langevin::schedulers::plan::Draw;
-use langevin::schedulers::{
-    DormandPrince, DpmSolver, EulerMaruyama, Plan, PredictorCorrector, ReverseDiffusion, Sampler, SamplerExt, SavedRun,
-    Solver,
-};
+use langevin::schedulers::{DpmSolver, EulerMaruyama, Plan, Sampler, SamplerExt, SavedRun, Solver};
 use std::process::Command;
 
 /// A denoiser that works on each value alone, so that any difference is one of the solvers.
@@ -30,21 +29,25 @@ impl Denoiser<2> for Elementwise {
         let shift = levels.times(&x).mul_scalar(0.01).add_scalar(0.2).reshape([-1, 1]);
         let wave = x.clone().mul_scalar(1.3).add(shift).sin();
         let output = x.clone().mul_scalar(0.3).add(wave.mul_scalar(0.7));
-        let variance = x.clone().mul_scalar(0.7).cos().mul_scalar(0.8);
+        let variance = x.clone().mul_scalar(0.7).cos().mul_scalar(0.4).add_scalar(0.5);
         Ok(Estimate::new(x, output, levels.clone(), Prediction::Velocity).with_variance(variance))
     }
 }
 
-/// Every sampler: all plans, and those that are none.
-fn samplers() -> Vec<(&'static str, Box<dyn Sampler<2>>)> {
-    let vp = VpSde::default();
-    let predictor = ReverseDiffusion::new().plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
-    let adaptive = DormandPrince::new(1e-3, 1e-3).expect("tolerances");
-    let mut all: Vec<(&'static str, Box<dyn Sampler<2>>)> =
-        plans().into_iter().map(|(name, plan)| (name, Box::new(plan) as Box<dyn Sampler<2>>)).collect();
-    all.push(("predictor-corrector", Box::new(PredictorCorrector::new(predictor, 0.16, 2).expect("settings"))));
-    all.push(("Dormand-Prince", Box::new(adaptive.over(vp).expect("a sampler"))));
-    all
+/// Every sampler of samples of so many values: all plans, and those that are none.
+fn samplers(width: usize) -> Vec<(String, Box<dyn Sampler<2>>)> {
+    let plans = plans().into_iter().map(|(name, plan)| (name, Box::new(plan) as Box<dyn Sampler<2>>));
+    plans
+        .chain(samplers::samplers(width, DType::F32).into_iter().map(|entry| (entry.name.to_owned(), entry.sampler)))
+        .collect()
+}
+
+#[test]
+fn every_solver_has_a_row() {
+    let known = [("jumps::repaint::RePaint", "tests/jumps.rs shows it, with an image and a mask")];
+    let rows = rows();
+    roster::assert_complete(&roster::solvers(), rows.iter().filter(|row| !row.known).map(|row| row.of), &known);
+    roster::assert_complete(&roster::samplers(), samplers::samplers(2, DType::F32).iter().map(|entry| entry.of), &[]);
 }
 
 const SEED: u64 = 41;
@@ -65,7 +68,7 @@ fn run(sampler: &dyn Sampler<2>, first: u64, shape: [usize; 2]) -> Vec<u32> {
 #[test]
 fn batches_and_pauses_keep_the_bits() {
     let noise = Seeded::new(SEED);
-    for (name, sampler) in samplers() {
+    for (name, sampler) in samplers(7) {
         let sampler = sampler.as_ref();
         let together = run(sampler, 3, [5, 7]);
         let alone: Vec<u32> = (3..8).flat_map(|sample| run(sampler, sample, [1, 7])).collect();
@@ -94,7 +97,7 @@ fn print_bits_for_another_process() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
-    for (name, sampler) in samplers() {
+    for (name, sampler) in samplers(LARGE[1]) {
         // FNV-1a over all bits.
         let step = |hash: u64, bits: &u32| (hash ^ u64::from(*bits)).wrapping_mul(0x0100_0000_01b3);
         let hash = run(sampler.as_ref(), 0, LARGE).iter().fold(0xcbf2_9ce4_8422_2325, step);
@@ -114,7 +117,7 @@ fn one_thread_and_many_have_the_same_bits() {
         text.lines().filter(|line| line.starts_with("bits ")).map(str::to_owned).collect()
     };
     let (one, many) = (lines("1"), lines("7"));
-    assert_eq!(one.len(), samplers().len(), "a line for each sampler");
+    assert_eq!(one.len(), samplers(LARGE[1]).len(), "a line for each sampler");
     for (one, many) in one.iter().zip(&many) {
         assert_eq!(one, many);
     }

@@ -3,8 +3,8 @@
 mod common;
 
 use burn::tensor::{Device, Tensor};
-use common::plans::plans;
 use common::problem::{even_lambda, mixture};
+use common::solvers::plans;
 use langevin::core::denoiser::{Clamp, from_fn};
 use langevin::core::exact::Posterior;
 use langevin::core::noise::Seeded;
@@ -38,7 +38,7 @@ impl Elementwise {
         let shift = levels.times(&x).mul_scalar(0.01).reshape([-1, 1]);
         let wave = x.clone().mul_scalar(1.3).add(shift).sin().mul_scalar(0.7);
         let output = x.clone().mul_scalar(0.3).add(wave);
-        let variance = x.clone().mul_scalar(0.7).cos().mul_scalar(0.8);
+        let variance = x.clone().mul_scalar(0.7).cos().mul_scalar(0.4).add_scalar(0.5);
         Estimate::new(x, output, levels.clone(), Prediction::Velocity).with_variance(variance)
     }
 }

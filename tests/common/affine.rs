@@ -140,7 +140,7 @@ fn push_layout(
 }
 
 /// What the network says of its variance, everywhere: a learned one is between its bounds by (1 + this)/2.
-const VARIANCE: f64 = 0.4;
+pub const VARIANCE: f64 = 0.4;
 
 /// x̂_0 and ε̂ of Gaussian data at one level as matrices (by columns) and shifts.
 struct Maps {

@@ -4,8 +4,8 @@
 pub mod affine;
 pub mod order;
 pub mod parallel;
-pub mod plans;
 pub mod problem;
 pub mod reference;
+pub mod roster;
+pub mod samplers;
 pub mod solvers;
-pub mod table;

@@ -1,6 +1,6 @@
 //! Errors of plans against what is known exactly.
 
-use crate::common::affine::{marginal, marginal_covariance, push};
+use crate::common::affine::{marginal, marginal_covariance, push, push_on};
 use crate::common::order::rms;
 use crate::common::problem::{LAMBDA, STARTS, ask_mixture, ends, gaussian, mixture, wide_gaussian};
 use crate::common::reference;
@@ -120,7 +120,16 @@ pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
     let (noisy, clean) = ends(process);
     let (start, end) = (process.level(noisy), process.level(clean));
     let (mean, factor) = marginal(&data, &start);
-    let affine = push(plan, &data, &mean, &factor);
+    // The stretches of the path: a solver may leave the noise of one out, and ask for parts of another.
+    let ends = plan.rows().iter().filter(|row| row.step.is_some()).map(|row| clock(&row.after.level));
+    let asked = plan.rows().iter().flat_map(|row| &row.draws).flat_map(|draw| match *draw {
+        Draw::Path { from, until, .. } => [from, until],
+        _ => panic!("noise along a path"),
+    });
+    let mut clocks: Vec<f64> = std::iter::once(clock(&start)).chain(ends).chain(asked).collect();
+    clocks.sort_unstable_by(f64::total_cmp);
+    clocks.dedup();
+    let affine = push_on(plan, &data, &mean, &factor, &clocks);
     let response = |c: f64| -> [f64; 4] {
         let (now, last) = (resolvent(&data, c), inverse(resolvent(&data, clock(&end))));
         product(last, now).map(|value| value * end.sigma * end.sigma / end.alpha)
@@ -135,10 +144,10 @@ pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
     for (m, exact) in affine.mean.iter().zip(data.mean()) {
         squares += (m - end.alpha * exact).powi(2);
     }
-    let steps: Vec<f64> = plan.rows().iter().map(|row| clock(&row.after.level)).collect();
-    let mut from = clock(&start);
-    for (k, &until) in steps.iter().enumerate() {
-        let (width, columns) = (until - from, &affine.columns[2 + 2 * k..4 + 2 * k]);
+    assert_eq!(affine.columns.len(), 2 * clocks.len(), "two for the start and for each stretch");
+    for (k, stretch) in clocks.windows(2).enumerate() {
+        let (from, width) = (stretch[0], stretch[1] - stretch[0]);
+        let columns = &affine.columns[2 + 2 * k..4 + 2 * k];
         for (node, weight) in GAUSS {
             let exact = response(from + node * width);
             for (j, column) in columns.iter().enumerate() {
@@ -147,13 +156,11 @@ pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
                 }
             }
         }
-        from = until;
     }
     (squares / 2.0).sqrt() / end.alpha
 }
 
-/// The plan with the noise of a Brownian path in the clock α²/σ² in place of white noise. The noise of a row that asks
-/// once is that of the time since the row before.
+/// The plan with the noise of a Brownian path in the clock α²/σ² in place of white noise: that of its step.
 pub fn along_path(plan: &Plan) -> Plan {
     let mut begin = plan.start_node().level;
     let mut rows = plan.rows().to_vec();
@@ -161,7 +168,7 @@ pub fn along_path(plan: &Plan) -> Plan {
         let (from, until) = (clock(&begin), clock(&row.after.level));
         for draw in &mut row.draws {
             let Draw::White { to, .. } = *draw else { continue };
-            assert!(row.step.is_some(), "a step of one row");
+            assert!(row.step.is_some(), "white noise of an inner stage");
             *draw = Draw::Path { to, from, until };
             let terms = row.post.iter_mut().flat_map(|set| &mut set.sum).filter(|term| term.of == Src::Z(to));
             for term in terms {
@@ -169,7 +176,9 @@ pub fn along_path(plan: &Plan) -> Plan {
                 term.c = Coef::C(c / (until - from).sqrt());
             }
         }
-        begin = row.after.level;
+        if row.step.is_some() {
+            begin = row.after.level;
+        }
     }
     Plan::new(plan.name(), plan.start_node(), plan.prior_deviation(), rows).expect("still a plan")
 }

@@ -1,29 +1,27 @@
 //! The picture of the orders: errors over numbers of steps, both logarithmic.
 
-use super::Kind;
-use super::errors::{path_error, started_error, strong_error, weak_error};
-use super::solvers::{Entry, deterministic, limited_by_their_start, multistep, stochastic};
+use super::error;
 use crate::common::order::Errors;
 use crate::common::problem::even_lambda;
+use crate::common::solvers::{Claim, Kind, Row, rows};
 use langevin::core::process::VpSde;
-use langevin::schedulers::{DpmSolver, EulerMaruyama};
 use plotters::prelude::*;
 use std::error::Error;
 
 /// What is drawn of each kind: the table has all.
-const PANELS: [(Kind, &str, &[&str]); 4] = [
+const PANELS: [(fn(Kind) -> bool, &str, &[&str]); 4] = [
     (
-        Kind::Path,
+        |kind| kind == Kind::Path,
         "deterministic, as shipped",
         &["DDIM", "Heun in σ/α", "LMS of order 4", "DPM-Solver++ 2M", "DPM-Solver++ 3S", "probability flow, RK4"],
     ),
     (
-        Kind::Started,
+        |kind| matches!(kind, Kind::Started { .. }),
         "multistep, started exactly",
         &["DPM-Solver++ 2M", "DPM-Solver++ 3M", "DEIS 4", "UniPC-1", "UniPC-2", "UniPC-3"],
     ),
     (
-        Kind::Weak,
+        |kind| kind == Kind::Weak,
         "stochastic, weak",
         &[
             "DDPM, small variance",
@@ -35,9 +33,14 @@ const PANELS: [(Kind, &str, &[&str]); 4] = [
         ],
     ),
     (
-        Kind::Strong,
+        |kind| kind == Kind::Strong,
         "stochastic, strong",
-        &["Euler-Maruyama", "DPM-Solver++ SDE, order 1", "DPM-Solver++ 2M SDE", "DPM-Solver++ 3M SDE"],
+        &[
+            "Euler-Maruyama",
+            "DPM-Solver++ SDE, order 1, path",
+            "DPM-Solver++ 2M SDE, path",
+            "DPM-Solver++ 3M SDE, path",
+        ],
     ),
 ];
 
@@ -53,38 +56,10 @@ const COLORS: [RGBColor; 7] = [
 
 type Points = Vec<(f64, f64)>;
 
-/// The entries of a kind, with the number of steps that only start them.
-fn entries(kind: Kind) -> Vec<(Entry, usize)> {
-    let sde = |order| DpmSolver::multistep(order).and_then(|solver| solver.sde(1.0)).expect("settings").path();
-    let plain = |entries: Vec<Entry>| entries.into_iter().map(|entry| (entry, 0)).collect();
-    match kind {
-        Kind::Path => plain(deterministic()),
-        Kind::Started => multistep(),
-        Kind::Weak => {
-            let limited = limited_by_their_start().into_iter().filter(|(_, kind)| *kind == Kind::Weak);
-            plain(stochastic().into_iter().chain(limited.map(|(entry, _)| entry)).collect())
-        }
-        _ => plain(vec![
-            ("Euler-Maruyama", Box::new(EulerMaruyama::new().path()), 1.0, 32, 4),
-            ("DPM-Solver++ SDE, order 1", Box::new(sde(1)), 1.0, 32, 4),
-            ("DPM-Solver++ 2M SDE", Box::new(sde(2)), 1.0, 32, 4),
-            ("DPM-Solver++ 3M SDE", Box::new(sde(3)), 1.0, 32, 4),
-        ]),
-    }
-}
-
 /// Logarithms to the base 10 of steps and errors on VP.
-fn points(kind: Kind, (entry, before): &(Entry, usize)) -> Points {
+fn points(row: &Row, claim: &Claim) -> Points {
     let vp = VpSde::default();
-    let errors = Errors::measure(entry.3, entry.4, |n| {
-        let plan = entry.1.plan(&vp, &even_lambda(&vp, n)).expect("a plan");
-        match kind {
-            Kind::Path => path_error(&vp, &plan),
-            Kind::Started => started_error(&vp, &plan, *before),
-            Kind::Weak => weak_error(&vp, &plan),
-            _ => strong_error(&vp, &plan),
-        }
-    });
+    let errors = Errors::measure(claim.first, claim.doublings, |n| error(row, claim.kind, &vp, even_lambda(&vp, n)));
     errors.steps.iter().zip(&errors.errors).map(|(n, e)| ((*n as f64).log10(), e.log10())).collect()
 }
 
@@ -95,12 +70,13 @@ pub fn draw() -> Result<(), Box<dyn Error>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images/orders.png");
     let root = BitMapBackend::new(path, (1280, 1040)).into_drawing_area();
     root.fill(&WHITE)?;
+    let rows = rows();
     for (area, (kind, title, names)) in root.split_evenly((2, 2)).iter().zip(PANELS) {
-        let known = entries(kind);
         let find = |name: &&'static str| {
-            let entry = known.iter().find(|(entry, _)| entry.0 == *name);
-            let entry = entry.ok_or_else(|| format!("{name} is not in the table of orders"))?;
-            Ok((*name, entry.0.2, points(kind, entry)))
+            let row = rows.iter().find(|row| row.name == *name);
+            let claim = row.and_then(|row| Some((row, row.claims.iter().find(|claim| kind(claim.kind))?)));
+            let (row, claim) = claim.ok_or_else(|| format!("{name} is not in the table of orders"))?;
+            Ok((*name, claim.order, points(row, claim)))
         };
         let drawn: Vec<(&str, f64, Points)> = names.iter().map(find).collect::<Result<_, String>>()?;
         panel(area, title, &drawn)?;

@@ -19,6 +19,8 @@ pub(super) const NAME: &str = "adaptive SDE solver";
 /// rejected step only asks the path, and the shorter step after it sees what the path does on its part of the way: noise is
 /// neither thrown away nor chosen by its size, which would bias the samples.
 ///
+/// [`simulate`](Self::simulate) does the same for an SDE of one's own, by another pair of methods.
+///
 /// ```
 /// use burn::tensor::{Device, Tensor};
 /// use langevin_core::{Load, Prediction, denoiser, noise::Seeded, process::VeSde};

@@ -2,7 +2,8 @@
 //!
 //! * [`EulerMaruyama`] as a [`Solver`](crate::Solver) plans the reverse SDE of a process (Song et al. 2021, eq. 6);
 //!   [`ReverseDiffusion`] plans its discrete form (eq. 46 there).
-//! * [`AdaptiveSde`] runs the reverse SDE of a process with steps of its own choice, sample by sample.
+//! * [`AdaptiveSde`] runs the reverse SDE of a process, or an [`Sde`] of one's own, with steps of its own choice, sample
+//!   by sample.
 //! * [`AnnealedLangevin`] plans Langevin steps of fixed length at each level; [`PredictorCorrector`] makes steps whose
 //!   length depends on the score.
 //! * [`EulerMaruyama::simulate`] and [`Milstein::simulate`] run an [`Sde`] of one's own, forwards or backwards in time,
@@ -11,6 +12,7 @@
 
 mod adaptive;
 mod adaptive_run;
+mod adaptive_simulation;
 mod annealed;
 mod euler_maruyama;
 mod langevin;
@@ -19,6 +21,7 @@ mod reverse_diffusion;
 mod simulation;
 
 pub use adaptive::{AdaptiveReverse, AdaptiveSde};
+pub use adaptive_simulation::AdaptiveSimulation;
 pub use annealed::AnnealedLangevin;
 pub use euler_maruyama::EulerMaruyama;
 pub(crate) use euler_maruyama::clock;

@@ -198,7 +198,7 @@ impl<S> Simulation<S> {
 }
 
 /// An SDE simulation has nobody to ask.
-struct Nobody;
+pub(super) struct Nobody;
 
 impl<const D: usize> Denoiser<D> for Nobody {
     fn denoise(&self, _query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
@@ -210,7 +210,7 @@ fn at(t: f64) -> Levels {
     Levels::Shared(Level { alpha: 1.0, sigma: 0.0, time: t })
 }
 
-fn same_shape<const D: usize>(what: &str, y: Tensor<D>, x: &Tensor<D>) -> Result<Tensor<D>, SampleError> {
+pub(super) fn same_shape<const D: usize>(what: &str, y: Tensor<D>, x: &Tensor<D>) -> Result<Tensor<D>, SampleError> {
     if y.dims() == x.dims() {
         return Ok(y);
     }

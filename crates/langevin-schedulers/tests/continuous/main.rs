@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod adaptive_sde;
+mod adaptive_simulation;
 mod dpm_adaptive;
 mod errors;
 mod fixed;

@@ -1,0 +1,44 @@
+//! Solvers around solvers: jumps, and churn.
+
+use super::{Row, churn, row};
+use langevin::schedulers::exponential::{Singlestep, UniPc};
+use langevin::schedulers::sigma::{Churned, Heun};
+use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, ProbabilityFlow, RePaint, Restart};
+
+pub fn rows() -> Vec<Row> {
+    let multi = |order| DpmSolver::multistep(order).expect("an order");
+    let repaint = RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings");
+    vec![
+        row("Restart around DDIM", restart(Ddim::new())).weak(1.0, (64, 4)),
+        row("Restart around Heun", restart(Heun::new())).weak(2.0, (64, 4)),
+        row("Restart around DPM-Solver++ 2M, with steps of its own", own_steps(multi(2)))
+            .own_law("the steps of its second interval are two, however many the grid has")
+            .on_a_chain(),
+        row("RePaint around DDPM", repaint).reads_what_is_known().own_law("its law is that of the known sample"),
+        row("DDIM, churn", Churned::new(Ddim::new(), churn())).weak(1.0, (64, 3)),
+        row("probability flow, Heun, churn", Churned::new(ProbabilityFlow::heun(), churn()))
+            .weak(2.0, (64, 3))
+            .beyond_lambda("its steps are those of the process's own time"),
+        row("DPM-Solver++ 2S, churn", Churned::new(Singlestep::new(2).expect("an order"), churn())).weak(2.0, (64, 3)),
+        // On EDM its errors on the other grid are not in their asymptotic range.
+        row("DPM-Solver++ 3S, churn", Churned::new(Singlestep::new(3).expect("an order"), churn()))
+            .weak(3.0, (64, 3))
+            .in_lambda(),
+        // They extrapolate across the noise.
+        row("DPM-Solver++ 2M, churn", Churned::new(multi(2), churn())).weak(1.0, (64, 4)),
+        row("DEIS 2, churn", Churned::new(Deis::new(2).expect("an order"), churn())).weak(1.0, (64, 4)),
+        row("DEIS 3, churn", Churned::new(Deis::new(3).expect("an order"), churn())).weak(1.0, (64, 4)),
+        row("UniPC-2, churn", Churned::new(UniPc::new(2).expect("an order"), churn())).weak(1.0, (64, 4)),
+    ]
+}
+
+/// Twice up and down again, between levels that are nodes of the grids of the order tests.
+fn restart<S>(inner: S) -> Restart<S> {
+    Restart::around(inner).interval(1.0, 1f64.exp(), 2).expect("an interval")
+}
+
+/// One restart over the grid's own steps, one over others.
+fn own_steps<S>(inner: S) -> Restart<S> {
+    let restart = Restart::around(inner).interval(0.5, 2.0, 1).expect("an interval");
+    restart.interval_of_steps(0.3, 1.0, 1, 2).expect("an interval")
+}

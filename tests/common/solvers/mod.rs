@@ -1,0 +1,198 @@
+//! Every solver that plans, once for each of its settings that a proof tells apart, with what is claimed of it.
+//!
+//! The proofs take their solvers from here: convergence by their claims, statistics those with noise, and all of them
+//! the identities, the mutations and the bits. [`roster`](super::roster) says which public types there are, and each
+//! proof compares itself with that list.
+
+mod distilled;
+mod exponential;
+mod jumps;
+mod posterior;
+mod sigma;
+mod time;
+
+use super::problem::even_lambda;
+use langevin::core::Grid;
+use langevin::core::process::{Betas, DiscreteChain, VpSde};
+use langevin::schedulers::sigma::Churn;
+use langevin::schedulers::{Ddim, Plan, Solver};
+
+/// A solver with its settings.
+pub struct Row {
+    pub name: &'static str,
+    /// The public type, with the modules of its crate: `sigma::heun::Heun`.
+    pub of: &'static str,
+    pub solver: Box<dyn Solver>,
+    pub claims: Vec<Claim>,
+    /// Why x/α at the end depends on more than λ.
+    pub beyond_lambda: Option<&'static str>,
+    /// Why its samples do not go to the data's law as steps are added.
+    pub own_law: Option<&'static str>,
+    /// Whether it reads a known sample and a mask.
+    pub known: bool,
+    /// Whether seeded values and bits are those of a chain, not of a continuous process.
+    pub chained: bool,
+}
+
+/// An order, and how it is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub kind: Kind,
+    pub order: f64,
+    /// The smallest number of steps.
+    pub first: usize,
+    pub doublings: u32,
+    /// Whether it is claimed for the grid that is even in λ alone, for the reason that stands at the row.
+    pub even_lambda_only: bool,
+}
+
+/// How errors are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Distance of the end points of deterministic paths.
+    Path,
+    /// The same on a grid with a fine start.
+    FineStart,
+    /// The same from data to noise.
+    Upwards,
+    /// The same for multistep solvers, with the exact solution in place of so many first steps.
+    Started { before: usize },
+    /// Error of mean and covariance on Gaussian data.
+    Weak,
+    /// Root mean square distance from the exact solution along the same Brownian path, on Gaussian data.
+    Strong,
+}
+
+/// The type's own name for a type of the library: no crate in front, nothing it wraps behind.
+pub fn type_of<T: ?Sized>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let name = name.split('<').next().unwrap_or(name);
+    name.strip_prefix("langevin_schedulers::").unwrap_or(name)
+}
+
+fn row<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
+    Row {
+        name,
+        of: type_of::<S>(),
+        solver: Box::new(solver),
+        claims: Vec::new(),
+        beyond_lambda: None,
+        own_law: None,
+        known: false,
+        chained: false,
+    }
+}
+
+impl Row {
+    fn claim(mut self, kind: Kind, order: f64, (first, doublings): (usize, u32)) -> Self {
+        self.claims.push(Claim { kind, order, first, doublings, even_lambda_only: false });
+        self
+    }
+    fn path(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::Path, order, steps)
+    }
+    fn finely_started(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::FineStart, order, steps)
+    }
+    fn upwards(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::Upwards, order, steps)
+    }
+    fn started(self, before: usize, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::Started { before }, order, steps)
+    }
+    fn weak(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::Weak, order, steps)
+    }
+    fn strong(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::Strong, order, steps)
+    }
+    /// The last claim is one for grids that are even in λ.
+    fn in_lambda(mut self) -> Self {
+        self.claims.last_mut().expect("a claim").even_lambda_only = true;
+        self
+    }
+    fn beyond_lambda(mut self, reason: &'static str) -> Self {
+        self.beyond_lambda = Some(reason);
+        self
+    }
+    fn own_law(mut self, reason: &'static str) -> Self {
+        self.own_law = Some(reason);
+        self
+    }
+    fn reads_what_is_known(mut self) -> Self {
+        self.known = true;
+        self
+    }
+    fn on_a_chain(mut self) -> Self {
+        self.chained = true;
+        self
+    }
+    /// Is a setting of another type, which it plans by.
+    fn of<S: Solver>(mut self) -> Self {
+        self.of = type_of::<S>();
+        self
+    }
+
+    /// Whether it can go from data to noise.
+    pub fn inverts(&self) -> bool {
+        self.claims.iter().any(|claim| claim.kind == Kind::Upwards)
+    }
+
+    /// Six steps.
+    pub fn short(&self) -> Plan {
+        let vp = VpSde::default();
+        let plan = if self.chained {
+            self.solver.plan(&chain(), &Grid::trailing(6))
+        } else {
+            self.solver.plan(&vp, &even_lambda(&vp, 6))
+        };
+        plan.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    pub fn is_noisy(&self) -> bool {
+        self.short().is_stochastic()
+    }
+}
+
+/// All rows.
+pub fn rows() -> Vec<Row> {
+    let families = [
+        posterior::rows(),
+        sigma::rows(),
+        time::rows(),
+        exponential::rows(),
+        exponential::noisy(),
+        jumps::rows(),
+        distilled::rows(),
+    ];
+    let rows: Vec<Row> = families.into_iter().flatten().collect();
+    for (index, row) in rows.iter().enumerate() {
+        assert!(rows[..index].iter().all(|other| other.name != row.name), "{} stands twice", row.name);
+    }
+    rows
+}
+
+/// Six steps of every solver that needs no more than a start, and of some from data to noise.
+pub fn plans() -> Vec<(String, Plan)> {
+    let (vp, chain, rows) = (VpSde::default(), chain(), rows());
+    let upwards = rows.iter().filter(|row| row.inverts()).map(|row| {
+        let plan = row.solver.plan(&vp, &even_lambda(&vp, 6).inverted()).expect("a plan");
+        (format!("{}, upwards", row.name), plan)
+    });
+    let gaps = [
+        ("DDIM, upwards on a chain", Ddim::new(), Grid::trailing(6)),
+        ("DDIM, upwards with gaps", Ddim::new().with_gaps(), Grid::trailing(6).strided()),
+    ];
+    let gaps = gaps.map(|(name, solver, grid)| (name.into(), solver.plan(&chain, &grid.inverted()).expect("a plan")));
+    let given = rows.iter().filter(|row| !row.known).map(|row| (row.name.to_owned(), row.short()));
+    given.chain(upwards).chain(gaps).collect()
+}
+
+fn chain() -> DiscreteChain {
+    DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain")
+}
+
+/// As much as a few steps of 2 take, or a step of Euler's variance.
+fn churn() -> Churn {
+    Churn::new(2.0).expect("in range")
+}
