@@ -14,6 +14,7 @@ mod mlp;
 mod tap;
 #[cfg(test)]
 mod testing;
+pub mod transformer;
 pub mod unet;
 pub mod weights;
 
@@ -22,4 +23,5 @@ pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
+pub use transformer::{DiT, DiTConfig, Flux, FluxConfig, FluxTokens, PixArt, PixArtConfig, Sd3, Sd3Config};
 pub use unet::{UNet2d, UNet2dConfig};

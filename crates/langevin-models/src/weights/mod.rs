@@ -16,7 +16,7 @@ use burn::tensor::DType;
 use langevin_core::Load;
 
 use config::write_config;
-pub(crate) use config::{read_config, read_file as read_config_file};
+pub(crate) use config::{published_value, read_config, read_file as read_config_file};
 pub use names::{Parameter, parameters};
 pub use read::read_weights;
 pub use write::write_weights;
