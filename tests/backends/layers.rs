@@ -2,16 +2,13 @@
 
 use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
-use burn::module::Module;
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
-    Activation, AdaLayerNormContinuous, AdaLayerNormDual, AdaLayerNormLabels, AdaLayerNormSingle, AdaLayerNormZero,
-    AttentionConfig, ContextStream, Conv2dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
-    GridPositions, GroupNormConfig, JointAttentionConfig, LayerNormConfig, LinearConfig, PatchEmbeddingConfig,
-    PatchOrder, Resample, ResnetBlock2dConfig, RmsNormConfig, RotaryEmbedding, SinusoidalEmbedding, TextProjection,
-    TimestepEmbeddingConfig, TimestepLabelEmbedding, TimestepSizeEmbedding, TimestepTextEmbedding, attention_with,
-    avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias, modulate, patchify, scaled_dot_product_attention,
-    unpatchify, upsample_nearest, upsample_nearest_2x,
+    Activation, AddedAttentionConfig, AttentionConfig, BasicTransformerBlockConfig, ContextNorm, Conv2dConfig,
+    EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig, GroupNormConfig, LayerNormConfig, LinearConfig,
+    Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding, SinusoidalPositions, SpatialNormConfig,
+    TimestepEmbeddingConfig, Transformer2dConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
+    mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -39,6 +36,15 @@ fn conv(
 fn attention(device: &Device, config: AttentionConfig, size: usize) -> Measured {
     let layer = config.init(device).expect(OK);
     module(layer, [2, config.channels, size, size], device, |layer, x| layer.forward_image(x, &mut Tap::none()))
+}
+
+fn transformer(device: &Device, linear: bool) -> Measured {
+    let config = Transformer2dConfig::new(24, 3, 8).groups(4).context(16).layers(2).linear_projection(linear);
+    let layer = config.init(device).expect(OK);
+    let context = tensor([2, 6, 16], 5, device);
+    module(layer, [2, 24, 3, 5], device, move |layer, x| {
+        layer.forward(x, Some(&Tensor::from_inner(context.clone())), None, &mut Tap::none())
+    })
 }
 
 fn resnet(device: &Device, change: impl FnOnce(&mut ResnetBlock2dConfig)) -> Measured {
@@ -73,21 +79,6 @@ fn mlp(device: &Device, config: &MlpConfig) -> Measured {
         let time = Tensor::from_inner(time.clone());
         network.forward_with(x, time, &labels, &mut Tap::none()).expect("a valid input")
     })
-}
-
-fn patches(device: &Device, config: PatchEmbeddingConfig) -> Measured {
-    let layer = config.init(device).expect(OK);
-    module(layer, [2, config.channels, 8, 12], device, |layer, x| layer.forward(x, &mut Tap::none()))
-}
-
-/// A normalization of 24 entries that is told an embedding.
-fn adaptive<M: Module>(layer: M, device: &Device, f: impl Fn(&M, Tensor<3>, Tensor<2>) -> Tensor<3>) -> Measured {
-    let embedding = tensor([2, 24], 5, device);
-    module(layer, [2, 5, 24], device, move |layer, x| f(layer, x, Tensor::from_inner(embedding.clone())))
-}
-
-fn times_and_classes(device: &Device) -> (Tensor<1>, Tensor<1, Int>) {
-    (Tensor::from_data([3.0, 10.0], device), Tensor::from_data([2, 3], device))
 }
 
 /// The table: which public item, with what settings.
@@ -136,6 +127,13 @@ pub fn table() -> Vec<Case> {
         case("RmsNorm", "[3, 7, 48]", |d| {
             module(RmsNormConfig::new(48).init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
         }),
+        case("SpatialNorm", "latents of half the size", |d| {
+            let layer = SpatialNormConfig::new(32, 4).init(d).expect(OK);
+            let latents = tensor([2, 4, 3, 4], 5, d);
+            module(layer, [2, 32, 6, 8], d, move |layer, x| {
+                layer.forward(x, &Tensor::from_inner(latents.clone()), &mut Tap::none())
+            })
+        }),
         case("FeedForward", "GEGLU", |d| {
             let layers = FeedForwardConfig::new(24).gate(Gate::Gated(Activation::Gelu)).init(d).expect(OK);
             module(layers, [2, 5, 24], d, |layers, x| layers.forward(x, &mut Tap::none()))
@@ -154,6 +152,26 @@ pub fn table() -> Vec<Case> {
                 layer.forward(x, Some(Tensor::from_inner(context.clone())), None, &mut Tap::none())
             })
         }),
+        case("Attention", "upcast", |d| attention(d, AttentionConfig::new(24, 3, 8).upcast(true), 4)),
+        case("AddedAttention", "normalized context", |d| {
+            let config = AddedAttentionConfig::new(24, 8, 32).groups(4).context_norm(Some(ContextNorm::Group));
+            let context = tensor([2, 6, 32], 5, d);
+            module(config.init(d).expect(OK), [2, 24, 3, 5], d, move |layer, x| {
+                layer.forward(x, &Tensor::from_inner(context.clone()), None, &mut Tap::none())
+            })
+        }),
+        case("SinusoidalPositions", "[2, 7, 16] of 9", |d| {
+            module(SinusoidalPositions::new(9, 16, d).expect(OK), [2, 7, 16], d, |layer, x| layer.forward(x))
+        }),
+        case("BasicTransformerBlock", "a context, positions", |d| {
+            let layer = BasicTransformerBlockConfig::new(24, 3, 8).context(16).positions(9).init(d).expect(OK);
+            let context = tensor([2, 6, 16], 5, d);
+            module(layer, [2, 7, 24], d, move |layer, x| {
+                layer.forward(x, Some(&Tensor::from_inner(context.clone())), None, &mut Tap::none())
+            })
+        }),
+        case("Transformer2d", "convolutions", |d| transformer(d, false)),
+        case("Transformer2d", "linear layers", |d| transformer(d, true)),
         case("Embedding", "repeated rows", |d| {
             let layer = EmbeddingConfig::new(10, 16).init(d).expect(OK);
             let weights = tensor([5, 16], 3, d);
@@ -181,6 +199,14 @@ pub fn table() -> Vec<Case> {
             let layer = TimestepEmbeddingConfig::new(32, 64).init(d).expect(OK);
             module(layer, [4, 32], d, |layer, x| layer.forward(x, &mut Tap::none()))
         }),
+        case("TimestepEmbedding", "a vector added, SiLU at the end", |d| {
+            let config = TimestepEmbeddingConfig::new(32, 64).condition(Some(12));
+            let layer = config.post_activation(Some(Activation::Silu)).init(d).expect(OK);
+            let told = tensor([4, 12], 5, d);
+            module(layer, [4, 32], d, move |layer, x| {
+                layer.forward_told(x, Some(Tensor::from_inner(told.clone())), &mut Tap::none())
+            })
+        }),
         case("scaled_dot_product_attention", "[2, 3, 33, 20]", |d| {
             function([2, 3, 33, 20], d, |x| {
                 scaled_dot_product_attention(x.clone(), x.clone().mul_scalar(0.5), x.flip([2]))
@@ -196,6 +222,13 @@ pub fn table() -> Vec<Case> {
         case("Attention", "1 head, no norm, scaled", |d| {
             attention(d, AttentionConfig::new(24, 1, 24).output_scale(1.5), 5)
         }),
+        case("Attention", "told by latents", |d| {
+            let layer = AttentionConfig::new(32, 1, 32).spatial(Some(4)).init(d).expect(OK);
+            let latents = tensor([2, 4, 3, 4], 5, d);
+            module(layer, [2, 32, 6, 8], d, move |layer, x| {
+                layer.forward_image_told(x, Some(&Tensor::from_inner(latents.clone())), &mut Tap::none())
+            })
+        }),
         case("upsample_nearest_2x", "[2, 3, 5, 4]", |d| function([2, 3, 5, 4], d, upsample_nearest_2x)),
         case("upsample_nearest", "[2, 3, 5, 4] to [9, 7]", |d| {
             function([2, 3, 5, 4], d, |x| upsample_nearest(x, [9, 7]))
@@ -210,90 +243,6 @@ pub fn table() -> Vec<Case> {
         case("ResnetBlock2d", "doubling", |d| resnet(d, |c| c.resample = Resample::Double)),
         case("ResnetBlock2d", "filtered halving", |d| resnet(d, |c| c.resample = Resample::HalveFiltered)),
         case("ResnetBlock2d", "filtered doubling", |d| resnet(d, |c| c.resample = Resample::DoubleFiltered)),
-        case("PatchEmbedding", "patches of 2", |d| patches(d, PatchEmbeddingConfig::new(3, 16, 2, 8).scale(2.0))),
-        case("PatchEmbedding", "a stored table", |d| patches(d, PatchEmbeddingConfig::new(3, 16, 2, 8).table(6))),
-        case("GridPositions", "rows and columns", |d| {
-            value(GridPositions::new(32, 16).check().expect(OK).table([5, 7], d))
-        }),
-        case("patchify", "channels last", |d| function([2, 3, 4, 6], d, |x| patchify(x, 2, PatchOrder::ChannelsLast))),
-        case("unpatchify", "channels first", |d| {
-            function([2, 6, 12], d, |x| unpatchify(x, [3, 2], 2, PatchOrder::ChannelsFirst))
-        }),
-        case("RotaryEmbedding", "three axes", |d| {
-            let places: Vec<_> = (0..12).map(|i| [1.0, f64::from(i / 4), f64::from(i % 4)]).collect();
-            let rotary = RotaryEmbedding::new([2, 4, 2], &places, d);
-            function([2, 3, 12, 8], d, move |x| rotary.rotate(x))
-        }),
-        case("JointAttention", "text and image, normed", |d| {
-            let config = JointAttentionConfig::new(24, 3).context(ContextStream::Both).norm(true);
-            let text = tensor([2, 5, 24], 5, d);
-            module(config.init(d).expect(OK), [2, 7, 24], d, move |layer, x| {
-                let text = Tensor::from_inner(text.clone());
-                let (image, text) = layer.forward(x, Some(text), None, &mut Tap::none());
-                Tensor::cat(vec![image, text.expect("a text")], 1)
-            })
-        }),
-        case("AdaLayerNormZero", "[2, 5, 24]", |d| {
-            let layer = AdaLayerNormZero::new(24, d).expect(OK);
-            adaptive(layer, d, |layer, x, e| {
-                let (y, gates) = layer.forward(x, e, &mut Tap::none());
-                modulate(y, gates.shift, gates.scale) * gates.attention + gates.feed_forward
-            })
-        }),
-        case("AdaLayerNormLabels", "[2, 5, 24]", |d| {
-            let layer = AdaLayerNormLabels::new(24, 3, d).expect(OK);
-            adaptive(layer, d, |layer, x, _| {
-                let (time, class) = times_and_classes(&x.device());
-                layer.forward(x, time, class, &mut Tap::none()).0
-            })
-        }),
-        case("AdaLayerNormDual", "[2, 5, 24]", |d| {
-            let layer = AdaLayerNormDual::new(24, d).expect(OK);
-            adaptive(layer, d, |layer, x, e| {
-                let (y, gates, [second, gate]) = layer.forward(x, e, &mut Tap::none());
-                y * gates.attention + second * gate
-            })
-        }),
-        case("AdaLayerNormSingle", "[2, 5, 24]", |d| {
-            let layer = AdaLayerNormSingle::new(24, d).expect(OK);
-            adaptive(layer, d, |layer, x, e| {
-                let (y, gate) = layer.forward(x, e, &mut Tap::none());
-                y * gate
-            })
-        }),
-        case("AdaLayerNormContinuous", "[2, 5, 24]", |d| {
-            let layer = AdaLayerNormContinuous::new(24, d).expect(OK);
-            adaptive(layer, d, |layer, x, e| layer.forward(x, e, &mut Tap::none()))
-        }),
-        case("modulate", "[2, 5, 8]", |d| {
-            function([2, 5, 8], d, |x| modulate(x.clone(), x.clone().narrow(1, 0, 1), x.narrow(1, 3, 1)))
-        }),
-        case("TextProjection", "[2, 5, 24] to 16", |d| {
-            let layer = TextProjection::new(24, 16, Activation::GeluTanh, d).expect(OK);
-            module(layer, [2, 5, 24], d, |layer, x| layer.forward(x, &mut Tap::none()))
-        }),
-        case("TimestepLabelEmbedding", "two classes", |d| {
-            let layer = TimestepLabelEmbedding::new(3, 16, d).expect(OK);
-            module(layer, [2, 16], d, |layer, x| {
-                let (time, class) = times_and_classes(&x.device());
-                x * layer.forward(time, class, &mut Tap::none())
-            })
-        }),
-        case("TimestepTextEmbedding", "with guidance", |d| {
-            let layer = TimestepTextEmbedding::new(8, 16, true, d).expect(OK);
-            module(layer, [2, 8], d, |layer, x| {
-                let (time, _) = times_and_classes(&x.device());
-                layer.forward(time.clone(), Some(time * 0.1), x, &mut Tap::none())
-            })
-        }),
-        case("TimestepSizeEmbedding", "with sizes", |d| {
-            let layer = TimestepSizeEmbedding::new(24, true, d).expect(OK);
-            module(layer, [2, 24], d, |layer, x| {
-                let (time, _) = times_and_classes(&x.device());
-                let sizes = Tensor::<2>::from_data([[8.0, 6.0, 1.3], [4.0, 4.0, 1.0]], &x.device());
-                x * layer.forward(time, Some(sizes), DType::F32, &mut Tap::none())
-            })
-        }),
         case("Mlp", "2 dimensions", |d| mlp(d, &MlpConfig::new(2).hidden(32).layers(2))),
         case("Mlp", "3 classes", |d| mlp(d, &MlpConfig::new(5).hidden(32).layers(3).classes(3))),
     ]
@@ -301,6 +250,7 @@ pub fn table() -> Vec<Case> {
 
 /// Dropout draws on the device, so its values cannot be compared: its law can.
 pub fn dropout(device: &Device) {
+    use burn::module::Module;
     use langevin::models::layers::DropoutConfig;
     let layer = DropoutConfig::new(0.25).init().expect(OK);
     let still = layer.valid().forward(Tensor::<2>::ones([64, 64], device));

@@ -9,6 +9,7 @@ mod layers;
 mod networks;
 mod probe;
 mod sampling;
+mod transformer_layers;
 mod transformers;
 
 use burn::tensor::Device;
@@ -86,6 +87,7 @@ fn within(errors: Errors, value: f32, gradient: f32) -> bool {
 #[test]
 fn layers_agree_with_the_cpu() {
     compare(&layers::table(), 2e-5, 1e-4);
+    compare(&transformer_layers::table(), 2e-5, 1e-4);
 }
 
 #[test]
@@ -165,7 +167,23 @@ fn solvers_agree_with_the_cpu() {
 }
 
 /// What public layers are made of or told: tested by the layers.
-const PARTS: &[&str] = &["ContextStream", "FeedForwardPart", "Gate", "Gates", "LabelEmbedding", "PatchOrder"];
+const PARTS: &[&str] = &[
+    "ContextNorm",
+    "ContextNormalization",
+    "ContextStream",
+    "DownsampleConv",
+    "Downsampler",
+    "FeedForwardPart",
+    "Gate",
+    "Gates",
+    "LabelEmbedding",
+    "PatchOrder",
+    "PixelProjection",
+    "Resample",
+    "UpsampleConv",
+    "Upsampler",
+    "mask_bias",
+];
 
 /// A public layer that is in no table is not tested on any device.
 #[test]
@@ -187,8 +205,8 @@ fn every_public_layer_is_in_a_table() {
     for part in PARTS {
         assert!(public.remove(*part), "{part} is no public item");
     }
-    let cases = layers::table();
-    let tested: BTreeSet<_> = cases.iter().map(|case| case.item.to_owned()).collect();
+    let cases = layers::table().into_iter().chain(transformer_layers::table());
+    let tested: BTreeSet<_> = cases.map(|case| case.item.to_owned()).collect();
     let missing: Vec<_> = public.difference(&tested).collect();
     assert!(missing.is_empty(), "no case on other devices for {missing:?}");
 }

@@ -3,6 +3,7 @@
 //! One file for each family of networks. Each has a `run` that loads the folder, builds the inputs from the case's
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
+mod autoencoders;
 mod dit;
 mod flux;
 mod pixart;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+    ("AutoencoderKL", autoencoders::kl),
     ("DiTTransformer2DModel", dit::run),
     ("FluxTransformer2DModel", flux::run),
     ("PixArtTransformer2DModel", pixart::run),

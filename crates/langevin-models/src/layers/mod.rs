@@ -8,6 +8,7 @@
 
 mod activation;
 mod ada_norm;
+mod added_attention;
 mod angle;
 mod attention;
 mod combined;
@@ -25,12 +26,16 @@ mod resample;
 mod resampler;
 mod resnet;
 mod rotary;
+mod spatial_norm;
 mod time;
+mod transformer2d;
+mod transformer_block;
 
 pub use activation::Activation;
 pub use ada_norm::{
     AdaLayerNormContinuous, AdaLayerNormDual, AdaLayerNormLabels, AdaLayerNormSingle, AdaLayerNormZero, Gates, modulate,
 };
+pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use combined::{
@@ -40,7 +45,7 @@ pub use conv::{Conv2d, Conv2dConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};
-pub(crate) use initial::{constant, random};
+pub(crate) use initial::random;
 pub use joint_attention::{ContextStream, JointAttention, JointAttentionConfig};
 pub use linear::{Linear, LinearConfig};
 pub(crate) use norm::widen;
@@ -50,6 +55,9 @@ pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nea
 pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
 pub use rotary::RotaryEmbedding;
+pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
+pub use transformer_block::{BasicTransformerBlock, BasicTransformerBlockConfig, SinusoidalPositions};
+pub use transformer2d::{PixelProjection, Transformer2d, Transformer2dConfig};
