@@ -5,8 +5,15 @@
 //! the variant chooses an implementation and does not appear in the name.
 
 mod config;
+mod convert;
+mod folder;
+mod format;
 mod names;
+#[cfg(feature = "pytorch")]
+mod pytorch;
 mod read;
+mod shards;
+mod stored;
 mod write;
 
 use std::path::Path;
@@ -17,8 +24,11 @@ use langevin_core::Load;
 
 use config::write_config;
 pub(crate) use config::{read_config, read_file as read_config_file};
+pub use format::{FileProblem, StoredType};
 pub use names::{Parameter, parameters};
 pub use read::read_weights;
+pub use shards::write_shards;
+pub use stored::{Stored, StoredWeights};
 pub use write::write_weights;
 
 use crate::error::ModelError;
@@ -35,9 +45,9 @@ pub(crate) fn compute_type(load: &Load) -> Result<DType, ModelError> {
     if float && device.supports_dtype(dtype) { Ok(dtype) } else { Err(ModelError::ComputeType { dtype }) }
 }
 
-/// Reads the weights file of a model folder into a network that was built from the folder's configuration.
+/// Reads the weights of a model folder into a network that was built from the folder's configuration.
 pub(crate) fn read_folder<M: Module>(module: M, folder: &Path, load: &Load) -> Result<M, ModelError> {
-    read_weights(module, folder.join(WEIGHTS_FILE), load)
+    read_weights(module, folder, load)
 }
 
 /// Writes a configuration and weights as a model folder, each file complete or not at all.
