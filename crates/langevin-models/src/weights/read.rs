@@ -6,9 +6,9 @@ use std::path::Path as FilePath;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
 
-use super::names::{Path, current_name, parameters};
+use super::names::{Path, parameters};
 use super::stored::{Stored, StoredWeights, float_type};
-use super::{compute_type, folder};
+use super::{DIFFUSERS, Rename, compute_type, folder};
 use crate::error::{Misshapen, ModelError, WeightMismatch};
 use langevin_core::Load;
 
@@ -49,9 +49,18 @@ use langevin_core::Load;
 /// # Ok(()) }
 /// ```
 pub fn read_weights<M: Module>(module: M, path: impl AsRef<FilePath>, load: &Load) -> Result<M, ModelError> {
-    let path = path.as_ref();
+    read_renamed(module, path.as_ref(), load, DIFFUSERS.rename)
+}
+
+/// As [`read_weights`], with other names in the file.
+pub(super) fn read_renamed<M: Module>(
+    module: M,
+    path: &FilePath,
+    load: &Load,
+    rename: Rename,
+) -> Result<M, ModelError> {
     let stored = if path.is_dir() { folder::open(path, load.asked_variant())? } else { StoredWeights::open(path)? };
-    fill(module, &stored.renamed(current_name)?, load)
+    fill(module, &stored.renamed(rename)?, load)
 }
 
 /// Replaces every parameter of a network with the stored tensor of its name.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, TensorData};
 
+use super::Rename;
 use super::convert::read_elements;
 use super::folder::inside;
 use super::format::{FileProblem, LARGEST_HEADER, StoredTensor, StoredType, read_header, read_index};
@@ -164,16 +165,16 @@ impl StoredWeights {
         data.ok_or(ModelError::ComputeType { dtype })?.map_err(io)
     }
 
-    /// Gives tensors other names, as `rename` says.
+    /// Gives tensors other names, as `rename` says, or drops them.
     ///
     /// # Errors
     ///
     /// [`ModelError::WeightsFile`] if two tensors get the same name.
-    pub(super) fn renamed(mut self, rename: impl Fn(&str) -> String) -> Result<Self, ModelError> {
+    pub(super) fn renamed(mut self, rename: Rename) -> Result<Self, ModelError> {
         let mut tensors = BTreeMap::new();
-        for (name, stored) in self.tensors {
-            let name = rename(&name);
-            if tensors.insert(name.clone(), stored).is_some() {
+        for (name, stored) in &self.tensors {
+            let Some(name) = rename(name, &|other| self.tensors.contains_key(other)) else { continue };
+            if tensors.insert(name.clone(), stored.clone()).is_some() {
                 return Err(ModelError::WeightsFile { path: self.path, problem: FileProblem::Duplicate { name } });
             }
         }
