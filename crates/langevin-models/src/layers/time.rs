@@ -224,6 +224,8 @@ pub struct TimestepEmbeddingConfig {
     pub input: usize,
     /// Number of output features.
     pub output: usize,
+    /// Number of features between the two layers. Default: those of the output.
+    pub inner: usize,
     /// Activation between the two layers. Default: SiLU.
     pub activation: Activation,
 }
@@ -232,7 +234,7 @@ impl TimestepEmbeddingConfig {
     /// Two layers with SiLU between them.
     #[must_use]
     pub fn new(input: usize, output: usize) -> Self {
-        Self { input, output, activation: Activation::Silu }
+        Self { input, output, inner: output, activation: Activation::Silu }
     }
 
     /// Makes the layers.
@@ -242,8 +244,8 @@ impl TimestepEmbeddingConfig {
     /// [`ModelError::Config`] if a size is zero.
     pub fn init(&self, device: &Device) -> Result<TimestepEmbedding, ModelError> {
         Ok(TimestepEmbedding {
-            linear_1: LinearConfig::new(self.input, self.output).init(device)?,
-            linear_2: LinearConfig::new(self.output, self.output).init(device)?,
+            linear_1: LinearConfig::new(self.input, self.inner).init(device)?,
+            linear_2: LinearConfig::new(self.inner, self.output).init(device)?,
             activation: self.activation,
         })
     }
