@@ -4,10 +4,10 @@ use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
 use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
-    Activation, AttentionConfig, Conv1dConfig, Conv2dConfig, Conv3dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
-    GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
-    TimestepEmbeddingConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias,
-    scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    Activation, AttentionConfig, Conv1dConfig, Conv2dConfig, Conv3dConfig, EmbeddingConfig, FeedForwardConfig, Gate,
+    GaussianFourierConfig, GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig,
+    RmsNormConfig, SinusoidalEmbedding, TimestepEmbeddingConfig, attention_with, avg_pool_2x, fir_downsample_2x,
+    fir_upsample_2x, mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 

@@ -19,7 +19,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn planner() -> UNet1dConfig {
-    UNet1dConfig::sequences(3, 8).channels(&[8, 16])
+    UNet1dConfig::sequences(3, 8).channels(&[16, 32])
 }
 
 fn value() -> UNet1dConfig {
@@ -28,7 +28,7 @@ fn value() -> UNet1dConfig {
         up: vec![],
         out: Some(OutKind::Value),
         downsample_each: true,
-        ..UNet1dConfig::sequences(3, 16).channels(&[16, 32])
+        ..UNet1dConfig::sequences(3, 16).channels(&[32, 64])
     }
 }
 
@@ -163,7 +163,8 @@ fn the_value_is_the_output_of_a_network_for_values() {
 #[test]
 fn lengths_and_channels_that_do_not_fit_are_errors() {
     let nets = [planner(), value(), audio()].map(|config| config.init(&flex()).unwrap());
-    for (net, wrong) in nets.iter().zip([[[3, 0], [3, 7], [4, 8]], [[3, 0], [3, 17], [2, 16]], [[2, 6], [2, 34], [3, 32]]])
+    for (net, wrong) in
+        nets.iter().zip([[[3, 0], [2, 8], [4, 8]], [[3, 0], [3, 17], [2, 16]], [[2, 6], [2, 34], [3, 32]]])
     {
         for [channels, length] in wrong {
             let error = net
@@ -178,6 +179,9 @@ fn lengths_and_channels_that_do_not_fit_are_errors() {
             assert!(net.check_shape(&[channels, length]).is_err());
         }
     }
+    // An odd length comes back longer: there is no sampling from that.
+    assert_eq!(ask(&nets[0], tensor([1, 3, 7], 0.3, &flex())).dims(), [1, 3, 8]);
+    assert!(nets[0].check_shape(&[3, 7]).is_err());
     let x = tensor([2, 3, 8], 0.3, &flex());
     let error = nets[0].forward(x.clone(), times(3, &flex()), &Labels::none(2)).unwrap_err();
     assert!(error.to_string().contains("time"), "{error}");

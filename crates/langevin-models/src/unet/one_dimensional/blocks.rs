@@ -277,6 +277,7 @@ impl UpBlock1d {
 
 /// What follows the blocks.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has one, and modules are not moved in loops")]
 pub enum OutBlock1d {
     /// Two convolutions.
     Conv(OutConv),

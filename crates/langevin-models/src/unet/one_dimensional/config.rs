@@ -349,39 +349,42 @@ impl UNet1dConfig {
     fn check_widths(&self) -> Result<(), ModelError> {
         let levels = self.channels.len();
         let coarsest = self.channels[levels - 1];
-        let mut residual: Vec<usize> = Vec::new();
-        let mut attended: Vec<usize> = Vec::new();
+        // Widths, and the fields that tell them.
+        let mut residual = Vec::new();
+        let mut attended = Vec::new();
         for (kind, &width) in self.down.iter().zip(&self.channels) {
             match kind {
-                DownKind::Residual => residual.push(width),
-                DownKind::Attention => attended.push(width),
+                DownKind::Residual => residual.push(("channels", width)),
+                DownKind::Attention => attended.push(("channels", width)),
                 DownKind::Plain | DownKind::Time => (),
             }
         }
         match self.mid {
-            MidKind::Residual => residual.push(coarsest),
-            MidKind::Attention => attended.push(coarsest),
+            MidKind::Residual => residual.push(("channels", coarsest)),
+            MidKind::Attention => attended.push(("channels", coarsest)),
             MidKind::Value if !coarsest.is_multiple_of(4) => {
                 let expected = "a multiple of 4 at the coarsest level, which the middle divides by 4";
                 return Err(wrong("channels", coarsest.to_string(), expected.into()));
             }
-            MidKind::Value => residual.extend([coarsest / 2, coarsest / 4]),
+            MidKind::Value => residual.extend([("channels", coarsest / 2), ("channels", coarsest / 4)]),
         }
         for (i, kind) in self.up.iter().enumerate() {
+            let last = i + 1 == self.up.len() && self.out.is_none();
+            let field = if last { "out_channels" } else { "channels" };
             match kind {
-                UpKind::Residual => residual.push(self.up_channels(i)),
-                UpKind::Attention => attended.push(self.up_channels(i)),
+                UpKind::Residual => residual.push((field, self.up_channels(i))),
+                UpKind::Attention => attended.push((field, self.up_channels(i))),
                 UpKind::Plain | UpKind::Last => (),
             }
         }
-        let field = |width: &usize| if self.channels.contains(width) { "channels" } else { "out_channels" };
-        if let Some(width) = residual.iter().find(|width| !width.is_multiple_of(RESIDUAL_GROUPS)) {
+        if let Some((field, width)) = residual.into_iter().find(|(_, width)| !width.is_multiple_of(RESIDUAL_GROUPS)) {
             let expected = format!("multiples of {RESIDUAL_GROUPS} in residual blocks");
-            return Err(wrong(field(width), width.to_string(), expected));
+            return Err(wrong(field, width.to_string(), expected));
         }
-        if let Some(width) = attended.iter().find(|width| **width < HEAD || !width.is_multiple_of(heads(**width))) {
+        let whole = |width: usize| width >= HEAD && width.is_multiple_of(heads(width));
+        if let Some((field, width)) = attended.into_iter().find(|(_, width)| !whole(*width)) {
             let expected = format!("at least {HEAD} where there is attention, and to be split into heads of {HEAD}");
-            return Err(wrong(field(width), width.to_string(), expected));
+            return Err(wrong(field, width.to_string(), expected));
         }
         Ok(())
     }
