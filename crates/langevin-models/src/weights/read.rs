@@ -1,6 +1,6 @@
 //! Reading weights into a network, one tensor at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -60,7 +60,13 @@ pub(super) fn read_renamed<M: Module>(
     rename: Rename,
 ) -> Result<M, ModelError> {
     let stored = if path.is_dir() { folder::open(path, load.asked_variant())? } else { StoredWeights::open(path)? };
-    fill(module, &stored.renamed(rename)?, load)
+    // Some networks still use what others have renamed.
+    let known: BTreeSet<String> = parameters(&module).into_iter().map(|parameter| parameter.name).collect();
+    let stored = stored.renamed(|name, has| match known.contains(name) {
+        true => Some(name.to_owned()),
+        false => rename(name, has),
+    })?;
+    fill(module, &stored, load)
 }
 
 /// Replaces every parameter of a network with the stored tensor of its name.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, TensorData};
 
-use super::Rename;
 use super::convert::read_elements;
 use super::folder::inside;
 use super::format::{FileProblem, LARGEST_HEADER, StoredTensor, StoredType, read_header, read_index};
@@ -170,7 +169,10 @@ impl StoredWeights {
     /// # Errors
     ///
     /// [`ModelError::WeightsFile`] if two tensors get the same name.
-    pub(super) fn renamed(mut self, rename: Rename) -> Result<Self, ModelError> {
+    pub(super) fn renamed(
+        mut self,
+        rename: impl Fn(&str, &dyn Fn(&str) -> bool) -> Option<String>,
+    ) -> Result<Self, ModelError> {
         let mut tensors = BTreeMap::new();
         for (name, stored) in &self.tensors {
             let Some(name) = rename(name, &|other| self.tensors.contains_key(other)) else { continue };
