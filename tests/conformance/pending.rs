@@ -13,7 +13,6 @@ const NETWORKS: &[&str] = &[
     "PriorTransformer",
     "T2IAdapter",
     "T5EncoderModel",
-    "UNet1DModel",
     "UNet2DConditionModel",
     "UNet3DConditionModel",
     "UNetMotionModel",

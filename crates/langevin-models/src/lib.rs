@@ -26,4 +26,4 @@ pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
 pub use transformer::{DiT, DiTConfig, Flux, FluxConfig, FluxTokens, PixArt, PixArtConfig, Sd3, Sd3Config};
-pub use unet::{UNet2d, UNet2dConfig};
+pub use unet::{UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};

@@ -8,6 +8,7 @@ mod dit;
 mod flux;
 mod pixart;
 mod sd3;
+mod unet1d;
 mod unet2d;
 
 use crate::fixture::{Array, Case};
@@ -18,18 +19,22 @@ use langevin::models::{ModelError, Tap, Tapped};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Who runs the cases of a class.
+type Run = fn(&Case<'_>) -> Outcome;
+
 /// The classes that load, and who runs them.
-const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
     ("DiTTransformer2DModel", dit::run),
     ("FluxTransformer2DModel", flux::run),
     ("PixArtTransformer2DModel", pixart::run),
     ("SD3Transformer2DModel", sd3::run),
+    ("UNet1DModel", unet1d::run),
     ("UNet2DModel", unet2d::run),
 ];
 
 /// Who runs a class, if it loads.
-pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {
+pub fn family(class: &str) -> Option<Run> {
     FAMILIES.iter().find(|(name, _)| *name == class).map(|(_, run)| *run)
 }
 

@@ -13,6 +13,8 @@ mod angle;
 mod attention;
 mod combined;
 mod conv;
+mod conv_1d;
+mod conv_3d;
 mod convolution;
 mod dropout;
 mod embedding;
@@ -42,6 +44,8 @@ pub use combined::{
     LabelEmbedding, TextProjection, TimestepLabelEmbedding, TimestepSizeEmbedding, TimestepTextEmbedding,
 };
 pub use conv::{Conv2d, Conv2dConfig};
+pub use conv_1d::{Conv1d, Conv1dConfig, ConvTranspose1d};
+pub use conv_3d::{Conv3d, Conv3dConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};
