@@ -1,9 +1,10 @@
 //! UNets for images: the family of diffusers' `UNet2DModel`, with its names, configurations and weights.
 
 mod blocks;
+pub mod conditional;
 mod config;
 mod model;
-mod published;
+pub(in crate::unet) mod published;
 
 pub use blocks::{DownBlock2d, MidBlock2d, UpBlock2d};
 pub use config::{Block, Classes, Resampling, TimeFeatures, UNet2dConfig};
