@@ -15,7 +15,6 @@ const NETWORKS: &[&str] = &[
     "PriorTransformer",
     "SD3Transformer2DModel",
     "T5EncoderModel",
-    "UNet1DModel",
     "UNet3DConditionModel",
     "UNetMotionModel",
     "UNetSpatioTemporalConditionModel",

@@ -27,4 +27,4 @@ pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
 pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
-pub use unet::{UNet2d, UNet2dConfig};
+pub use unet::{UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};

@@ -5,6 +5,7 @@
 
 mod autoencoders;
 mod control;
+mod unet1d;
 mod unet2d;
 mod unet2d_conditional;
 
@@ -21,6 +22,7 @@ const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
     ("AutoencoderKL", autoencoders::kl),
     ("ControlNetModel", control::controlnet),
     ("T2IAdapter", control::adapter),
+    ("UNet1DModel", unet1d::run),
     ("UNet2DConditionModel", unet2d_conditional::run),
     ("UNet2DModel", unet2d::run),
 ];
