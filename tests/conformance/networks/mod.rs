@@ -4,12 +4,14 @@
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
 mod autoencoders;
+mod control;
 mod dit;
 mod flux;
 mod pixart;
 mod sd3;
 mod unet1d;
 mod unet2d;
+mod unet2d_conditional;
 
 use crate::fixture::{Array, Case};
 use crate::outcome::{Outcome, Unsupported};
@@ -25,11 +27,14 @@ type Run = fn(&Case<'_>) -> Outcome;
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
+    ("ControlNetModel", control::controlnet),
     ("DiTTransformer2DModel", dit::run),
     ("FluxTransformer2DModel", flux::run),
     ("PixArtTransformer2DModel", pixart::run),
     ("SD3Transformer2DModel", sd3::run),
+    ("T2IAdapter", control::adapter),
     ("UNet1DModel", unet1d::run),
+    ("UNet2DConditionModel", unet2d_conditional::run),
     ("UNet2DModel", unet2d::run),
 ];
 

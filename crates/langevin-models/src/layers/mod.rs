@@ -49,7 +49,7 @@ pub use conv_3d::{Conv3d, Conv3dConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};
-pub(crate) use initial::random;
+pub(crate) use initial::{constant, random};
 pub use joint_attention::{ContextStream, JointAttention, JointAttentionConfig};
 pub use linear::{Linear, LinearConfig};
 pub(crate) use norm::widen;

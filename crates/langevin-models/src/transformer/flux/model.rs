@@ -162,7 +162,7 @@ impl Flux {
         let device = values.device();
         let time = for_batch(time, batch)? * 1000.0;
         let cond = cond.for_batch(batch)?;
-        let guidance = self.config.guidance.then(|| cond.guidance_of(&device)).transpose()?;
+        let guidance = self.config.guidance.then(|| cond.guidance_scales(&device)).transpose()?;
         let given = values.dtype();
         let dtype = self.proj_out.weight.val().dtype();
         let pooled = cond.pooled_of(self.config.pooled_width)?.cast(dtype);
