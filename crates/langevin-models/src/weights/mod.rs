@@ -18,6 +18,7 @@ use langevin_core::Load;
 use config::write_config;
 pub(crate) use config::{read_config, read_file as read_config_file};
 pub use names::{Parameter, parameters};
+use read::read_renamed;
 pub use read::read_weights;
 pub use write::write_weights;
 
@@ -28,6 +29,22 @@ pub(crate) const CONFIG_FILE: &str = "config.json";
 /// Name of the weights file in a model folder.
 pub(crate) const WEIGHTS_FILE: &str = "diffusion_pytorch_model.safetensors";
 
+/// How a library lays its model folders out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    /// Name of the weights file.
+    pub(crate) file: &'static str,
+    /// What the name of a stored tensor means.
+    pub(crate) rename: Rename,
+}
+
+/// The parameter that a stored name stands for, or `None` for a tensor that no parameter is read from. The second
+/// argument tells whether the file has a tensor of a name.
+pub(crate) type Rename = fn(&str, &dyn Fn(&str) -> bool) -> Option<String>;
+
+/// The layout of diffusers.
+pub(crate) const DIFFUSERS: Layout = Layout { file: WEIGHTS_FILE, rename: |name, _| Some(names::current_name(name)) };
+
 /// The element type that parameters are converted to, checked.
 pub(crate) fn compute_type(load: &Load) -> Result<DType, ModelError> {
     let (device, dtype) = load.options();
@@ -37,12 +54,32 @@ pub(crate) fn compute_type(load: &Load) -> Result<DType, ModelError> {
 
 /// Reads the weights file of a model folder into a network that was built from the folder's configuration.
 pub(crate) fn read_folder<M: Module>(module: M, folder: &Path, load: &Load) -> Result<M, ModelError> {
-    read_weights(module, folder.join(WEIGHTS_FILE), load)
+    read_folder_as(module, folder, load, &DIFFUSERS)
+}
+
+/// As [`read_folder`], from a folder of another library.
+pub(crate) fn read_folder_as<M: Module>(
+    module: M,
+    folder: &Path,
+    load: &Load,
+    layout: &Layout,
+) -> Result<M, ModelError> {
+    read_renamed(module, &folder.join(layout.file), load, layout.rename)
 }
 
 /// Writes a configuration and weights as a model folder, each file complete or not at all.
 pub(crate) fn write_folder<M: Module>(module: &M, config: &serde_json::Value, folder: &Path) -> Result<(), ModelError> {
+    write_folder_as(module, config, folder, &DIFFUSERS)
+}
+
+/// As [`write_folder`], for another library.
+pub(crate) fn write_folder_as<M: Module>(
+    module: &M,
+    config: &serde_json::Value,
+    folder: &Path,
+    layout: &Layout,
+) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(|source| ModelError::Io { path: folder.to_owned(), source })?;
     write_config(config, folder)?;
-    write_weights(module, folder.join(WEIGHTS_FILE))
+    write_weights(module, folder.join(layout.file))
 }

@@ -10,8 +10,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError};
 
-use super::compute_type;
-use super::names::{Path, current_name, parameters};
+use super::names::{Path, parameters};
+use super::{DIFFUSERS, Rename, compute_type};
 use crate::error::{Misshapen, ModelError, WeightMismatch};
 use langevin_core::Load;
 
@@ -47,8 +47,18 @@ use langevin_core::Load;
 /// # Ok(()) }
 /// ```
 pub fn read_weights<M: Module>(module: M, path: impl AsRef<FilePath>, load: &Load) -> Result<M, ModelError> {
+    read_renamed(module, path.as_ref(), load, DIFFUSERS.rename)
+}
+
+/// As [`read_weights`], with other names in the file.
+pub(super) fn read_renamed<M: Module>(
+    module: M,
+    path: &FilePath,
+    load: &Load,
+    rename: Rename,
+) -> Result<M, ModelError> {
     let dtype = compute_type(load)?;
-    let file = WeightsFile::open(path.as_ref())?;
+    let file = WeightsFile::open(path, rename)?;
     file.check(&module)?;
     let mut reader = Reader { file, dtype, path: Path::default(), error: None };
     let module = module.map(&mut reader);
@@ -68,7 +78,7 @@ struct WeightsFile {
 }
 
 impl WeightsFile {
-    fn open(path: &FilePath) -> Result<Self, ModelError> {
+    fn open(path: &FilePath, rename: Rename) -> Result<Self, ModelError> {
         let io = |source| ModelError::Io { path: path.to_owned(), source };
         let bad = |source| ModelError::Safetensors { path: path.to_owned(), source };
         let truncated = |given, expected| ModelError::Truncated { path: path.to_owned(), given, expected };
@@ -95,7 +105,9 @@ impl WeightsFile {
         if length != expected {
             return Err(truncated(length, expected));
         }
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| (current_name(&name), info.clone())).collect();
+        let stored = metadata.tensors();
+        let has = |name: &str| stored.contains_key(name);
+        let tensors = stored.iter().filter_map(|(name, info)| Some((rename(name, &has)?, (*info).clone()))).collect();
         Ok(Self { path: path.to_owned(), file, start: 8 + size, tensors })
     }
 
