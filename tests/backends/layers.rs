@@ -4,10 +4,11 @@ use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
 use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
-    Activation, AttentionConfig, Conv2dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
-    GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
-    TimestepEmbeddingConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias,
-    scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    Activation, AddedAttentionConfig, AttentionConfig, BasicTransformerBlockConfig, ContextNorm, Conv2dConfig,
+    EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig, GroupNormConfig, LayerNormConfig, LinearConfig,
+    Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding, SinusoidalPositions, SpatialNormConfig,
+    TimestepEmbeddingConfig, Transformer2dConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
+    mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -35,6 +36,15 @@ fn conv(
 fn attention(device: &Device, config: AttentionConfig, size: usize) -> Measured {
     let layer = config.init(device).expect(OK);
     module(layer, [2, config.channels, size, size], device, |layer, x| layer.forward_image(x, &mut Tap::none()))
+}
+
+fn transformer(device: &Device, linear: bool) -> Measured {
+    let config = Transformer2dConfig::new(24, 3, 8).groups(4).context(16).layers(2).linear_projection(linear);
+    let layer = config.init(device).expect(OK);
+    let context = tensor([2, 6, 16], 5, device);
+    module(layer, [2, 24, 3, 5], device, move |layer, x| {
+        layer.forward(x, Some(&Tensor::from_inner(context.clone())), None, &mut Tap::none())
+    })
 }
 
 fn resnet(device: &Device, change: impl FnOnce(&mut ResnetBlock2dConfig)) -> Measured {
@@ -117,6 +127,13 @@ pub fn table() -> Vec<Case> {
         case("RmsNorm", "[3, 7, 48]", |d| {
             module(RmsNormConfig::new(48).init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
         }),
+        case("SpatialNorm", "latents of half the size", |d| {
+            let layer = SpatialNormConfig::new(32, 4).init(d).expect(OK);
+            let latents = tensor([2, 4, 3, 4], 5, d);
+            module(layer, [2, 32, 6, 8], d, move |layer, x| {
+                layer.forward(x, &Tensor::from_inner(latents.clone()), &mut Tap::none())
+            })
+        }),
         case("FeedForward", "GEGLU", |d| {
             let layers = FeedForwardConfig::new(24).gate(Gate::Gated(Activation::Gelu)).init(d).expect(OK);
             module(layers, [2, 5, 24], d, |layers, x| layers.forward(x, &mut Tap::none()))
@@ -135,6 +152,26 @@ pub fn table() -> Vec<Case> {
                 layer.forward(x, Some(Tensor::from_inner(context.clone())), None, &mut Tap::none())
             })
         }),
+        case("Attention", "upcast", |d| attention(d, AttentionConfig::new(24, 3, 8).upcast(true), 4)),
+        case("AddedAttention", "normalized context", |d| {
+            let config = AddedAttentionConfig::new(24, 8, 32).groups(4).context_norm(Some(ContextNorm::Group));
+            let context = tensor([2, 6, 32], 5, d);
+            module(config.init(d).expect(OK), [2, 24, 3, 5], d, move |layer, x| {
+                layer.forward(x, &Tensor::from_inner(context.clone()), None, &mut Tap::none())
+            })
+        }),
+        case("SinusoidalPositions", "[2, 7, 16] of 9", |d| {
+            module(SinusoidalPositions::new(9, 16, d).expect(OK), [2, 7, 16], d, |layer, x| layer.forward(x))
+        }),
+        case("BasicTransformerBlock", "a context, positions", |d| {
+            let layer = BasicTransformerBlockConfig::new(24, 3, 8).context(16).positions(9).init(d).expect(OK);
+            let context = tensor([2, 6, 16], 5, d);
+            module(layer, [2, 7, 24], d, move |layer, x| {
+                layer.forward(x, Some(&Tensor::from_inner(context.clone())), None, &mut Tap::none())
+            })
+        }),
+        case("Transformer2d", "convolutions", |d| transformer(d, false)),
+        case("Transformer2d", "linear layers", |d| transformer(d, true)),
         case("Embedding", "repeated rows", |d| {
             let layer = EmbeddingConfig::new(10, 16).init(d).expect(OK);
             let weights = tensor([5, 16], 3, d);
@@ -162,6 +199,14 @@ pub fn table() -> Vec<Case> {
             let layer = TimestepEmbeddingConfig::new(32, 64).init(d).expect(OK);
             module(layer, [4, 32], d, |layer, x| layer.forward(x, &mut Tap::none()))
         }),
+        case("TimestepEmbedding", "a vector added, SiLU at the end", |d| {
+            let config = TimestepEmbeddingConfig::new(32, 64).condition(Some(12));
+            let layer = config.post_activation(Some(Activation::Silu)).init(d).expect(OK);
+            let told = tensor([4, 12], 5, d);
+            module(layer, [4, 32], d, move |layer, x| {
+                layer.forward_told(x, Some(Tensor::from_inner(told.clone())), &mut Tap::none())
+            })
+        }),
         case("scaled_dot_product_attention", "[2, 3, 33, 20]", |d| {
             function([2, 3, 33, 20], d, |x| {
                 scaled_dot_product_attention(x.clone(), x.clone().mul_scalar(0.5), x.flip([2]))
@@ -176,6 +221,13 @@ pub fn table() -> Vec<Case> {
         }),
         case("Attention", "1 head, no norm, scaled", |d| {
             attention(d, AttentionConfig::new(24, 1, 24).output_scale(1.5), 5)
+        }),
+        case("Attention", "told by latents", |d| {
+            let layer = AttentionConfig::new(32, 1, 32).spatial(Some(4)).init(d).expect(OK);
+            let latents = tensor([2, 4, 3, 4], 5, d);
+            module(layer, [2, 32, 6, 8], d, move |layer, x| {
+                layer.forward_image_told(x, Some(&Tensor::from_inner(latents.clone())), &mut Tap::none())
+            })
         }),
         case("upsample_nearest_2x", "[2, 3, 5, 4]", |d| function([2, 3, 5, 4], d, upsample_nearest_2x)),
         case("upsample_nearest", "[2, 3, 5, 4] to [9, 7]", |d| {

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
-use langevin::models::text::{ClipTextConfig, ClipVisionConfig, Tokens};
+use langevin::models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
 use langevin::models::{Labels, Tap, Tapped, UNet2dConfig};
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
@@ -17,6 +17,7 @@ const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_sh
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
 const NCSNPP: &str = include_str!("../fixtures/models/unet2d_ncsnpp/config.json");
 const CLIP_TEXT: &str = include_str!("../fixtures/models/clip_text_projection/config.json");
+const T5: &str = include_str!("../fixtures/models/t5_encoder_v11/config.json");
 const CLIP_VISION: &str = include_str!("../fixtures/models/clip_vision_projection/config.json");
 
 fn unet(device: &Device, config: &UNet2dConfig, labels: &Labels) -> Measured {
@@ -44,6 +45,22 @@ fn clip_text(device: &Device) -> Measured {
     module(network, [2, 5, config.width], device, |network, x| {
         let output = network.forward_embedded(x, &texts(), &mut Tap::none()).expect("a valid input");
         output.text_embeds.expect("a projection")
+    })
+}
+
+fn t5(device: &Device) -> Measured {
+    let config = T5EncoderConfig::from_json(T5).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, 5, config.width], device, |network, x| {
+        network.forward_embedded(x, &texts(), &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn bert(device: &Device) -> Measured {
+    let config = BertConfig { epsilon: 1e-5, ..BertConfig::new(40, 24).layers(2).heads(3) };
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, 5, 24], device, |network, x| {
+        network.forward_embedded(x, &texts(), &mut Tap::none()).expect("a valid input").last_hidden_state
     })
 }
 
@@ -103,6 +120,8 @@ pub fn table() -> Vec<Case> {
         case("UNet2d", "NCSN++, filtered skips, Fourier features", |d| published(d, NCSNPP, &Labels::none(2))),
         case("ClipText", "with projection and mask", clip_text),
         case("ClipVision", "with projection", clip_vision),
+        case("T5Encoder", "1.1, masked", t5),
+        case("Bert", "masked", bert),
     ]
 }
 

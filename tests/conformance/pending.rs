@@ -4,7 +4,6 @@ use crate::fixture::Case;
 
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[
-    "AutoencoderKL",
     "AutoencoderKLTemporalDecoder",
     "AutoencoderTiny",
     "ControlNetModel",
@@ -14,7 +13,6 @@ const NETWORKS: &[&str] = &[
     "PriorTransformer",
     "SD3Transformer2DModel",
     "T2IAdapter",
-    "T5EncoderModel",
     "UNet1DModel",
     "UNet2DConditionModel",
     "UNet3DConditionModel",

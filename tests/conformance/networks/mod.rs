@@ -3,6 +3,7 @@
 //! One file for each family of networks. Each has a `run` that loads the folder, builds the inputs from the case's
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
+mod autoencoders;
 mod text;
 mod unet2d;
 
@@ -16,10 +17,12 @@ use std::path::PathBuf;
 
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+    ("AutoencoderKL", autoencoders::kl),
     ("CLIPTextModel", text::clip_text),
     ("CLIPTextModelWithProjection", text::clip_text),
     ("CLIPVisionModel", text::clip_vision),
     ("CLIPVisionModelWithProjection", text::clip_vision),
+    ("T5EncoderModel", text::t5),
     ("UNet2DModel", unet2d::run),
 ];
 

@@ -1,9 +1,9 @@
-//! The towers of CLIP.
+//! The towers of CLIP, and the encoder of T5.
 
 use super::{Seen, load, tensor};
 use crate::fixture::Case;
 use crate::outcome::Outcome;
-use langevin::models::text::{ClipText, ClipVision, Tokens};
+use langevin::models::text::{ClipText, ClipVision, T5Encoder, Tokens};
 
 /// The tokens of a case and their mask.
 fn tokens(case: &Case<'_>) -> Tokens {
@@ -53,6 +53,16 @@ pub fn clip_vision(case: &Case<'_>) -> Outcome {
                 seen.output("out.image_embeds", embeds);
             }
         }
+        Err(error) => case.fail(error.to_string()),
+    }
+    seen.compare(case)
+}
+
+pub fn t5(case: &Case<'_>) -> Outcome {
+    let network = load(case, T5Encoder::load)?;
+    let mut seen = Seen::default();
+    match seen.tap(|tap| network.forward_with(&tokens(case), tap)) {
+        Ok(output) => seen.output("out", &output),
         Err(error) => case.fail(error.to_string()),
     }
     seen.compare(case)

@@ -7,6 +7,7 @@
 //! what users give them before a layer sees it.
 
 mod activation;
+mod added_attention;
 mod angle;
 mod attention;
 mod conv;
@@ -20,9 +21,13 @@ mod norm;
 mod resample;
 mod resampler;
 mod resnet;
+mod spatial_norm;
 mod time;
+mod transformer2d;
+mod transformer_block;
 
 pub use activation::Activation;
+pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use conv::{Conv2d, Conv2dConfig};
@@ -36,6 +41,9 @@ pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, RmsNorm, 
 pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest, upsample_nearest_2x};
 pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
+pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
+pub use transformer_block::{BasicTransformerBlock, BasicTransformerBlockConfig, SinusoidalPositions};
+pub use transformer2d::{PixelProjection, Transformer2d, Transformer2dConfig};
