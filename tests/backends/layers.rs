@@ -4,11 +4,11 @@ use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
 use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
-    Activation, AddedAttentionConfig, AttentionConfig, BasicTransformerBlockConfig, ContextNorm, Conv2dConfig,
-    EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig, GroupNormConfig, LayerNormConfig, LinearConfig,
-    Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding, SinusoidalPositions, SpatialNormConfig,
-    TimestepEmbeddingConfig, Transformer2dConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
-    mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    Activation, AddedAttentionConfig, AttentionConfig, BasicTransformerBlockConfig, ContextNorm, Conv1dConfig,
+    Conv2dConfig, Conv3dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig, GroupNormConfig,
+    LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
+    SinusoidalPositions, SpatialNormConfig, TimestepEmbeddingConfig, Transformer2dConfig, attention_with, avg_pool_2x,
+    fir_downsample_2x, fir_upsample_2x, mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -31,6 +31,11 @@ fn conv(
     let config = Conv2dConfig::new(input, output, kernel).stride(stride).padding(padding).bias(bias);
     let layer = config.init(device).expect(OK);
     module(layer, [2, input, size[0], size[1]], device, |layer, x| layer.forward(x))
+}
+
+fn conv_3d(device: &Device, kernel: [usize; 3], stride: [usize; 3], padding: [usize; 3]) -> Measured {
+    let layer = Conv3dConfig::new(8, 12, kernel).stride(stride).padding(padding).init(device).expect(OK);
+    module(layer, [2, 8, 5, 6, 4], device, |layer, x| layer.forward(x))
 }
 
 fn attention(device: &Device, config: AttentionConfig, size: usize) -> Measured {
@@ -110,6 +115,25 @@ pub fn table() -> Vec<Case> {
         case("Conv2d", "1x1 to one channel", |d| conv(d, (32, 1), (1, 1, 0), [8, 8], true)),
         case("Conv2d", "3x3, one row of pixels", |d| conv(d, (8, 8), (3, 1, 1), [1, 16], true)),
         case("Conv2d", "5x5", |d| conv(d, (4, 6), (5, 1, 2), [7, 7], true)),
+        case("Conv1d", "5 of 33 steps", |d| {
+            let layer = Conv1dConfig::new(16, 24, 5).padding(2).init(d).expect(OK);
+            module(layer, [2, 16, 33], d, |layer, x| layer.forward(x))
+        }),
+        case("Conv1d", "3, stride 2, no bias, one channel", |d| {
+            let layer = Conv1dConfig::new(1, 8, 3).stride(2).padding(1).bias(false).init(d).expect(OK);
+            module(layer, [2, 1, 9], d, |layer, x| layer.forward(x))
+        }),
+        case("Conv1d", "1 step", |d| {
+            let layer = Conv1dConfig::new(8, 16, 3).padding(1).init(d).expect(OK);
+            module(layer, [2, 8, 1], d, |layer, x| layer.forward(x))
+        }),
+        case("ConvTranspose1d", "4, stride 2", |d| {
+            let layer = Conv1dConfig::new(16, 24, 4).stride(2).padding(1).init_transposed(d).expect(OK);
+            module(layer, [2, 16, 9], d, |layer, x| layer.forward(x))
+        }),
+        case("Conv3d", "over 3 frames", |d| conv_3d(d, [3, 1, 1], [1, 1, 1], [1, 0, 0])),
+        case("Conv3d", "1x1x1", |d| conv_3d(d, [1, 1, 1], [1, 1, 1], [0, 0, 0])),
+        case("Conv3d", "3x3x3, stride 1, 2, 2", |d| conv_3d(d, [3, 3, 3], [1, 2, 2], [1, 1, 1])),
         case("GroupNorm", "8 groups of [2, 32, 8, 8]", |d| {
             let layer = GroupNormConfig::new(8, 32).init(d).expect(OK);
             module(layer, [2, 32, 8, 8], d, |layer, x| layer.forward(x))

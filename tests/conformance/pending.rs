@@ -13,7 +13,6 @@ const NETWORKS: &[&str] = &[
     "PriorTransformer",
     "SD3Transformer2DModel",
     "T2IAdapter",
-    "UNet1DModel",
     "UNet2DConditionModel",
     "UNet3DConditionModel",
     "UNetMotionModel",

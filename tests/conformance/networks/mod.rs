@@ -5,6 +5,7 @@
 
 mod autoencoders;
 mod text;
+mod unet1d;
 mod unet2d;
 
 use crate::fixture::{Array, Case};
@@ -23,6 +24,7 @@ const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
     ("CLIPVisionModel", text::clip_vision),
     ("CLIPVisionModelWithProjection", text::clip_vision),
     ("T5EncoderModel", text::t5),
+    ("UNet1DModel", unet1d::run),
     ("UNet2DModel", unet2d::run),
 ];
 

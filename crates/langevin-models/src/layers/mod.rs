@@ -11,6 +11,8 @@ mod added_attention;
 mod angle;
 mod attention;
 mod conv;
+mod conv_1d;
+mod conv_3d;
 mod convolution;
 mod dropout;
 mod embedding;
@@ -31,6 +33,8 @@ pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, Con
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use conv::{Conv2d, Conv2dConfig};
+pub use conv_1d::{Conv1d, Conv1dConfig, ConvTranspose1d};
+pub use conv_3d::{Conv3d, Conv3dConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};

@@ -224,6 +224,8 @@ pub struct TimestepEmbeddingConfig {
     pub input: usize,
     /// Number of output features.
     pub output: usize,
+    /// Number of features between the two layers. Default: those of the output.
+    pub inner: usize,
     /// Activation between the two layers. Default: SiLU.
     pub activation: Activation,
     /// Activation after the second layer. Default: none.
@@ -236,7 +238,7 @@ impl TimestepEmbeddingConfig {
     /// Two layers with SiLU between them.
     #[must_use]
     pub fn new(input: usize, output: usize) -> Self {
-        Self { input, output, activation: Activation::Silu, post_activation: None, condition: None }
+        Self { input, output, inner: output, activation: Activation::Silu, post_activation: None, condition: None }
     }
 
     /// Sets the activation between the layers.
@@ -267,12 +269,12 @@ impl TimestepEmbeddingConfig {
     /// [`ModelError::Config`] if a size is zero.
     pub fn init(&self, device: &Device) -> Result<TimestepEmbedding, ModelError> {
         Ok(TimestepEmbedding {
-            linear_1: LinearConfig::new(self.input, self.output).init(device)?,
+            linear_1: LinearConfig::new(self.input, self.inner).init(device)?,
             cond_proj: match self.condition {
                 Some(features) => Some(LinearConfig::new(features, self.input).bias(false).init(device)?),
                 None => None,
             },
-            linear_2: LinearConfig::new(self.output, self.output).init(device)?,
+            linear_2: LinearConfig::new(self.inner, self.output).init(device)?,
             activation: self.activation,
             post_activation: self.post_activation,
         })

@@ -1,6 +1,6 @@
 //! Reading safetensors into a network, one tensor at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path as FilePath, PathBuf};
@@ -58,7 +58,7 @@ pub(super) fn read_renamed<M: Module>(
     rename: Rename,
 ) -> Result<M, ModelError> {
     let dtype = compute_type(load)?;
-    let file = WeightsFile::open(path, rename)?;
+    let file = WeightsFile::open(path, rename, &module)?;
     file.check(&module)?;
     let mut reader = Reader { file, dtype, path: Path::default(), error: None };
     let module = module.map(&mut reader);
@@ -78,7 +78,7 @@ struct WeightsFile {
 }
 
 impl WeightsFile {
-    fn open(path: &FilePath, rename: Rename) -> Result<Self, ModelError> {
+    fn open<M: Module>(path: &FilePath, rename: Rename, module: &M) -> Result<Self, ModelError> {
         let io = |source| ModelError::Io { path: path.to_owned(), source };
         let bad = |source| ModelError::Safetensors { path: path.to_owned(), source };
         let truncated = |given, expected| ModelError::Truncated { path: path.to_owned(), given, expected };
@@ -105,9 +105,15 @@ impl WeightsFile {
         if length != expected {
             return Err(truncated(length, expected));
         }
+        // Some networks use still what others have renamed.
+        let known: BTreeSet<String> = parameters(module).into_iter().map(|parameter| parameter.name).collect();
         let stored = metadata.tensors();
         let has = |name: &str| stored.contains_key(name);
-        let tensors = stored.iter().filter_map(|(name, info)| Some((rename(name, &has)?, (*info).clone()))).collect();
+        let name = |old: &String| match rename(old, &has) {
+            Some(new) if !known.contains(&new) && known.contains(old) => Some(old.clone()),
+            name => name,
+        };
+        let tensors = stored.iter().filter_map(|(old, info)| Some((name(old)?, (*info).clone()))).collect();
         Ok(Self { path: path.to_owned(), file, start: 8 + size, tensors })
     }
 
