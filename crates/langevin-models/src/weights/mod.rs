@@ -39,22 +39,6 @@ pub(crate) const CONFIG_FILE: &str = "config.json";
 /// Name of the weights file in a model folder.
 pub(crate) const WEIGHTS_FILE: &str = "diffusion_pytorch_model.safetensors";
 
-/// How a library lays its model folders out.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
-    /// Name of the weights file.
-    pub(crate) file: &'static str,
-    /// What the name of a stored tensor means.
-    pub(crate) rename: Rename,
-}
-
-/// The parameter that a stored name stands for, or `None` for a tensor that no parameter is read from. The second
-/// argument tells whether the file has a tensor of a name.
-pub(crate) type Rename = fn(&str, &dyn Fn(&str) -> bool) -> Option<String>;
-
-/// The layout of diffusers.
-pub(crate) const DIFFUSERS: Layout = Layout { file: WEIGHTS_FILE, rename: |name, _| Some(names::current_name(name)) };
-
 /// The element type that parameters are converted to, checked.
 pub(crate) fn compute_type(load: &Load) -> Result<DType, ModelError> {
     let (device, dtype) = load.options();
