@@ -6,11 +6,6 @@ use crate::fixture::Case;
 const NETWORKS: &[&str] = &[
     "AutoencoderKLTemporalDecoder",
     "AutoencoderTiny",
-    "CLIPTextModel",
-    "CLIPTextModelWithProjection",
-    "CLIPVisionModelWithProjection",
-    "PriorTransformer",
-    "T5EncoderModel",
     "UNet3DConditionModel",
     "UNetMotionModel",
     "UNetSpatioTemporalConditionModel",

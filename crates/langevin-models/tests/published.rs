@@ -4,7 +4,7 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::weights::{Parameter, parameters};
-use langevin_models::{DiTConfig, FluxConfig, ModelError, PixArtConfig, Sd3Config, UNet1dConfig};
+use langevin_models::{DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config, UNet1dConfig};
 
 /// A published checkpoint.
 struct Row {
@@ -42,6 +42,10 @@ fn flux(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(FluxConfig::from_json(json)?.init(&Device::flex()))
 }
 
+fn prior(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(PriorConfig::from_json(json)?.init(&Device::flex()))
+}
+
 const ROWS: &[Row] = &[
     Row { name: "dance-diffusion-maestro-150k", build: unet_1d, stored: 227_699_418, hash: 0xe50f_7cfc_4dff_a6ac },
     Row { name: "hopper-medium-v2-unet-hor32", build: unet_1d, stored: 3_956_302, hash: 0x646d_2ff8_41f2_d6b4 },
@@ -62,6 +66,9 @@ const ROWS: &[Row] = &[
     Row { name: "flux.1-dev", build: flux, stored: 11_901_408_320, hash: 0x8d4c_a8ec_e04a_a4f9 },
     Row { name: "flux.1-fill-dev", build: flux, stored: 11_902_391_360, hash: 0x7683_3034_f8fc_645a },
     Row { name: "flux.1-schnell", build: flux, stored: 11_891_178_560, hash: 0x79b4_7e47_0740_6e2a },
+    Row { name: "kandinsky-2-2-prior", build: prior, stored: 1_026_225_920, hash: 0x04d0_5720_5604_c76f },
+    Row { name: "karlo-v1-alpha-prior", build: prior, stored: 1_022_030_080, hash: 0x4da9_0232_3780_f543 },
+    Row { name: "shap-e-prior", build: prior, stored: 315_697_664, hash: 0xf926_236d_4c9c_7c1d },
 ];
 
 /// FNV-1a of the sorted lines `name:[shape]`.

@@ -8,7 +8,9 @@ mod control;
 mod dit;
 mod flux;
 mod pixart;
+mod prior;
 mod sd3;
+mod text;
 mod unet1d;
 mod unet2d;
 mod unet2d_conditional;
@@ -27,12 +29,18 @@ type Run = fn(&Case<'_>) -> Outcome;
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
+    ("CLIPTextModel", text::clip_text),
+    ("CLIPTextModelWithProjection", text::clip_text),
+    ("CLIPVisionModel", text::clip_vision),
+    ("CLIPVisionModelWithProjection", text::clip_vision),
     ("ControlNetModel", control::controlnet),
     ("DiTTransformer2DModel", dit::run),
     ("FluxTransformer2DModel", flux::run),
     ("PixArtTransformer2DModel", pixart::run),
+    ("PriorTransformer", prior::run),
     ("SD3Transformer2DModel", sd3::run),
     ("T2IAdapter", control::adapter),
+    ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
     ("UNet2DConditionModel", unet2d_conditional::run),
     ("UNet2DModel", unet2d::run),

@@ -4,7 +4,9 @@
 mod common;
 mod dit;
 mod flux;
+mod mdm;
 mod pixart;
+mod prior;
 mod sd3;
 
 use burn::module::{Module, ModuleMapper, Param};
