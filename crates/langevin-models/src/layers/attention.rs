@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 
 use super::norm::widen;
-use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig};
+use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::tap::Tap;
 
@@ -64,7 +64,8 @@ fn in_portions(
     portion: usize,
 ) -> Tensor<4> {
     let [_, _, queries, _] = query.dims();
-    let dtype = query.dtype();
+    // Queries and keys may have been widened for more exact scores.
+    let dtype = value.dtype();
     // Scaling the query instead of the scores is cheaper, and keeps half-precision scores in range.
     let query = if scale == 1.0 { query } else { query * scale };
     let key = key.swap_dims(2, 3);
@@ -140,10 +141,14 @@ pub struct AttentionConfig {
     pub output_bias: bool,
     /// Groups of the normalization before attention, or none. Default: `None`.
     pub norm_groups: Option<usize>,
+    /// Channels of the latents that tell a [`SpatialNorm`] before attention, or none. Default: `None`.
+    pub spatial: Option<usize>,
     /// Epsilon of that normalization. Default: `1e-5`.
     pub epsilon: f64,
     /// The sum of input and attention is divided by this. Default: `1`.
     pub output_scale: f64,
+    /// Whether half-precision queries and keys are multiplied in f32 (`upcast_attention`). Default: `false`.
+    pub upcast: bool,
 }
 
 impl AttentionConfig {
@@ -158,8 +163,10 @@ impl AttentionConfig {
             bias: true,
             output_bias: true,
             norm_groups: None,
+            spatial: None,
             epsilon: 1e-5,
             output_scale: 1.0,
+            upcast: false,
         }
     }
 
@@ -192,10 +199,24 @@ impl AttentionConfig {
         self
     }
 
+    /// Sets the channels of the latents that tell the normalization.
+    #[must_use]
+    pub fn spatial(mut self, latents: Option<usize>) -> Self {
+        self.spatial = latents;
+        self
+    }
+
     /// Sets what the sum of input and attention is divided by.
     #[must_use]
     pub fn output_scale(mut self, scale: f64) -> Self {
         self.output_scale = scale;
+        self
+    }
+
+    /// Sets whether half-precision queries and keys are multiplied in f32.
+    #[must_use]
+    pub fn upcast(mut self, upcast: bool) -> Self {
+        self.upcast = upcast;
         self
     }
 
@@ -218,7 +239,12 @@ impl AttentionConfig {
             Some(groups) => Some(GroupNormConfig::new(groups, self.channels).epsilon(self.epsilon).init(device)?),
             None => None,
         };
+        let spatial_norm = match self.spatial {
+            Some(latents) => Some(SpatialNormConfig::new(self.channels, latents).init(device)?),
+            None => None,
+        };
         Ok(Attention {
+            spatial_norm,
             group_norm,
             to_q: projection(self.channels)?,
             to_k: projection(context)?,
@@ -226,6 +252,7 @@ impl AttentionConfig {
             to_out: vec![LinearConfig::new(inner, self.channels).bias(self.output_bias).init(device)?],
             heads: self.heads,
             output_scale: self.output_scale,
+            upcast: self.upcast,
         })
     }
 }
@@ -241,6 +268,8 @@ impl AttentionConfig {
 /// 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), appendix B.
 #[derive(Module, Debug)]
 pub struct Attention {
+    /// Normalization of images that is told by latents.
+    pub spatial_norm: Option<SpatialNorm>,
     /// Normalization before attention.
     pub group_norm: Option<GroupNorm>,
     /// Projection to queries.
@@ -253,6 +282,7 @@ pub struct Attention {
     pub to_out: Vec<Linear>,
     heads: usize,
     output_scale: f64,
+    upcast: bool,
 }
 
 impl Attention {
@@ -262,9 +292,28 @@ impl Attention {
     ///
     /// - input and output: `[batch, channels, height, width]`
     pub fn forward_image(&self, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
+        self.forward_image_told(x, None, tap)
+    }
+
+    /// [`forward_image`](Self::forward_image), the normalization told by latents where the block has a
+    /// [`SpatialNorm`]. A block without one ignores them.
+    ///
+    /// # Shapes
+    ///
+    /// - input and output: `[batch, channels, height, width]`
+    /// - latents: `[batch, latents, any, any]`
+    ///
+    /// # Panics
+    ///
+    /// If a block that is told by latents gets none.
+    pub fn forward_image_told(&self, x: Tensor<4>, latents: Option<&Tensor<4>>, tap: &mut Tap<'_>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let pixels = height * width;
-        let mut h = x.clone().reshape([batch, channels, pixels]);
+        let mut h = x.clone();
+        if let Some(norm) = &self.spatial_norm {
+            h = tap.scope("spatial_norm", |tap| norm.forward(h, latents.expect("latents"), tap));
+        }
+        let mut h = h.reshape([batch, channels, pixels]);
         if let Some(norm) = &self.group_norm {
             h = norm.forward(h);
             tap.see("group_norm", &h);
@@ -319,6 +368,7 @@ impl Attention {
         let key = project("to_k", &self.to_k, &context);
         let value = project("to_v", &self.to_v, &context);
         let [_, _, _, d] = query.dims();
+        let (query, key) = if self.upcast { (widen(query), widen(key)) } else { (query, key) };
         let mut y = join_heads(attention_with(query, key, value, bias, 1.0 / (d as f64).sqrt()));
         for (i, layer) in self.to_out.iter().enumerate() {
             y = layer.forward(y);
@@ -394,6 +444,22 @@ mod tests {
         let v = Tensor::<4>::from_data([[[[1.0], [3.0]]]], &device).cast(DType::F16);
         let y = scaled_dot_product_attention(q.clone() * 0.5, q * 0.5, v);
         assert_close(&y, &[2.0, 2.0], 1e-3);
+    }
+
+    #[test]
+    fn scores_beyond_half_precision_are_held_in_f32() {
+        let device = flex();
+        let mut block =
+            AttentionConfig::new(2, 1, 2).bias(false).output_bias(false).upcast(true).init(&device).unwrap();
+        let weight =
+            |scale: f64| burn::module::Param::from_tensor((Tensor::<2>::eye(2, &device) * scale).cast(DType::F16));
+        (block.to_q.weight, block.to_k.weight) = (weight(2000.0), weight(2000.0));
+        (block.to_v.weight, block.to_out[0].weight) = (weight(1.0), weight(1.0));
+        // Scores of 4e6/sqrt(2), beyond the largest f16: each token sees itself only.
+        let x = Tensor::<3>::from_data([[[1.0, 0.0], [0.0, 1.0]]], &device).cast(DType::F16);
+        let y = block.forward(x, None, None, &mut Tap::none());
+        assert_eq!(y.dtype(), DType::F16);
+        assert_close(&y, &[1.0, 0.0, 0.0, 1.0], 1e-3);
     }
 
     #[test]
