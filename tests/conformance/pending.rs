@@ -5,7 +5,6 @@ use crate::fixture::Case;
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[
     "AutoencoderKLTemporalDecoder",
-    "AutoencoderTiny",
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
     "CLIPVisionModelWithProjection",
@@ -22,7 +21,6 @@ const NETWORKS: &[&str] = &[
     "UNet3DConditionModel",
     "UNetMotionModel",
     "UNetSpatioTemporalConditionModel",
-    "VQModel",
 ];
 
 /// Whole families of fixtures that need parts which do not exist: metrics of sample quality, text encoders, pipelines.

@@ -18,10 +18,12 @@ mod testing;
 pub mod unet;
 pub mod weights;
 
-pub use autoencoder::{AutoencoderKl, AutoencoderKlConfig};
+pub use autoencoder::{
+    AutoencoderKl, AutoencoderKlConfig, TinyAutoencoder, TinyAutoencoderConfig, VqModel, VqModelConfig,
+};
 pub use condition::{Labels, TextCondition};
 pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
-pub use unet::{UNet2d, UNet2dConfig};
+pub use unet::{Edm2Config, Edm2UNet, UNet2d, UNet2dConfig};

@@ -15,8 +15,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The classes that load, and who runs them.
-const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] =
-    &[("AutoencoderKL", autoencoders::kl), ("UNet2DModel", unet2d::run)];
+const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+    ("AutoencoderKL", autoencoders::kl),
+    ("AutoencoderTiny", autoencoders::tiny),
+    ("VQModel", autoencoders::vq),
+    ("UNet2DModel", unet2d::run),
+];
 
 /// Who runs a class, if it loads.
 pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {

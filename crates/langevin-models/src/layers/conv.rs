@@ -107,11 +107,7 @@ impl Conv2d {
     /// - input: `[batch, input, height, width]`
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let weight = self.weight.val();
-        let ([batch, input, height, width], [_, _, kernel, _]) = (x.dims(), weight.dims());
-        let [rows, columns] = output_size([height, width], kernel, self.stride, self.padding);
-        let table = batch * rows * columns * kernel * kernel * input;
-        let y = Algorithm::of(&x.device(), x.dtype(), table).run(x, weight, self.stride, self.padding);
+        let y = convolve(x, self.weight.val(), self.stride, self.padding);
         match &self.bias {
             Some(bias) => {
                 let bias = bias.val();
@@ -121,6 +117,14 @@ impl Conv2d {
             None => y,
         }
     }
+}
+
+/// Convolves with a square kernel, by the fastest algorithm for device, dtype and size.
+pub(crate) fn convolve(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
+    let ([batch, input, height, width], [_, _, kernel, _]) = (x.dims(), weight.dims());
+    let [rows, columns] = output_size([height, width], kernel, stride, padding);
+    let table = batch * rows * columns * kernel * kernel * input;
+    Algorithm::of(&x.device(), x.dtype(), table).run(x, weight, stride, padding)
 }
 
 #[cfg(test)]

@@ -24,8 +24,10 @@ mod spatial_norm;
 mod time;
 
 pub use activation::Activation;
+pub(crate) use angle::sin_cos;
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
+pub(crate) use conv::convolve;
 pub use conv::{Conv2d, Conv2dConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};

@@ -106,7 +106,7 @@ impl WeightsFile {
         for parameter in parameters(module) {
             match unused.remove(&parameter.name) {
                 None => mismatch.missing.push(parameter.name),
-                Some(info) if info.shape != parameter.shape => mismatch.misshapen.push(Misshapen {
+                Some(info) if stored_shape(info) != parameter.shape => mismatch.misshapen.push(Misshapen {
                     name: parameter.name,
                     stored: info.shape.clone(),
                     expected: parameter.shape,
@@ -128,8 +128,13 @@ impl WeightsFile {
         let mut bytes = vec![0; to - from];
         self.file.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
         self.file.read_exact(&mut bytes).map_err(io)?;
-        Ok(TensorData::from_bytes_vec(bytes, info.shape.clone(), dtype))
+        Ok(TensorData::from_bytes_vec(bytes, stored_shape(info), dtype))
     }
+}
+
+/// The shape of a stored tensor; a single number without dimensions is one of a dimension here.
+fn stored_shape(info: &TensorInfo) -> Vec<usize> {
+    if info.shape.is_empty() { vec![1] } else { info.shape.clone() }
 }
 
 fn float_type(name: &str, dtype: Dtype) -> Result<DType, ModelError> {
