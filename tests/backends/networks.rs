@@ -7,10 +7,16 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
-use langevin::models::{AutoencoderKlConfig, Labels, Tap, Tapped, TinyAutoencoderConfig, UNet2dConfig, VqModelConfig};
+use langevin::models::{
+    AutoencoderKlConfig, Edm2Config, Labels, Tap, Tapped, TinyAutoencoderConfig, UNet1dConfig, UNet2dConfig,
+    VqModelConfig,
+};
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
 
+const DANCE: &str = include_str!("../fixtures/models/unet1d_dance/config.json");
+const PLANNER: &str = include_str!("../fixtures/models/unet1d_rl/config.json");
+const VALUE: &str = include_str!("../fixtures/models/unet1d_value/config.json");
 const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
 const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
@@ -68,6 +74,15 @@ fn tiny(device: &Device) -> Measured {
     })
 }
 
+fn signals(device: &Device, json: &str, length: usize) -> Measured {
+    let config = UNet1dConfig::from_json(json).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, config.in_channels, length], device, |network, x| {
+        let time = Tensor::from_data([0.7, 3.0], &x.device());
+        network.forward_with(x, time, &Labels::none(2), &mut Tap::none()).expect("a valid input")
+    })
+}
+
 fn case(item: &'static str, settings: &'static str, run: fn(&Device) -> Measured) -> Case {
     Case { item, settings, run, limit: None }
 }
@@ -118,6 +133,9 @@ pub fn table() -> Vec<Case> {
         case("VqModel", "attention", |d| vq(d, false)),
         case("VqModel", "MoVQ", |d| vq(d, true)),
         case("TinyAutoencoder", "TAESD", tiny),
+        case("UNet1d", "audio: filters, attention, Fourier features", |d| signals(d, DANCE, 32)),
+        case("UNet1d", "planner: residual blocks, transposed convolutions", |d| signals(d, PLANNER, 16)),
+        case("UNet1d", "value", |d| signals(d, VALUE, 16)),
         case("UNet2d", "NCSN++, filtered skips, Fourier features", |d| published(d, NCSNPP, &Labels::none(2))),
     ]
 }

@@ -26,4 +26,4 @@ pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
-pub use unet::{Edm2Config, Edm2UNet, UNet2d, UNet2dConfig};
+pub use unet::{Edm2Config, Edm2UNet, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};

@@ -4,6 +4,7 @@
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
 mod autoencoders;
+mod unet1d;
 mod unet2d;
 
 use crate::fixture::{Array, Case};
@@ -19,6 +20,7 @@ const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
     ("AutoencoderKL", autoencoders::kl),
     ("AutoencoderTiny", autoencoders::tiny),
     ("VQModel", autoencoders::vq),
+    ("UNet1DModel", unet1d::run),
     ("UNet2DModel", unet2d::run),
 ];
 

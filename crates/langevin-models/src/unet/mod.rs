@@ -1,9 +1,11 @@
-//! UNets for images: the family of diffusers' `UNet2DModel`, with its names, configurations and weights.
+//! UNets: for images, the family of diffusers' `UNet2DModel`, with its names, configurations and weights;
+//! [`one_dimensional`] for signals.
 
 mod blocks;
 mod config;
 mod edm2;
 mod model;
+pub mod one_dimensional;
 mod published;
 
 pub use blocks::{DownBlock2d, MidBlock2d, UpBlock2d};
@@ -13,3 +15,4 @@ pub use edm2::{
     unit_magnitude,
 };
 pub use model::{ClassEmbedding, TimeProjection, UNet2d};
+pub use one_dimensional::{UNet1d, UNet1dConfig};

@@ -102,7 +102,7 @@ mod tests {
     fn parameters_carry_the_names() {
         let names: Vec<_> = parameters(&list()).into_iter().map(|p| p.name).collect();
         assert_eq!(names, ["4x4_a.weight", "4x4_a.bias", "2x2_b.weight", "2x2_b.bias"]);
-        assert_eq!(list().num_params(), 18);
+        assert_eq!(Module::num_params(&list()), 18);
         assert!(format!("{:?}", list()).contains("4x4_a"));
     }
 
