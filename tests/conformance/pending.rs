@@ -5,18 +5,11 @@ use crate::fixture::Case;
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[
     "AutoencoderKLTemporalDecoder",
-    "CLIPTextModel",
-    "CLIPTextModelWithProjection",
-    "CLIPVisionModelWithProjection",
-    "ControlNetModel",
     "DiTTransformer2DModel",
     "FluxTransformer2DModel",
     "PixArtTransformer2DModel",
     "PriorTransformer",
     "SD3Transformer2DModel",
-    "T2IAdapter",
-    "T5EncoderModel",
-    "UNet2DConditionModel",
     "UNet3DConditionModel",
     "UNetMotionModel",
     "UNetSpatioTemporalConditionModel",

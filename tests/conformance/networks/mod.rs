@@ -4,8 +4,11 @@
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
 mod autoencoders;
+mod control;
+mod text;
 mod unet1d;
 mod unet2d;
+mod unet2d_conditional;
 
 use crate::fixture::{Array, Case};
 use crate::outcome::{Outcome, Unsupported};
@@ -19,8 +22,16 @@ use std::path::PathBuf;
 const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
     ("AutoencoderKL", autoencoders::kl),
     ("AutoencoderTiny", autoencoders::tiny),
-    ("VQModel", autoencoders::vq),
+    ("CLIPTextModel", text::clip_text),
+    ("CLIPTextModelWithProjection", text::clip_text),
+    ("CLIPVisionModel", text::clip_vision),
+    ("CLIPVisionModelWithProjection", text::clip_vision),
+    ("ControlNetModel", control::controlnet),
+    ("T2IAdapter", control::adapter),
+    ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
+    ("UNet2DConditionModel", unet2d_conditional::run),
+    ("VQModel", autoencoders::vq),
     ("UNet2DModel", unet2d::run),
 ];
 

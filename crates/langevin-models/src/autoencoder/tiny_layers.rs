@@ -10,7 +10,6 @@ use crate::tap::Tap;
 
 /// A layer of a coder, at the position that published weights have.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
 pub enum TinyLayer {
     /// A convolution.
     Conv(Conv2d),

@@ -62,9 +62,9 @@ pub(super) fn read_renamed<M: Module>(
     let stored = if path.is_dir() { folder::open(path, load.asked_variant())? } else { StoredWeights::open(path)? };
     // Some networks still use what others have renamed.
     let known: BTreeSet<String> = parameters(&module).into_iter().map(|parameter| parameter.name).collect();
-    let stored = stored.renamed(|name, has| match known.contains(name) {
-        true => Some(name.to_owned()),
-        false => rename(name, has),
+    let stored = stored.renamed(|old, has| match rename(old, has) {
+        Some(new) if !known.contains(&new) && known.contains(old) => Some(old.to_owned()),
+        name => name,
     })?;
     fill(module, &stored, load)
 }
@@ -90,7 +90,7 @@ fn check<M: Module>(module: &M, stored: &StoredWeights) -> Result<(), ModelError
             None => mismatch.missing.push(parameter.name),
             // A number without dimensions is one of one dimension here.
             Some(tensor) if tensor.shape.is_empty() && parameter.shape == [1] => {
-                float_type(&parameter.name, &tensor.dtype)?
+                float_type(&parameter.name, &tensor.dtype)?;
             }
             Some(tensor) if tensor.shape != parameter.shape => mismatch.misshapen.push(Misshapen {
                 name: parameter.name,
