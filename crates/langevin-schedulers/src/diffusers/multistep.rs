@@ -144,6 +144,14 @@ fn algorithm(keys: &mut Keys, default: &str) -> Result<(Basis, bool), ConfigErro
         "sde-dpmsolver++" => Ok((Basis::Data, true)),
         "dpmsolver" => Ok((Basis::Noise, false)),
         "sde-dpmsolver" => Ok((Basis::Noise, true)),
+        // diffusers reads DEIS's configurations as its own, but for a last step to no noise.
+        "deis" if keys.peek("final_sigmas_type") == Some("sigma_min") || keys.class().ends_with("InverseScheduler") => {
+            Ok((Basis::Data, false))
+        }
+        "deis" => {
+            let reason = "read as dpmsolver++, deis arrives at sigma_min; for a step to no noise say dpmsolver++";
+            Err(keys.contradiction("final_sigmas_type", "algorithm_type", reason))
+        }
         other => Err(keys.bad("algorithm_type", other, "dpmsolver, dpmsolver++, sde-dpmsolver or sde-dpmsolver++")),
     }
 }
