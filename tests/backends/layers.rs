@@ -6,8 +6,8 @@ use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
     Activation, AttentionConfig, Conv2dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
     GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
-    TimestepEmbeddingConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias,
-    scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    SpatialNormConfig, TimestepEmbeddingConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
+    mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -117,6 +117,13 @@ pub fn table() -> Vec<Case> {
         case("RmsNorm", "[3, 7, 48]", |d| {
             module(RmsNormConfig::new(48).init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
         }),
+        case("SpatialNorm", "latents of half the size", |d| {
+            let layer = SpatialNormConfig::new(32, 4).init(d).expect(OK);
+            let latents = tensor([2, 4, 3, 4], 5, d);
+            module(layer, [2, 32, 6, 8], d, move |layer, x| {
+                layer.forward(x, &Tensor::from_inner(latents.clone()), &mut Tap::none())
+            })
+        }),
         case("FeedForward", "GEGLU", |d| {
             let layers = FeedForwardConfig::new(24).gate(Gate::Gated(Activation::Gelu)).init(d).expect(OK);
             module(layers, [2, 5, 24], d, |layers, x| layers.forward(x, &mut Tap::none()))
@@ -176,6 +183,13 @@ pub fn table() -> Vec<Case> {
         }),
         case("Attention", "1 head, no norm, scaled", |d| {
             attention(d, AttentionConfig::new(24, 1, 24).output_scale(1.5), 5)
+        }),
+        case("Attention", "told by latents", |d| {
+            let layer = AttentionConfig::new(32, 1, 32).spatial(Some(4)).init(d).expect(OK);
+            let latents = tensor([2, 4, 3, 4], 5, d);
+            module(layer, [2, 32, 6, 8], d, move |layer, x| {
+                layer.forward_image_told(x, Some(&Tensor::from_inner(latents.clone())), &mut Tap::none())
+            })
         }),
         case("upsample_nearest_2x", "[2, 3, 5, 4]", |d| function([2, 3, 5, 4], d, upsample_nearest_2x)),
         case("upsample_nearest", "[2, 3, 5, 4] to [9, 7]", |d| {

@@ -4,7 +4,6 @@ use crate::fixture::Case;
 
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[
-    "AutoencoderKL",
     "AutoencoderKLTemporalDecoder",
     "AutoencoderTiny",
     "CLIPTextModel",

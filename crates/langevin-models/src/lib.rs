@@ -7,6 +7,7 @@
 //! * [`layers`] holds the leaf layers, [`weights`] reads and writes safetensors under published names;
 //! * [`Tap`] shows what the sub-modules of a network return.
 
+pub mod autoencoder;
 mod condition;
 mod error;
 pub mod layers;
@@ -17,6 +18,7 @@ mod testing;
 pub mod unet;
 pub mod weights;
 
+pub use autoencoder::{AutoencoderKl, AutoencoderKlConfig};
 pub use condition::{Labels, TextCondition};
 pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;

@@ -3,6 +3,7 @@
 //! One file for each family of networks. Each has a `run` that loads the folder, builds the inputs from the case's
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
+mod autoencoders;
 mod unet2d;
 
 use crate::fixture::{Array, Case};
@@ -14,7 +15,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The classes that load, and who runs them.
-const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[("UNet2DModel", unet2d::run)];
+const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] =
+    &[("AutoencoderKL", autoencoders::kl), ("UNet2DModel", unet2d::run)];
 
 /// Who runs a class, if it loads.
 pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 
 use super::norm::widen;
-use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig};
+use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::tap::Tap;
 
@@ -140,6 +140,8 @@ pub struct AttentionConfig {
     pub output_bias: bool,
     /// Groups of the normalization before attention, or none. Default: `None`.
     pub norm_groups: Option<usize>,
+    /// Channels of the latents that tell a [`SpatialNorm`] before attention, or none. Default: `None`.
+    pub spatial: Option<usize>,
     /// Epsilon of that normalization. Default: `1e-5`.
     pub epsilon: f64,
     /// The sum of input and attention is divided by this. Default: `1`.
@@ -158,6 +160,7 @@ impl AttentionConfig {
             bias: true,
             output_bias: true,
             norm_groups: None,
+            spatial: None,
             epsilon: 1e-5,
             output_scale: 1.0,
         }
@@ -192,6 +195,13 @@ impl AttentionConfig {
         self
     }
 
+    /// Sets the channels of the latents that tell the normalization.
+    #[must_use]
+    pub fn spatial(mut self, latents: Option<usize>) -> Self {
+        self.spatial = latents;
+        self
+    }
+
     /// Sets what the sum of input and attention is divided by.
     #[must_use]
     pub fn output_scale(mut self, scale: f64) -> Self {
@@ -218,7 +228,12 @@ impl AttentionConfig {
             Some(groups) => Some(GroupNormConfig::new(groups, self.channels).epsilon(self.epsilon).init(device)?),
             None => None,
         };
+        let spatial_norm = match self.spatial {
+            Some(latents) => Some(SpatialNormConfig::new(self.channels, latents).init(device)?),
+            None => None,
+        };
         Ok(Attention {
+            spatial_norm,
             group_norm,
             to_q: projection(self.channels)?,
             to_k: projection(context)?,
@@ -241,6 +256,8 @@ impl AttentionConfig {
 /// 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), appendix B.
 #[derive(Module, Debug)]
 pub struct Attention {
+    /// Normalization of images that is told by latents.
+    pub spatial_norm: Option<SpatialNorm>,
     /// Normalization before attention.
     pub group_norm: Option<GroupNorm>,
     /// Projection to queries.
@@ -262,9 +279,28 @@ impl Attention {
     ///
     /// - input and output: `[batch, channels, height, width]`
     pub fn forward_image(&self, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
+        self.forward_image_told(x, None, tap)
+    }
+
+    /// [`forward_image`](Self::forward_image), the normalization told by latents where the block has a
+    /// [`SpatialNorm`]. A block without one ignores them.
+    ///
+    /// # Shapes
+    ///
+    /// - input and output: `[batch, channels, height, width]`
+    /// - latents: `[batch, latents, any, any]`
+    ///
+    /// # Panics
+    ///
+    /// If a block that is told by latents gets none.
+    pub fn forward_image_told(&self, x: Tensor<4>, latents: Option<&Tensor<4>>, tap: &mut Tap<'_>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let pixels = height * width;
-        let mut h = x.clone().reshape([batch, channels, pixels]);
+        let mut h = x.clone();
+        if let Some(norm) = &self.spatial_norm {
+            h = tap.scope("spatial_norm", |tap| norm.forward(h, latents.expect("latents"), tap));
+        }
+        let mut h = h.reshape([batch, channels, pixels]);
         if let Some(norm) = &self.group_norm {
             h = norm.forward(h);
             tap.see("group_norm", &h);

@@ -20,6 +20,7 @@ mod norm;
 mod resample;
 mod resampler;
 mod resnet;
+mod spatial_norm;
 mod time;
 
 pub use activation::Activation;
@@ -36,6 +37,7 @@ pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, RmsNorm, 
 pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest, upsample_nearest_2x};
 pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
+pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };

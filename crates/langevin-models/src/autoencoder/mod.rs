@@ -1,0 +1,57 @@
+//! Autoencoders: images to latents and back, with the names, configurations and weights of diffusers.
+
+mod blocks;
+mod coder;
+mod gaussian;
+mod kl;
+mod kl_config;
+mod published;
+mod spatial;
+mod tiling;
+
+pub use blocks::{CoderMidBlock2d, CoderResnet, DownEncoderBlock2d, UpDecoderBlock2d};
+pub use coder::{Block, CoderConfig, Decoder, Encoder, LastNorm};
+pub use gaussian::DiagonalGaussian;
+pub use kl::AutoencoderKl;
+pub use kl_config::AutoencoderKlConfig;
+pub use spatial::SpatialResnetBlock2d;
+pub use tiling::Tiling;
+
+use burn::tensor::Tensor;
+
+use crate::error::ModelError;
+
+/// Checks the shape of images; `least` is the smallest side.
+fn check_image(x: &Tensor<4>, channels: usize, least: usize) -> Result<(), ModelError> {
+    let [batch, c, height, width] = x.dims();
+    if batch > 0 && c == channels && height >= least && width >= least {
+        return Ok(());
+    }
+    Err(ModelError::Shape {
+        what: "x",
+        given: x.dims().to_vec(),
+        expected: format!("[batch, {channels}, height, width], height and width at least {least}"),
+    })
+}
+
+/// Checks the shape of latents.
+fn check_latents(z: &Tensor<4>, channels: usize) -> Result<(), ModelError> {
+    let [batch, c, height, width] = z.dims();
+    if batch > 0 && c == channels && height > 0 && width > 0 {
+        return Ok(());
+    }
+    Err(ModelError::Shape {
+        what: "z",
+        given: z.dims().to_vec(),
+        expected: format!("[batch, {channels}, height, width]"),
+    })
+}
+
+/// Runs `network` on the whole batch or on one sample after the other.
+fn one_by_one(x: Tensor<4>, sliced: bool, mut network: impl FnMut(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    let batch = x.dims()[0];
+    if !sliced || batch < 2 {
+        return network(x);
+    }
+    Tensor::cat((0..batch).map(|i| network(x.clone().narrow(0, i, 1))).collect(), 0)
+}
