@@ -26,9 +26,6 @@ struct Options {
     /// Side of the images: the shorter side is scaled to it, the middle cut out. Without it all must have one size.
     #[arg(long)]
     size: Option<u32>,
-    /// One channel of brightness instead of three of color.
-    #[arg(long)]
-    gray: bool,
     /// Train on mirror images, too.
     #[arg(long)]
     flip: bool,
@@ -41,6 +38,9 @@ struct Options {
     /// Channels of the levels of the UNet; each level halves the image.
     #[arg(long, value_delimiter = ',', default_value = "64,128,128")]
     channels: Vec<usize>,
+    /// Residual blocks a level.
+    #[arg(long, default_value_t = 2)]
+    layers: usize,
     /// Training steps, of 64 images or of `--batch`.
     #[arg(long, default_value_t = 10_000)]
     steps: u64,
@@ -92,7 +92,8 @@ fn run(options: &Options) -> Result<(), WatchError> {
     let Split { train, test } = load(options)?;
     std::fs::create_dir_all(out)?;
     let [channels, height, width] = train.image_shape();
-    let mut config = UNet2dConfig::images(channels, height).channels(&options.channels).dropout(0.1);
+    let mut config =
+        UNet2dConfig::images(channels, height).channels(&options.channels).layers(options.layers).dropout(0.1);
     config.sample_size = Some([height, width]);
     config = config.attention_at(&[options.channels.len().saturating_sub(1)]);
     config = train.classes().into_iter().fold(config, UNet2dConfig::classes);
@@ -139,8 +140,7 @@ fn load(options: &Options) -> Result<Split<ImageSet>, WatchError> {
         idx::open(folder)?
     } else {
         let fit = options.size.map_or(Fit::Keep, |size| Fit::Resize([size, size]));
-        let images = ImageFolder::open(folder)?.fit(fit).skip_unreadable();
-        let loaded = if options.gray { images.gray() } else { images }.load()?;
+        let loaded = ImageFolder::open(folder)?.fit(fit).skip_unreadable().load()?;
         loaded.skipped.iter().for_each(|skipped| eprintln!("passed over: {skipped}"));
         loaded.images.split(0.9, 7)?
     };

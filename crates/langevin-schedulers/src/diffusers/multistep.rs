@@ -106,6 +106,9 @@ pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
         other => return Err(keys.bad("solver_type", other, "bh1 or bh2")),
     };
     let skipped = keys.numbers("disable_corrector")?.unwrap_or_default();
+    if let Some(step) = skipped.iter().find(|step| !(**step >= 0.0 && step.fract() == 0.0)) {
+        return Err(keys.bad("disable_corrector", step, "numbers of steps, whole and at least 0"));
+    }
     for key in ["solver_p", "sigma_min", "sigma_max", "shift_terminal"] {
         keys.must_be_null(key)?;
     }

@@ -175,6 +175,7 @@ fn contradictions_of_multistep_classes_are_named() {
         (refused("DEISMultistep", r#""use_lu_lambdas": true"#), "no option 'use_lu_lambdas'"),
         (refused("UniPCMultistep", r#""solver_type": "bh3""#), "bh1 or bh2"),
         (refused("UniPCMultistep", r#""sigma_max": 3.0"#), "not supported"),
+        (refused("UniPCMultistep", r#""disable_corrector": [0.5]"#), "whole and at least 0"),
         (refused("SASolver", r#""predictor_order": 0"#), "1, 2, 3 or 4"),
         (refused("SASolver", r#""tau_func": "x""#), "not supported"),
         (refused("EDMDPMSolverMultistep", r#""algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min""#), "++"),
