@@ -38,3 +38,6 @@ struct FromDiffusers;
 
 #[doc = include_str!("../docs/from-k-diffusion.md")]
 struct FromKDiffusion;
+
+#[doc = include_str!("../docs/models/unet-1d.md")]
+struct Unet1d;

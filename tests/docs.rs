@@ -106,12 +106,16 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// File names of `docs/*.md`, sorted, without the table of contents.
+/// File names of `docs/*.md` and `docs/models/*.md`, sorted, without the table of contents.
 fn chapters() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let entries = std::fs::read_dir(folder).expect("docs");
-    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
-    let mut names: Vec<_> = names.filter(|name| name.ends_with(".md") && name != "SUMMARY.md").collect();
+    let pages = |inside: &str| {
+        let entries = std::fs::read_dir(folder.join(inside)).expect("docs");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+        names.filter(|name| name.ends_with(".md")).map(|name| format!("{inside}{name}")).collect::<Vec<_>>()
+    };
+    let mut names = [pages(""), pages("models/")].concat();
+    names.retain(|name| name != "SUMMARY.md");
     names.sort();
     names
 }

@@ -4,10 +4,11 @@ use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
 use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
-    Activation, AttentionConfig, Conv2dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
-    GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
-    SpatialNormConfig, TimestepEmbeddingConfig, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
-    mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    Activation, AddedAttentionConfig, AttentionConfig, BasicTransformerBlockConfig, ContextNorm, Conv1dConfig,
+    Conv2dConfig, Conv3dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig, GroupNormConfig,
+    LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
+    SinusoidalPositions, SpatialNormConfig, TimestepEmbeddingConfig, Transformer2dConfig, attention_with, avg_pool_2x,
+    fir_downsample_2x, fir_upsample_2x, mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -32,9 +33,23 @@ fn conv(
     module(layer, [2, input, size[0], size[1]], device, |layer, x| layer.forward(x))
 }
 
+fn conv_3d(device: &Device, kernel: [usize; 3], stride: [usize; 3], padding: [usize; 3]) -> Measured {
+    let layer = Conv3dConfig::new(8, 12, kernel).stride(stride).padding(padding).init(device).expect(OK);
+    module(layer, [2, 8, 5, 6, 4], device, |layer, x| layer.forward(x))
+}
+
 fn attention(device: &Device, config: AttentionConfig, size: usize) -> Measured {
     let layer = config.init(device).expect(OK);
     module(layer, [2, config.channels, size, size], device, |layer, x| layer.forward_image(x, &mut Tap::none()))
+}
+
+fn transformer(device: &Device, linear: bool) -> Measured {
+    let config = Transformer2dConfig::new(24, 3, 8).groups(4).context(16).layers(2).linear_projection(linear);
+    let layer = config.init(device).expect(OK);
+    let context = tensor([2, 6, 16], 5, device);
+    module(layer, [2, 24, 3, 5], device, move |layer, x| {
+        layer.forward(x, Some(&Tensor::from_inner(context.clone())), None, &mut Tap::none())
+    })
 }
 
 fn resnet(device: &Device, change: impl FnOnce(&mut ResnetBlock2dConfig)) -> Measured {
@@ -100,6 +115,25 @@ pub fn table() -> Vec<Case> {
         case("Conv2d", "1x1 to one channel", |d| conv(d, (32, 1), (1, 1, 0), [8, 8], true)),
         case("Conv2d", "3x3, one row of pixels", |d| conv(d, (8, 8), (3, 1, 1), [1, 16], true)),
         case("Conv2d", "5x5", |d| conv(d, (4, 6), (5, 1, 2), [7, 7], true)),
+        case("Conv1d", "5 of 33 steps", |d| {
+            let layer = Conv1dConfig::new(16, 24, 5).padding(2).init(d).expect(OK);
+            module(layer, [2, 16, 33], d, |layer, x| layer.forward(x))
+        }),
+        case("Conv1d", "3, stride 2, no bias, one channel", |d| {
+            let layer = Conv1dConfig::new(1, 8, 3).stride(2).padding(1).bias(false).init(d).expect(OK);
+            module(layer, [2, 1, 9], d, |layer, x| layer.forward(x))
+        }),
+        case("Conv1d", "1 step", |d| {
+            let layer = Conv1dConfig::new(8, 16, 3).padding(1).init(d).expect(OK);
+            module(layer, [2, 8, 1], d, |layer, x| layer.forward(x))
+        }),
+        case("ConvTranspose1d", "4, stride 2", |d| {
+            let layer = Conv1dConfig::new(16, 24, 4).stride(2).padding(1).init_transposed(d).expect(OK);
+            module(layer, [2, 16, 9], d, |layer, x| layer.forward(x))
+        }),
+        case("Conv3d", "over 3 frames", |d| conv_3d(d, [3, 1, 1], [1, 1, 1], [1, 0, 0])),
+        case("Conv3d", "1x1x1", |d| conv_3d(d, [1, 1, 1], [1, 1, 1], [0, 0, 0])),
+        case("Conv3d", "3x3x3, stride 1, 2, 2", |d| conv_3d(d, [3, 3, 3], [1, 2, 2], [1, 1, 1])),
         case("GroupNorm", "8 groups of [2, 32, 8, 8]", |d| {
             let layer = GroupNormConfig::new(8, 32).init(d).expect(OK);
             module(layer, [2, 32, 8, 8], d, |layer, x| layer.forward(x))
@@ -142,6 +176,26 @@ pub fn table() -> Vec<Case> {
                 layer.forward(x, Some(Tensor::from_inner(context.clone())), None, &mut Tap::none())
             })
         }),
+        case("Attention", "upcast", |d| attention(d, AttentionConfig::new(24, 3, 8).upcast(true), 4)),
+        case("AddedAttention", "normalized context", |d| {
+            let config = AddedAttentionConfig::new(24, 8, 32).groups(4).context_norm(Some(ContextNorm::Group));
+            let context = tensor([2, 6, 32], 5, d);
+            module(config.init(d).expect(OK), [2, 24, 3, 5], d, move |layer, x| {
+                layer.forward(x, &Tensor::from_inner(context.clone()), None, &mut Tap::none())
+            })
+        }),
+        case("SinusoidalPositions", "[2, 7, 16] of 9", |d| {
+            module(SinusoidalPositions::new(9, 16, d).expect(OK), [2, 7, 16], d, |layer, x| layer.forward(x))
+        }),
+        case("BasicTransformerBlock", "a context, positions", |d| {
+            let layer = BasicTransformerBlockConfig::new(24, 3, 8).context(16).positions(9).init(d).expect(OK);
+            let context = tensor([2, 6, 16], 5, d);
+            module(layer, [2, 7, 24], d, move |layer, x| {
+                layer.forward(x, Some(&Tensor::from_inner(context.clone())), None, &mut Tap::none())
+            })
+        }),
+        case("Transformer2d", "convolutions", |d| transformer(d, false)),
+        case("Transformer2d", "linear layers", |d| transformer(d, true)),
         case("Embedding", "repeated rows", |d| {
             let layer = EmbeddingConfig::new(10, 16).init(d).expect(OK);
             let weights = tensor([5, 16], 3, d);
@@ -168,6 +222,14 @@ pub fn table() -> Vec<Case> {
         case("TimestepEmbedding", "SiLU", |d| {
             let layer = TimestepEmbeddingConfig::new(32, 64).init(d).expect(OK);
             module(layer, [4, 32], d, |layer, x| layer.forward(x, &mut Tap::none()))
+        }),
+        case("TimestepEmbedding", "a vector added, SiLU at the end", |d| {
+            let config = TimestepEmbeddingConfig::new(32, 64).condition(Some(12));
+            let layer = config.post_activation(Some(Activation::Silu)).init(d).expect(OK);
+            let told = tensor([4, 12], 5, d);
+            module(layer, [4, 32], d, move |layer, x| {
+                layer.forward_told(x, Some(Tensor::from_inner(told.clone())), &mut Tap::none())
+            })
         }),
         case("scaled_dot_product_attention", "[2, 3, 33, 20]", |d| {
             function([2, 3, 33, 20], d, |x| {

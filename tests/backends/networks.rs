@@ -7,10 +7,13 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
-use langevin::models::{Labels, Tap, Tapped, UNet2dConfig};
+use langevin::models::{Labels, Tap, Tapped, UNet1dConfig, UNet2dConfig};
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
 
+const DANCE: &str = include_str!("../fixtures/models/unet1d_dance/config.json");
+const PLANNER: &str = include_str!("../fixtures/models/unet1d_rl/config.json");
+const VALUE: &str = include_str!("../fixtures/models/unet1d_value/config.json");
 const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
 const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
@@ -27,6 +30,15 @@ fn unet(device: &Device, config: &UNet2dConfig, labels: &Labels) -> Measured {
 
 fn published(device: &Device, json: &str, labels: &Labels) -> Measured {
     unet(device, &UNet2dConfig::from_json(json).expect("a published configuration"), labels)
+}
+
+fn signals(device: &Device, json: &str, length: usize) -> Measured {
+    let config = UNet1dConfig::from_json(json).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, config.in_channels, length], device, |network, x| {
+        let time = Tensor::from_data([0.7, 3.0], &x.device());
+        network.forward_with(x, time, &Labels::none(2), &mut Tap::none()).expect("a valid input")
+    })
 }
 
 fn case(item: &'static str, settings: &'static str, run: fn(&Device) -> Measured) -> Case {
@@ -74,6 +86,9 @@ pub fn table() -> Vec<Case> {
             published(d, SCALE_SHIFT, &Labels::of([3, 7]))
         }),
         case("UNet2d", "time as a class", |d| published(d, TIMESTEP, &Labels::values([0.2, 5.0]))),
+        case("UNet1d", "audio: filters, attention, Fourier features", |d| signals(d, DANCE, 32)),
+        case("UNet1d", "planner: residual blocks, transposed convolutions", |d| signals(d, PLANNER, 16)),
+        case("UNet1d", "value", |d| signals(d, VALUE, 16)),
         case("UNet2d", "NCSN++, filtered skips, Fourier features", |d| published(d, NCSNPP, &Labels::none(2))),
     ]
 }

@@ -17,7 +17,6 @@ const NETWORKS: &[&str] = &[
     "SD3Transformer2DModel",
     "T2IAdapter",
     "T5EncoderModel",
-    "UNet1DModel",
     "UNet2DConditionModel",
     "UNet3DConditionModel",
     "UNetMotionModel",

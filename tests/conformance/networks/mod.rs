@@ -4,6 +4,7 @@
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
 mod autoencoders;
+mod unet1d;
 mod unet2d;
 
 use crate::fixture::{Array, Case};
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] =
-    &[("AutoencoderKL", autoencoders::kl), ("UNet2DModel", unet2d::run)];
+    &[("AutoencoderKL", autoencoders::kl), ("UNet1DModel", unet1d::run), ("UNet2DModel", unet2d::run)];
 
 /// Who runs a class, if it loads.
 pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {

@@ -64,7 +64,8 @@ fn in_portions(
     portion: usize,
 ) -> Tensor<4> {
     let [_, _, queries, _] = query.dims();
-    let dtype = query.dtype();
+    // Queries and keys may have been widened for more exact scores.
+    let dtype = value.dtype();
     // Scaling the query instead of the scores is cheaper, and keeps half-precision scores in range.
     let query = if scale == 1.0 { query } else { query * scale };
     let key = key.swap_dims(2, 3);
@@ -146,6 +147,8 @@ pub struct AttentionConfig {
     pub epsilon: f64,
     /// The sum of input and attention is divided by this. Default: `1`.
     pub output_scale: f64,
+    /// Whether half-precision queries and keys are multiplied in f32 (`upcast_attention`). Default: `false`.
+    pub upcast: bool,
 }
 
 impl AttentionConfig {
@@ -163,6 +166,7 @@ impl AttentionConfig {
             spatial: None,
             epsilon: 1e-5,
             output_scale: 1.0,
+            upcast: false,
         }
     }
 
@@ -209,6 +213,13 @@ impl AttentionConfig {
         self
     }
 
+    /// Sets whether half-precision queries and keys are multiplied in f32.
+    #[must_use]
+    pub fn upcast(mut self, upcast: bool) -> Self {
+        self.upcast = upcast;
+        self
+    }
+
     /// Makes the block.
     ///
     /// # Errors
@@ -241,6 +252,7 @@ impl AttentionConfig {
             to_out: vec![LinearConfig::new(inner, self.channels).bias(self.output_bias).init(device)?],
             heads: self.heads,
             output_scale: self.output_scale,
+            upcast: self.upcast,
         })
     }
 }
@@ -270,6 +282,7 @@ pub struct Attention {
     pub to_out: Vec<Linear>,
     heads: usize,
     output_scale: f64,
+    upcast: bool,
 }
 
 impl Attention {
@@ -355,6 +368,7 @@ impl Attention {
         let key = project("to_k", &self.to_k, &context);
         let value = project("to_v", &self.to_v, &context);
         let [_, _, _, d] = query.dims();
+        let (query, key) = if self.upcast { (widen(query), widen(key)) } else { (query, key) };
         let mut y = join_heads(attention_with(query, key, value, bias, 1.0 / (d as f64).sqrt()));
         for (i, layer) in self.to_out.iter().enumerate() {
             y = layer.forward(y);
@@ -430,6 +444,22 @@ mod tests {
         let v = Tensor::<4>::from_data([[[[1.0], [3.0]]]], &device).cast(DType::F16);
         let y = scaled_dot_product_attention(q.clone() * 0.5, q * 0.5, v);
         assert_close(&y, &[2.0, 2.0], 1e-3);
+    }
+
+    #[test]
+    fn scores_beyond_half_precision_are_held_in_f32() {
+        let device = flex();
+        let mut block =
+            AttentionConfig::new(2, 1, 2).bias(false).output_bias(false).upcast(true).init(&device).unwrap();
+        let weight =
+            |scale: f64| burn::module::Param::from_tensor((Tensor::<2>::eye(2, &device) * scale).cast(DType::F16));
+        (block.to_q.weight, block.to_k.weight) = (weight(2000.0), weight(2000.0));
+        (block.to_v.weight, block.to_out[0].weight) = (weight(1.0), weight(1.0));
+        // Scores of 4e6/sqrt(2), beyond the largest f16: each token sees itself only.
+        let x = Tensor::<3>::from_data([[[1.0, 0.0], [0.0, 1.0]]], &device).cast(DType::F16);
+        let y = block.forward(x, None, None, &mut Tap::none());
+        assert_eq!(y.dtype(), DType::F16);
+        assert_close(&y, &[1.0, 0.0, 0.0, 1.0], 1e-3);
     }
 
     #[test]

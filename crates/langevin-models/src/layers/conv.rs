@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::convolution::{Algorithm, output_size};
+use super::convolution::convolve;
 use super::initial::fan_in_uniform;
 use crate::error::{ModelError, at_least_one};
 
@@ -107,11 +107,7 @@ impl Conv2d {
     /// - input: `[batch, input, height, width]`
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let weight = self.weight.val();
-        let ([batch, input, height, width], [_, _, kernel, _]) = (x.dims(), weight.dims());
-        let [rows, columns] = output_size([height, width], kernel, self.stride, self.padding);
-        let table = batch * rows * columns * kernel * kernel * input;
-        let y = Algorithm::of(&x.device(), x.dtype(), table).run(x, weight, self.stride, self.padding);
+        let y = convolve(x, self.weight.val(), [self.stride; 2], [self.padding; 2]);
         match &self.bias {
             Some(bias) => {
                 let bias = bias.val();

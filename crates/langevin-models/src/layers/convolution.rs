@@ -27,11 +27,11 @@ impl Algorithm {
         if dtype == DType::F32 && table <= LARGEST_TABLE && has_kernels(device) { Self::Product } else { Self::Direct }
     }
 
-    /// Convolves `[batch, input, height, width]` with `[output, input, kernel, kernel]`, without a bias.
-    pub(super) fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
+    /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, without a bias.
+    pub(super) fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
         match self {
             Self::Direct => {
-                let options = ConvOptions::new([stride, stride], [padding, padding], [1, 1], 1);
+                let options = ConvOptions::new(stride, padding, [1, 1], 1);
                 module::conv2d(x, weight, None, options)
             }
             Self::Product => product(x, weight, stride, padding),
@@ -45,40 +45,52 @@ fn has_kernels(device: &Device) -> bool {
     format!("{device:?}").contains("Cube(")
 }
 
+/// Convolves with the fastest algorithm for this input, without a bias: [`Algorithm::run`].
+pub(super) fn convolve(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
+    let ([batch, input, height, width], [_, _, k, l]) = (x.dims(), weight.dims());
+    let [rows, columns] = output_size([height, width], [k, l], stride, padding);
+    let table = batch * rows * columns * k * l * input;
+    Algorithm::of(&x.device(), x.dtype(), table).run(x, weight, stride, padding)
+}
+
 /// Sizes of the output.
-pub(super) fn output_size([height, width]: [usize; 2], kernel: usize, stride: usize, padding: usize) -> [usize; 2] {
-    let size = |n: usize| (n + 2 * padding).saturating_sub(kernel) / stride + 1;
-    [size(height), size(width)]
+pub(super) fn output_size<const N: usize>(
+    size: [usize; N],
+    kernel: [usize; N],
+    stride: [usize; N],
+    padding: [usize; N],
+) -> [usize; N] {
+    std::array::from_fn(|i| (size[i] + 2 * padding[i]).saturating_sub(kernel[i]) / stride[i] + 1)
 }
 
 /// Channels last, the image is shifted once for each entry of the kernel; the shifted images side by side are the table
 /// of patches.
-fn product(x: Tensor<4>, weight: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
+fn product(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
     let [batch, input, height, width] = x.dims();
-    let [output, _, kernel, _] = weight.dims();
-    let [rows, columns] = output_size([height, width], kernel, stride, padding);
+    let [output, _, k, l] = weight.dims();
+    let [rows, columns] = output_size([height, width], [k, l], stride, padding);
     let x = channels_last(x);
-    let pad = (padding, padding);
-    let x = if padding > 0 { x.pad([(0, 0), pad, pad, (0, 0)], PadMode::Constant(0.0)) } else { x };
-    let along = |from: usize, count: usize| {
+    let [down, across] = padding.map(|p| (p, p));
+    let x = if padding == [0, 0] { x } else { x.pad([(0, 0), down, across, (0, 0)], PadMode::Constant(0.0)) };
+    let along = |from: usize, count: usize, stride: usize| {
         Slice::new(from as isize, Some((from + stride * (count - 1) + 1) as isize), stride as isize)
     };
-    let shifted = (0..kernel * kernel).map(|at| {
-        let (i, j) = (at / kernel, at % kernel);
-        x.clone().slice([Slice::full(), along(i, rows), along(j, columns), Slice::full()])
+    let shifted = (0..k * l).map(|at| {
+        let (i, j) = (at / l, at % l);
+        x.clone().slice([Slice::full(), along(i, rows, stride[0]), along(j, columns, stride[1]), Slice::full()])
     });
-    let patches = if kernel == 1 && stride == 1 { x } else { Tensor::cat(shifted.collect(), 3) };
-    let patches = patches.reshape([batch * rows * columns, kernel * kernel * input]);
+    let patches = if k * l == 1 && stride == [1, 1] { x } else { Tensor::cat(shifted.collect(), 3) };
+    let patches = patches.reshape([batch * rows * columns, k * l * input]);
     channels_first(patches.matmul(matrix(weight)).reshape([batch, rows, columns, output]))
 }
 
-/// `[output, input, kernel, kernel]` to `[kernel·kernel·input, output]`, without moving dimensions of size one (see
+/// `[output, input, rows, columns]` to `[rows·columns·input, output]`, without moving dimensions of size one (see
 /// [`channels_last`]): the gradient comes back the same way, and the optimizer reads it in fused kernels.
 fn matrix(weight: Tensor<4>) -> Tensor<2> {
-    let [output, input, kernel, _] = weight.dims();
-    let entries = kernel * kernel * input;
+    let [output, input, k, l] = weight.dims();
+    let entries = k * l * input;
     let rows =
-        if kernel == 1 { weight.reshape([output, input]) } else { channels_last(weight).reshape([output, entries]) };
+        if k * l == 1 { weight.reshape([output, input]) } else { channels_last(weight).reshape([output, entries]) };
     if output == 1 || entries == 1 { rows.reshape([entries, output]) } else { rows.transpose() }
 }
 
@@ -106,7 +118,6 @@ mod tests {
 
     #[test]
     fn algorithms_agree_in_value_and_gradient() {
-        let device = flex();
         for (kernel, stride, padding, size, input, output) in [
             (3, 1, 1, [6, 5], 3, 4),
             (3, 2, 1, [7, 8], 3, 4),
@@ -124,23 +135,45 @@ mod tests {
             (3, 1, 1, [5, 1], 3, 4),
             (3, 1, 1, [1, 1], 3, 4),
         ] {
-            let run = |algorithm: Algorithm| {
-                let x = Tensor::<4>::from_inner(tensor([2, input, size[0], size[1]], 0.3, &device)).require_grad();
-                let weight =
-                    Tensor::<4>::from_inner(tensor([output, input, kernel, kernel], 0.7, &device)).require_grad();
-                let y = algorithm.run(x.clone(), weight.clone(), stride, padding);
-                let [rows, columns] = output_size(size, kernel, stride, padding);
-                assert_eq!(y.dims(), [2, output, rows, columns]);
-                let factors = Tensor::from_inner(tensor(y.dims(), 0.9, &device));
-                let gradients = y.clone().mul(factors).sum().backward();
-                let (of_x, of_weight) = (x.grad(&gradients), weight.grad(&gradients));
-                [values(&y.inner()), values(&of_x.expect("a gradient")), values(&of_weight.expect("a gradient"))]
-            };
-            let (direct, product) = (run(Algorithm::Direct), run(Algorithm::Product));
-            for (direct, product) in direct.iter().zip(&product) {
-                let product = Tensor::<1>::from_data(product.as_slice(), (&device, DType::F64));
-                assert_close(&product.cast(DType::F32), direct, 2e-5);
-            }
+            agree([kernel, kernel], [stride, stride], [padding, padding], size, input, output);
+        }
+        // Each axis with settings of its own, as signals and frames have them.
+        for (kernel, stride, padding, size) in [
+            ([1, 5], [1, 1], [0, 2], [1, 9]),
+            ([1, 3], [1, 2], [0, 1], [1, 9]),
+            ([3, 1], [1, 1], [1, 0], [4, 6]),
+            ([2, 3], [2, 1], [0, 1], [6, 5]),
+        ] {
+            agree(kernel, stride, padding, size, 3, 4);
+        }
+    }
+
+    #[track_caller]
+    fn agree(
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        size: [usize; 2],
+        input: usize,
+        output: usize,
+    ) {
+        let device = flex();
+        let run = |algorithm: Algorithm| {
+            let x = Tensor::<4>::from_inner(tensor([2, input, size[0], size[1]], 0.3, &device)).require_grad();
+            let weight =
+                Tensor::<4>::from_inner(tensor([output, input, kernel[0], kernel[1]], 0.7, &device)).require_grad();
+            let y = algorithm.run(x.clone(), weight.clone(), stride, padding);
+            let [rows, columns] = output_size(size, kernel, stride, padding);
+            assert_eq!(y.dims(), [2, output, rows, columns]);
+            let factors = Tensor::from_inner(tensor(y.dims(), 0.9, &device));
+            let gradients = y.clone().mul(factors).sum().backward();
+            let (of_x, of_weight) = (x.grad(&gradients), weight.grad(&gradients));
+            [values(&y.inner()), values(&of_x.expect("a gradient")), values(&of_weight.expect("a gradient"))]
+        };
+        let (direct, product) = (run(Algorithm::Direct), run(Algorithm::Product));
+        for (direct, product) in direct.iter().zip(&product) {
+            let product = Tensor::<1>::from_data(product.as_slice(), (&device, DType::F64));
+            assert_close(&product.cast(DType::F32), direct, 2e-5);
         }
     }
 

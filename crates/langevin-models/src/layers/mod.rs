@@ -7,9 +7,12 @@
 //! what users give them before a layer sees it.
 
 mod activation;
+mod added_attention;
 mod angle;
 mod attention;
 mod conv;
+mod conv_1d;
+mod conv_3d;
 mod convolution;
 mod dropout;
 mod embedding;
@@ -22,11 +25,16 @@ mod resampler;
 mod resnet;
 mod spatial_norm;
 mod time;
+mod transformer2d;
+mod transformer_block;
 
 pub use activation::Activation;
+pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use conv::{Conv2d, Conv2dConfig};
+pub use conv_1d::{Conv1d, Conv1dConfig, ConvTranspose1d};
+pub use conv_3d::{Conv3d, Conv3dConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};
@@ -41,3 +49,5 @@ pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
+pub use transformer_block::{BasicTransformerBlock, BasicTransformerBlockConfig, SinusoidalPositions};
+pub use transformer2d::{PixelProjection, Transformer2d, Transformer2dConfig};

@@ -224,15 +224,42 @@ pub struct TimestepEmbeddingConfig {
     pub input: usize,
     /// Number of output features.
     pub output: usize,
+    /// Number of features between the two layers. Default: those of the output.
+    pub inner: usize,
     /// Activation between the two layers. Default: SiLU.
     pub activation: Activation,
+    /// Activation after the second layer. Default: none.
+    pub post_activation: Option<Activation>,
+    /// Number of features of a vector that is projected and added to the input. Default: none.
+    pub condition: Option<usize>,
 }
 
 impl TimestepEmbeddingConfig {
     /// Two layers with SiLU between them.
     #[must_use]
     pub fn new(input: usize, output: usize) -> Self {
-        Self { input, output, activation: Activation::Silu }
+        Self { input, output, inner: output, activation: Activation::Silu, post_activation: None, condition: None }
+    }
+
+    /// Sets the activation between the layers.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// Sets the activation after the second layer.
+    #[must_use]
+    pub fn post_activation(mut self, activation: Option<Activation>) -> Self {
+        self.post_activation = activation;
+        self
+    }
+
+    /// Sets the number of features of a vector that is projected and added to the input.
+    #[must_use]
+    pub fn condition(mut self, features: Option<usize>) -> Self {
+        self.condition = features;
+        self
     }
 
     /// Makes the layers.
@@ -242,9 +269,14 @@ impl TimestepEmbeddingConfig {
     /// [`ModelError::Config`] if a size is zero.
     pub fn init(&self, device: &Device) -> Result<TimestepEmbedding, ModelError> {
         Ok(TimestepEmbedding {
-            linear_1: LinearConfig::new(self.input, self.output).init(device)?,
-            linear_2: LinearConfig::new(self.output, self.output).init(device)?,
+            linear_1: LinearConfig::new(self.input, self.inner).init(device)?,
+            cond_proj: match self.condition {
+                Some(features) => Some(LinearConfig::new(features, self.input).bias(false).init(device)?),
+                None => None,
+            },
+            linear_2: LinearConfig::new(self.inner, self.output).init(device)?,
             activation: self.activation,
+            post_activation: self.post_activation,
         })
     }
 }
@@ -255,10 +287,14 @@ impl TimestepEmbeddingConfig {
 pub struct TimestepEmbedding {
     /// First layer.
     pub linear_1: Linear,
+    /// Projection of a vector that is added to the input.
+    pub cond_proj: Option<Linear>,
     /// Second layer.
     pub linear_2: Linear,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    post_activation: Option<Activation>,
 }
 
 impl TimestepEmbedding {
@@ -269,12 +305,35 @@ impl TimestepEmbedding {
     /// - input: `[batch, input]`
     /// - output: `[batch, output]`
     pub fn forward(&self, features: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<2> {
+        self.forward_told(features, None, tap)
+    }
+
+    /// Applies both layers to the features and the projection of a vector, where the layers have one.
+    ///
+    /// # Shapes
+    ///
+    /// - features: `[batch, input]`
+    /// - condition: `[batch, condition]`
+    /// - output: `[batch, output]`
+    pub fn forward_told(&self, features: Tensor<2>, condition: Option<Tensor<2>>, tap: &mut Tap<'_>) -> Tensor<2> {
+        let features = match (&self.cond_proj, condition) {
+            (Some(projection), Some(condition)) => {
+                let told = projection.forward(condition);
+                tap.see("cond_proj", &told);
+                features + told
+            }
+            _ => features,
+        };
         let h = self.linear_1.forward(features);
         tap.see("linear_1", &h);
         let h = self.activation.forward(h);
         tap.see("act", &h);
-        let y = self.linear_2.forward(h);
+        let mut y = self.linear_2.forward(h);
         tap.see("linear_2", &y);
+        if let Some(activation) = self.post_activation {
+            y = activation.forward(y);
+            tap.see("post_act", &y);
+        }
         tap.see("", &y);
         y
     }
@@ -384,7 +443,23 @@ mod tests {
         layers.linear_2 =
             Linear { weight: Param::from_data([[3.0]], &device), bias: Some(Param::from_data([-1.0], &device)) };
         let y = layers.forward(Tensor::from_data([[0.5]], &device), &mut Tap::none());
-        let silu = 2.0 / (1.0 + (-2.0f64).exp());
-        assert_close(&y, &[3.0 * silu - 1.0], 1e-6);
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        assert_close(&y, &[3.0 * silu(2.0) - 1.0], 1e-6);
+        // With a vector that is added, and an activation at the end.
+        layers.cond_proj = Some(Linear { weight: Param::from_data([[0.5, -1.0]], &device), bias: None });
+        layers.post_activation = Some(Activation::Silu);
+        let told = Some(Tensor::from_data([[3.0, 1.0]], &device));
+        let y = layers.forward_told(Tensor::from_data([[0.5]], &device), told, &mut Tap::none());
+        assert_close(&y, &[silu(3.0 * silu(3.0) - 1.0)], 1e-6);
+    }
+
+    #[test]
+    fn timestep_embedding_has_its_published_names() {
+        let config = TimestepEmbeddingConfig::new(4, 6).condition(Some(3));
+        let names: Vec<_> = crate::weights::parameters(&config.init(&flex()).unwrap());
+        let shape = |name: &str| names.iter().find(|p| p.name == name).map(|p| p.shape.clone());
+        assert_eq!(shape("cond_proj.weight"), Some(vec![4, 3]));
+        assert_eq!(shape("cond_proj.bias"), None);
+        assert_eq!(shape("linear_1.weight"), Some(vec![6, 4]));
     }
 }

@@ -1,6 +1,6 @@
 //! Reading safetensors into a network, one tensor at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path as FilePath, PathBuf};
@@ -48,7 +48,7 @@ use langevin_core::Load;
 /// ```
 pub fn read_weights<M: Module>(module: M, path: impl AsRef<FilePath>, load: &Load) -> Result<M, ModelError> {
     let dtype = compute_type(load)?;
-    let file = WeightsFile::open(path.as_ref())?;
+    let file = WeightsFile::open(path.as_ref(), &module)?;
     file.check(&module)?;
     let mut reader = Reader { file, dtype, path: Path::default(), error: None };
     let module = module.map(&mut reader);
@@ -68,7 +68,7 @@ struct WeightsFile {
 }
 
 impl WeightsFile {
-    fn open(path: &FilePath) -> Result<Self, ModelError> {
+    fn open<M: Module>(path: &FilePath, module: &M) -> Result<Self, ModelError> {
         let io = |source| ModelError::Io { path: path.to_owned(), source };
         let bad = |source| ModelError::Safetensors { path: path.to_owned(), source };
         let truncated = |given, expected| ModelError::Truncated { path: path.to_owned(), given, expected };
@@ -95,7 +95,10 @@ impl WeightsFile {
         if length != expected {
             return Err(truncated(length, expected));
         }
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| (current_name(&name), info.clone())).collect();
+        // Some networks use still what others have renamed.
+        let known: BTreeSet<String> = parameters(module).into_iter().map(|parameter| parameter.name).collect();
+        let name = |stored: String| if known.contains(&stored) { stored } else { current_name(&stored) };
+        let tensors = metadata.tensors().into_iter().map(|(stored, info)| (name(stored), info.clone())).collect();
         Ok(Self { path: path.to_owned(), file, start: 8 + size, tensors })
     }
 

@@ -1,0 +1,73 @@
+//! Networks of published configurations have the names and shapes of the original classes. `published/README.md` tells
+//! where the numbers come from. Nothing is initialized: no memory is needed for the weights.
+
+use burn::module::Module;
+use burn::tensor::Device;
+use langevin_models::weights::{Parameter, parameters};
+use langevin_models::{ModelError, UNet1dConfig};
+
+/// A published checkpoint.
+struct Row {
+    /// Name of its configuration in `published/`.
+    name: &'static str,
+    /// The network's names and shapes.
+    build: fn(&str) -> Result<Vec<Parameter>, ModelError>,
+    /// Number of stored values.
+    stored: usize,
+    /// Hash of all names and shapes.
+    hash: u64,
+}
+
+fn names<M: Module>(module: Result<M, ModelError>) -> Result<Vec<Parameter>, ModelError> {
+    module.map(|module| parameters(&module))
+}
+
+fn unet_1d(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(UNet1dConfig::from_json(json)?.init(&Device::flex()))
+}
+
+const ROWS: &[Row] = &[
+    Row { name: "dance-diffusion-maestro-150k", build: unet_1d, stored: 227_699_418, hash: 0xe50f_7cfc_4dff_a6ac },
+    Row { name: "hopper-medium-v2-unet-hor32", build: unet_1d, stored: 3_956_302, hash: 0x646d_2ff8_41f2_d6b4 },
+    Row {
+        name: "hopper-medium-v2-value-function-hor32",
+        build: unet_1d,
+        stored: 2_294_817,
+        hash: 0xdbab_6187_2585_fe8b,
+    },
+];
+
+/// FNV-1a of the sorted lines `name:[shape]`.
+fn hash(parameters: &[Parameter]) -> u64 {
+    let mut lines: Vec<String> = parameters.iter().map(|p| format!("{}:{:?}\n", p.name, p.shape)).collect();
+    lines.sort();
+    let step = |value: u64, byte: u8| (value ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    lines.concat().bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+fn json(name: &str) -> String {
+    let path = format!("{}/tests/published/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn networks_have_the_names_and_shapes_of_their_checkpoints() {
+    for row in ROWS {
+        let found = (row.build)(&json(row.name)).unwrap_or_else(|error| panic!("{}: {error}", row.name));
+        let stored: usize = found.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+        assert_eq!(stored, row.stored, "{}", row.name);
+        assert_eq!(hash(&found), row.hash, "{}: {:#018x}", row.name, hash(&found));
+    }
+}
+
+#[test]
+fn every_configuration_is_in_the_table() {
+    let folder = format!("{}/tests/published", env!("CARGO_MANIFEST_DIR"));
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            assert!(ROWS.iter().any(|row| row.name == name), "{name} has no row");
+        }
+    }
+}
