@@ -67,7 +67,7 @@ mod tests {
     fn a_path_without_noise_leaves_where_it_must() {
         let sde = from_fn(|x: Tensor<2>, _t| x.ones_like(), |x: Tensor<2>, _t| x.zeros_like());
         let simulation = EulerMaruyama::new().simulate_uniform(sde, (0.0, 2.0), 4).expect("times");
-        let start = Tensor::<2>::from_data([[-0.2], [0.7], [-3.0], [-1.0], [5.0]], &Device::flex());
+        let start = Tensor::<2>::from_data([[-0.2], [0.7], [-3.0], [-1.2], [5.0]], &Device::flex());
         let exits = simulation.exits(0, start, (-1.5, 1.0), &Seeded::new(1)).expect("a run");
         let exit = |time, above| Some(Exit { time, above });
         assert_eq!(exits, [exit(1.5, true), exit(0.5, true), exit(0.0, false), None, exit(0.0, true)]);
