@@ -76,9 +76,9 @@ mod tests {
     /// Brownian motion between −1 and 1 leaves after a mean time of 1, as often above as below.
     #[test]
     fn nearer_bounds_have_the_exits_of_continuous_paths() {
-        let (paths, dt) = (20_000, 0.01);
+        let (paths, dt) = (5_000, 0.02);
         let sde = from_fn(|x: Tensor<2>, _t| x.zeros_like(), |x: Tensor<2>, _t| x.ones_like());
-        let simulation = EulerMaruyama::new().simulate_uniform(sde, (0.0, 12.0), 1200).expect("times");
+        let simulation = EulerMaruyama::new().simulate_uniform(sde, (0.0, 12.0), 600).expect("times");
         let mean = |bound: f64| {
             let start = Tensor::<2>::zeros([paths, 1], &Device::flex());
             let exits = simulation.exits(0, start, (-bound, bound), &Seeded::new(1)).expect("a run");
