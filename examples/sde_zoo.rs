@@ -2,9 +2,8 @@
 //!
 //! `cargo run --release --example sde_zoo`
 //!
-//! A price (geometric Brownian motion, where Milstein's strong order is twice that of Euler-Maruyama), a spring in a heat
-//! bath (an Ornstein-Uhlenbeck process) and a decision (the drift-diffusion model of reaction times). Each writes a picture
-//! into `out/sde_zoo` and ends the program with an error if it is further from the exact law than its samples allow.
+//! A price (geometric Brownian motion), a spring in a heat bath (an Ornstein-Uhlenbeck process) and a decision (the drift-
+//! diffusion model of reaction times): each draws a picture, and fails if it is further off than its samples allow.
 
 use clap::Parser;
 use langevin::core::noise;
@@ -13,6 +12,7 @@ use langevin::schedulers::sde;
 use langevin_plot::{BLUE, Chart, GRAY, Histogram, ORANGE, RED, save};
 use std::f64::consts::{PI, TAU};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -26,7 +26,13 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<()> {
     let (Options { paths, out }, device) = (Options::parse(), device("cpu")?);
     std::fs::create_dir_all(&out)?;
     save(&price(paths as usize, &device)?, out.join("price.png"))?;
@@ -37,11 +43,10 @@ fn main() -> Result<()> {
 /// Prints a value beside the exact one; an error if they are further apart than `within`.
 fn compare(what: &str, found: f64, exact: f64, within: f64) -> Result<()> {
     println!("{what:<46} {found:>9.4}   exact {exact:>9.4} ± {within:.4}");
-    let far = || format!("{what} is {found}, which is further than {within} from {exact}").into();
-    if (found - exact).abs() <= within { Ok(()) } else { Err(far()) }
+    let far = format!("{what} is {found}, which is further than {within} from {exact}");
+    if (found - exact).abs() <= within { Ok(()) } else { Err(far.into()) }
 }
 
-/// Mean and standard deviation.
 fn moments(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     (mean, (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)).sqrt())
@@ -67,8 +72,11 @@ fn price(paths: usize, device: &Device) -> Result<[Chart; 2]> {
             prices = x.try_into_vec_as::<f64>()?;
         }
     }
-    for (name, errors, order) in [("Euler-Maruyama", &errors[0], 0.5), ("Milstein", &errors[1], 1.0)] {
-        compare(&format!("strong order of {name}"), (errors[1].1 - errors[5].1) / 4.0, order, 0.1)?;
+    let mut orders = Chart::new("strong error").axes("log2 of the steps", "log2 of the error");
+    let kinds = [("Euler-Maruyama", ORANGE, 0.5), ("Milstein", BLUE, 1.0)];
+    for (points, (name, color, order)) in errors.into_iter().zip(kinds) {
+        compare(&format!("strong order of {name}"), (points[1].1 - points[5].1) / 4.0, order, 0.1)?;
+        orders = orders.line(name, color, points.clone()).dots("", color, points);
     }
     let (mean, deviation) = moments(&prices);
     let exact_deviation = growth.exp() * ((s * s).exp() - 1.0).sqrt();
@@ -77,10 +85,6 @@ fn price(paths: usize, device: &Device) -> Result<[Chart; 2]> {
     compare("its standard deviation", deviation, exact_deviation, 3.0 * within)?;
     let density = |x: f64| (-((x.ln() - mean_log) / s).powi(2) / 2.0).exp() / (x * s * TAU.sqrt());
     let line = (1..500).map(|i| f64::from(i) * 0.01).map(|x| (x, density(x)));
-    let [euler, milstein] = errors;
-    let orders = Chart::new("strong error").axes("log2 of the steps", "log2 of the error");
-    let orders = orders.line("Euler-Maruyama: order 1/2", ORANGE, euler.clone()).dots("", ORANGE, euler);
-    let orders = orders.line("Milstein: order 1", BLUE, milstein.clone()).dots("", BLUE, milstein);
     let law = Chart::new("price after a year").axes("price", "density").x(0.0..5.0);
     let bars = Histogram::density(&prices, 0.0..5.0, 60)?;
     Ok([orders, law.bars("Milstein", BLUE, &bars).line("exact", ORANGE, line)])
@@ -93,15 +97,13 @@ fn spring(paths: usize, device: &Device) -> Result<Chart> {
     let spring = sde::from_fn(move |x: Tensor<2>, _t| x.mul_scalar(-theta), move |x: Tensor<2>, _t| x.full_like(s));
     let simulation = EulerMaruyama::new().simulate_uniform(spring, (0.0, 3.0), 300)?;
     let (noise, start) = (Seeded::new(1), Tensor::<2>::full([paths, 1], 2.0, device));
-    let (mut shown, mut found) = (vec![vec![(0.0, 2.0)]; 12], vec![(0.0, 2.0, 0.0)]);
-    // A run is an iterator over its steps.
+    let (mut shown, mut found) = (vec![vec![(0.0, 2.0)]; 12], vec![(0.0, (2.0, 0.0))]);
     for (step, t) in simulation.run(0, start, &noise)?.zip(&simulation.times()[1..]) {
         let states = step?.x.try_into_vec_as::<f64>()?;
         shown.iter_mut().zip(&states).for_each(|(path, state)| path.push((*t, *state)));
-        let (mean, deviation) = moments(&states);
-        found.push((*t, mean, deviation));
+        found.push((*t, moments(&states)));
     }
-    for (t, mean, deviation) in [found[50], found[300]] {
+    for (t, (mean, deviation)) in [found[50], found[300]] {
         // Four standard errors, and the error of the step: of order 1.
         let (exact, spread) = law(t);
         let within = 4.0 * spread / (paths as f64).sqrt() + 3.0 * theta * dt * (exact + spread);
@@ -110,21 +112,20 @@ fn spring(paths: usize, device: &Device) -> Result<Chart> {
     }
     let mut chart = Chart::new("Ornstein-Uhlenbeck").axes("time", "state").x(0.0..3.0).y(-1.5..2.8);
     chart = shown.into_iter().fold(chart, |chart, path| chart.line("", GRAY, path));
-    for (i, sign) in [0.0, 1.0, -1.0].into_iter().enumerate() {
-        let names = if i == 0 { ["mean ± deviation of the paths", "exact"] } else { ["", ""] };
-        chart = chart.line(names[0], BLUE, found.iter().map(|(t, mean, deviation)| (*t, mean + sign * deviation)));
+    for (paths, exact, sign) in [("mean ± deviation of the paths", "exact", 0.0), ("", "", 1.0), ("", "", -1.0)] {
+        chart = chart.line(paths, BLUE, found.iter().map(|(t, (mean, deviation))| (*t, mean + sign * deviation)));
         chart =
-            chart.dots(names[1], ORANGE, (0..=10).map(|i| 0.3 * f64::from(i)).map(|t| (t, law(t).0 + sign * law(t).1)));
+            chart.dots(exact, ORANGE, (0..=10).map(|i| 0.3 * f64::from(i)).map(|t| (t, law(t).0 + sign * law(t).1)));
     }
     Ok(chart)
 }
 
-/// Decisions (Ratcliff 1978): evidence `dx = v dt + dW` is gathered until it reaches 1, the right choice, or −1.
+/// Decisions (Ratcliff 1978): evidence `dx = v dt + dW` until 1, the right choice, or −1. Both take equally long.
 fn decision(paths: usize, device: &Device) -> Result<Chart> {
     let (v, dt, count, seeing_and_acting) = (0.8f64, 0.005f64, paths as f64, 0.3);
     let evidence = sde::from_fn(move |x: Tensor<2>, _t| x.full_like(v), |x: Tensor<2>, _t| x.ones_like());
     let simulation = EulerMaruyama::new().simulate_uniform(evidence, (0.0, 8.0), 1600)?;
-    // A walk in steps misses crossings between them: nearer bounds make up for that.
+    // Steps miss crossings between them: nearer bounds make up for that.
     let (bound, start) = (1.0 - 0.5826 * dt.sqrt(), Tensor::<2>::zeros([paths, 1], device));
     let exits = simulation.exits(0, start, (-bound, bound), &Seeded::new(1))?;
     let mut chart = Chart::new("reaction times of a decision").axes("reaction time, s", "density").x(0.0..3.0);
@@ -133,7 +134,6 @@ fn decision(paths: usize, device: &Device) -> Result<Chart> {
         let times: Vec<f64> = chosen.map(|exit| exit.time - dt / 2.0 + seeing_and_acting).collect();
         let (share, exact) = (times.len() as f64 / count, 1.0 / (1.0 + (-2.0 * v * sign).exp()));
         compare(&format!("share of {name}"), share, exact, 4.0 * (exact * (1.0 - exact) / count).sqrt() + 0.002)?;
-        // Both kinds of choices take equally long: a property of this model.
         let (mean, deviation) = moments(&times);
         let within = 4.0 * deviation / (times.len() as f64).sqrt() + 0.005;
         compare("their mean time, s", mean, v.tanh() / v + seeing_and_acting, within)?;

@@ -12,6 +12,7 @@ use langevin::prelude::*;
 use langevin::train::{HeldOut, Objective, Trainer, WatchError, Weighting};
 use langevin_plot::{BLUE, Chart, RED, save};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,10 +63,10 @@ struct Options {
     sample: Option<usize>,
 }
 
-fn main() -> std::process::ExitCode {
-    let Err(error) = run(&Options::parse()) else { return std::process::ExitCode::SUCCESS };
+fn main() -> ExitCode {
+    let Err(error) = run(&Options::parse()) else { return ExitCode::SUCCESS };
     eprintln!("error: {error}");
-    std::process::ExitCode::FAILURE
+    ExitCode::FAILURE
 }
 
 fn run(options: &Options) -> Result<(), WatchError> {
@@ -92,10 +93,9 @@ fn run(options: &Options) -> Result<(), WatchError> {
     let Split { train, test } = load(options)?;
     std::fs::create_dir_all(out)?;
     let [channels, height, width] = train.image_shape();
-    let mut config =
-        UNet2dConfig::images(channels, height).channels(&options.channels).layers(options.layers).dropout(0.1);
+    let config = UNet2dConfig::images(channels, height).channels(&options.channels).layers(options.layers);
+    let mut config = config.attention_at(&[options.channels.len().saturating_sub(1)]).dropout(0.1);
     config.sample_size = Some([height, width]);
-    config = config.attention_at(&[options.channels.len().saturating_sub(1)]);
     config = train.classes().into_iter().fold(config, UNet2dConfig::classes);
     let objective = Objective::new(chain, Prediction::Velocity)?.weighting(Weighting::MinSnr(5.0))?;
     let held_out = HeldOut::new(&objective, &test, 256, 1, &device)?;
