@@ -10,7 +10,8 @@
 //! * [`models`] (feature `models`): layers, an MLP, the UNet, published weights;
 //! * [`train`] (feature `train`): objectives, EMA, the trainer, checkpoints;
 //! * [`data`] (feature `data`): data sets and their preparation;
-//! * [`metrics`] (feature `metrics`): how likely data is under a model.
+//! * [`metrics`] (feature `metrics`): how likely data is under a model;
+//! * `plot` (feature `plot`, not on by itself): charts as pictures.
 //!
 //! [`prelude`] has what most programs use.
 
@@ -27,6 +28,8 @@ pub use langevin_data as data;
 pub use langevin_metrics as metrics;
 #[cfg(feature = "models")]
 pub use langevin_models as models;
+#[cfg(feature = "plot")]
+pub use langevin_plot as plot;
 pub use langevin_schedulers as schedulers;
 #[cfg(feature = "train")]
 pub use langevin_train as train;

@@ -139,7 +139,7 @@ fn a_full_disk_is_a_clear_error_and_keeps_the_old_checkpoint() {
 #[test]
 fn a_file_that_cannot_grow_is_a_clear_error_and_keeps_the_old_checkpoint() {
     let run = begun();
-    // As many blocks of 512 bytes as samples and statistics need, too few for a checkpoint: a write is cut short.
+    // As many blocks of 512 bytes as samples and the curve need, too few for a checkpoint: a write is cut short.
     let mut limited = Command::new("sh");
     let blocks = fs::metadata(run.checkpoint()).expect("a checkpoint").len() / 1024;
     limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), "sh"]);

@@ -5,7 +5,6 @@
 
 #![allow(missing_docs, clippy::print_stdout, reason = "a program that talks to another one")]
 
-#[path = "../cases/mod.rs"]
 mod cases;
 
 use std::hint::black_box;

@@ -70,8 +70,8 @@ impl Run {
         write_images(&data);
         let mut run = Self { arguments: Vec::new(), root: Rc::new(root) };
         let [data, out] = [data, run.folder()].map(|path| path.to_string_lossy().into_owned());
-        let small = "--channels 32,32 --layers 1 --dropout 0.1 --batch 8 --workers 2 --steps 90 --checkpoint-every 3 \
-                     --sample-every 10 --evaluations 2";
+        let small = "--channels 32,32 --layers 1 --batch 8 --steps 90 --checkpoint-every 3 --sample-every 10 \
+                     --evaluations 2";
         run.arguments = small.split_whitespace().map(str::to_owned).collect();
         run.arguments.extend(["--data".into(), data, "--out".into(), out]);
         run

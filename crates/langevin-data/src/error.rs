@@ -143,6 +143,14 @@ pub enum DataError {
         /// The number of channels given.
         channels: usize,
     },
+    /// Columns of images that are to stand beside one another differ in rows, height or width.
+    #[error("a column of images is {given:?}, the first {first:?}: rows, height and width must be the same")]
+    Beside {
+        /// Shape of the column.
+        given: [usize; 4],
+        /// Shape of the first one.
+        first: [usize; 4],
+    },
     /// A setting of an image grid is zero.
     #[error("{setting} of an image grid is 0: it must be at least 1")]
     GridSetting {

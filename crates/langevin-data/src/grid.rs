@@ -189,6 +189,40 @@ impl Raster {
     }
 }
 
+/// Rows of images that belong together, for an [`ImageGrid`] of as many columns: the first of each column, the second of
+/// each, and so on. Columns are `[rows, channels, height, width]`; gray ones beside colored ones become colored.
+///
+/// # Errors
+///
+/// [`DataError::Empty`] without columns, [`DataError::Channels`] for another number of channels than 1 or 3,
+/// [`DataError::Beside`] if the columns differ in rows, height or width.
+///
+/// ```
+/// # use burn::tensor::{Device, Tensor};
+/// use langevin_data::beside;
+/// let [left, right] = [0.0, 1.0].map(|value| Tensor::<4>::full([3, 1, 8, 8], value, &Device::flex()));
+/// let images = beside(&[left, right])?;
+/// assert_eq!(images.dims(), [6, 1, 8, 8]);
+/// # Ok::<(), langevin_data::DataError>(())
+/// ```
+pub fn beside(columns: &[Tensor<4>]) -> Result<Tensor<4>, DataError> {
+    let Some(first) = columns.first() else { return Err(DataError::Empty { what: "the row of images" }) };
+    let [rows, _, height, width] = first.dims();
+    for column in columns {
+        let given @ [n, channels, high, wide] = column.dims();
+        if channels != 1 && channels != 3 {
+            return Err(DataError::Channels { channels });
+        }
+        if [n, high, wide] != [rows, height, width] {
+            return Err(DataError::Beside { given, first: first.dims() });
+        }
+    }
+    let channels = columns.iter().map(|column| column.dims()[1]).max().unwrap_or(1);
+    let colored = |column: &Tensor<4>| column.clone().repeat_dim(1, channels / column.dims()[1]).unsqueeze_dim(1);
+    let stacked = Tensor::<5>::cat(columns.iter().map(colored).collect(), 1);
+    Ok(stacked.reshape([rows * columns.len(), channels, height, width]))
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
@@ -292,5 +326,28 @@ mod tests {
         for grid in [grid.upscale(1 << 15).unwrap(), grid.upscale(usize::MAX).unwrap(), grid.padding(usize::MAX)] {
             assert!(matches!(grid.render(&image), Err(DataError::GridTooLarge { .. })), "{grid:?}");
         }
+    }
+
+    #[test]
+    fn columns_become_rows() {
+        let column = |values: [f32; 2]| tensor(&values, [2, 1, 1, 1]);
+        let images = beside(&[column([0.1, 0.2]), column([0.3, 0.4]), column([0.5, 0.6])]).unwrap();
+        assert_eq!(images.try_into_vec_as::<f32>().unwrap(), [0.1, 0.3, 0.5, 0.2, 0.4, 0.6]);
+        let red = scale::tinted(&column([0.0, 1.0]), [1.0, 0.5, 0.0]).unwrap();
+        let images = beside(&[column([0.1, 0.2]), red]).unwrap();
+        assert_eq!(images.dims(), [4, 3, 1, 1]);
+        let values = images.try_into_vec_as::<f32>().unwrap();
+        assert_eq!(values, [0.1, 0.1, 0.1, 0.0, -0.5, -1.0, 0.2, 0.2, 0.2, 1.0, 0.0, -1.0]);
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_errors() {
+        let zeros = |shape: [usize; 4]| Tensor::<4>::zeros(shape, &Device::flex());
+        assert!(matches!(beside(&[]), Err(DataError::Empty { .. })));
+        let error = beside(&[zeros([2, 1, 4, 4]), zeros([3, 1, 4, 4])]).unwrap_err();
+        assert!(matches!(error, DataError::Beside { given: [3, ..], first: [2, ..] }), "{error}");
+        assert!(matches!(beside(&[zeros([2, 2, 4, 4])]), Err(DataError::Channels { channels: 2 })));
+        assert!(matches!(scale::tinted(&zeros([2, 3, 4, 4]), [1.0; 3]), Err(DataError::Channels { channels: 3 })));
+        assert!(matches!(scale::tinted(&zeros([2, 1, 4, 4]), [1.0, 2.0, 0.0]), Err(DataError::OutOfRange { .. })));
     }
 }

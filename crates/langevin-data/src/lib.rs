@@ -48,7 +48,7 @@ pub use dataset::{Batch, DataSet};
 pub use digits::digits;
 pub use error::DataError;
 pub use file::{FileError, Fit, ImageFolder, LoadedImages, Problem, csv, idx, npy};
-pub use grid::{ImageGrid, Raster};
+pub use grid::{ImageGrid, Raster, beside};
 pub use image_set::ImageSet;
 pub use order::{BatchOrder, Batches, batch_indices, permutation};
 pub use split::{Split, stratified_split};

@@ -14,6 +14,7 @@
 //! ```
 
 use crate::DataError;
+use burn::tensor::Tensor;
 
 /// Bytes 0 to 255 to `[-1, 1]`: `p / 127.5 - 1`.
 pub fn from_u8(pixels: &[u8]) -> Vec<f32> {
@@ -55,6 +56,21 @@ pub fn from_unit(values: &[f32]) -> Result<Vec<f32>, DataError> {
 pub fn to_unit(values: &[f32]) -> Result<Vec<f32>, DataError> {
     check_range(values, -1.0, 1.0)?;
     Ok(values.iter().map(|value| 0.5 * (value + 1.0)).collect())
+}
+
+/// Gray images `[n, 1, height, width]` in `[-1, 1]` as red, green and blue, `[n, 3, height, width]`, with `color` for the
+/// brightest pixels: to tell images in a picture apart. Values beyond the range become its nearer end.
+///
+/// # Errors
+///
+/// [`DataError::Channels`] for images that are not gray, [`DataError::OutOfRange`] for a color outside of `[0, 1]`.
+pub fn tinted(images: &Tensor<4>, color: [f32; 3]) -> Result<Tensor<4>, DataError> {
+    check_range(&color, 0.0, 1.0)?;
+    if images.dims()[1] != 1 {
+        return Err(DataError::Channels { channels: images.dims()[1] });
+    }
+    let light = images.clone().clamp(-1.0, 1.0).add_scalar(1.0);
+    Ok(Tensor::cat(color.map(|share| light.clone().mul_scalar(share).sub_scalar(1.0)).to_vec(), 1))
 }
 
 /// Checks that every value is in `[low, high]` (which NaN never is).

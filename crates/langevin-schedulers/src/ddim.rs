@@ -2,7 +2,7 @@
 
 use crate::ddpm::{Posterior, check_direction, falls};
 use crate::ode::check_joined;
-use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
@@ -73,20 +73,11 @@ impl Ddim {
         } else {
             (s.sigma, 0.0)
         };
-        let draws = if variance > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() };
         let mut sum = vec![Term::new(s.alpha, Src::X0(0)), Term::new(of_eps, Src::Eps(0))];
         if variance > 0.0 {
             sum.push(Term::new(variance.sqrt(), Src::Z(0)));
         }
-        Ok(Row {
-            draws,
-            pre: Vec::new(),
-            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
-            post: vec![Set::new(0, sum)],
-            step: Some(index as u32),
-            after: stop.to,
-            report: vec![Term::new(1.0, Src::X0(0))],
-        })
+        Ok(Row::step(index, stop, 0, sum, (variance > 0.0).then_some(Draw::WHITE)))
     }
 }
 

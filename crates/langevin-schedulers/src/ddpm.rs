@@ -1,6 +1,6 @@
 //! Ancestral sampling from the posterior, DDPM (Ho et al. 2020, algorithm 2).
 
-use crate::plan::{Coef, Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::plan::{Coef, Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::Transition;
@@ -99,15 +99,7 @@ impl Ddpm {
         if noisy {
             sum.push(Term { c: std, of: Src::Z(0) });
         }
-        Ok(Row {
-            draws: if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() },
-            pre: Vec::new(),
-            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
-            post: vec![Set::new(0, sum)],
-            step: Some(index as u32),
-            after: stop.to,
-            report: vec![Term::new(1.0, Src::X0(0))],
-        })
+        Ok(Row::step(index, stop, 0, sum, noisy.then_some(Draw::WHITE)))
     }
 }
 

@@ -4,6 +4,7 @@
 //!   it is asked at ([`Times`]).
 //! * [`Trainer`]: the loop, with AdamW, warm-up and cosine learning rate, clipping, conditioning dropout, moving
 //!   average, progress bar, checkpoints and exact resume.
+//! * [`HeldOut`]: the loss of data that training does not see.
 //! * [`Ema`], [`LearningRate`], [`AdamW`]: its parts, for loops of your own.
 //!
 //! Whatever is random in training (order of data, noise, levels, dropout) is a pure function of the seed and the step:
@@ -15,6 +16,7 @@ mod checkpoint_error;
 mod conditioning;
 mod ema;
 mod error;
+mod held_out;
 mod objective;
 mod optimizer;
 mod progress;
@@ -31,6 +33,7 @@ pub use checkpoint_error::CheckpointError;
 pub use conditioning::FromLabels;
 pub use ema::{Ema, EmaDecay, EmaWarmup};
 pub use error::TrainError;
+pub use held_out::HeldOut;
 pub use objective::Objective;
 pub use optimizer::AdamW;
 pub use schedule::{Decay, LearningRate};

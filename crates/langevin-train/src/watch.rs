@@ -21,8 +21,19 @@ impl<N> Watch<'_, N> {
     /// The mean loss of the last `count` steps, or of all if there are fewer.
     pub fn mean_loss(&self, count: usize) -> f32 {
         let last = &self.losses[self.losses.len().saturating_sub(count)..];
-        last.iter().sum::<f32>() / last.len().max(1) as f32
+        mean(last)
     }
+
+    /// The course of the loss, to be drawn: the mean of each of at most `points` parts of the run, at the step that ends it.
+    pub fn curve(&self, points: usize) -> Vec<(f64, f64)> {
+        let length = self.losses.len().div_ceil(points.max(1)).max(1);
+        let part = |(i, part): (usize, &[f32])| ((i * length + part.len()) as f64, f64::from(mean(part)));
+        self.losses.chunks(length).enumerate().map(part).collect()
+    }
+}
+
+fn mean(losses: &[f32]) -> f32 {
+    losses.iter().sum::<f32>() / losses.len().max(1) as f32
 }
 
 /// What a watcher may fail with.
@@ -32,4 +43,20 @@ pub type WatchError = Box<dyn Error + Send + Sync>;
 pub(crate) struct Watcher<'a, N> {
     pub(crate) every: u64,
     pub(crate) look: &'a mut dyn FnMut(Watch<'_, N>) -> Result<(), WatchError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_means_of_parts() {
+        let losses = [4.0, 2.0, 1.0, 3.0, 5.0];
+        let watch = |losses| Watch { step: 5, steps: 9, resumed_at: 0, losses, network: () };
+        assert_eq!(watch(&losses).curve(3), [(2.0, 3.0), (4.0, 2.0), (5.0, 5.0)]);
+        assert_eq!(watch(&losses).curve(100).len(), 5);
+        assert_eq!(watch(&losses).curve(0), [(5.0, 3.0)]);
+        assert_eq!(watch(&[]).curve(3), []);
+        assert_eq!((watch(&losses).mean_loss(2), watch(&losses).mean_loss(100)), (4.0, 3.0));
+    }
 }

@@ -120,6 +120,13 @@ pub enum Classes {
     Identity,
 }
 
+impl Classes {
+    /// How many classes there are to choose from by number.
+    pub fn count(self) -> Option<usize> {
+        if let Self::Table { count, .. } = self { Some(count) } else { None }
+    }
+}
+
 /// The kind of a block on the way down or up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {

@@ -83,7 +83,7 @@ impl Solver for Lcm {
                 Set::new(0, [Term::new(to.alpha, Src::X(1)), Term::new(to.sigma, Src::Z(0))])
             };
             Row {
-                draws: if last { vec![] } else { vec![Draw::White { to: 0, lane: 0 }] },
+                draws: if last { vec![] } else { vec![Draw::WHITE] },
                 pre: vec![],
                 eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
                 post: vec![jump, next],

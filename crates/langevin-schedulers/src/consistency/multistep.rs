@@ -1,7 +1,7 @@
 //! Consistency models.
 
 use crate::ddpm::{check_direction, ratio};
-use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -91,15 +91,7 @@ impl Multistep {
         if std > 0.0 {
             sum.push(Term::new(std, Src::Z(0)));
         }
-        Row {
-            draws: if std > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] },
-            pre: vec![],
-            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
-            post: vec![Set::new(0, sum)],
-            step: Some(index as u32),
-            after: stop.to,
-            report: vec![Term::new(1.0, Src::X0(0))],
-        }
+        Row::step(index, stop, 0, sum, (std > 0.0).then_some(Draw::WHITE))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Trajectory consistency distillation.
 
 use crate::ddpm::check_direction;
-use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::Transition;
@@ -65,15 +65,7 @@ impl Tcd {
         if back.variance > 0.0 {
             sum.push(Term::new(back.variance.sqrt(), Src::Z(0)));
         }
-        Row {
-            draws: if back.variance > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] },
-            pre: vec![],
-            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
-            post: vec![Set::new(0, sum)],
-            step: Some(index as u32),
-            after: stop.to,
-            report: vec![Term::new(1.0, Src::X0(0))],
-        }
+        Row::step(index, stop, 0, sum, (back.variance > 0.0).then_some(Draw::WHITE))
     }
 }
 

@@ -1,7 +1,7 @@
 //! LCMScheduler and TCDScheduler.
 
 use super::configured::{Configured, Method, Schedule};
-use super::options::{self, chain, clipping, ending, prediction, rescaled, spacing, thresholding};
+use super::options::{self, chain, check_zero_snr, clipping, ending, prediction, rescaled, spacing, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::consistency::{Lcm, Tcd};
 use langevin_core::grid::End;
@@ -56,6 +56,8 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
     let threshold = thresholding(keys)?.or(clip);
     let chain = chain(keys, options::LATENT)?;
     let chain = rescaled(keys, chain)?;
+    let prediction = prediction(keys)?;
+    check_zero_snr(keys, &chain, prediction)?;
     let original = keys.count("original_inference_steps", 50)?;
     let scale = keys.number("timestep_scaling", 10.0)?;
     let method = if trajectory { Method::Tcd(Tcd::new(0.3)?) } else { Method::Lcm(Lcm::new().boundary(scale, 0.5)?) };
@@ -63,7 +65,7 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
     let configured = Configured {
         class: keys.class().to_owned(),
         process: Arc::new(chain),
-        prediction: prediction(keys)?,
+        prediction,
         // TCD has the options, and thresholds nothing.
         threshold: if trajectory { None } else { threshold },
         rederive: false,

@@ -1,11 +1,9 @@
 //! DDIMScheduler and DDIMInverseScheduler.
 
 use super::configured::{Configured, Method, Schedule, Walk};
-use super::options::{self, chain, clipping, ending, prediction, spacing, thresholding};
+use super::options::{self, chain, check_zero_snr, clipping, ending, prediction, spacing, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::ddim::Ddim;
-use langevin_core::Prediction;
-use langevin_core::process::DiscreteChain;
 use std::sync::Arc;
 
 pub(super) fn read(keys: &mut Keys, inverse: bool) -> Result<Configured, ConfigError> {
@@ -29,17 +27,4 @@ pub(super) fn read(keys: &mut Keys, inverse: bool) -> Result<Configured, ConfigE
         schedule: Schedule::Steps { spacing, offset, walk },
         method: if inverse { Method::DdimInverse(Ddim::new().with_gaps()) } else { Method::Ddim(Ddim::new()) },
     })
-}
-
-/// At α = 0 a noise says nothing about the sample.
-pub(super) fn check_zero_snr(keys: &Keys, chain: &DiscreteChain, prediction: Prediction) -> Result<(), ConfigError> {
-    if chain.has_zero_terminal_snr() && prediction == Prediction::Epsilon {
-        return Err(keys.contradiction(
-            "rescale_betas_zero_snr",
-            "prediction_type",
-            "with zero terminal SNR the first state is pure noise, from which an epsilon prediction says nothing about the \
-             sample; use v_prediction or sample",
-        ));
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! DDPMScheduler.
 
 use super::configured::{Configured, Method, Schedule, Walk};
-use super::options::{self, chain, clipping, prediction, spacing, thresholding};
+use super::options::{self, chain, check_zero_snr, clipping, prediction, spacing, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::ddpm::{Ddpm, Variance};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let chain = chain(keys, options::DDPM)?;
     let chain = options::rescaled(keys, chain)?;
     let prediction = prediction(keys)?;
-    super::ddim::check_zero_snr(keys, &chain, prediction)?;
+    check_zero_snr(keys, &chain, prediction)?;
     let clip = clipping(keys, true)?;
     let threshold = thresholding(keys)?.or(clip);
     let offset = keys.count("steps_offset", 0)?;

@@ -109,32 +109,39 @@ impl Lambdas {
         matches!(self.kind, Kind::Flow { .. })
     }
 
-    /// Whole timesteps, falling, in the arithmetic of the published code.
-    fn timesteps(&self, n: usize) -> Result<Vec<f64>, GridError> {
+    /// Whole timesteps, in the arithmetic of the published code: falling, of the levels where steps begin; or, from the
+    /// cleanest on, rising.
+    fn timesteps(&self, n: usize, rising: bool) -> Result<Vec<f64>, GridError> {
         if n == 0 {
             return Err(GridError::ZeroSteps);
         }
         if n > self.top {
             return Err(GridError::TooManySteps { given: n, chain: self.top });
         }
+        // Of n + 1 times the falling ones leave out the cleanest, the rising ones the noisiest.
+        let kept = if rising { 0..n } else { 1..n + 1 };
         let top = self.top as f64;
-        Ok(match self.spacing {
+        let mut steps: Vec<f64> = match self.spacing {
             Spacing::Linspace => {
                 let increment = (top - 1.0) / n as f64;
                 let at = |i: usize| if i == n { top - 1.0 } else { i as f64 * increment };
-                (1..=n).rev().map(|i| at(i).round_ties_even()).collect()
+                kept.map(|i| at(i).round_ties_even()).collect()
             }
             Spacing::Leading => {
                 let stride = self.top / (n + 1);
-                (1..=n).rev().map(|i| (i * stride + self.offset) as f64).collect()
+                kept.map(|i| (i * stride + self.offset) as f64).collect()
             }
             Spacing::Trailing => {
                 let stride = self.table.len() as f64 / n as f64;
                 let count = (top / stride).ceil() as usize;
                 let increment = (top - stride) - top;
-                (0..count).map(|i| (top + i as f64 * increment).round_ties_even() - 1.0).collect()
+                (0..count).rev().map(|i| (top + i as f64 * increment).round_ties_even() - 1.0).collect()
             }
-        })
+        };
+        if !rising {
+            steps.reverse();
+        }
+        Ok(steps)
     }
 
     /// The grid of `n` steps.
@@ -143,7 +150,7 @@ impl Lambdas {
         if self.inverse && !self.is_flow() {
             return self.rising(n);
         }
-        let steps = self.timesteps(n)?;
+        let steps = self.timesteps(n, false)?;
         let (max, min) = (f64::from(self.table[self.table.len() - 1]), f64::from(self.table[0]));
         let (sigmas, times): (Vec<f64>, Vec<f64>) = match self.kind {
             Kind::Steps => {
@@ -182,33 +189,10 @@ impl Lambdas {
         Ok(Grid::levels(levels)?.ending(End::Range))
     }
 
-    /// Timesteps from the cleanest on: those of the levels where steps begin.
-    fn rising_timesteps(&self, n: usize) -> Result<Vec<f64>, GridError> {
-        if n == 0 {
-            return Err(GridError::ZeroSteps);
-        }
-        if n > self.top {
-            return Err(GridError::TooManySteps { given: n, chain: self.top });
-        }
-        let top = self.top as f64;
-        Ok(match self.spacing {
-            Spacing::Linspace => {
-                let increment = (top - 1.0) / n as f64;
-                (0..n).map(|i| (i as f64 * increment).round_ties_even()).collect()
-            }
-            Spacing::Leading => (0..n).map(|i| (i * (self.top / (n + 1)) + self.offset) as f64).collect(),
-            Spacing::Trailing => {
-                let mut steps = self.timesteps(n)?;
-                steps.reverse();
-                steps
-            }
-        })
-    }
-
     /// The inverted grid of `n` steps, fewer where two of them would ask at one time. It arrives at the noisiest step, or,
     /// where sigmas are converted, stands still in its last step.
     fn rising(&self, n: usize) -> Result<Grid, ConfigError> {
-        let (steps, last) = (self.rising_timesteps(n)?, self.table.len() - 1);
+        let (steps, last) = (self.timesteps(n, true)?, self.table.len() - 1);
         let (max, min) = (f64::from(self.table[last]), f64::from(self.table[0]));
         let (mut sigmas, mut times): (Vec<f64>, Vec<f64>) = if let Kind::Converted(conversion) = self.kind {
             let mut sigmas = conversion.sigmas(n, max, min)?;

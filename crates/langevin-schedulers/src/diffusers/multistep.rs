@@ -106,6 +106,9 @@ pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
         other => return Err(keys.bad("solver_type", other, "bh1 or bh2")),
     };
     let skipped = keys.numbers("disable_corrector")?.unwrap_or_default();
+    if let Some(step) = skipped.iter().find(|step| !(**step >= 0.0 && step.fract() == 0.0)) {
+        return Err(keys.bad("disable_corrector", step, "numbers of steps, whole and at least 0"));
+    }
     for key in ["solver_p", "sigma_min", "sigma_max", "shift_terminal"] {
         keys.must_be_null(key)?;
     }
@@ -144,6 +147,14 @@ fn algorithm(keys: &mut Keys, default: &str) -> Result<(Basis, bool), ConfigErro
         "sde-dpmsolver++" => Ok((Basis::Data, true)),
         "dpmsolver" => Ok((Basis::Noise, false)),
         "sde-dpmsolver" => Ok((Basis::Noise, true)),
+        // diffusers reads DEIS's configurations as its own, but for a last step to no noise.
+        "deis" if keys.peek("final_sigmas_type") == Some("sigma_min") || keys.class().ends_with("InverseScheduler") => {
+            Ok((Basis::Data, false))
+        }
+        "deis" => {
+            let reason = "read as dpmsolver++, deis arrives at sigma_min; for a step to no noise say dpmsolver++";
+            Err(keys.contradiction("final_sigmas_type", "algorithm_type", reason))
+        }
         other => Err(keys.bad("algorithm_type", other, "dpmsolver, dpmsolver++, sde-dpmsolver or sde-dpmsolver++")),
     }
 }

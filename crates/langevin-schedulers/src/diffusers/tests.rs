@@ -1,7 +1,11 @@
 //! Every class with every combination of its schedules plans, for any number of steps.
 
-use super::{CLASSES, from_config};
-use langevin_core::Prediction;
+use super::{CLASSES, ConfigError, from_config};
+use crate::SamplerExt;
+use burn::tensor::{Device, Tensor};
+use langevin_core::denoiser::from_fn;
+use langevin_core::noise::Seeded;
+use langevin_core::{Levels, Load, Prediction};
 
 /// Options of a class that change its grid.
 fn options(class: &str) -> Vec<String> {
@@ -171,6 +175,7 @@ fn contradictions_of_multistep_classes_are_named() {
         (refused("DEISMultistep", r#""use_lu_lambdas": true"#), "no option 'use_lu_lambdas'"),
         (refused("UniPCMultistep", r#""solver_type": "bh3""#), "bh1 or bh2"),
         (refused("UniPCMultistep", r#""sigma_max": 3.0"#), "not supported"),
+        (refused("UniPCMultistep", r#""disable_corrector": [0.5]"#), "whole and at least 0"),
         (refused("SASolver", r#""predictor_order": 0"#), "1, 2, 3 or 4"),
         (refused("SASolver", r#""tau_func": "x""#), "not supported"),
         (refused("EDMDPMSolverMultistep", r#""algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min""#), "++"),
@@ -185,4 +190,59 @@ fn contradictions_of_multistep_classes_are_named() {
     assert!(tcd.clone().eta(1.5).is_err() && tcd.eta(1.0).is_ok());
     let ddim = from_config(r#"{"_class_name": "DDIMScheduler"}"#).unwrap();
     assert!(ddim.original_steps(50).unwrap_err().to_string().contains("only LCMScheduler"));
+}
+
+/// Every class has no such option, refuses it by name, or never asks at α = 0: then its samples are finite.
+#[test]
+fn zero_terminal_snr_with_epsilon_is_refused_or_harmless() {
+    let snr = r#""rescale_betas_zero_snr": true"#;
+    let [mut refused, mut harmless] = [Vec::new(), Vec::new()];
+    for class in CLASSES {
+        let config = |prediction: &str| {
+            from_config(&format!(r#"{{"_class_name": "{class}", {snr}, "prediction_type": "{prediction}"}}"#))
+        };
+        match config("epsilon") {
+            // No such option, or networks that predict another thing.
+            Err(ConfigError::UnknownKey { .. } | ConfigError::Value { key: "prediction_type", .. }) => {}
+            Err(ConfigError::Contradiction { first, second, .. }) => {
+                assert_eq!([first, second], ["rescale_betas_zero_snr", "prediction_type"], "{class}");
+                assert!(config("v_prediction").is_ok() && config("sample").is_ok(), "{class}");
+                // It is the default, too.
+                let unsaid = from_config(&format!(r#"{{"_class_name": "{class}", {snr}}}"#));
+                assert!(matches!(unsaid, Err(ConfigError::Contradiction { .. })), "{class}");
+                refused.push(class);
+            }
+            Ok(scheduler) => {
+                let plan = scheduler.plan(10).unwrap();
+                assert!(plan.rows().iter().filter_map(|row| row.eval).all(|eval| eval.at.alpha > 0.0), "{class}");
+                let epsilon = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x.mul_scalar(0.9)));
+                let x = plan.start([4, 3], &epsilon, &Seeded::new(1), Load::on(&Device::flex())).unwrap().finish();
+                let values = x.unwrap().try_into_vec_as::<f32>().unwrap();
+                assert!(values.iter().all(|value| value.is_finite()), "{class}: {values:?}");
+                harmless.push(class);
+            }
+            Err(error) => panic!("{class}: {error}"),
+        }
+    }
+    assert_eq!(refused, ["DDPMScheduler", "DDIMScheduler", "DDIMInverseScheduler", "LCMScheduler", "TCDScheduler"]);
+    let in_sigma = ["EulerDiscrete", "EulerAncestralDiscrete", "DPMSolverMultistep", "UniPCMultistep"];
+    assert_eq!(harmless, in_sigma.map(|class| format!("{class}Scheduler")));
+}
+
+/// diffusers reads a configuration of DEIS as one of DPM-Solver++, except where it would end without noise.
+#[test]
+fn deis_is_read_as_dpm_solver() {
+    let of = |class: &str, options: &str| from_config(&format!(r#"{{"_class_name": "{class}"{options}}}"#));
+    for class in ["DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverMultistepInverse", "EDMDPMSolverMultistep"] {
+        let class = format!("{class}Scheduler");
+        let last = r#", "final_sigmas_type": "sigma_min""#;
+        let last = if class.contains("Inverse") { "" } else { last };
+        let plan =
+            |kind: &str| of(&class, &format!(r#"{last}, "algorithm_type": "{kind}""#)).unwrap().plan(10).unwrap();
+        assert_eq!(plan("deis"), plan("dpmsolver++"), "{class}");
+        if !last.is_empty() {
+            let error = of(&class, r#", "algorithm_type": "deis""#).unwrap_err();
+            assert!(matches!(error, ConfigError::Contradiction { first: "final_sigmas_type", .. }), "{error}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::configured::{Configured, Method, Schedule};
 use super::options::clipping;
 use super::{ConfigError, keys::Keys};
 use crate::ddpm::check_direction;
-use crate::plan::{Coef, Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::plan::{Coef, Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::{Betas, DiscreteChain};
@@ -41,15 +41,7 @@ impl UnClip {
         if noisy {
             sum.push(Term { c: std, of: Src::Z(0) });
         }
-        Row {
-            draws: if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() },
-            pre: Vec::new(),
-            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
-            post: vec![Set::new(0, sum)],
-            step: Some(index as u32),
-            after: stop.to,
-            report: vec![Term::new(1.0, Src::X0(0))],
-        }
+        Row::step(index, stop, 0, sum, noisy.then_some(Draw::WHITE))
     }
 }
 

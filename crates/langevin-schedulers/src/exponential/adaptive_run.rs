@@ -3,16 +3,13 @@
 use super::adaptive::{AdaptiveDpm, NAME};
 use super::adaptive_clock::Clock;
 use super::singlestep::Singlestep;
-use crate::plan::{Coef, Memory, Src, Term};
-use crate::sampler::rows::{noise_by_row, pooled, scaled_errors, select};
+use crate::plan::{Coef, Src, Term};
+use crate::sampler::rows::{Attempt, check_company, noise_by_row, pooled, scaled_errors, select};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use crate::sde::clock as path_clock;
 use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
 use langevin_core::{Key, Level, Levels, Node, NoiseSource, Process, ProcessError, noise};
-
-/// Register of the state that tolerances are relative to: the lower order's result of the last accepted step, over α.
-const BEFORE: u8 = 1;
 
 /// Weights of the state and of up to three answers.
 type Weights = [f64; 4];
@@ -167,33 +164,18 @@ impl<P: Process> AdaptiveDpm<P> {
     }
 
     fn restore<const D: usize>(&self, state: &RunState<D>) -> Result<(Vec<Clock>, Tensor<D>), SampleError> {
-        let x = state.x();
-        let batch = x.dims()[0];
         if state.numbers.is_empty() {
+            let x = state.x();
             let h = self.method.control.first_step * self.direction();
             let clock = Clock::new(self.start.level.lambda(), h);
-            return Ok((vec![clock; batch], x.div_scalar(self.start.level.alpha)));
+            return Ok((vec![clock; x.dims()[0]], x.div_scalar(self.start.level.alpha)));
         }
         let clocks: Vec<Clock> = state.numbers.chunks(Clock::NUMBERS).filter_map(Clock::restore).collect();
-        // Only a run that was edited, or written by another sampler, is not whole.
-        let before = state.memory().state(BEFORE).filter(|before| before.dims() == x.dims());
-        match before {
-            Some(before) if clocks.len() == batch => Ok((clocks, before.clone())),
-            _ => Err(SampleError::Incomplete { row: state.row() }),
-        }
+        Attempt::last(state, clocks)
     }
 
-    fn check_company<const D: usize>(&self, state: &RunState<D>, cx: &Context<'_, D>) -> Result<(), SampleError> {
-        if cx.denoiser.memory() > 0 && !self.method.together && state.x().dims()[0] > 1 {
-            let advice = "its memory belongs to the whole batch, but samples accept and reject steps one by one; use \
-                          `.batch_control()`, or one sample a run";
-            return Err(SampleError::Unsupported { sampler: NAME, what: "a denoiser that remembers", advice });
-        }
-        Ok(())
-    }
-
-    /// Tries one step of every sample that has not arrived. Returns the new state and the one that tolerances are
-    /// relative to, or nothing if all were rejected.
+    /// Tries one step of every sample that has not arrived; nothing if all were rejected. Tolerances are relative to the lower
+    /// order's result over α.
     fn attempt<const D: usize>(
         &self,
         state: &mut RunState<D>,
@@ -243,28 +225,18 @@ impl<P: Process> AdaptiveDpm<P> {
     }
 }
 
-/// What an attempt leaves in which some sample moved.
-struct Attempt<const D: usize> {
-    x: Tensor<D>,
-    before: Tensor<D>,
-    x0: Option<Tensor<D>>,
-}
-
 impl<P: Process, const D: usize> Sampler<D> for AdaptiveDpm<P> {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        self.check_company(state, cx)?;
+        check_company(NAME, self.method.together, state, cx)?;
         let (mut clocks, before) = self.restore(state)?;
         let end = self.end.level.lambda();
         while clocks.iter().any(|clock| clock.lambda != end) {
             let saved = state.clone();
-            let Some(Attempt { x, before, x0 }) = self.attempt(state, cx, &mut clocks, &before)? else {
+            let Some(attempt) = self.attempt(state, cx, &mut clocks, &before)? else {
                 state.roll_back(&saved);
                 continue;
             };
-            let mut memory = Memory::new(x);
-            memory.set_state(BEFORE, before);
-            state.numbers = clocks.iter().flat_map(Clock::save).collect();
-            state.commit(state.row() + 1, memory);
+            let x0 = attempt.commit(state, clocks.iter().flat_map(Clock::save).collect());
             let at = |clock: &Clock| self.node(clock.lambda).map(|node| node.level);
             let levels = clocks.iter().map(at).collect::<Result<Vec<_>, _>>()?;
             return Ok(Some(state.step(self.levels(levels), x0)));

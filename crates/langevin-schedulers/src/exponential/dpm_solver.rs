@@ -1,7 +1,7 @@
 //! DPM-Solver and DPM-Solver++, multistep.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{Past, allowed_order, finite, joined_stops, plan, row};
+use super::multistep::{Past, allowed_order, joined_stops, plan, row};
 use super::tau::Tau;
 use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::sde::clock;
@@ -217,7 +217,7 @@ impl DpmSolver {
             return None;
         }
         if !self.path {
-            return Some((Draw::White { to: 0, lane: 0 }, Term::new(std, Src::Z(0))));
+            return Some((Draw::WHITE, Term::new(std, Src::Z(0))));
         }
         let (from, until) = (clock(&stop.from.level), clock(&stop.to.level));
         Some((Draw::Path { to: 0, from, until }, Term::new(std / (until - from).sqrt(), Src::Z(0))))
@@ -231,19 +231,11 @@ impl DpmSolver {
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
             let leg = self.leg(stop);
-            let slot = past.ask(stop.from.level.lambda());
+            past.ask(stop.from.level.lambda());
             let order = allowed_order(self.order, index, stops, self.lower_below).min(past.usable());
             let order = if self.euler_final && index + 1 == stops.len() { 1 } else { order };
-            let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
-            for (back, weight) in self.weights(&leg, &past, order).into_iter().enumerate() {
-                sum.push(Term::new(weight, self.basis.answer(past.slot(back))));
-            }
-            let noise = self.noise(&leg, stop);
-            sum.extend(noise.map(|(_, term)| term));
-            finite(NAME, stop, &sum)?;
-            let mut row = row(index, stop, slot, sum);
-            row.draws.extend(noise.map(|(draw, _)| draw));
-            rows.push(row);
+            let weights = (leg.decay(), self.weights(&leg, &past, order));
+            rows.push(row(NAME, (index, stop), (self.basis, &past), weights, self.noise(&leg, stop))?);
         }
         let plus = if self.basis == Basis::Data { "++" } else { "" };
         let sde = match self.tau {

@@ -5,7 +5,7 @@ use super::phi::factorial;
 use super::tau::Tau;
 use crate::ddpm::{check_direction, falls};
 use crate::ode::check_joined;
-use crate::plan::{Draw, Eval, Plan, Row, Set, Slot, Src, Term};
+use crate::plan::{Draw, Plan, Row, Slot, Src, Term};
 use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
@@ -195,20 +195,12 @@ impl Deis {
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
             let leg = leg(self.basis, self.tau.as_ref(), stop);
-            let slot = past.ask(stop.from.level.lambda());
+            past.ask(stop.from.level.lambda());
             let order = allowed_order(self.order, index, stops, self.lower_below).min(past.usable());
             let nodes: Vec<f64> = (0..order).map(|back| (past.lambda(back) - past.lambda(0)) / leg.h).collect();
             let nodes = if order == 1 { vec![0.0] } else { nodes };
-            let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
-            for (back, weight) in interpolate(&leg, &nodes).into_iter().enumerate() {
-                sum.push(Term::new(weight, self.basis.answer(past.slot(back))));
-            }
-            let noise = noise(&leg);
-            sum.extend(noise.map(|(_, term)| term));
-            finite(DEIS, stop, &sum)?;
-            let mut row = row(index, stop, slot, sum);
-            row.draws.extend(noise.map(|(draw, _)| draw));
-            rows.push(row);
+            let weights = (leg.decay(), interpolate(&leg, &nodes));
+            rows.push(row(DEIS, (index, stop), (self.basis, &past), weights, noise(&leg))?);
         }
         let sde = if self.tau.is_some() { ", SDE" } else { "" };
         Ok((format!("{DEIS} of order {} ({}{sde})", self.order, self.basis.name()), rows))
@@ -259,18 +251,21 @@ pub(super) fn leg(basis: Basis, tau: Option<&Tau>, stop: &Stop) -> Leg {
 /// The draw of a leg's noise and its term, where there is any.
 pub(super) fn noise(leg: &Leg) -> Option<(Draw, Term)> {
     let std = leg.std();
-    (std != 0.0).then(|| (Draw::White { to: 0, lane: 0 }, Term::new(std, Src::Z(0))))
+    (std != 0.0).then(|| (Draw::WHITE, Term::new(std, Src::Z(0))))
 }
 
-/// A row that asks where the step begins and then goes.
-pub(super) fn row(index: usize, stop: &Stop, slot: Slot, sum: Vec<Term>) -> Row {
-    Row {
-        draws: Vec::new(),
-        pre: Vec::new(),
-        eval: Some(Eval { at: stop.ask, x: 0, into: slot }),
-        post: vec![Set::new(0, sum)],
-        step: Some(index as u32),
-        after: stop.to,
-        report: vec![Term::new(1.0, Src::X0(slot))],
-    }
+/// A row that asks where the step begins and then goes: `decay·x + Σ weight·answer`, the latest answer first, and noise.
+pub(super) fn row(
+    solver: &'static str,
+    (index, stop): (usize, &Stop),
+    (basis, past): (Basis, &Past),
+    (decay, weights): (f64, Vec<f64>),
+    noise: Option<(Draw, Term)>,
+) -> Result<Row, PlanError> {
+    let mut sum = vec![Term::new(decay, Src::X(0))];
+    let answers = weights.into_iter().enumerate();
+    sum.extend(answers.map(|(back, weight)| Term::new(weight, basis.answer(past.slot(back)))));
+    sum.extend(noise.map(|(_, term)| term));
+    finite(solver, stop, &sum)?;
+    Ok(Row::step(index, stop, past.slot(0), sum, noise.map(|(draw, _)| draw)))
 }

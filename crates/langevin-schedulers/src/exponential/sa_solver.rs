@@ -1,9 +1,9 @@
 //! SA-Solver: stochastic Adams methods.
 
 use super::leg::{Basis, Leg};
-use super::multistep::{Past, finite, interpolate, joined_stops, plan, row};
+use super::multistep::{Past, finite, interpolate, joined_stops, plan};
 use super::tau::Tau;
-use crate::plan::{Draw, Plan, Reg, Set, Src, Term};
+use crate::plan::{Draw, Plan, Reg, Row, Set, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -158,12 +158,10 @@ impl Solver for SaSolver {
                 sum.push(Term::new(leg.std(), Src::Z(noise_register(index))));
             }
             finite(NAME, stop, &sum)?;
-            let mut row = row(index, stop, slot, sum);
+            let draw = noisy.then(|| Draw::White { to: noise_register(index), lane: 0 });
+            let mut row = Row::step(index, stop, slot, sum, draw);
             post.append(&mut row.post);
             row.post = post;
-            if noisy {
-                row.draws.push(Draw::White { to: noise_register(index), lane: 0 });
-            }
             rows.push(row);
         }
         let name = format!("{NAME} (predictor {}, corrector {})", self.predictor, self.corrector);

@@ -303,7 +303,7 @@ impl Singlestep {
                 let eval = Eval { at, x, into: stage as Slot };
                 let report = if last { vec![Term::new(1.0, Src::X0(stage as Slot))] } else { vec![] };
                 let step = last.then_some(index as u32);
-                let draws = if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] };
+                let draws = if noisy { vec![Draw::WHITE] } else { vec![] };
                 rows.push(Row { draws, pre: vec![], eval: Some(eval), post: vec![set], step, after: to, report });
                 asked.push(to.level);
             }
@@ -328,7 +328,7 @@ impl Singlestep {
             let leg = Leg::new(self.basis, tau_squared, *begin, stop.to.level);
             let mut sum = self.stage_of(&leg, begin, &stages, from, true);
             let std = leg.std();
-            let draws = if std > 0.0 { vec![Draw::White { to: 0, lane: 0 }] } else { vec![] };
+            let draws = if std > 0.0 { vec![Draw::WHITE] } else { vec![] };
             sum.extend((std > 0.0).then(|| Term::new(std, Src::Z(0))));
             finite(NAME, stop, &sum)?;
             // Later stages start again from here, unless here is pure noise.

@@ -386,7 +386,7 @@ impl UniP {
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
             let leg = leg(self.basis, self.tau.as_ref(), stop);
-            let slot = past.ask(stop.from.level.lambda());
+            past.ask(stop.from.level.lambda());
             let mut order = order_of(self.order, index, stops.len(), self.lower_final).min(past.usable());
             if stop.to.level.sigma == 0.0 || stop.to.level.alpha == 0.0 || leg.h == 0.0 {
                 order = 1;
@@ -402,16 +402,7 @@ impl UniP {
                     interpolate(&leg, &nodes)
                 }
             };
-            let mut sum = vec![Term::new(leg.decay(), Src::X(0))];
-            for (back, weight) in weights.into_iter().enumerate() {
-                sum.push(Term::new(weight, self.basis.answer(past.slot(back))));
-            }
-            let noise = noise(&leg);
-            sum.extend(noise.map(|(_, term)| term));
-            finite(UNIPC, stop, &sum)?;
-            let mut row = row(index, stop, slot, sum);
-            row.draws.extend(noise.map(|(draw, _)| draw));
-            rows.push(row);
+            rows.push(row(UNIPC, (index, stop), (self.basis, &past), (leg.decay(), weights), noise(&leg))?);
         }
         let sde = if self.tau.is_some() { ", SDE" } else { "" };
         Ok((format!("UniP-{} ({}{sde})", self.order, self.basis.name()), rows))

@@ -30,6 +30,14 @@ pub enum NameError {
         /// What it is, or what to take instead.
         advice: &'static str,
     },
+    /// A name that says too little for a plan.
+    #[error("'{given}' cannot be had by its name alone: {advice}")]
+    Elsewhere {
+        /// The name given.
+        given: String,
+        /// What it needs, and how it is made.
+        advice: &'static str,
+    },
     /// A strength of noise for a sampler that takes none.
     #[error(
         "'{name}' takes no eta, but {eta} was given: leave it out, or take a sampler with noise such as 'euler_ancestral'"

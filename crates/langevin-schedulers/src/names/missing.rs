@@ -1,18 +1,23 @@
-//! Names that programs have and this library does not.
+//! Names that programs have and this library does not, and names that say too little for a plan.
 
 /// A name, and what is said to who asks for it.
 pub(super) struct Missing {
     pub name: &'static str,
     pub advice: &'static str,
+    /// Whether it is there, but not by its name alone.
+    pub elsewhere: bool,
 }
 
 const fn row(name: &'static str, advice: &'static str) -> Missing {
-    Missing { name, advice }
+    Missing { name, advice, elsewhere: false }
+}
+
+const fn elsewhere(name: &'static str, advice: &'static str) -> Missing {
+    Missing { name, advice, elsewhere: true }
 }
 
 const CFG: &str =
     "CFG++ is a rule of guidance here: take the name without it, and a denoiser `.guided(..).plus_plus()`";
-const NONE: &str = "`names::solvers` lists what there is; 'dpmpp_2m' and 'dpmpp_2m_sde' serve most networks";
 
 /// All of them.
 #[rustfmt::skip]
@@ -20,9 +25,22 @@ pub(super) const MISSING: &[Missing] = &[
     row("euler_cfg_pp", CFG), row("euler_ancestral_cfg_pp", CFG), row("dpmpp_2m_cfg_pp", CFG),
     row("dpmpp_2s_ancestral_cfg_pp", CFG), row("res_multistep_cfg_pp", CFG),
     row("res_multistep_ancestral_cfg_pp", CFG), row("gradient_estimation_cfg_pp", CFG), row("DDIM CFG++", CFG),
-   
-    row("heunpp2", "take 'heun', or 'dpmpp_2m'"), row("ipndm_v", "take 'lms', whose weights are those of the grid"),
-    row("exp_heun_2_x0", "take 'dpmpp_2s'"), row("exp_heun_2_x0_sde", NONE), row("res_multistep_ancestral", NONE),
-    row("gradient_estimation", NONE), row("er_sde", NONE), row("seeds_2", NONE), row("seeds_3", NONE),
+    row("heunpp2", "take 'heun', or 'dpmpp_2m' for one answer a step"),
+    row("exp_heun_2_x0", "take 'dpmpp_2s', which has two answers a step in λ, too"),
+    row("exp_heun_2_x0_sde", "take 'dpmpp_sde', which has two answers a step in λ, too"),
+    row("res_multistep_ancestral", "take 'dpmpp_2m_sde', or 'res_multistep' without noise"),
+    row("gradient_estimation", "take 'lms', which extrapolates from the slopes before, too"),
+    row("er_sde", "take 'dpmpp_3m_sde', of order 3 for the reverse SDE, too"),
+    row("seeds_2", "take 'dpmpp_sde', which has two answers a step for the reverse SDE, too"),
+    row("seeds_3", "take 'dpmpp_3m_sde', of order 3 for the reverse SDE, too"),
     row("sa_solver_pece", "take 'sa_solver', which evaluates once a step"),
+    elsewhere("RePaintScheduler", "it needs an image and a mask. Make `RePaint::around(Ddim::new())`, tell its runs both with \
+        `Run::known`, or read a configuration with `diffusers::from_config`"),
+    elsewhere("DDPMWuerstchenScheduler", "its process is its own. Read a configuration with `diffusers::from_config`"),
+    elsewhere("ScoreSdeVeScheduler", "it is a predictor with correctors on a process of its own. Read a configuration with \
+        `diffusers::score_sde_from_config`, or make a `PredictorCorrector`"),
+    elsewhere("ScoreSdeVpScheduler", "its process is its own. Read a configuration with `diffusers::score_sde_from_config`; \
+        'reverse_diffusion' and 'euler_maruyama' go along any process"),
+    elsewhere("VQDiffusionScheduler", "it is for tokens, not for numbers. Read a configuration with \
+        `diffusers::vq_diffusion_from_config`, or make a chain of `core::discrete` with `schedulers::discrete`"),
 ];

@@ -79,7 +79,8 @@ impl fmt::Debug for Named {
 /// Finds a sampler by name, with or without a schedule behind it.
 ///
 /// # Errors
-/// [`NameError::Missing`] for names that are known but not implemented, [`NameError::Unknown`] with the nearest name for others.
+/// [`NameError::Missing`] for names that are known but not implemented, [`NameError::Elsewhere`] for such as say too little for
+/// a plan, [`NameError::Unknown`] with the nearest name for others.
 pub fn from_name(name: &str) -> Result<Named, NameError> {
     let (entry, spacing) = resolve::resolve(name)?;
     Ok(Named { entry, spacing, eta: None })
@@ -106,7 +107,7 @@ pub fn spacings() -> impl Iterator<Item = Listed> {
     spacing::SPACINGS.iter().map(|row| Listed { name: row.name, also: row.also, what: row.what })
 }
 
-/// Names of samplers that are known and not there, with what to take instead.
+/// Names of samplers that are known and not there, or not by their names alone, with what to take instead.
 pub fn missing() -> impl Iterator<Item = Listed> {
     missing::MISSING.iter().map(|row| Listed { name: row.name, also: &[], what: row.advice })
 }

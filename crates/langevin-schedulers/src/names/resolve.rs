@@ -42,7 +42,12 @@ pub(super) fn resolve(name: &str) -> Result<(&'static Entry, Spacing), NameError
         rest.is_some_and(|rest| rest.is_empty() || spacing_spellings().any(|(name, _)| key(name) == rest))
     });
     if let Some(missing) = missing {
-        return Err(NameError::Missing { given: name.to_owned(), advice: missing.advice });
+        let (given, advice) = (name.to_owned(), missing.advice);
+        return Err(if missing.elsewhere {
+            NameError::Elsewhere { given, advice }
+        } else {
+            NameError::Missing { given, advice }
+        });
     }
     let nearest = nearest(
         &whole,

@@ -5,6 +5,7 @@ use super::drive::{Progress, System};
 use super::tensors;
 use super::{AdaptiveFlow, flow_slope};
 use crate::plan::Memory;
+use crate::sampler::rows::check_company;
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
@@ -150,17 +151,12 @@ impl<P: Process> AdaptiveFlow<P> {
         }
     }
 
-    fn check_company<const D: usize>(&self, state: &RunState<D>, cx: &Context<'_, D>) -> Result<(), SampleError> {
-        let unsupported = |what, advice| Err(SampleError::Unsupported { sampler: "Dormand-Prince", what, advice });
-        if cx.denoiser.memory() > 0 && !self.method.together && state.x().dims()[0] > 1 {
-            return unsupported(
-                "a denoiser that remembers",
-                "its memory belongs to the whole batch, but samples accept and reject steps one by one; use \
-                 `.batch_control()`, or one sample a run",
-            );
-        }
+    fn check<const D: usize>(&self, state: &RunState<D>, cx: &Context<'_, D>) -> Result<(), SampleError> {
+        const NAME: &str = "Dormand-Prince";
+        check_company(NAME, self.method.together, state, cx)?;
         if state.is_replaced() && !self.outputs.is_empty() {
-            return unsupported("constraints while `output_at` is used", "leave one of them out");
+            let (what, advice) = ("constraints while `output_at` is used", "leave one of them out");
+            return Err(SampleError::Unsupported { sampler: NAME, what, advice });
         }
         Ok(())
     }
@@ -168,7 +164,7 @@ impl<P: Process> AdaptiveFlow<P> {
 
 impl<P: Process, const D: usize> Sampler<D> for AdaptiveFlow<P> {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        self.check_company(state, cx)?;
+        self.check(state, cx)?;
         let course = self.method.course(self.start, self.end);
         let dense = !self.outputs.is_empty();
         let mut kept = self.restore(state, cx)?;

@@ -13,6 +13,7 @@ mod tensor;
 pub use host::{HostAnswer, HostError, HostStep};
 pub use machine::Memory;
 
+use langevin_core::grid::Stop;
 use langevin_core::{Key, Level, Node};
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,11 @@ pub enum Draw {
     },
 }
 
+impl Draw {
+    /// White noise for solvers that draw once a row.
+    pub(crate) const WHITE: Self = Self::White { to: 0, lane: 0 };
+}
+
 /// Writes a linear combination to a state register.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Set {
@@ -163,6 +169,21 @@ pub struct Row {
     /// The predicted clean sample at the row's end, for previews. It needs nothing: where a part of an estimate that only
     /// reports read cannot be computed, the step has none.
     pub report: Vec<Term>,
+}
+
+impl Row {
+    /// A whole step with one question, about the sample itself, where the step begins.
+    pub(crate) fn step(index: usize, stop: &Stop, slot: Slot, sum: Vec<Term>, draw: Option<Draw>) -> Self {
+        Self {
+            draws: draw.into_iter().collect(),
+            pre: Vec::new(),
+            eval: Some(Eval { at: stop.ask, x: 0, into: slot }),
+            post: vec![Set::new(0, sum)],
+            step: Some(index as u32),
+            after: stop.to,
+            report: vec![Term::new(1.0, Src::X0(slot))],
+        }
+    }
 }
 
 /// A solver's table for one process and one grid.

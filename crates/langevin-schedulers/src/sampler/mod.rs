@@ -84,53 +84,35 @@ pub trait Sampler<const D: usize>: Send + Sync {
     }
 }
 
-impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for &T {
-    fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        (**self).advance(state, cx)
-    }
-    fn start_levels(&self) -> Levels {
-        (**self).start_levels()
-    }
-    fn prior_std(&self) -> f64 {
-        (**self).prior_std()
-    }
-    fn total_steps(&self) -> Option<usize> {
-        (**self).total_steps()
-    }
-    fn takes_split(&self) -> bool {
-        (**self).takes_split()
-    }
-    fn fingerprint(&self) -> u64 {
-        (**self).fingerprint()
-    }
-    fn auxiliaries(&self) -> Vec<Aux> {
-        (**self).auxiliaries()
-    }
+/// What points to a sampler is one.
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for $pointer {
+            fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
+                (**self).advance(state, cx)
+            }
+            fn start_levels(&self) -> Levels {
+                (**self).start_levels()
+            }
+            fn prior_std(&self) -> f64 {
+                (**self).prior_std()
+            }
+            fn total_steps(&self) -> Option<usize> {
+                (**self).total_steps()
+            }
+            fn takes_split(&self) -> bool {
+                (**self).takes_split()
+            }
+            fn fingerprint(&self) -> u64 {
+                (**self).fingerprint()
+            }
+            fn auxiliaries(&self) -> Vec<Aux> {
+                (**self).auxiliaries()
+            }
+        }
+    )*};
 }
-
-impl<const D: usize, T: Sampler<D> + ?Sized> Sampler<D> for Box<T> {
-    fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        (**self).advance(state, cx)
-    }
-    fn start_levels(&self) -> Levels {
-        (**self).start_levels()
-    }
-    fn prior_std(&self) -> f64 {
-        (**self).prior_std()
-    }
-    fn total_steps(&self) -> Option<usize> {
-        (**self).total_steps()
-    }
-    fn takes_split(&self) -> bool {
-        (**self).takes_split()
-    }
-    fn fingerprint(&self) -> u64 {
-        (**self).fingerprint()
-    }
-    fn auxiliaries(&self) -> Vec<Aux> {
-        (**self).auxiliaries()
-    }
-}
+forward!(&T, Box<T>);
 
 /// Starting and resuming, for every sampler.
 pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {

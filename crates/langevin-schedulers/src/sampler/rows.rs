@@ -1,8 +1,60 @@
 //! What samplers need whose samples go their own ways: errors, choices and noise row by row.
 
-use super::SampleError;
+use super::{Context, RunState, SampleError};
+use crate::plan::Memory;
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use langevin_core::NoiseError;
+
+/// Refuses a denoiser that remembers where samples accept and reject steps one by one.
+pub(crate) fn check_company<const D: usize>(
+    sampler: &'static str,
+    together: bool,
+    state: &RunState<D>,
+    cx: &Context<'_, D>,
+) -> Result<(), SampleError> {
+    if cx.denoiser.memory() > 0 && !together && state.x().dims()[0] > 1 {
+        let advice = "its memory belongs to the whole batch, but samples accept and reject steps one by one; use \
+                      `.batch_control()`, or one sample a run";
+        return Err(SampleError::Unsupported { sampler, what: "a denoiser that remembers", advice });
+    }
+    Ok(())
+}
+
+/// Register of the state that tolerances are relative to: the lower order's result of the last accepted step.
+const BEFORE: u8 = 1;
+
+/// An attempt at one step of every sample in which some sample moved.
+pub(crate) struct Attempt<const D: usize> {
+    /// The new states.
+    pub x: Tensor<D>,
+    /// What the next attempt's tolerances are relative to.
+    pub before: Tensor<D>,
+    /// x̂_0 where the step begins.
+    pub x0: Option<Tensor<D>>,
+}
+
+impl<const D: usize> Attempt<D> {
+    /// Commits it, with the numbers of the samples' clocks.
+    pub fn commit(self, state: &mut RunState<D>, numbers: Vec<f64>) -> Option<Tensor<D>> {
+        let mut memory = Memory::new(self.x);
+        memory.set_state(BEFORE, self.before);
+        state.numbers = numbers;
+        state.commit(state.row() + 1, memory);
+        self.x0
+    }
+
+    /// [`before`](Self::before) of the last one, and the clocks, if the state has one for each sample.
+    ///
+    /// # Errors
+    /// [`SampleError::Incomplete`]: only a run that was edited, or written by another sampler, is not whole.
+    pub fn last<C>(state: &RunState<D>, clocks: Vec<C>) -> Result<(Vec<C>, Tensor<D>), SampleError> {
+        let dims = state.x().dims();
+        match state.memory().state(BEFORE).filter(|before| before.dims() == dims) {
+            Some(before) if clocks.len() == dims[0] => Ok((clocks, before.clone())),
+            _ => Err(SampleError::Incomplete { row: state.row() }),
+        }
+    }
+}
 
 /// Half-precision states in f32, in which error norms are taken.
 pub(crate) fn widen<const D: usize>(x: &Tensor<D>) -> Tensor<D> {

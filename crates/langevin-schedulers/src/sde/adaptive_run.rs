@@ -3,15 +3,11 @@
 use super::adaptive::{AdaptiveReverse, NAME};
 use super::clock as path_clock;
 use crate::ode::{Clock, Trial};
-use crate::plan::Memory;
-use crate::sampler::rows::{noise_by_row, pooled, scaled_errors, select};
+use crate::sampler::rows::{Attempt, check_company, noise_by_row, pooled, scaled_errors, select};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
 use langevin_core::{Level, Levels, NoiseSource, Process};
-
-/// Register of Euler-Maruyama's result of the last accepted step, to which tolerances are relative.
-const BEFORE: u8 = 1;
 
 /// `x + of_x·x + of_eps·ε̂ + std·z`.
 struct Weights {
@@ -68,7 +64,8 @@ impl<P: Process> AdaptiveReverse<P> {
         Ok(noise?)
     }
 
-    /// Tries one step of every sample that has not arrived. Returns nothing if all were rejected.
+    /// Tries one step of every sample that has not arrived; nothing if all were rejected. Tolerances are relative to
+    /// Euler-Maruyama's result.
     fn attempt<const D: usize>(
         &self,
         state: &mut RunState<D>,
@@ -114,66 +111,35 @@ impl<P: Process> AdaptiveReverse<P> {
 
     /// The clocks, the state that tolerances are relative to, and whether the run has ended.
     fn restore<const D: usize>(&self, state: &RunState<D>) -> Result<(Vec<Clock>, Tensor<D>, bool), SampleError> {
-        let x = state.x();
-        let batch = x.dims()[0];
         let Some((done, clocks)) = state.numbers.split_first() else {
             let span = (self.end - self.start).abs();
             let control = &self.method.control;
             let h = control.first_step.unwrap_or(span).min(span).min(control.max_step);
-            return Ok((vec![Clock::new(self.start, h.copysign(self.end - self.start)); batch], x, false));
+            let clock = Clock::new(self.start, h.copysign(self.end - self.start));
+            return Ok((vec![clock; state.x().dims()[0]], state.x(), false));
         };
         let clocks: Vec<Clock> = clocks.chunks(Clock::NUMBERS).filter_map(Clock::restore).collect();
-        // Only a run that was edited, or written by another sampler, is not whole.
-        let before = state.memory().state(BEFORE).filter(|before| before.dims() == x.dims());
-        match before {
-            Some(before) if clocks.len() == batch => Ok((clocks, before.clone(), *done != 0.0)),
-            _ => Err(SampleError::Incomplete { row: state.row() }),
-        }
-    }
-
-    fn store<const D: usize>(
-        &self,
-        state: &mut RunState<D>,
-        clocks: &[Clock],
-        x: Tensor<D>,
-        before: Tensor<D>,
-        done: bool,
-    ) {
-        let mut memory = Memory::new(x);
-        memory.set_state(BEFORE, before);
-        state.numbers = vec![f64::from(u8::from(done))];
-        state.numbers.extend(clocks.iter().flat_map(Clock::save));
-        state.commit(state.row() + 1, memory);
-    }
-
-    fn check_company<const D: usize>(&self, state: &RunState<D>, cx: &Context<'_, D>) -> Result<(), SampleError> {
-        if cx.denoiser.memory() > 0 && !self.method.together && state.x().dims()[0] > 1 {
-            let advice = "its memory belongs to the whole batch, but samples accept and reject steps one by one; use \
-                          `.batch_control()`, or one sample a run";
-            return Err(SampleError::Unsupported { sampler: NAME, what: "a denoiser that remembers", advice });
-        }
-        Ok(())
+        let (clocks, before) = Attempt::last(state, clocks)?;
+        Ok((clocks, before, *done != 0.0))
     }
 }
 
-/// What an attempt leaves in which some sample moved.
-struct Attempt<const D: usize> {
-    x: Tensor<D>,
-    before: Tensor<D>,
-    x0: Option<Tensor<D>>,
+/// The numbers of a state: whether its last answer was taken, and its clocks.
+fn numbers(clocks: &[Clock], done: bool) -> Vec<f64> {
+    std::iter::once(f64::from(u8::from(done))).chain(clocks.iter().flat_map(Clock::save)).collect()
 }
 
 impl<P: Process, const D: usize> Sampler<D> for AdaptiveReverse<P> {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        self.check_company(state, cx)?;
+        check_company(NAME, self.method.together, state, cx)?;
         let (mut clocks, before, done) = self.restore(state)?;
         while clocks.iter().any(|clock| clock.t != self.end) {
             let saved = state.clone();
-            let Some(Attempt { x, before, x0 }) = self.attempt(state, cx, &mut clocks, &before)? else {
+            let Some(attempt) = self.attempt(state, cx, &mut clocks, &before)? else {
                 state.roll_back(&saved);
                 continue;
             };
-            self.store(state, &clocks, x, before, false);
+            let x0 = attempt.commit(state, numbers(&clocks, false));
             return Ok(Some(state.step(self.levels(clocks.iter().map(|clock| clock.t)), x0)));
         }
         if done || !self.method.denoise {
@@ -181,9 +147,9 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveReverse<P> {
         }
         let level = self.process.level(self.end);
         let x0 = cx.ask(state, state.x(), &Levels::Shared(level))?.x0()?;
-        self.store(state, &clocks, x0.clone(), before, true);
+        let x0 = Attempt { x: x0.clone(), before, x0: Some(x0) }.commit(state, numbers(&clocks, true));
         let clean = Level { alpha: 1.0, sigma: 0.0, ..level };
-        Ok(Some(state.step(Levels::Shared(clean), Some(x0))))
+        Ok(Some(state.step(Levels::Shared(clean), x0)))
     }
 
     fn start_levels(&self) -> Levels {

@@ -99,7 +99,7 @@ impl AnnealedLangevin {
             ];
             let rescale = k == 0 && before != alpha;
             Row {
-                draws: vec![Draw::White { to: 0, lane: 0 }],
+                draws: vec![Draw::WHITE],
                 pre: if rescale { vec![Set::new(0, [Term::new(alpha / before, Src::X(0))])] } else { Vec::new() },
                 eval: Some(Eval { at: ask, x: 0, into: 0 }),
                 post: vec![Set::new(0, sum)],

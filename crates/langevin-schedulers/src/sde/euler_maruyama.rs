@@ -4,7 +4,7 @@ use super::check_factor;
 use super::simulation::{Scheme, Simulation};
 use crate::ddpm::check_direction;
 use crate::ode::check_joined;
-use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
@@ -108,7 +108,7 @@ impl EulerMaruyama {
         check_factor(NAME, index, stop, of_x)?;
         let noisy = !(last && self.denoise);
         let mut sum = vec![Term::new(of_x, Src::X(0)), Term::new(of_eps, Src::Eps(0))];
-        let mut draws = Vec::new();
+        let mut draw = None;
         if noisy && self.path {
             let (from, until) = (clock(&stop.from.level), clock(&stop.to.level));
             if !until.is_finite() {
@@ -116,21 +116,13 @@ impl EulerMaruyama {
                               `.denoise_at_end()`";
                 return Err(singular(stop.to.t, &stop.to.level, advice));
             }
-            draws.push(Draw::Path { to: 0, from, until });
+            draw = Some(Draw::Path { to: 0, from, until });
             sum.push(Term::new(std / (until - from).sqrt(), Src::Z(0)));
         } else if noisy {
-            draws.push(Draw::White { to: 0, lane: 0 });
+            draw = Some(Draw::WHITE);
             sum.push(Term::new(std, Src::Z(0)));
         }
-        Ok(Row {
-            draws,
-            pre: Vec::new(),
-            eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
-            post: vec![Set::new(0, sum)],
-            step: Some(index as u32),
-            after: stop.to,
-            report: vec![Term::new(1.0, Src::X0(0))],
-        })
+        Ok(Row::step(index, stop, 0, sum, draw))
     }
 }
 

@@ -8,13 +8,14 @@
 //!   length depends on the score.
 //! * [`EulerMaruyama::simulate`] and [`Milstein::simulate`] run an [`Sde`] of one's own, forwards or backwards in time,
 //!   on tensors or on `f64` vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step
-//!   sizes.
+//!   sizes; [`Simulation::exits`] tells when paths leave an interval.
 
 mod adaptive;
 mod adaptive_run;
 mod adaptive_simulation;
 mod annealed;
 mod euler_maruyama;
+mod exit;
 mod langevin;
 mod milstein;
 mod reverse_diffusion;
@@ -25,6 +26,7 @@ pub use adaptive_simulation::AdaptiveSimulation;
 pub use annealed::AnnealedLangevin;
 pub use euler_maruyama::EulerMaruyama;
 pub(crate) use euler_maruyama::clock;
+pub use exit::Exit;
 pub use langevin::PredictorCorrector;
 pub use milstein::Milstein;
 pub use reverse_diffusion::ReverseDiffusion;

@@ -2,7 +2,7 @@
 
 use super::check_factor;
 use crate::ddpm::check_direction;
-use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
+use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::{Transition, VeSde};
@@ -124,15 +124,7 @@ fn row(index: usize, stop: &Stop, share: f64, noisy: bool) -> Result<Row, PlanEr
     if noisy {
         sum.push(Term::new(variance.sqrt(), Src::Z(0)));
     }
-    Ok(Row {
-        draws: if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() },
-        pre: Vec::new(),
-        eval: Some(Eval { at: stop.ask, x: 0, into: 0 }),
-        post: vec![Set::new(0, sum)],
-        step: Some(index as u32),
-        after: stop.to,
-        report: vec![Term::new(1.0, Src::X0(0))],
-    })
+    Ok(Row::step(index, stop, 0, sum, noisy.then_some(Draw::WHITE)))
 }
 
 impl Solver for ReverseDiffusion {

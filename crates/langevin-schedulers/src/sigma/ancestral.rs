@@ -68,7 +68,7 @@ impl Noise {
 /// Adds noise to a row's sum.
 pub(super) fn with_noise(row: &mut Row, std: f64) {
     if std > 0.0 {
-        row.draws.push(Draw::White { to: 0, lane: 0 });
+        row.draws.push(Draw::WHITE);
         for set in &mut row.post {
             set.sum.push(Term::new(std, Src::Z(0)));
         }

@@ -4,7 +4,7 @@ use super::frame::{node_at, walk};
 use crate::ddpm::{check_direction, ratio};
 use crate::ode::check_joined;
 use crate::plan::{Draw, Plan, Row, Set, Src, Term};
-use crate::solver::{PlanError, prior_std};
+use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Node, Process};
 use serde::{Deserialize, Serialize};
@@ -167,7 +167,7 @@ pub(super) fn start(
         sum.push(Term::new(alpha * rise.std, Src::Z(0)));
     }
     Ok(Start {
-        draws: if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() },
+        draws: if noisy { vec![Draw::WHITE] } else { Vec::new() },
         pre: vec![Set::new(0, sum)],
         ask: raised.level,
         level: raised.level,
@@ -230,6 +230,20 @@ pub(crate) fn plan_raised(
         begins = row.step.is_some();
     }
     Ok(Plan::new(name(own, Some(churn)), stops[0].from, prior_std(process, &stops[0].from), rows)?)
+}
+
+/// Churn around a solver that takes it, and may have it already.
+pub(super) fn add<S: Solver + Clone>(
+    churn: &Churn,
+    (solver, has): (&S, bool),
+    with: impl FnOnce(S, Churn) -> S,
+    process: &dyn Process,
+    grid: &Grid,
+) -> Result<Plan, PlanError> {
+    if has {
+        return already_noisy(churn, solver.plan(process, grid)?.name());
+    }
+    with(solver.clone(), churn.clone()).plan(process, grid)
 }
 
 /// Churn around a solver with noise of its own.

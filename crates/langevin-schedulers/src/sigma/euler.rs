@@ -115,7 +115,7 @@ impl Euler {
         let noisy = rise.std > 0.0;
         let kept = |terms: [Term; 4]| used(terms).filter(|term| noisy || term.of != Src::Z(0)).collect::<Vec<_>>();
         Ok(Row {
-            draws: if noisy { vec![Draw::White { to: 0, lane: 0 }] } else { Vec::new() },
+            draws: if noisy { vec![Draw::WHITE] } else { Vec::new() },
             pre: vec![Set::new(1, [Term::new(1.0, Src::X(0))])],
             eval: Some(Eval { at: stop.ask, x: 1, into: 0 }),
             post: vec![Set::new(0, kept(sum))],
@@ -149,10 +149,7 @@ impl Solver for Euler {
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        if self.churn.is_some() {
-            return churn::already_noisy(churn, self.plan(process, grid)?.name());
-        }
-        self.clone().churn(churn.clone()).plan(process, grid)
+        churn::add(churn, (self, self.churn.is_some()), Self::churn, process, grid)
     }
 }
 

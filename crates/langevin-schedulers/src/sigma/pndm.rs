@@ -245,10 +245,7 @@ impl Solver for Pndm {
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        if self.churn.is_some() {
-            return churn::already_noisy(churn, self.plan(process, grid)?.name());
-        }
-        self.clone().churn(churn.clone()).plan(process, grid)
+        churn::add(churn, (self, self.churn.is_some()), Self::churn, process, grid)
     }
 }
 

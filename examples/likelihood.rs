@@ -5,8 +5,6 @@
 //!
 //! Writes `out/likelihood/density.png`.
 
-mod plot;
-
 use clap::Parser;
 use langevin::data::toys;
 use langevin::metrics::{Decoder, Likelihood, LogDensity, Trace, VariationalBound};
@@ -15,6 +13,7 @@ use langevin::prelude::*;
 use langevin::schedulers::Variance;
 use langevin::schedulers::ode::Tableau;
 use langevin::train::{Objective, Trainer};
+use langevin_plot::{BLUE, Chart, ORANGE, save};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -101,7 +100,15 @@ fn run() -> Result<(), Box<dyn Error>> {
     let lattice = fixed.evaluate(tensor(&places.collect::<Vec<_>>(), &device), &denoiser, &noise)?.log_p();
     let cell = (2.0 * EDGE / SIDE as f64).powi(2);
     println!("{:18} {:.3} in the picture", "mass", lattice.iter().map(|log_p| log_p.exp() * cell).sum::<f64>());
-    plot::density(&lattice, SIDE, EDGE, &values, &options.out.join("density.png"))?;
+    let most = lattice.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let chart = |title: &str, shade: &dyn Fn(f64) -> f64| {
+        let shades = lattice.iter().map(|log_p| shade(log_p - most).max(0.0).sqrt());
+        Chart::new(title).shades(BLUE, [-EDGE..EDGE, -EDGE..EDGE], SIDE, shades.collect())
+    };
+    let dots = values.chunks(2).map(|p| (f64::from(p[0]), f64::from(p[1])));
+    let density = chart("density, and held-out points", &f64::exp).dots("", ORANGE, dots);
+    let logarithm = chart("its logarithm, down to -12", &|log| 1.0 + log / 12.0);
+    save(&[density, logarithm], options.out.join("density.png"))?;
     println!("{:.1} seconds; the picture is in {}", started.elapsed().as_secs_f64(), options.out.display());
     Ok(())
 }

@@ -1,5 +1,4 @@
 //! A small network with everything that makes resuming hard: dropout, a class table, lazily drawn parameters.
-#![allow(dead_code, reason = "each test target uses another part")]
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};

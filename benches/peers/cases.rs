@@ -2,8 +2,6 @@
 //!
 //! `solvers.json` names the solvers by diffusers' configurations, which the other side of `peers` reads too.
 
-#![allow(dead_code, reason = "each benchmark uses its part")]
-
 use burn::tensor::{Device, Tensor};
 use langevin::burn;
 use langevin::core::noise::Seeded;
@@ -51,11 +49,6 @@ impl Case {
             prediction: scheduler.prediction(),
             noise,
         }
-    }
-
-    /// Steps of a run.
-    pub fn steps(&self) -> usize {
-        self.plan.steps()
     }
 
     /// A denoiser that returns the same tensor each time.

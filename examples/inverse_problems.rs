@@ -7,19 +7,18 @@
 //! measured, and one sample of each method. Printed is how far samples are from the truth and how well they fit the
 //! measurement; the program fails if a method does not fit it better than samples that know nothing of it.
 
-mod model;
-mod picture;
-
 use clap::Parser;
 use langevin::core::inverse::{LinearOperator, Masking, Measurement, PiGdm, Separable, gaussian_kernel};
-use langevin::data::{DataSet, digits};
-use langevin::models::UNet2d;
+use langevin::data::{DataSet, ImageGrid, ImageSet, beside, digits, scale};
+use langevin::models::{UNet2d, UNet2dConfig};
 use langevin::prelude::*;
 use langevin::schedulers::inverse::{Ddrm, DpsSteps};
-use std::error::Error;
+use langevin::train::{Objective, Times, Trainer};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Standard deviation of the noise of measurements, of pixels in [-1, 1].
 const NOISE: f64 = 0.05;
@@ -44,26 +43,20 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let (device, started) = (device(&options.device)?, Instant::now());
+fn run() -> Result<()> {
+    let options = Options::parse();
+    let device = device(&options.device)?;
     let data = digits()?.split(0.8, 7)?;
     let network = match &options.model {
         Some(folder) => UNet2d::load(folder, Load::on(&device))?,
-        None => {
-            let network = model::train(&data.train, options.steps, &device)?;
-            network.save(options.out.join("model"))?;
-            network
-        }
+        None => train(&data.train, options.steps, &device)?,
     };
+    network.save(options.out.join("model"))?;
     let indices: Vec<usize> = (0..usize::from(options.digits)).map(|i| 11 * i % DataSet::len(&data.test)).collect();
     let truth = data.test.batch(&indices, &device)?.x;
     let load = Load::on(&device);
@@ -80,8 +73,10 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut columns = Vec::new();
     for (name, operator) in &problems {
         let measurement = Measurement::simulate(operator.as_ref(), truth.clone(), NOISE, &Seeded::new(1), 0)?;
-        columns.push(picture::tinted(&truth));
-        columns.push(picture::gray(&picture::shown(&measurement, truth.dims())?));
+        let y = measurement.y();
+        columns.push(scale::tinted(&truth, [1.0, 0.76, 0.3])?);
+        // As an image of the same size, by the pseudo-inverse if it is smaller.
+        columns.push(if y.dims() == truth.dims() { y } else { operator.pseudo_inverse(y)? });
         let without = Method::Nothing.samples(&network, &measurement, &truth, &load)?;
         let without = rms(measurement.residual(without)?)?;
         println!("{name:<12} {:<8} {:>8} {without:>8.3}", "nothing", "");
@@ -94,13 +89,20 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             if !(left < 0.7 * without) {
                 return Err(format!("{method:?} fits the {name} no better than samples without it").into());
             }
-            columns.push(picture::gray(&x));
+            columns.push(x);
         }
     }
-    let path = options.out.join("inverse_problems.png");
-    picture::save(&columns, &path)?;
-    println!("{:.0} seconds in all; the picture is {}", started.elapsed().as_secs_f64(), path.display());
-    Ok(())
+    let grid = ImageGrid::new(columns.len())?.upscale(5)?.padding(3).background([40, 44, 52]);
+    Ok(grid.save(&beside(&columns)?, options.out.join("inverse_problems.png"))?)
+}
+
+/// A small UNet of no class in particular, trained to predict velocities on the VP process.
+fn train(data: &ImageSet, steps: u64, device: &Device) -> Result<UNet2d> {
+    let network = UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).scale_shift(true).init(device)?;
+    let objective = Objective::new(VpSde::default(), Prediction::Velocity)?.times(Times::Stratified)?;
+    let trainer = Trainer::new(network, objective).steps(steps).batch_size(32).learning_rate(2e-3);
+    let trainer = trainer.warmup(steps / 10).cosine().ema(0.99).condition_dropout(1.0);
+    Ok(trainer.fit(data)?.for_sampling().clone())
 }
 
 /// How to sample.
@@ -119,7 +121,7 @@ impl Method {
         measurement: &Measurement<&dyn LinearOperator<4>, 4>,
         truth: &Tensor<4>,
         load: &Load,
-    ) -> Result<Tensor<4>, Box<dyn Error>> {
+    ) -> Result<Tensor<4>> {
         let denoiser = network.denoiser(Prediction::Velocity, Labels::none(1))?;
         let (vp, shape, noise, y) = (VpSde::default(), truth.dims(), Seeded::new(42), measurement.clone());
         let even = |steps| Grid::uniform(steps).ending(End::Clean);
@@ -142,6 +144,6 @@ impl Method {
     }
 }
 
-fn rms(x: Tensor<4>) -> Result<f64, Box<dyn Error>> {
+fn rms(x: Tensor<4>) -> Result<f64> {
     Ok(x.powf_scalar(2.0).mean().sqrt().try_into_scalar::<f64>()?)
 }

@@ -4,13 +4,12 @@
 //!
 //! Writes `out/swiss_roll/samples.png` and `score.png`.
 
-mod plot;
-
 use clap::Parser;
 use langevin::data::toys;
 use langevin::models::{Mlp, MlpConfig};
 use langevin::prelude::*;
 use langevin::train::{Objective, Times, Trainer};
+use langevin_plot::{BLUE, Chart, ORANGE, save};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +17,9 @@ use std::time::Instant;
 
 /// The network's raw output under EDM preconditioning; the data have unit deviation.
 const PREDICTION: Prediction = Prediction::Edm { sigma_data: 1.0 };
+
+/// From one place to another.
+type Arrow = ((f64, f64), (f64, f64));
 
 #[derive(Parser)]
 struct Options {
@@ -67,20 +69,25 @@ fn run() -> Result<(), Box<dyn Error>> {
         ("probability flow", ProbabilityFlow::heun().plan(&process, &Grid::karras(25, 7.0)?.ending(End::Range))?),
     ];
     let denoiser = network.denoiser(PREDICTION, Labels::none(1))?;
-    let mut panels = vec![("data".to_owned(), points(data.values()))];
+    let (real, square) = (points(data.values()), |title: &str| Chart::new(title).x(-2.5..2.5).y(-2.5..2.5));
+    let mut charts = vec![square("data").dots("", BLUE, real.clone())];
     for (name, plan) in &plans {
         let x = plan.start([2000, 2], &denoiser, &Seeded::new(1), Load::on(&device))?.finish()?;
         let sampled = points(&x.try_to_vec_as::<f32>()?);
         println!(
             "{name:<17} {:>4} evaluations, mean distance to the data {:.3}",
             plan.evaluations(),
-            gap(&sampled, &panels[0].1)
+            gap(&sampled, &real)
         );
-        panels.push(((*name).to_owned(), sampled));
+        charts.push(square(name).dots("", BLUE, sampled));
     }
-    plot::scatter(&panels, &options.out.join("samples.png"))?;
-    let fields = [1.0, 0.3, 0.1].map(|t| field(network, &process, t, &device).map(|arrows| (t, arrows)));
-    plot::arrows(&fields.into_iter().collect::<Result<Vec<_>, _>>()?, &panels[0].1, &options.out.join("score.png"))?;
+    save(&charts, options.out.join("samples.png"))?;
+    let mut charts = Vec::new();
+    for t in [1.0, 0.3, 0.1] {
+        let chart = square(&format!("score at σ = {t}")).dots("", ORANGE, real.clone());
+        charts.push(chart.arrows("", BLUE, field(network, &process, t, &device)?));
+    }
+    save(&charts, options.out.join("score.png"))?;
     println!("{:.1} seconds; pictures are in {}", started.elapsed().as_secs_f64(), options.out.display());
     Ok(())
 }
@@ -95,8 +102,8 @@ fn gap(samples: &[(f64, f64)], data: &[(f64, f64)]) -> f64 {
     samples.iter().map(nearest).sum::<f64>() / samples.len() as f64
 }
 
-/// Place and direction of the score on a square lattice at σ = `t`.
-fn field(network: &Mlp, process: &Edm, t: f64, device: &Device) -> Result<Vec<plot::Arrow>, Box<dyn Error>> {
+/// Arrows along the score on a square lattice at σ = `t`, as long as the logarithm of what they show.
+fn field(network: &Mlp, process: &Edm, t: f64, device: &Device) -> Result<Vec<Arrow>, Box<dyn Error>> {
     let lattice = (0..25 * 25).flat_map(|i| [i % 25, i / 25].map(|k| -2.4 + 0.2 * k as f32));
     let places: Vec<f32> = lattice.collect();
     let x = Tensor::<1>::from_data(places.as_slice(), device).reshape([625, 2]);
@@ -104,5 +111,10 @@ fn field(network: &Mlp, process: &Edm, t: f64, device: &Device) -> Result<Vec<pl
     let levels = Levels::Shared(process.level(t));
     let score = denoiser.denoise(Query { x, levels: &levels, past: &[], noise: &Seeded::new(0) })?.score()?;
     let score = score.try_to_vec_as::<f32>()?;
-    Ok(points(&places).into_iter().zip(points(&score)).collect())
+    let arrow = |((x, y), (dx, dy)): Arrow| {
+        let length = dx.hypot(dy);
+        let scale = 0.06 * (1.0 + length).ln() / length.max(1e-9);
+        ((x, y), (x + dx * scale, y + dy * scale))
+    };
+    Ok(points(&places).into_iter().zip(points(&score)).map(arrow).collect())
 }

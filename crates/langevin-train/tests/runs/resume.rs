@@ -1,9 +1,7 @@
 //! Checkpoints: exact resume, interruption, and everything that must not be resumed from.
 
-mod common;
-
+use crate::network::{Net, alone, bits, objective, points, trainer};
 use burn::tensor::Device;
-use common::{Net, alone, bits, objective, points, trainer};
 use langevin_core::Prediction;
 use langevin_core::process::VpSde;
 use langevin_data::{Batch, DataError, DataSet, VectorSet};
@@ -107,7 +105,7 @@ fn a_run_that_is_killed_at_any_moment_goes_on_exactly() {
     let folder = tempfile::tempdir().unwrap();
     for milliseconds in [3, 17, 8, 29, 11] {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "trains_until_killed"])
+            .args(["--exact", "resume::trains_until_killed"])
             .env(KILLED, folder.path())
             .stdout(Stdio::null())
             .spawn()

@@ -1,10 +1,8 @@
 //! Training learns, does not depend on where the network comes from, and refuses what cannot work.
 
-mod common;
-
+use crate::network::{Net, alone, bits, objective, points, trainer};
 use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor, TensorData};
-use common::{Net, alone, bits, objective, points, trainer};
 use langevin_core::process::{RectifiedFlow, VpSde};
 use langevin_core::{DenoiseError, Network, Prediction, Process};
 use langevin_data::{Batch, DataError, DataSet, VectorSet};
@@ -65,7 +63,7 @@ fn a_network_learns_the_posterior_mean_of_a_gaussian() {
     assert!(first > 4.0 * last, "{first} to {last}");
     // 100 batches of 256 samples with a deviation of about 0.25: a standard error of 0.0016.
     assert!((last - noise).abs() < 0.008, "{last}, the best there is is {noise}");
-    let classes = common::Classes(vec![0]);
+    let classes = crate::network::Classes(vec![0]);
     for t in [0.2, 0.5, 0.8] {
         let (alpha, sigma) = (process.alpha(t), process.sigma(t));
         let std = (alpha * alpha * 0.25 + sigma * sigma).sqrt();
@@ -117,7 +115,7 @@ fn it_does_not_matter_where_the_network_comes_from() {
         assert!(network.devices().iter().all(|device| !device.is_autodiff()));
         let ask = || {
             let (x, time) = (Tensor::<2>::ones([3, 2], &device), Tensor::<1>::ones([3], &device));
-            let output = network.forward(x, time, &common::Classes(vec![1])).unwrap();
+            let output = network.forward(x, time, &crate::network::Classes(vec![1])).unwrap();
             assert!(!output.is_autodiff());
             output.try_into_vec_as::<f32>().unwrap()
         };
@@ -307,7 +305,7 @@ fn errors_of_the_condition_and_of_the_network_come_through() {
     let class = Trainer::conditioned(make(), objective(), |_| Err(DenoiseError::Class { given: 9, classes: 3 }));
     let error = class.batch_size(4).quiet().fit(&points(13)).unwrap_err();
     assert!(matches!(error, TrainError::Denoise(DenoiseError::Class { given: 9, classes: 3 })), "{error}");
-    let rows = Trainer::conditioned(make(), objective(), |_| Ok(common::Classes(vec![1, 2])));
+    let rows = Trainer::conditioned(make(), objective(), |_| Ok(crate::network::Classes(vec![1, 2])));
     let error = rows.batch_size(4).quiet().fit(&points(13)).unwrap_err();
     assert!(matches!(error, TrainError::Denoise(DenoiseError::ConditionRows { condition: 2, batch: 4 })), "{error}");
 }

@@ -1,9 +1,7 @@
 //! Training that is looked at and stopped from outside.
 
-mod common;
-
+use crate::network::{Classes, Net, alone, bits, objective, points, trainer};
 use burn::tensor::{Device, Tensor};
-use common::{Classes, Net, alone, bits, objective, points, trainer};
 use langevin_core::Network;
 use langevin_core::noise::{Domain, Key, Seeded, like};
 use langevin_data::DataSet;

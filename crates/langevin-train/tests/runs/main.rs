@@ -1,0 +1,6 @@
+//! Whole training runs on small networks.
+
+mod network;
+mod resume;
+mod training;
+mod watch;
