@@ -7,7 +7,11 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
-use langevin::models::{Labels, Tap, Tapped, UNet1dConfig, UNet2dConfig};
+use langevin::models::control::ControlOptions;
+use langevin::models::{
+    ControlNetConfig, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition, UNet1dConfig, UNet2dConditionalConfig,
+    UNet2dConfig,
+};
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
 
@@ -17,6 +21,10 @@ const VALUE: &str = include_str!("../fixtures/models/unet1d_value/config.json");
 const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
 const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
+const SDXL: &str = include_str!("../fixtures/models/unet_sdxl/config.json");
+const IF: &str = include_str!("../fixtures/models/unet_if_simple_cross_attn/config.json");
+const CONTROLNET: &str = include_str!("../fixtures/models/controlnet_sd15/config.json");
+const ADAPTER: &str = include_str!("../fixtures/models/t2i_adapter/config.json");
 const NCSNPP: &str = include_str!("../fixtures/models/unet2d_ncsnpp/config.json");
 
 fn unet(device: &Device, config: &UNet2dConfig, labels: &Labels) -> Measured {
@@ -43,6 +51,37 @@ fn signals(device: &Device, json: &str, length: usize) -> Measured {
 
 fn case(item: &'static str, settings: &'static str, run: fn(&Device) -> Measured) -> Case {
     Case { item, settings, run, limit: None }
+}
+
+fn text_conditional(device: &Device, json: &str, cond: fn(&Device) -> TextCondition) -> Measured {
+    let config = UNet2dConditionalConfig::from_json(json).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    let cond = cond(device);
+    module(network, [2, config.encoder.in_channels, 8, 8], device, move |network, x| {
+        let time = Tensor::from_data([3.0, 700.0], &x.device());
+        network.forward_with(x, time, &cond, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn controlnet(device: &Device) -> Measured {
+    let config = ControlNetConfig::from_json(CONTROLNET).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    let cond = TextCondition::new(tensor([2, 5, 16], 5, device));
+    let image = tensor([2, 3, 16, 16], 6, device);
+    module(network, [2, 4, 8, 8], device, move |network, x| {
+        let time = Tensor::from_data([3.0, 700.0], &x.device());
+        let (options, image) = (ControlOptions::default(), Tensor::from_inner(image.clone()));
+        let added = network.forward_with(x, time, &cond, image, &options, &mut Tap::none()).expect("a valid input");
+        added.mid
+    })
+}
+
+fn adapter(device: &Device) -> Measured {
+    let config = T2iAdapterConfig::from_json(ADAPTER).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, 3, 16, 16], device, |network, x| {
+        network.forward_with(x, &mut Tap::none()).expect("a valid input").remove(1)
+    })
 }
 
 /// The network of the quickstart: the one whole network for which a slow device has time.
@@ -85,6 +124,17 @@ pub fn table() -> Vec<Case> {
         case("UNet2d", "residual resampling, scale and shift, classes", |d| {
             published(d, SCALE_SHIFT, &Labels::of([3, 7]))
         }),
+        case("UNet2dConditional", "SDXL: transformers, sizes, pooled text", |d| {
+            text_conditional(d, SDXL, |d| {
+                let text = TextCondition::new(tensor([2, 5, 16], 5, d)).pooled(tensor([2, 10], 6, d));
+                text.sizes(vec![vec![64.0, 48.0, 0.0, 3.0, 64.0, 64.0]; 2])
+            })
+        }),
+        case("UNet2dConditional", "IF: attention to pixels and text at once", |d| {
+            text_conditional(d, IF, |d| TextCondition::new(tensor([2, 5, 10], 5, d)))
+        }),
+        case("ControlNet", "SD 1.5", controlnet),
+        case("T2iAdapter", "full", adapter),
         case("UNet2d", "time as a class", |d| published(d, TIMESTEP, &Labels::values([0.2, 5.0]))),
         case("UNet1d", "audio: filters, attention, Fourier features", |d| signals(d, DANCE, 32)),
         case("UNet1d", "planner: residual blocks, transposed convolutions", |d| signals(d, PLANNER, 16)),

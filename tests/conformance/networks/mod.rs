@@ -17,8 +17,11 @@ use langevin::models::{ModelError, Tap, Tapped};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// What runs a case.
+type Run = fn(&Case<'_>) -> Outcome;
+
 /// The classes that load, and who runs them.
-const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
     ("ControlNetModel", control::controlnet),
     ("T2IAdapter", control::adapter),
@@ -28,7 +31,7 @@ const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
 ];
 
 /// Who runs a class, if it loads.
-pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {
+pub fn family(class: &str) -> Option<Run> {
     FAMILIES.iter().find(|(name, _)| *name == class).map(|(_, run)| *run)
 }
 
