@@ -5,6 +5,7 @@
 
 mod autoencoders;
 mod control;
+mod text;
 mod unet1d;
 mod unet2d;
 mod unet2d_conditional;
@@ -23,8 +24,13 @@ type Run = fn(&Case<'_>) -> Outcome;
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
+    ("CLIPTextModel", text::clip_text),
+    ("CLIPTextModelWithProjection", text::clip_text),
+    ("CLIPVisionModel", text::clip_vision),
+    ("CLIPVisionModelWithProjection", text::clip_vision),
     ("ControlNetModel", control::controlnet),
     ("T2IAdapter", control::adapter),
+    ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
     ("UNet2DConditionModel", unet2d_conditional::run),
     ("UNet2DModel", unet2d::run),
