@@ -4,7 +4,10 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::weights::{Parameter, parameters};
-use langevin_models::{ControlNetConfig, ModelError, T2iAdapterConfig, UNet1dConfig, UNet2dConditionalConfig};
+use langevin_models::{
+    ControlNetConfig, DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config, T2iAdapterConfig,
+    UNet1dConfig, UNet2dConditionalConfig,
+};
 
 /// A published checkpoint.
 struct Row {
@@ -36,6 +39,26 @@ fn controlnet(json: &str) -> Result<Vec<Parameter>, ModelError> {
 
 fn adapter(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(T2iAdapterConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn dit(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(DiTConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn pixart(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(PixArtConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn sd3(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(Sd3Config::from_json(json)?.init(&Device::flex()))
+}
+
+fn flux(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(FluxConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn prior(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(PriorConfig::from_json(json)?.init(&Device::flex()))
 }
 
 const ROWS: &[Row] = &[
@@ -109,6 +132,20 @@ const ROWS: &[Row] = &[
     Row { name: "controlnet-canny-sdxl-1.0", build: controlnet, stored: 1_251_014_160, hash: 0xe413_5397_cd2e_f442 },
     Row { name: "t2iadapter-canny-sd15v2", build: adapter, stored: 77_000_640, hash: 0x2f60_7821_055a_87d1 },
     Row { name: "t2i-adapter-canny-sdxl-1.0", build: adapter, stored: 79_028_160, hash: 0x2e42_6d52_7279_fdc4 },
+    Row { name: "dit-xl-2-256", build: dit, stored: 749_826_464, hash: 0x76dd_7cf3_c77b_44dc },
+    Row { name: "dit-xl-2-512", build: dit, stored: 749_826_464, hash: 0x76dd_7cf3_c77b_44dc },
+    Row { name: "pixart-sigma-xl-2-1024-ms", build: pixart, stored: 610_856_096, hash: 0x4ba8_9dcd_cbf4_a393 },
+    Row { name: "pixart-xl-2-1024-ms", build: pixart, stored: 611_349_152, hash: 0x0051_05a0_21c9_772f },
+    Row { name: "pixart-xl-2-512x512", build: pixart, stored: 610_856_096, hash: 0x4ba8_9dcd_cbf4_a393 },
+    Row { name: "stable-diffusion-3-medium", build: sd3, stored: 2_084_951_104, hash: 0x1a4b_dc07_dce4_b707 },
+    Row { name: "stable-diffusion-3.5-large", build: sd3, stored: 8_146_280_768, hash: 0x7d9c_5a0f_fcfb_5b1a },
+    Row { name: "stable-diffusion-3.5-medium", build: sd3, stored: 2_469_663_936, hash: 0xe9b0_5901_1569_3c1f },
+    Row { name: "flux.1-dev", build: flux, stored: 11_901_408_320, hash: 0x8d4c_a8ec_e04a_a4f9 },
+    Row { name: "flux.1-fill-dev", build: flux, stored: 11_902_391_360, hash: 0x7683_3034_f8fc_645a },
+    Row { name: "flux.1-schnell", build: flux, stored: 11_891_178_560, hash: 0x79b4_7e47_0740_6e2a },
+    Row { name: "kandinsky-2-2-prior", build: prior, stored: 1_026_225_920, hash: 0x04d0_5720_5604_c76f },
+    Row { name: "karlo-v1-alpha-prior", build: prior, stored: 1_022_030_080, hash: 0x4da9_0232_3780_f543 },
+    Row { name: "shap-e-prior", build: prior, stored: 315_697_664, hash: 0xf926_236d_4c9c_7c1d },
 ];
 
 /// FNV-1a of the sorted lines `name:[shape]`.

@@ -5,6 +5,11 @@
 
 mod autoencoders;
 mod control;
+mod dit;
+mod flux;
+mod pixart;
+mod prior;
+mod sd3;
 mod text;
 mod unet1d;
 mod unet2d;
@@ -18,7 +23,7 @@ use langevin::models::{ModelError, Tap, Tapped};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What runs a case.
+/// Who runs the cases of a class.
 type Run = fn(&Case<'_>) -> Outcome;
 
 /// The classes that load, and who runs them.
@@ -29,6 +34,11 @@ const FAMILIES: &[(&str, Run)] = &[
     ("CLIPVisionModel", text::clip_vision),
     ("CLIPVisionModelWithProjection", text::clip_vision),
     ("ControlNetModel", control::controlnet),
+    ("DiTTransformer2DModel", dit::run),
+    ("FluxTransformer2DModel", flux::run),
+    ("PixArtTransformer2DModel", pixart::run),
+    ("PriorTransformer", prior::run),
+    ("SD3Transformer2DModel", sd3::run),
     ("T2IAdapter", control::adapter),
     ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
