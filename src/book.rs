@@ -47,3 +47,9 @@ struct Edm2;
 
 #[doc = include_str!("../docs/models/unet-1d.md")]
 struct Unet1d;
+
+#[doc = include_str!("../docs/models/unet-conditional.md")]
+struct UnetConditional;
+
+#[doc = include_str!("../docs/models/control.md")]
+struct Control;

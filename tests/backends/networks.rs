@@ -7,10 +7,11 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
+use langevin::models::control::ControlOptions;
 use langevin::models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
 use langevin::models::{
-    AutoencoderKlConfig, Edm2Config, Labels, Tap, Tapped, TinyAutoencoderConfig, UNet1dConfig, UNet2dConfig,
-    VqModelConfig,
+    AutoencoderKlConfig, ControlNetConfig, Edm2Config, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition,
+    TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, UNet2dConfig, VqModelConfig,
 };
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
@@ -21,6 +22,10 @@ const VALUE: &str = include_str!("../fixtures/models/unet1d_value/config.json");
 const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
 const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
+const SDXL: &str = include_str!("../fixtures/models/unet_sdxl/config.json");
+const IF: &str = include_str!("../fixtures/models/unet_if_simple_cross_attn/config.json");
+const CONTROLNET: &str = include_str!("../fixtures/models/controlnet_sd15/config.json");
+const ADAPTER: &str = include_str!("../fixtures/models/t2i_adapter/config.json");
 const KL: &str = include_str!("../fixtures/models/vae_kl_sd/config.json");
 const VQ: &str = include_str!("../fixtures/models/vae_vq_attention/config.json");
 const TINY: &str = include_str!("../fixtures/models/vae_tiny/config.json");
@@ -130,6 +135,37 @@ fn case(item: &'static str, settings: &'static str, run: fn(&Device) -> Measured
     Case { item, settings, run, limit: None }
 }
 
+fn text_conditional(device: &Device, json: &str, cond: fn(&Device) -> TextCondition) -> Measured {
+    let config = UNet2dConditionalConfig::from_json(json).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    let cond = cond(device);
+    module(network, [2, config.encoder.in_channels, 8, 8], device, move |network, x| {
+        let time = Tensor::from_data([3.0, 700.0], &x.device());
+        network.forward_with(x, time, &cond, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn controlnet(device: &Device) -> Measured {
+    let config = ControlNetConfig::from_json(CONTROLNET).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    let cond = TextCondition::new(tensor([2, 5, 16], 5, device));
+    let image = tensor([2, 3, 16, 16], 6, device);
+    module(network, [2, 4, 8, 8], device, move |network, x| {
+        let time = Tensor::from_data([3.0, 700.0], &x.device());
+        let (options, image) = (ControlOptions::default(), Tensor::from_inner(image.clone()));
+        let added = network.forward_with(x, time, &cond, image, &options, &mut Tap::none()).expect("a valid input");
+        added.mid
+    })
+}
+
+fn adapter(device: &Device) -> Measured {
+    let config = T2iAdapterConfig::from_json(ADAPTER).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, 3, 16, 16], device, |network, x| {
+        network.forward_with(x, &mut Tap::none()).expect("a valid input").remove(1)
+    })
+}
+
 /// The network of the quickstart: the one whole network for which a slow device has time.
 fn quickstart() -> UNet2dConfig {
     UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true)
@@ -170,6 +206,17 @@ pub fn table() -> Vec<Case> {
         case("UNet2d", "residual resampling, scale and shift, classes", |d| {
             published(d, SCALE_SHIFT, &Labels::of([3, 7]))
         }),
+        case("UNet2dConditional", "SDXL: transformers, sizes, pooled text", |d| {
+            text_conditional(d, SDXL, |d| {
+                let text = TextCondition::new(tensor([2, 5, 16], 5, d)).pooled(tensor([2, 10], 6, d));
+                text.sizes(vec![vec![64.0, 48.0, 0.0, 3.0, 64.0, 64.0]; 2])
+            })
+        }),
+        case("UNet2dConditional", "IF: attention to pixels and text at once", |d| {
+            text_conditional(d, IF, |d| TextCondition::new(tensor([2, 5, 10], 5, d)))
+        }),
+        case("ControlNet", "SD 1.5", controlnet),
+        case("T2iAdapter", "full", adapter),
         case("UNet2d", "time as a class", |d| published(d, TIMESTEP, &Labels::values([0.2, 5.0]))),
         case("Edm2UNet", "classes", edm2),
         case("AutoencoderKl", "Stable Diffusion", kl),

@@ -5,8 +5,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{
-    AutoencoderKlConfig, DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config,
-    TinyAutoencoderConfig, UNet1dConfig, VqModelConfig,
+    AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config,
+    T2iAdapterConfig, TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, VqModelConfig,
 };
 
 /// A published checkpoint.
@@ -27,6 +27,18 @@ fn names<M: Module>(module: Result<M, ModelError>) -> Result<Vec<Parameter>, Mod
 
 fn unet_1d(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(UNet1dConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn unet_2d_conditional(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(UNet2dConditionalConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn controlnet(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(ControlNetConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn adapter(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(T2iAdapterConfig::from_json(json)?.init(&Device::flex()))
 }
 
 fn kl(json: &str) -> Result<Vec<Parameter>, ModelError> {
@@ -70,6 +82,68 @@ const ROWS: &[Row] = &[
         stored: 2_294_817,
         hash: 0xdbab_6187_2585_fe8b,
     },
+    Row {
+        name: "stable-diffusion-v1-5-unet",
+        build: unet_2d_conditional,
+        stored: 859_520_964,
+        hash: 0x2302_5904_034b_0e80,
+    },
+    Row {
+        name: "stable-diffusion-v1-5-inpainting-unet",
+        build: unet_2d_conditional,
+        stored: 859_535_364,
+        hash: 0x6077_6246_c4a8_3a07,
+    },
+    Row {
+        name: "stable-diffusion-2-1-unet",
+        build: unet_2d_conditional,
+        stored: 865_910_724,
+        hash: 0x0307_226f_6243_8c48,
+    },
+    Row {
+        name: "stable-diffusion-2-1-unclip-unet",
+        build: unet_2d_conditional,
+        stored: 870_173_124,
+        hash: 0x7ad7_20ce_8e5f_3ef9,
+    },
+    Row {
+        name: "stable-diffusion-x4-upscaler-unet",
+        build: unet_2d_conditional,
+        stored: 473_398_020,
+        hash: 0x0b2e_7cbe_03ba_2139,
+    },
+    Row {
+        name: "stable-diffusion-xl-base-unet",
+        build: unet_2d_conditional,
+        stored: 2_567_463_684,
+        hash: 0xe8f0_36f1_a669_4812,
+    },
+    Row {
+        name: "stable-diffusion-xl-refiner-unet",
+        build: unet_2d_conditional,
+        stored: 2_259_526_660,
+        hash: 0xfb99_ae2c_04ce_d7ae,
+    },
+    Row {
+        name: "lcm-dreamshaper-v7-unet",
+        build: unet_2d_conditional,
+        stored: 859_602_884,
+        hash: 0x26d1_2951_15c3_3975,
+    },
+    Row { name: "if-i-m-unet", build: unet_2d_conditional, stored: 371_605_830, hash: 0x9edb_45b0_2d13_b334 },
+    Row { name: "if-i-l-unet", build: unet_2d_conditional, stored: 935_365_830, hash: 0x16ee_a287_ae58_0aba },
+    Row { name: "if-i-xl-unet", build: unet_2d_conditional, stored: 4_304_695_110, hash: 0x2d91_f554_a48d_bad4 },
+    Row { name: "kandinsky-2-1-unet", build: unet_2d_conditional, stored: 1_228_661_768, hash: 0x9137_2b19_3000_88e2 },
+    Row {
+        name: "kandinsky-2-2-decoder-unet",
+        build: unet_2d_conditional,
+        stored: 1_253_057_288,
+        hash: 0x79d5_0354_37b4_e4c7,
+    },
+    Row { name: "sd-controlnet-canny", build: controlnet, stored: 361_279_120, hash: 0x340b_c081_fa90_794f },
+    Row { name: "controlnet-canny-sdxl-1.0", build: controlnet, stored: 1_251_014_160, hash: 0xe413_5397_cd2e_f442 },
+    Row { name: "t2iadapter-canny-sd15v2", build: adapter, stored: 77_000_640, hash: 0x2f60_7821_055a_87d1 },
+    Row { name: "t2i-adapter-canny-sdxl-1.0", build: adapter, stored: 79_028_160, hash: 0x2e42_6d52_7279_fdc4 },
     Row { name: "sd-vae-ft-mse", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
     Row { name: "sdxl-vae", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
     Row { name: "stable-diffusion-3-medium-vae", build: kl, stored: 83_819_683, hash: 0xd6c7_7cd2_f431_426c },

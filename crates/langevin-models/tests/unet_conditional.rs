@@ -305,7 +305,7 @@ fn residuals_that_are_zero_change_nothing_and_others_do() {
     assert!(matches!(ask(Some(wide), vec![]), Err(ModelError::Shape { what: "control residual", .. })));
     let error = ask(None, vec![tensor([1, 8, 4, 4], 0.1, &device)]).unwrap_err();
     assert!(matches!(error, ModelError::Shape { what: "adapter features", .. }), "{error}");
-    let many = vec![features(1.0), features(1.0)].concat();
+    let many = [features(1.0), features(1.0)].concat();
     assert!(matches!(ask(None, many), Err(ModelError::Shape { what: "adapter features", .. })));
     let net = with(added(), |c| c.encoder.levels[0].block = LevelBlock::AddedAttention).init(&device).unwrap();
     let residuals = Residuals { control: None, features: vec![tensor([1, 8, 4, 4], 0.1, &device)] };

@@ -183,6 +183,20 @@ impl T2iAdapterConfig {
 ///
 /// Mou et al. 2023, [arXiv:2302.08453](https://arxiv.org/abs/2302.08453). Parameters have the names of diffusers'
 /// `T2IAdapter`.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use langevin_models::T2iAdapterConfig;
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// # let device = burn::tensor::Device::flex();
+/// let adapter = T2iAdapterConfig::new(3, &[8, 16]).layers(1).init(&device)?;
+/// let features = adapter.features(Tensor::ones([1, 3, 64, 64], &device), 0.8)?;
+/// assert_eq!(features[1].dims(), [1, 16, 4, 4]);
+/// # Ok(()) }
+/// ```
 #[derive(Module, Debug)]
 pub struct T2iAdapter {
     /// All layers.

@@ -26,6 +26,25 @@ use crate::weights::{read_config_file, read_folder, write_folder};
 ///
 /// Zhang, Rao, Agrawala 2023, [arXiv:2302.05543](https://arxiv.org/abs/2302.05543). Parameters have the names of
 /// diffusers' `ControlNetModel`.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use langevin_models::control::ControlOptions;
+/// use langevin_models::{ControlNet, Tap, TextCondition, UNet2dConditionalConfig};
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// # let device = burn::tensor::Device::flex();
+/// let unet = UNet2dConditionalConfig::new(4, 16).channels(&[8, 16]).layers(1).norm_groups(4).init(&device)?;
+/// let net = ControlNet::from_unet(&unet, 3, &[4, 8], &device)?;
+/// let (x, image) = (Tensor::<4>::zeros([1, 4, 8, 8], &device), Tensor::<4>::ones([1, 3, 16, 16], &device));
+/// let text = TextCondition::new(Tensor::zeros([1, 7, 16], &device));
+/// let time = Tensor::<1>::from_data([999.0], &device);
+/// let added = net.forward_with(x, time, &text, image, &ControlOptions::default(), &mut Tap::none())?;
+/// assert_eq!(added.mid.dims(), [1, 16, 4, 4]);
+/// # Ok(()) }
+/// ```
 #[derive(Module, Debug)]
 pub struct ControlNet {
     /// First convolution.

@@ -144,6 +144,7 @@ pub struct ImageTimeEmbedding {
 
 /// The layers behind [`ContextInput`].
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a network has one, and modules are not moved in loops")]
 pub enum ContextProjection {
     /// Text states.
     Text(Linear),
