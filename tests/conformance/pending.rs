@@ -4,7 +4,6 @@ use crate::fixture::Case;
 
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[
-    "AutoencoderKLTemporalDecoder",
     "AutoencoderTiny",
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
@@ -18,9 +17,6 @@ const NETWORKS: &[&str] = &[
     "T2IAdapter",
     "T5EncoderModel",
     "UNet2DConditionModel",
-    "UNet3DConditionModel",
-    "UNetMotionModel",
-    "UNetSpatioTemporalConditionModel",
     "VQModel",
 ];
 

@@ -24,4 +24,6 @@ pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
-pub use unet::{UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};
+pub use unet::{
+    MotionAdapter, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig, UNet3dConditional, UNetMotion, UNetSpatioTemporal,
+};

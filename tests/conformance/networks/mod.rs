@@ -6,6 +6,7 @@
 mod autoencoders;
 mod unet1d;
 mod unet2d;
+mod video;
 
 use crate::fixture::{Array, Case};
 use crate::outcome::{Outcome, Unsupported};
@@ -16,8 +17,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The classes that load, and who runs them.
-const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] =
-    &[("AutoencoderKL", autoencoders::kl), ("UNet1DModel", unet1d::run), ("UNet2DModel", unet2d::run)];
+const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+    ("AutoencoderKL", autoencoders::kl),
+    ("AutoencoderKLTemporalDecoder", autoencoders::temporal),
+    ("UNet1DModel", unet1d::run),
+    ("UNet2DModel", unet2d::run),
+    ("UNet3DConditionModel", video::conditional),
+    ("UNetMotionModel", video::motion),
+    ("UNetSpatioTemporalConditionModel", video::spatio_temporal),
+];
 
 /// Who runs a class, if it loads.
 pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {

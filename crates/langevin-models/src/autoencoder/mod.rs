@@ -7,6 +7,8 @@ mod kl;
 mod kl_config;
 mod published;
 mod spatial;
+mod temporal;
+mod temporal_decoder;
 mod tiling;
 
 pub use blocks::{CoderMidBlock2d, CoderResnet, DownEncoderBlock2d, UpDecoderBlock2d};
@@ -15,6 +17,8 @@ pub use gaussian::DiagonalGaussian;
 pub use kl::AutoencoderKl;
 pub use kl_config::AutoencoderKlConfig;
 pub use spatial::SpatialResnetBlock2d;
+pub use temporal::{AutoencoderKlTemporalDecoder, AutoencoderKlTemporalDecoderConfig};
+pub use temporal_decoder::{TemporalDecoder, TemporalMidBlock, TemporalUpBlock};
 pub use tiling::Tiling;
 
 use burn::tensor::Tensor;

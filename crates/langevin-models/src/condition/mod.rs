@@ -4,4 +4,5 @@ mod labels;
 mod text;
 
 pub use labels::Labels;
+pub(crate) use text::Part;
 pub use text::TextCondition;

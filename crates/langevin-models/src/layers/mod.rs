@@ -24,9 +24,11 @@ mod resample;
 mod resampler;
 mod resnet;
 mod spatial_norm;
+mod temporal;
 mod time;
 mod transformer2d;
 mod transformer_block;
+mod video_transformer;
 
 pub use activation::Activation;
 pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
@@ -46,8 +48,15 @@ pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nea
 pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
 pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
+pub use temporal::{
+    AlphaBlender, SpatioTemporalResnet, SpatioTemporalResnetConfig, TemporalConv, TemporalResnet, TemporalResnetConfig,
+};
+pub(crate) use temporal::{to_frames, to_video};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
 pub use transformer_block::{BasicTransformerBlock, BasicTransformerBlockConfig, SinusoidalPositions};
 pub use transformer2d::{PixelProjection, Transformer2d, Transformer2dConfig};
+pub use video_transformer::{
+    TransformerSpatioTemporal, TransformerSpatioTemporalConfig, TransformerTemporal, TransformerTemporalConfig,
+};

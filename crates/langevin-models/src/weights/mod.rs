@@ -7,6 +7,7 @@
 mod config;
 mod names;
 mod read;
+mod transplant;
 mod write;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use config::write_config;
 pub(crate) use config::{read_config, read_file as read_config_file};
 pub use names::{Parameter, parameters};
 pub use read::read_weights;
+pub(crate) use transplant::Transplant;
 pub use write::write_weights;
 
 use crate::error::ModelError;
