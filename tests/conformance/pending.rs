@@ -8,15 +8,12 @@ const NETWORKS: &[&str] = &[
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
     "CLIPVisionModelWithProjection",
-    "ControlNetModel",
     "DiTTransformer2DModel",
     "FluxTransformer2DModel",
     "PixArtTransformer2DModel",
     "PriorTransformer",
     "SD3Transformer2DModel",
-    "T2IAdapter",
     "T5EncoderModel",
-    "UNet2DConditionModel",
     "VQModel",
 ];
 

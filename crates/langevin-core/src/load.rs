@@ -14,18 +14,30 @@ use burn::tensor::{DType, Device};
 pub struct Load {
     device: Device,
     dtype: DType,
+    variant: Option<String>,
 }
 
 impl Load {
     /// On this device, in `f32`.
     pub fn on(device: &Device) -> Self {
-        Self { device: device.clone(), dtype: DType::F32 }
+        Self { device: device.clone(), dtype: DType::F32, variant: None }
     }
 
     /// In another floating-point dtype.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
+    }
+
+    /// From the files of a variant, such as `fp16` for `model.fp16.safetensors`. Only files know variants.
+    pub fn variant(mut self, name: impl Into<String>) -> Self {
+        self.variant = Some(name.into());
+        self
+    }
+
+    /// The variant that was asked for.
+    pub fn asked_variant(&self) -> Option<&str> {
+        self.variant.as_deref()
     }
 
     /// The device.

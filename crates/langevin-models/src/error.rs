@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use burn::tensor::DType;
 use safetensors::SafeTensorError;
 
+use crate::weights::FileProblem;
+
 /// An error of this crate. Every message says what was given, what was expected and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -172,26 +174,53 @@ pub enum ModelError {
         source: std::io::Error,
     },
 
-    /// A weights file is shorter or longer than its header says, usually a download that stopped.
-    #[error(
-        "`{}` has {given} bytes, its header asks for {expected}: the file is truncated or damaged, get it again",
-        .path.display()
-    )]
-    Truncated {
+    /// A weights file, or the index of several, breaks its format.
+    #[error("`{}` is no weights file to trust: {problem}", .path.display())]
+    WeightsFile {
         /// The file.
         path: PathBuf,
-        /// Its length in bytes.
-        given: u64,
-        /// The length that its header asks for.
-        expected: u64,
+        /// In which way.
+        problem: FileProblem,
     },
 
-    /// A file is not a valid safetensors file, or could not be written as one.
-    #[error("`{}` is not a valid safetensors file: {source}", .path.display())]
+    /// A folder has no weights under a name that is looked for.
+    #[error(
+        "`{}` has no weights: looked for {}, found {}; a part like `.fp16` in a name is asked for with `Load::variant`",
+        .folder.display(), .expected.join(" and "), if .found.is_empty() { "nothing".to_owned() } else { .found.join(", ") }
+    )]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// The first names that were looked for.
+        expected: Vec<String>,
+        /// Files that look like weights.
+        found: Vec<String>,
+    },
+
+    /// A folder has several sets of weights, and nothing says which to take.
+    #[error("`{}` has several sets of weights: {}; remove all but one, or give the path of a file", .folder.display(), .found.join(", "))]
+    SeveralWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// Files and indices that are weights on their own.
+        found: Vec<String>,
+    },
+
+    /// A file of a model folder is a link that leads out of it.
+    #[error("`{}` leads out of its folder, to `{}`: give that path itself if it is meant", .path.display(), .target.display())]
+    OutsideFolder {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+
+    /// Weights could not be written as safetensors.
+    #[error("`{}` cannot be written as safetensors: {source}", .path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What the safetensors reader or writer says.
+        /// What the safetensors writer says.
         source: SafeTensorError,
     },
 

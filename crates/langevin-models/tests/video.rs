@@ -7,9 +7,14 @@ use std::path::PathBuf;
 use burn::tensor::{DType, Device, Tensor};
 use common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use langevin_core::{Condition, Denoiser, Level, Levels, Network, Prediction, Query};
-use langevin_models::unet::video::{PerLevel, UNet3dConfig, UNetMotionConfig, UNetSpatioTemporalConfig, VideoLevel};
+use langevin_models::unet::conditional::ControlResiduals;
+use langevin_models::unet::video::{
+    MotionAdapterConfig, PerLevel, UNet3dConfig, UNetMotionConfig, UNetSpatioTemporalConfig, VideoLevel,
+};
+use langevin_models::weights::parameters;
 use langevin_models::{
-    Load, ModelError, MotionAdapter, Tap, TextCondition, UNet3dConditional, UNetMotion, UNetSpatioTemporal,
+    Load, ModelError, MotionAdapter, Tap, TextCondition, UNet2dConditional, UNet2dConditionalConfig, UNet3dConditional,
+    UNetMotion, UNetSpatioTemporal,
 };
 use serde_json::{Value, json};
 
@@ -117,6 +122,142 @@ fn an_adapter_is_saved_as_it_was() {
     assert_eq!(adapter.config(), again.config());
     let weight = |adapter: &MotionAdapter| values(&adapter.up_blocks[1].motion_modules[1].proj_out.weight.val());
     assert_eq!(weight(&adapter), weight(&again));
+}
+
+/// A network for images that the adapter of the fixture fits.
+fn images(changes: &Value) -> UNet2dConditional {
+    let mut config = json!({
+        "_class_name": "UNet2DConditionModel",
+        "block_out_channels": [8, 8],
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "attention_head_dim": 2,
+        "cross_attention_dim": 6,
+    });
+    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    UNet2dConditionalConfig::from_json(&config.to_string()).unwrap().init(&flex()).unwrap()
+}
+
+#[test]
+fn motion_modules_join_a_network_for_images() {
+    let device = flex();
+    let unet = images(&json!({}));
+    let adapter = MotionAdapter::load(fixture("motion_adapter"), Load::on(&device)).unwrap();
+    let mut video = UNetMotion::from_unet2d(&unet, &adapter).unwrap();
+    assert_eq!(video.config().motion_max_seq_length, 8);
+    // Every parameter is one of the two.
+    let stored: Vec<_> = [parameters(&unet), parameters(&adapter)].concat();
+    assert_eq!(parameters(&video).len(), stored.len());
+    let module = |video: &UNetMotion| values(&video.up_blocks[0].motion_modules[1].proj_in.weight.val());
+    assert_eq!(module(&video), values(&adapter.up_blocks[0].motion_modules[1].proj_in.weight.val()));
+    let (x, text) = (tensor([1, 4, 3, 4, 4], 0.3, &device), TextCondition::new(tensor([1, 5, 6], 0.4, &device)));
+    let time = || Tensor::<1>::from_data([30.0], &device);
+    let moved = video.forward(x.clone(), time(), &text).unwrap();
+    // Motion modules that add nothing leave the network for images, on every frame.
+    for block in video.down_blocks.iter_mut().chain([&mut video.mid_block]).chain(&mut video.up_blocks) {
+        for module in &mut block.motion_modules {
+            module.proj_out.weight = module.proj_out.weight.clone().map(|t| t * 0.0);
+            module.proj_out.bias = module.proj_out.bias.take().map(|bias| bias.map(|t| t * 0.0));
+        }
+    }
+    let still = video.forward(x.clone(), time(), &text).unwrap();
+    assert!(largest_difference(&still, &moved) > 1e-3);
+    for frame in 0..3 {
+        let image = x.clone().narrow(2, frame, 1).reshape([1, 4, 4, 4]);
+        let alone = unet.forward(image, time(), &text).unwrap();
+        let given = still.clone().narrow(2, frame, 1).reshape([1, 4, 4, 4]);
+        assert!(largest_difference(&given, &alone) < 1e-4, "frame {frame}");
+    }
+}
+
+#[test]
+fn an_adapter_may_bring_channels() {
+    let config = |channels| {
+        let json = changed("motion_adapter", &json!({"conv_in_channels": channels}));
+        MotionAdapterConfig::from_json(&json).unwrap().init(&flex()).unwrap()
+    };
+    let (unet, adapter) = (images(&json!({})), config(9));
+    let video = UNetMotion::from_unet2d(&unet, &adapter).unwrap();
+    assert_eq!(video.config().in_channels, 9);
+    let weight = video.conv_in.weight.val();
+    assert_eq!(weight.dims(), [8, 9, 3, 3]);
+    assert_eq!(values(&weight.clone().narrow(1, 0, 4)), values(&unet.conv_in.weight.val()));
+    let own = adapter.conv_in.unwrap().weight.val();
+    assert_eq!(values(&weight.narrow(1, 4, 5)), values(&own.narrow(1, 4, 5)));
+    assert_eq!(values(&video.conv_in.bias.unwrap().val()), values(&unet.conv_in.bias.clone().unwrap().val()));
+    let error = UNetMotion::from_unet2d(&unet, &config(3)).unwrap_err();
+    assert!(matches!(error, ModelError::Config { field: "conv_in_channels", .. }), "{error}");
+}
+
+#[test]
+fn networks_and_adapters_that_do_not_fit_are_errors() {
+    let adapter = |changes| {
+        let json = changed("motion_adapter", &changes);
+        MotionAdapterConfig::from_json(&json).unwrap().init(&flex()).unwrap()
+    };
+    let plain = || adapter(json!({}));
+    for (unet, adapter, expected) in [
+        (images(&json!({})), adapter(json!({"block_out_channels": [8]})), "block_out_channels"),
+        (images(&json!({})), adapter(json!({"motion_layers_per_block": 2})), "motion_layers_per_block"),
+        (images(&json!({})), adapter(json!({"motion_norm_num_groups": 2})), "motion_norm_num_groups"),
+        (images(&json!({"class_embed_type": "timestep"})), plain(), "class_embed_type"),
+        (images(&json!({"resnet_time_scale_shift": "scale_shift"})), plain(), "resnet_time_scale_shift"),
+        (images(&json!({"conv_out_kernel": 1})), plain(), "conv_out_kernel"),
+        (images(&json!({"flip_sin_to_cos": false})), plain(), "flip_sin_to_cos"),
+    ] {
+        match UNetMotion::from_unet2d(&unet, &adapter).unwrap_err() {
+            ModelError::Config { field, .. } => assert_eq!(field, expected),
+            ModelError::Unsupported { key, .. } => assert_eq!(key, expected),
+            other => panic!("{expected}: {other}"),
+        }
+    }
+    let error = UNetMotion::from_unet2d(&images(&json!({"block_out_channels": [8, 16]})), &plain()).unwrap_err();
+    assert!(matches!(error, ModelError::Parts { what: "UNetMotion", .. }), "{error}");
+}
+
+#[test]
+fn a_control_net_adds_to_what_the_way_up_takes() {
+    let device = flex();
+    let net = UNet3dConditional::load(fixture("unet3d"), Load::on(&device)).unwrap();
+    let (x, text) = (tensor([1, 4, 3, 4, 4], 0.3, &device), TextCondition::new(tensor([1, 5, 16], 0.4, &device)));
+    let time = || Tensor::<1>::from_data([30.0], &device);
+    let control = |scale: f64| {
+        let residual = |shape: [usize; 4]| tensor(shape, 0.7, &device) * scale;
+        let down = vec![residual([3, 4, 4, 4]), residual([3, 4, 4, 4]), residual([3, 4, 2, 2]), residual([3, 8, 2, 2])];
+        ControlResiduals { down, mid: residual([3, 8, 2, 2]) }
+    };
+    let ask = |control: &ControlResiduals| net.forward_added(x.clone(), time(), &text, Some(control), &mut Tap::none());
+    let plain = net.forward(x.clone(), time(), &text).unwrap();
+    assert!(largest_difference(&ask(&control(0.0)).unwrap(), &plain) < 1e-6);
+    assert!(largest_difference(&ask(&control(0.5)).unwrap(), &plain) > 1e-3);
+    let mut few = control(0.5);
+    few.down.pop();
+    assert!(matches!(ask(&few), Err(ModelError::Shape { what: "control residuals", .. })));
+    let mut small = control(0.5);
+    small.mid = Tensor::zeros([3, 8, 4, 4], &device);
+    assert!(matches!(ask(&small), Err(ModelError::Shape { what: "control residuals", .. })));
+}
+
+#[test]
+fn a_distilled_network_is_told_its_guidance() {
+    let device = flex();
+    for (name, told) in [("unet3d", true), ("unet_motion", false)] {
+        let json = changed(name, &json!({"time_cond_proj_dim": 6}));
+        let (x, text) = (tensor([1, 4, 3, 4, 4], 0.3, &device), TextCondition::new(tensor([1, 5, 16], 0.4, &device)));
+        let time = Tensor::<1>::from_data([30.0], &device);
+        let ask: Box<dyn Fn(&TextCondition) -> Result<Tensor<5>, ModelError>> = if told {
+            let net = UNet3dConfig::from_json(&json).unwrap().init(&device).unwrap();
+            Box::new(move |cond| net.forward_with(x.clone(), time.clone(), cond, &mut Tap::none()))
+        } else {
+            let net = UNetMotionConfig::from_json(&json).unwrap().init(&device).unwrap();
+            Box::new(move |cond| net.forward_with(x.clone(), time.clone(), cond, &mut Tap::none()))
+        };
+        let [weak, strong] = [1.5, 8.0].map(|scale| ask(&text.clone().guidance([scale])).unwrap());
+        assert!(largest_difference(&weak, &strong) > 1e-5, "{name}");
+        assert!(matches!(ask(&text), Err(ModelError::MissingPart { part: "guidance" })), "{name}");
+    }
 }
 
 #[test]
@@ -304,7 +445,7 @@ fn impossible_configurations_are_named() {
         (json!({"downsample_padding": 2}), "downsample_padding"),
         (json!({"mid_block_scale_factor": 0.0}), "mid_block_scale_factor"),
         (json!({"act_fn": "tanh"}), "act_fn"),
-        (json!({"time_cond_proj_dim": 8}), "time_cond_proj_dim"),
+        (json!({"time_cond_proj_dim": 1}), "time_cond_proj_dim"),
     ];
     type Read = fn(&str) -> Result<(), ModelError>;
     let read: [(&str, Read); 3] = [
@@ -354,7 +495,7 @@ fn impossible_configurations_are_named() {
     }
     let read = |changes| {
         let json = changed("motion_adapter", &changes);
-        name_of(langevin_models::unet::video::MotionAdapterConfig::from_json(&json).unwrap_err())
+        name_of(MotionAdapterConfig::from_json(&json).unwrap_err())
     };
     for (changes, expected) in [
         (json!({"block_out_channels": []}), "block_out_channels"),

@@ -4,8 +4,10 @@
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
 mod autoencoders;
+mod control;
 mod unet1d;
 mod unet2d;
+mod unet2d_conditional;
 mod video;
 
 use crate::fixture::{Array, Case};
@@ -20,7 +22,10 @@ use std::path::PathBuf;
 const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
     ("AutoencoderKL", autoencoders::kl),
     ("AutoencoderKLTemporalDecoder", autoencoders::temporal),
+    ("ControlNetModel", control::controlnet),
+    ("T2IAdapter", control::adapter),
     ("UNet1DModel", unet1d::run),
+    ("UNet2DConditionModel", unet2d_conditional::run),
     ("UNet2DModel", unet2d::run),
     ("UNet3DConditionModel", video::conditional),
     ("UNetMotionModel", video::motion),

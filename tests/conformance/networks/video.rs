@@ -1,25 +1,22 @@
 //! Networks for videos.
 
+use super::unet2d_conditional::{condition, numbered};
 use super::{Seen, load, optional, tensor, time};
 use crate::fixture::Case;
 use crate::outcome::Outcome;
-use langevin::models::{TextCondition, UNet3dConditional, UNetMotion, UNetSpatioTemporal};
+use langevin::models::unet::conditional::{ClassInput, ControlResiduals};
+use langevin::models::{UNet3dConditional, UNetMotion, UNetSpatioTemporal};
 
-/// The text of a case.
-fn text(case: &Case<'_>) -> TextCondition {
-    TextCondition::new(tensor(case, "in.encoder_hidden_states"))
-}
-
-/// Numbers for each sample.
-fn rows(case: &Case<'_>, field: &str) -> Option<Vec<Vec<f64>>> {
-    let array = case.tensor(field)?;
-    Some(array.data.chunks(array.shape[1].max(1)).map(<[f64]>::to_vec).collect())
+fn control(case: &Case<'_>) -> Option<ControlResiduals> {
+    let down = numbered(case, "in.down_block_additional_residuals");
+    optional(case, "in.mid_block_additional_residual").map(|mid| ControlResiduals { down, mid })
 }
 
 pub fn conditional(case: &Case<'_>) -> Outcome {
     let network = load(case, UNet3dConditional::load)?;
+    let (x, cond, control) = (tensor(case, "in.sample"), condition(case, ClassInput::None), control(case));
     let mut seen = Seen::default();
-    match seen.tap(|tap| network.forward_with(tensor(case, "in.sample"), time(case), &text(case), tap)) {
+    match seen.tap(|tap| network.forward_added(x, time(case), &cond, control.as_ref(), tap)) {
         Ok(output) => seen.output("out.sample", &output),
         Err(error) => case.fail(error.to_string()),
     }
@@ -28,11 +25,9 @@ pub fn conditional(case: &Case<'_>) -> Outcome {
 
 pub fn motion(case: &Case<'_>) -> Outcome {
     let network = load(case, UNetMotion::load)?;
-    let mut cond = text(case);
-    cond.pooled = optional(case, "in.text_embeds");
-    cond.sizes = rows(case, "in.time_ids");
+    let (x, cond, control) = (tensor(case, "in.sample"), condition(case, ClassInput::None), control(case));
     let mut seen = Seen::default();
-    match seen.tap(|tap| network.forward_with(tensor(case, "in.sample"), time(case), &cond, tap)) {
+    match seen.tap(|tap| network.forward_added(x, time(case), &cond, control.as_ref(), tap)) {
         Ok(output) => seen.output("out.sample", &output),
         Err(error) => case.fail(error.to_string()),
     }
@@ -41,8 +36,9 @@ pub fn motion(case: &Case<'_>) -> Outcome {
 
 pub fn spatio_temporal(case: &Case<'_>) -> Outcome {
     let network = load(case, UNetSpatioTemporal::load)?;
-    let mut cond = text(case);
-    cond.sizes = rows(case, "in.added_time_ids");
+    let mut cond = condition(case, ClassInput::None);
+    let numbers = case.tensor("in.added_time_ids");
+    cond.sizes = numbers.map(|ids| ids.data.chunks(ids.shape[1].max(1)).map(<[f64]>::to_vec).collect());
     let mut seen = Seen::default();
     match seen.tap(|tap| network.forward_with(tensor(case, "in.sample"), time(case), &cond, tap)) {
         Ok(output) => seen.output("out.sample", &output),

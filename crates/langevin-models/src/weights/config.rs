@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::CONFIG_FILE;
+use super::folder::inside;
+use super::stored::read_text;
 use crate::error::ModelError;
 
 /// Reads a published configuration. Absent keys have the default of `T`; keys that `T` does not have are an
@@ -50,17 +52,22 @@ where
 
 /// Reads the configuration file of a model folder.
 pub(crate) fn read_file(folder: &Path) -> Result<String, ModelError> {
-    let path = folder.join(CONFIG_FILE);
-    std::fs::read_to_string(&path).map_err(|source| ModelError::Io { path, source })
+    let path = inside(folder, CONFIG_FILE)?;
+    read_text(&path)
 }
 
 /// Writes the configuration file of a model folder, complete or not at all.
 pub(crate) fn write_config(config: &Value, folder: &Path) -> Result<(), ModelError> {
-    let path = folder.join(CONFIG_FILE);
-    let temporary = folder.join(format!(".{CONFIG_FILE}.{}", std::process::id()));
+    write_json(config, folder, CONFIG_FILE)
+}
+
+/// Writes a JSON file, complete or not at all.
+pub(super) fn write_json(json: &Value, folder: &Path, name: &str) -> Result<(), ModelError> {
+    let path = folder.join(name);
+    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let write = || -> std::io::Result<()> {
         let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(format!("{config:#}\n").as_bytes())?;
+        file.write_all(format!("{json:#}\n").as_bytes())?;
         file.sync_all()?;
         drop(file);
         std::fs::rename(&temporary, &path)

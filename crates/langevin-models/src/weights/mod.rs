@@ -5,8 +5,15 @@
 //! the variant chooses an implementation and does not appear in the name.
 
 mod config;
+mod convert;
+mod folder;
+mod format;
 mod names;
+#[cfg(feature = "pytorch")]
+mod pytorch;
 mod read;
+mod shards;
+mod stored;
 mod transplant;
 mod write;
 
@@ -18,8 +25,12 @@ use langevin_core::Load;
 
 use config::write_config;
 pub(crate) use config::{read_config, read_file as read_config_file};
+pub use format::{FileProblem, StoredType};
 pub use names::{Parameter, parameters};
+use read::read_renamed;
 pub use read::read_weights;
+pub use shards::write_shards;
+pub use stored::{Stored, StoredWeights};
 pub(crate) use transplant::Transplant;
 pub use write::write_weights;
 
@@ -37,14 +48,30 @@ pub(crate) fn compute_type(load: &Load) -> Result<DType, ModelError> {
     if float && device.supports_dtype(dtype) { Ok(dtype) } else { Err(ModelError::ComputeType { dtype }) }
 }
 
-/// Reads the weights file of a model folder into a network that was built from the folder's configuration.
+/// How a library lays its model folders out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    /// Name of the weights file that is written.
+    pub(crate) file: &'static str,
+    /// What the name of a stored tensor means.
+    pub(crate) rename: Rename,
+}
+
+/// The parameter that a stored name stands for, or `None` for a tensor that no parameter is read from. The second
+/// argument tells whether the file has a tensor of a name.
+pub(crate) type Rename = fn(&str, &dyn Fn(&str) -> bool) -> Option<String>;
+
+/// The layout of diffusers.
+pub(crate) const DIFFUSERS: Layout = Layout { file: WEIGHTS_FILE, rename: |name, _| Some(names::current_name(name)) };
+
+/// Reads the weights of a model folder into a network that was built from the folder's configuration.
 pub(crate) fn read_folder<M: Module>(module: M, folder: &Path, load: &Load) -> Result<M, ModelError> {
-    read_weights(module, folder.join(WEIGHTS_FILE), load)
+    read_renamed(module, folder, load, DIFFUSERS.rename)
 }
 
 /// Writes a configuration and weights as a model folder, each file complete or not at all.
 pub(crate) fn write_folder<M: Module>(module: &M, config: &serde_json::Value, folder: &Path) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(|source| ModelError::Io { path: folder.to_owned(), source })?;
     write_config(config, folder)?;
-    write_weights(module, folder.join(WEIGHTS_FILE))
+    write_weights(module, folder.join(DIFFUSERS.file))
 }

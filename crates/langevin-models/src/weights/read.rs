@@ -1,31 +1,33 @@
-//! Reading safetensors into a network, one tensor at a time.
+//! Reading weights into a network, one tensor at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Tensor, TensorData};
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensorError};
+use burn::tensor::{DType, Tensor};
 
-use super::compute_type;
-use super::names::{Path, current_name, parameters};
+use super::names::{Path, parameters};
+use super::stored::{Stored, StoredWeights, float_type};
+use super::{DIFFUSERS, Rename, compute_type, folder};
 use crate::error::{Misshapen, ModelError, WeightMismatch};
 use langevin_core::Load;
 
-/// Replaces every parameter of a network with the tensor of the same name in a safetensors file.
+/// Replaces every parameter of a network with the stored tensor of the same name.
 ///
-/// The file is read one tensor at a time, and a parameter that was never used is not initialized first, so the
-/// memory needed beyond the network itself is that of its largest tensor. F64, F32, F16 and BF16 are converted
+/// `path` is a safetensors file, the index of a set of them (`*.index.json`), or a model folder. Of a folder, the
+/// file or index with the usual name is read: `diffusion_pytorch_model` or `model`, of the asked
+/// [variant](Load::variant).
+///
+/// The files are read one tensor at a time and a piece of each, and a parameter that was never used is not
+/// initialized first, so the memory needed beyond the network itself is small. F64, F32, F16 and BF16 are converted
 /// to the asked element type.
 ///
 /// # Errors
 ///
 /// * [`ModelError::Weights`] lists everything that does not fit: missing, unused and misshapen tensors;
 /// * [`ModelError::StoredType`] for tensors that do not hold floats;
-/// * [`ModelError::Truncated`], [`ModelError::Safetensors`] and [`ModelError::Io`] for files that cannot be read;
+/// * [`ModelError::WeightsFile`] and [`ModelError::Io`] for files that cannot be read;
+/// * [`ModelError::NoWeights`], [`ModelError::SeveralWeights`] and [`ModelError::OutsideFolder`] for folders;
 /// * [`ModelError::ComputeType`] if the device does not have the asked element type.
 ///
 /// # Example
@@ -47,10 +49,31 @@ use langevin_core::Load;
 /// # Ok(()) }
 /// ```
 pub fn read_weights<M: Module>(module: M, path: impl AsRef<FilePath>, load: &Load) -> Result<M, ModelError> {
+    read_renamed(module, path.as_ref(), load, DIFFUSERS.rename)
+}
+
+/// As [`read_weights`], with other names in the file.
+pub(super) fn read_renamed<M: Module>(
+    module: M,
+    path: &FilePath,
+    load: &Load,
+    rename: Rename,
+) -> Result<M, ModelError> {
+    let stored = if path.is_dir() { folder::open(path, load.asked_variant())? } else { StoredWeights::open(path)? };
+    // Some networks still use what others have renamed.
+    let known: BTreeSet<String> = parameters(&module).into_iter().map(|parameter| parameter.name).collect();
+    let stored = stored.renamed(|name, has| match known.contains(name) {
+        true => Some(name.to_owned()),
+        false => rename(name, has),
+    })?;
+    fill(module, &stored, load)
+}
+
+/// Replaces every parameter of a network with the stored tensor of its name.
+pub(super) fn fill<M: Module>(module: M, stored: &StoredWeights, load: &Load) -> Result<M, ModelError> {
     let dtype = compute_type(load)?;
-    let file = WeightsFile::open(path.as_ref(), &module)?;
-    file.check(&module)?;
-    let mut reader = Reader { file, dtype, path: Path::default(), error: None };
+    check(&module, stored)?;
+    let mut reader = Reader { stored, dtype, path: Path::default(), error: None };
     let module = module.map(&mut reader);
     match reader.error {
         Some(error) => Err(error),
@@ -58,101 +81,33 @@ pub fn read_weights<M: Module>(module: M, path: impl AsRef<FilePath>, load: &Loa
     }
 }
 
-/// An open safetensors file and the tensors it holds, under their current names.
-struct WeightsFile {
-    path: PathBuf,
-    file: File,
-    /// Where the data of the tensors starts.
-    start: u64,
-    tensors: BTreeMap<String, TensorInfo>,
+/// Compares names, shapes and types with those of the network.
+fn check<M: Module>(module: &M, stored: &StoredWeights) -> Result<(), ModelError> {
+    let mut mismatch = WeightMismatch::default();
+    let mut unused: BTreeMap<&str, &Stored> = stored.iter().collect();
+    for parameter in parameters(module) {
+        match unused.remove(parameter.name.as_str()) {
+            None => mismatch.missing.push(parameter.name),
+            Some(tensor) if tensor.shape != parameter.shape => mismatch.misshapen.push(Misshapen {
+                name: parameter.name,
+                stored: tensor.shape.clone(),
+                expected: parameter.shape,
+            }),
+            Some(tensor) => float_type(&parameter.name, &tensor.dtype)?,
+        }
+    }
+    mismatch.unused = unused.into_keys().map(str::to_owned).collect();
+    if mismatch.is_empty() { Ok(()) } else { Err(ModelError::Weights { path: stored.path().to_owned(), mismatch }) }
 }
 
-impl WeightsFile {
-    fn open<M: Module>(path: &FilePath, module: &M) -> Result<Self, ModelError> {
-        let io = |source| ModelError::Io { path: path.to_owned(), source };
-        let bad = |source| ModelError::Safetensors { path: path.to_owned(), source };
-        let truncated = |given, expected| ModelError::Truncated { path: path.to_owned(), given, expected };
-        let mut file = File::open(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
-        if length < 8 {
-            return Err(truncated(length, 8));
-        }
-        let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(io)?;
-        let size = u64::from_le_bytes(size);
-        // The format's own limit; without it a damaged length could ask for any amount of memory.
-        if size > 100_000_000 {
-            return Err(bad(SafeTensorError::HeaderTooLarge));
-        }
-        if length < 8 + size {
-            return Err(truncated(length, 8 + size));
-        }
-        let mut header = vec![0; size as usize];
-        file.read_exact(&mut header).map_err(io)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|e| bad(SafeTensorError::InvalidHeaderDeserialization(e)))?;
-        let expected = 8 + size + metadata.data_len() as u64;
-        if length != expected {
-            return Err(truncated(length, expected));
-        }
-        // Some networks use still what others have renamed.
-        let known: BTreeSet<String> = parameters(module).into_iter().map(|parameter| parameter.name).collect();
-        let name = |stored: String| if known.contains(&stored) { stored } else { current_name(&stored) };
-        let tensors = metadata.tensors().into_iter().map(|(stored, info)| (name(stored), info.clone())).collect();
-        Ok(Self { path: path.to_owned(), file, start: 8 + size, tensors })
-    }
-
-    /// Compares names, shapes and types with those of the network.
-    fn check<M: Module>(&self, module: &M) -> Result<(), ModelError> {
-        let mut mismatch = WeightMismatch::default();
-        let mut unused: BTreeMap<&String, &TensorInfo> = self.tensors.iter().collect();
-        for parameter in parameters(module) {
-            match unused.remove(&parameter.name) {
-                None => mismatch.missing.push(parameter.name),
-                Some(info) if info.shape != parameter.shape => mismatch.misshapen.push(Misshapen {
-                    name: parameter.name,
-                    stored: info.shape.clone(),
-                    expected: parameter.shape,
-                }),
-                Some(info) => {
-                    float_type(&parameter.name, info.dtype)?;
-                }
-            }
-        }
-        mismatch.unused = unused.into_keys().cloned().collect();
-        if mismatch.is_empty() { Ok(()) } else { Err(ModelError::Weights { path: self.path.clone(), mismatch }) }
-    }
-
-    fn read(&mut self, name: &str) -> Result<TensorData, ModelError> {
-        let io = |source| ModelError::Io { path: self.path.clone(), source };
-        let info = &self.tensors[name];
-        let dtype = float_type(name, info.dtype)?;
-        let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        self.file.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
-        self.file.read_exact(&mut bytes).map_err(io)?;
-        Ok(TensorData::from_bytes_vec(bytes, info.shape.clone(), dtype))
-    }
-}
-
-fn float_type(name: &str, dtype: Dtype) -> Result<DType, ModelError> {
-    match dtype {
-        Dtype::F64 => Ok(DType::F64),
-        Dtype::F32 => Ok(DType::F32),
-        Dtype::F16 => Ok(DType::F16),
-        Dtype::BF16 => Ok(DType::BF16),
-        other => Err(ModelError::StoredType { name: name.to_owned(), dtype: other.to_string() }),
-    }
-}
-
-struct Reader {
-    file: WeightsFile,
+struct Reader<'a> {
+    stored: &'a StoredWeights,
     dtype: DType,
     path: Path,
     error: Option<ModelError>,
 }
 
-impl ModuleMapper for Reader {
+impl ModuleMapper for Reader<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
@@ -165,7 +120,7 @@ impl ModuleMapper for Reader {
         if self.error.is_some() {
             return param;
         }
-        match self.file.read(&self.path.name()) {
+        match self.stored.read(&self.path.name(), self.dtype) {
             Ok(data) => {
                 let tensor = Tensor::from_data(data, (&param.lazy_device(), self.dtype));
                 let id = param.id;
@@ -184,7 +139,9 @@ mod tests {
     use super::*;
     use crate::layers::{Attention, AttentionConfig, Linear, LinearConfig};
     use crate::testing::{assert_close, flex, values};
+    use crate::weights::FileProblem;
     use crate::weights::write_weights;
+    use safetensors::Dtype;
     use safetensors::tensor::TensorView;
 
     fn layer(input: usize, output: usize) -> Linear {
@@ -252,23 +209,26 @@ mod tests {
         write_weights(&layer(3, 2), &path).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let read = || read_weights(layer(3, 2), &path, &Load::on(&flex())).unwrap_err();
+        let problem = || match read() {
+            ModelError::WeightsFile { problem, .. } => problem,
+            error => panic!("{error}"),
+        };
         for length in [0, 5, 20, whole.len() - 1] {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let error = read();
+            let problem = problem();
             assert!(
-                matches!(error, ModelError::Truncated { given, expected, .. }
-                    if given == length as u64 && expected > given),
-                "{error}"
+                matches!(problem, FileProblem::Length { given, expected } if given == length as u64 && expected > given),
+                "{problem}"
             );
         }
         std::fs::write(&path, [whole.clone(), vec![0]].concat()).unwrap();
-        assert!(matches!(read(), ModelError::Truncated { .. }));
+        assert!(matches!(problem(), FileProblem::Length { .. }));
         let mut damaged = whole.clone();
         damaged[8] = b'x';
         std::fs::write(&path, &damaged).unwrap();
-        assert!(matches!(read(), ModelError::Safetensors { .. }));
+        assert!(matches!(problem(), FileProblem::Header { .. }));
         std::fs::write(&path, [u64::MAX.to_le_bytes().to_vec(), whole].concat()).unwrap();
-        assert!(matches!(read(), ModelError::Safetensors { source: SafeTensorError::HeaderTooLarge, .. }));
+        assert!(matches!(problem(), FileProblem::HeaderTooLarge { size: u64::MAX, .. }));
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(read(), ModelError::Io { .. }));
     }

@@ -21,12 +21,21 @@ use crate::error::ModelError;
 /// * [`ModelError::StoredType`] for parameters that are not F64, F32, F16 or BF16;
 /// * [`ModelError::Io`] or [`ModelError::Safetensors`] if the file cannot be written.
 pub fn write_weights<M: Module>(module: &M, path: impl AsRef<FilePath>) -> Result<(), ModelError> {
-    let path = path.as_ref();
+    write_file(collect(module)?, path.as_ref())
+}
+
+/// The parameters of a network, to be written one at a time.
+pub(super) fn collect<M: Module>(module: &M) -> Result<Vec<(String, Stored)>, ModelError> {
     let mut collector = Collector::default();
     module.visit(&mut collector);
-    if let Some(error) = collector.error {
-        return Err(error);
+    match collector.error {
+        Some(error) => Err(error),
+        None => Ok(collector.tensors),
     }
+}
+
+/// Writes one file, complete or not at all.
+pub(super) fn write_file(tensors: Vec<(String, Stored)>, path: &FilePath) -> Result<(), ModelError> {
     // Other loaders of this format refuse files without this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     // A bare file name has an empty parent, in which no temporary file can be made.
@@ -34,7 +43,7 @@ pub fn write_weights<M: Module>(module: &M, path: impl AsRef<FilePath>) -> Resul
     let io = |source| ModelError::Io { path: path.to_owned(), source };
     // Temporary files are private to their user; the one that takes this place is to be an ordinary file.
     let rights = ordinary_rights(&target).map_err(io)?;
-    serialize_to_file(collector.tensors, Some(metadata), &target).map_err(|source| match source {
+    serialize_to_file(tensors, Some(metadata), &target).map_err(|source| match source {
         SafeTensorError::IoError(source) => io(source),
         source => ModelError::Safetensors { path: path.to_owned(), source },
     })?;
@@ -54,7 +63,7 @@ fn ordinary_rights(target: &FilePath) -> std::io::Result<std::fs::Permissions> {
 }
 
 /// A parameter that is copied to the host when its bytes are asked for.
-struct Stored {
+pub(super) struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Box<dyn Fn() -> Vec<u8>>,

@@ -10,9 +10,11 @@ use serde_json::Value;
 
 use super::common::{check_heads, with_class, wrong};
 use super::per_level::PerLevel;
+use super::{UNetMotion, UNetMotionConfig};
 use crate::error::{ModelError, at_least_one};
 use crate::layers::{Conv2d, Conv2dConfig, TransformerTemporal, TransformerTemporalConfig};
-use crate::weights::{read_config, read_config_file, read_folder, write_folder};
+use crate::unet::conditional::UNet2dConditional;
+use crate::weights::{Transplant, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes these configurations.
 const CLASS: &str = "MotionAdapter";
@@ -245,7 +247,7 @@ impl MotionAdapter {
 
     /// The weight of the first convolution for a network whose own has `weight`: that, and the adapter's for the channels
     /// beyond it.
-    pub(super) fn extended(&self, weight: Tensor<4>) -> Result<Tensor<4>, ModelError> {
+    fn extended(&self, weight: Tensor<4>) -> Result<Tensor<4>, ModelError> {
         let Some(conv) = &self.conv_in else { return Ok(weight) };
         let own = conv.weight.val().cast(weight.dtype()).to_device(&weight.device());
         let ([_, given, ..], [_, all, ..]) = (weight.dims(), own.dims());
@@ -254,4 +256,119 @@ impl MotionAdapter {
         }
         Ok(if given == all { weight } else { Tensor::cat(vec![weight, own.narrow(1, given, all - given)], 1) })
     }
+}
+
+/// Options of networks for images that those with motion modules do not have, with the value that changes nothing. What
+/// they say about half precision does not change the network.
+fn left_out() -> [(&'static str, Value); 19] {
+    [
+        ("attention_type", "default".into()),
+        ("center_input_sample", false.into()),
+        ("class_embed_type", Value::Null),
+        ("class_embeddings_concat", false.into()),
+        ("conv_in_kernel", 3.into()),
+        ("conv_out_kernel", 3.into()),
+        ("cross_attention_norm", Value::Null),
+        ("dual_cross_attention", false.into()),
+        ("flip_sin_to_cos", true.into()),
+        ("freq_shift", 0.0.into()),
+        ("mid_block_type", "UNetMidBlock2DCrossAttn".into()),
+        ("num_class_embeds", Value::Null),
+        ("only_cross_attention", false.into()),
+        ("resnet_out_scale_factor", 1.0.into()),
+        ("resnet_skip_time_act", false.into()),
+        ("resnet_time_scale_shift", "default".into()),
+        ("time_embedding_act_fn", Value::Null),
+        ("time_embedding_type", "positional".into()),
+        ("timestep_post_act", Value::Null),
+    ]
+}
+
+impl UNetMotion {
+    /// Puts the motion modules of an adapter into a network for images. The weights have the element type and the device
+    /// of that network.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Unsupported`] names an option of the network that networks with motion modules do not have,
+    /// [`ModelError::Config`] one in which network and adapter differ, and [`ModelError::Parts`] lists parameters that do
+    /// not fit.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use langevin_models::{Load, MotionAdapter, UNet2dConditional, UNetMotion};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let device = burn::tensor::Device::flex();
+    /// let images = UNet2dConditional::load("stable-diffusion-v1-5/unet", Load::on(&device))?;
+    /// let adapter = MotionAdapter::load("animatediff-motion-adapter-v1-5-2", Load::on(&device))?;
+    /// let videos = UNetMotion::from_unet2d(&images, &adapter)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn from_unet2d(unet: &UNet2dConditional, adapter: &MotionAdapter) -> Result<Self, ModelError> {
+        let weight = unet.conv_in.weight.val();
+        let config = with_adapter(&unet.config().to_json(), adapter.config())?;
+        let mut parts = Transplant::default().with(adapter).with(unet);
+        if adapter.conv_in.is_some() {
+            parts = parts.with_tensor("conv_in.weight", adapter.extended(weight.clone())?);
+        }
+        parts.into(config.init(&weight.device())?, weight.dtype(), "UNetMotion")
+    }
+}
+
+/// The configuration of a network for images with the motion modules of an adapter.
+fn with_adapter(unet: &str, adapter: &MotionAdapterConfig) -> Result<UNetMotionConfig, ModelError> {
+    let json = |e: serde_json::Error| ModelError::Json { class: "UNet2DConditionModel", reason: e.to_string() };
+    let given: serde_json::Map<String, Value> = serde_json::from_str(unet).map_err(json)?;
+    for (key, neutral) in left_out() {
+        let value = given.get(key).unwrap_or(&neutral);
+        let same = *value == neutral || value.as_f64().is_some_and(|v| neutral.as_f64() == Some(v));
+        if !same {
+            let supported = "what networks with motion modules have, the default";
+            return Err(ModelError::Unsupported { key, value: value.to_string(), supported });
+        }
+    }
+    let known = UNetMotionConfig::default().to_value();
+    let mut config: serde_json::Map<_, _> = given
+        .iter()
+        .filter(|(key, _)| known.get(key.as_str()).is_some())
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    for key in ["down_block_types", "up_block_types"] {
+        let renamed = |name: &Value| Value::from(name.as_str().unwrap_or("").replace("2D", "Motion"));
+        let names: Vec<Value> = given.get(key).and_then(Value::as_array).into_iter().flatten().map(renamed).collect();
+        config.insert(key.into(), names.into());
+    }
+    // An old misnomer of the class for images.
+    if config.get("num_attention_heads").is_none_or(Value::is_null) {
+        config.insert("num_attention_heads".into(), given.get("attention_head_dim").cloned().unwrap_or(8.into()));
+    }
+    config.insert("_class_name".into(), "UNetMotionModel".into());
+    let images = UNetMotionConfig::from_json(&Value::Object(config).to_string())?;
+    let n = images.block_out_channels.len();
+    if adapter.block_out_channels.len() != n {
+        let given = format!("{} levels", adapter.block_out_channels.len());
+        return Err(wrong("block_out_channels", given, format!("{n}, the levels of the network")));
+    }
+    let steps = images.layers_per_block.levels("layers_per_block", n)?;
+    if adapter.motion_layers_per_block.levels("motion_layers_per_block", n)? != steps {
+        let given = format!("{:?}", adapter.motion_layers_per_block);
+        return Err(wrong("motion_layers_per_block", given, format!("{steps:?}, the layers of the network")));
+    }
+    if adapter.motion_norm_num_groups != images.norm_num_groups {
+        let expected = format!("{}, the groups of the network", images.norm_num_groups);
+        return Err(wrong("motion_norm_num_groups", adapter.motion_norm_num_groups, expected));
+    }
+    let config = UNetMotionConfig {
+        in_channels: adapter.conv_in_channels.unwrap_or(images.in_channels),
+        motion_num_attention_heads: adapter.motion_num_attention_heads.clone(),
+        motion_max_seq_length: adapter.motion_max_seq_length,
+        use_motion_mid_block: adapter.use_motion_mid_block,
+        temporal_transformer_layers_per_block: adapter.motion_transformer_layers_per_block.clone(),
+        temporal_transformer_layers_per_mid_block: adapter.motion_transformer_layers_per_mid_block.clone(),
+        ..images
+    };
+    config.validate()?;
+    Ok(config)
 }

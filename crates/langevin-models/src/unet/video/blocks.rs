@@ -11,6 +11,7 @@ use crate::layers::{
     TransformerTemporal, TransformerTemporalConfig, UpsampleConv,
 };
 use crate::tap::Tap;
+use crate::unet::conditional::ControlResiduals;
 
 /// Dropout of the convolutions over frames, which the family fixes.
 const FRAME_DROPOUT: f64 = 0.1;
@@ -238,6 +239,33 @@ pub(super) struct LevelPlans {
 }
 
 impl LevelPlans {
+    /// Checks the shapes of what a ControlNet adds, for frames `[rows, _, height, width]`.
+    pub fn check_control(&self, control: &ControlResiduals, frames: [usize; 4]) -> Result<(), ModelError> {
+        let [rows, _, mut height, mut width] = frames;
+        let mut shapes = vec![[rows, self.channels[0], height, width]];
+        for (i, (&channels, &layers)) in self.channels.iter().zip(&self.layers).enumerate() {
+            shapes.extend(vec![[rows, channels, height, width]; layers]);
+            if i + 1 < self.channels.len() {
+                [height, width] = [height, width].map(|side| (side + self.downsample_padding) / 2);
+                shapes.push([rows, channels, height, width]);
+            }
+        }
+        let wrong =
+            |given: Vec<usize>, expected: String| Err(ModelError::Shape { what: "control residuals", given, expected });
+        if control.down.len() != shapes.len() {
+            return wrong(vec![control.down.len()], format!("{} tensors", shapes.len()));
+        }
+        let middle = shapes[shapes.len() - 1];
+        for (given, expected) in control.down.iter().chain([&control.mid]).zip(shapes.iter().chain([&middle])) {
+            let given = given.dims();
+            // Pooled ones are the same for all pixels.
+            if given != *expected && given != [expected[0], expected[1], 1, 1] {
+                return wrong(given.to_vec(), format!("{expected:?}"));
+            }
+        }
+        Ok(())
+    }
+
     pub fn init(&self, device: &Device) -> Result<Levels, ModelError> {
         let n = self.channels.len();
         let mut down = Vec::with_capacity(n);
@@ -275,11 +303,13 @@ impl LevelPlans {
     }
 }
 
-/// All levels, from after the first convolution to before the last normalization.
+/// All levels, from after the first convolution to before the last normalization. A ControlNet adds to what the way up
+/// takes, and to the middle.
 pub(super) fn run(
     (down, mid, up): (&[VideoBlock], &VideoBlock, &[VideoBlock]),
     x: Tensor<4>,
     told: &Told,
+    control: Option<&ControlResiduals>,
     tap: &mut Tap<'_>,
 ) -> Tensor<4> {
     let mut h = x;
@@ -290,6 +320,12 @@ pub(super) fn run(
         h = hidden;
     }
     h = tap.scope("mid_block", |tap| mid.mid(h, told, tap));
+    if let Some(control) = control {
+        let dtype = h.dtype();
+        let add = |(skip, more): (Tensor<4>, &Tensor<4>)| skip + more.clone().cast(dtype);
+        skips = skips.into_iter().zip(&control.down).map(add).collect();
+        h = add((h, &control.mid));
+    }
     for (i, block) in up.iter().enumerate() {
         let kept = skips.split_off(skips.len() - block.resnets.len());
         let size = skips.last().map(|next| [next.dims()[2], next.dims()[3]]);

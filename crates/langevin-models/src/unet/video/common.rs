@@ -37,6 +37,11 @@ pub(super) fn wrong(field: &'static str, given: impl std::fmt::Display, expected
     ModelError::Config { field, given: given.to_string(), expected: expected.into() }
 }
 
+/// Checks that there is room for a sine and a cosine.
+pub(super) fn at_least_two(field: &'static str, given: usize) -> Result<(), ModelError> {
+    if given < 2 { Err(wrong(field, given, "at least 2: a sine and a cosine")) } else { Ok(()) }
+}
+
 /// Checks what every configuration of the family has.
 pub(super) fn check_sizes(
     channels: &[usize],
@@ -61,10 +66,7 @@ pub(super) fn check_sizes(
             return Err(wrong("block_out_channels", width, expected));
         }
     }
-    if channels[0] < 2 {
-        return Err(wrong("block_out_channels", channels[0], "at least 2, for the features of the time"));
-    }
-    Ok(())
+    at_least_two("block_out_channels", channels[0])
 }
 
 /// Checks the options of residual blocks over pixels.

@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBlock, run};
 use super::common::{
-    check_heads, check_resnets, check_sizes, check_video, dtype, each_frame, finish, smallest_side, with_class,
+    at_least_two, check_heads, check_resnets, check_sizes, check_video, dtype, each_frame, finish, smallest_side,
+    with_class,
 };
 use super::per_level::{Sides, VideoLevel};
-use crate::condition::TextCondition;
+use crate::condition::{Part, TextCondition};
 use crate::error::{ModelError, at_least_one};
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, ResnetBlock2dConfig, SinusoidalEmbedding,
@@ -22,6 +23,7 @@ use crate::layers::{
 };
 use crate::mlp::for_batch;
 use crate::tap::Tap;
+use crate::unet::conditional::ControlResiduals;
 use crate::weights::{read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes these configurations.
@@ -84,7 +86,7 @@ pub struct UNet3dConfig {
     pub attention_head_dim: usize,
     /// A name that the class refuses: must be absent.
     pub num_attention_heads: Option<usize>,
-    /// Width of an embedded guidance scale, which no published network of the class has: must be absent.
+    /// Width of an embedded guidance scale, for distilled networks. Default: none.
     pub time_cond_proj_dim: Option<usize>,
 }
 
@@ -158,12 +160,13 @@ impl UNet3dConfig {
         at_least_one("layers_per_block", self.layers_per_block)?;
         at_least_one("cross_attention_dim", self.cross_attention_dim)?;
         at_least_one("attention_head_dim", self.attention_head_dim)?;
-        let absent = |key, value: Option<usize>| match value {
-            Some(value) => Err(ModelError::Unsupported { key, value: value.to_string(), supported: "null" }),
-            None => Ok(()),
-        };
-        absent("num_attention_heads", self.num_attention_heads)?;
-        absent("time_cond_proj_dim", self.time_cond_proj_dim)?;
+        if let Some(heads) = self.num_attention_heads {
+            let (key, value) = ("num_attention_heads", heads.to_string());
+            return Err(ModelError::Unsupported { key, value, supported: "null: the class refuses it" });
+        }
+        if let Some(width) = self.time_cond_proj_dim {
+            at_least_two("time_cond_proj_dim", width)?;
+        }
         let down = self.down_block_types.iter().zip(&self.block_out_channels);
         let up = self.up_block_types.iter().zip(self.block_out_channels.iter().rev());
         let attended = down.chain(up).filter(|(kind, _)| **kind == VideoLevel::Attention).map(|(_, width)| *width);
@@ -281,7 +284,9 @@ impl UNet3dConditional {
         let first = config.block_out_channels[0];
         let groups = config.norm_num_groups;
         let levels = config.plans().init(device)?;
-        let time = TimestepEmbeddingConfig::new(first, 4 * first).activation(config.act_fn);
+        let time = TimestepEmbeddingConfig::new(first, 4 * first)
+            .activation(config.act_fn)
+            .condition(config.time_cond_proj_dim);
         let frames = TransformerTemporalConfig::new(first, FIRST_HEADS, config.attention_head_dim).groups(groups);
         Ok(Self {
             conv_in: Conv2dConfig::new(config.in_channels, first, 3).padding(1).init(device)?,
@@ -344,15 +349,38 @@ impl UNet3dConditional {
         cond: &TextCondition,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor<5>, ModelError> {
-        let [batch, _, frames, _, _] = x.dims();
+        self.forward_added(x, time, cond, None, tap)
+    }
+
+    /// [`forward_with`](Self::forward_with) and what a ControlNet adds, with a row for each frame of each video.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward_with`](Self::forward_with), and [`ModelError::Shape`] for residuals of another shape.
+    pub fn forward_added(
+        &self,
+        x: Tensor<5>,
+        time: Tensor<1>,
+        cond: &TextCondition,
+        control: Option<&ControlResiduals>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor<5>, ModelError> {
+        let [batch, _, frames, height, width] = x.dims();
         self.check_sample(&x.dims()[1..], &x.dims())?;
         let cond = cond.for_batch(batch)?;
-        cond.check(self.config.cross_attention_dim, &[])?;
+        self.check_parts(&cond)?;
+        if let Some(control) = control {
+            self.config.plans().check_control(control, [batch * frames, 0, height, width])?;
+        }
         let (given, dtype) = (x.dtype(), dtype(&self.conv_in));
+        let guidance = match self.config.time_cond_proj_dim {
+            Some(width) => Some(cond.guidance_of(width, &x.device())?.cast(dtype)),
+            None => None,
+        };
         let features = SinusoidalEmbedding::new(self.config.block_out_channels[0]).cosine_first(true);
         let features = features.forward(for_batch(time, batch)?).cast(dtype);
         tap.see("time_proj", &features);
-        let time = tap.scope("time_embedding", |tap| self.time_embedding.forward(features, tap));
+        let time = tap.scope("time_embedding", |tap| self.time_embedding.forward_told(features, guidance, tap));
         let told = Told {
             time: each_frame(self.config.act_fn.forward(time), frames),
             text: each_frame(cond.states.cast(dtype), frames),
@@ -361,9 +389,14 @@ impl UNet3dConditional {
         let h = self.conv_in.forward(to_frames(x.cast(dtype)));
         tap.see("conv_in", &h);
         let h = tap.scope("transformer_in", |tap| self.transformer_in.forward(h, frames, "0", tap));
-        let h = run((&self.down_blocks, &self.mid_block, &self.up_blocks), h, &told, tap);
+        let h = run((&self.down_blocks, &self.mid_block, &self.up_blocks), h, &told, control, tap);
         let y = finish(&self.conv_norm_out, &self.conv_out, h, tap);
         Ok(to_video(y, frames).cast(given))
+    }
+
+    fn check_parts(&self, cond: &TextCondition) -> Result<(), ModelError> {
+        let known: &[Part] = if self.config.time_cond_proj_dim.is_some() { &[Part::Guidance] } else { &[] };
+        cond.check(self.config.cross_attention_dim, known)
     }
 
     /// Checks the shape of one sample; `given` is the shape to report.
@@ -396,6 +429,6 @@ impl Network<5> for UNet3dConditional {
     }
 
     fn check_condition(&self, cond: &TextCondition) -> Result<(), DenoiseError> {
-        Ok(cond.check(self.config.cross_attention_dim, &[])?)
+        Ok(self.check_parts(cond)?)
     }
 }

@@ -17,6 +17,7 @@ use crate::layers::{
 };
 use crate::mlp::for_batch;
 use crate::tap::Tap;
+use crate::unet::conditional::ControlResiduals;
 use crate::weights::{read_config_file, read_folder, write_folder};
 
 /// A UNet for images whose levels have motion modules: attention over frames, trained on videos while the rest stayed as it
@@ -84,7 +85,7 @@ impl UNetMotion {
         let norm = GroupNormConfig::new(config.norm_num_groups, first).epsilon(config.norm_eps);
         Ok(Self {
             conv_in: Conv2dConfig::new(config.in_channels, first, 3).padding(1).init(device)?,
-            time_embedding: embed(first).activation(config.act_fn).init(device)?,
+            time_embedding: embed(first).activation(config.act_fn).condition(config.time_cond_proj_dim).init(device)?,
             add_embedding: added.map(|features| embed(features).init(device)).transpose()?,
             down_blocks: levels.down,
             mid_block: levels.mid,
@@ -145,15 +146,38 @@ impl UNetMotion {
         cond: &TextCondition,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor<5>, ModelError> {
-        let [batch, _, frames, _, _] = x.dims();
+        self.forward_added(x, time, cond, None, tap)
+    }
+
+    /// [`forward_with`](Self::forward_with) and what a ControlNet adds, with a row for each frame of each video.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward_with`](Self::forward_with), and [`ModelError::Shape`] for residuals of another shape.
+    pub fn forward_added(
+        &self,
+        x: Tensor<5>,
+        time: Tensor<1>,
+        cond: &TextCondition,
+        control: Option<&ControlResiduals>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor<5>, ModelError> {
+        let [batch, _, frames, height, width] = x.dims();
         self.check_sample(&x.dims()[1..], &x.dims())?;
         let (cond, text) = self.texts(cond, batch, frames)?;
         self.check_parts(&cond)?;
+        if let Some(control) = control {
+            self.config.plans()?.check_control(control, [batch * frames, 0, height, width])?;
+        }
         let (given, dtype) = (x.dtype(), dtype(&self.conv_in));
+        let guidance = match self.config.time_cond_proj_dim {
+            Some(width) => Some(cond.guidance_of(width, &x.device())?.cast(dtype)),
+            None => None,
+        };
         let features = SinusoidalEmbedding::new(self.config.block_out_channels[0]).cosine_first(true);
         let features = features.forward(for_batch(time, batch)?).cast(dtype);
         tap.see("time_proj", &features);
-        let mut time = tap.scope("time_embedding", |tap| self.time_embedding.forward(features, tap));
+        let mut time = tap.scope("time_embedding", |tap| self.time_embedding.forward_told(features, guidance, tap));
         if let Some(layers) = &self.add_embedding {
             let features = self.text_and_sizes(&cond, tap)?.cast(dtype);
             time = time + tap.scope("add_embedding", |tap| layers.forward(features, tap));
@@ -161,7 +185,7 @@ impl UNetMotion {
         let told = Told { time: each_frame(self.config.act_fn.forward(time), frames), text: text.cast(dtype), frames };
         let h = self.conv_in.forward(to_frames(x.cast(dtype)));
         tap.see("conv_in", &h);
-        let h = run((&self.down_blocks, &self.mid_block, &self.up_blocks), h, &told, tap);
+        let h = run((&self.down_blocks, &self.mid_block, &self.up_blocks), h, &told, control, tap);
         let y = finish(&self.conv_norm_out, &self.conv_out, h, tap);
         Ok(to_video(y, frames).cast(given))
     }
@@ -209,8 +233,14 @@ impl UNetMotion {
     }
 
     fn check_parts(&self, cond: &TextCondition) -> Result<(), ModelError> {
-        let known: &[Part] = if self.config.adds_text() { &[Part::Pooled, Part::Sizes] } else { &[] };
-        cond.check(self.config.context_widths()?[0], known)
+        let mut known = vec![];
+        if self.config.adds_text() {
+            known.extend([Part::Pooled, Part::Sizes]);
+        }
+        if self.config.time_cond_proj_dim.is_some() {
+            known.push(Part::Guidance);
+        }
+        cond.check(self.config.context_widths()?[0], &known)
     }
 
     /// Checks the shape of one sample; `given` is the shape to report.

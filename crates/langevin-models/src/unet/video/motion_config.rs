@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::UNetMotion;
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan};
-use super::common::{check_heads, check_resnets, check_sizes, with_class, wrong};
+use super::common::{at_least_two, check_heads, check_resnets, check_sizes, with_class, wrong};
 use super::per_level::{PerLevel, Sides, VideoLevel};
 use crate::error::{ModelError, at_least_one};
 use crate::layers::{Activation, ResnetBlock2dConfig, Transformer2dConfig, TransformerTemporalConfig};
@@ -101,7 +101,7 @@ pub struct UNetMotionConfig {
     pub addition_time_embed_dim: Option<usize>,
     /// Features of the vector and all sizes.
     pub projection_class_embeddings_input_dim: Option<usize>,
-    /// Width of an embedded guidance scale, which is not supported: must be absent.
+    /// Width of an embedded guidance scale, for distilled networks. Default: none.
     pub time_cond_proj_dim: Option<usize>,
 }
 
@@ -196,6 +196,9 @@ impl UNetMotionConfig {
         check_resnets(self.downsample_padding, self.norm_eps, self.mid_block_scale_factor)?;
         at_least_one("motion_max_seq_length", self.motion_max_seq_length)?;
         self.check_supported()?;
+        if let Some(width) = self.time_cond_proj_dim {
+            at_least_two("time_cond_proj_dim", width)?;
+        }
         if self.adds_text() {
             for (field, value) in [
                 ("addition_time_embed_dim", self.addition_time_embed_dim),
@@ -244,7 +247,6 @@ impl UNetMotionConfig {
         };
         absent("encoder_hid_dim", self.encoder_hid_dim.map(|v| v.to_string()))?;
         absent("encoder_hid_dim_type", self.encoder_hid_dim_type.clone())?;
-        absent("time_cond_proj_dim", self.time_cond_proj_dim.map(|v| v.to_string()))?;
         let reverse = self.reverse_motion_num_attention_heads.as_ref();
         absent("reverse_motion_num_attention_heads", reverse.map(|v| format!("{v:?}")))?;
         match self.addition_embed_type.as_deref() {

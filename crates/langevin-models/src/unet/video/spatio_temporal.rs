@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBlock, run};
-use super::common::{check_sizes, check_video, dtype, each_frame, finish, with_class, wrong};
+use super::common::{at_least_two, check_sizes, check_video, dtype, each_frame, finish, with_class, wrong};
 use super::per_level::{PerLevel, Sides, VideoLevel};
 use crate::condition::{Part, TextCondition};
 use crate::error::{ModelError, at_least_one};
@@ -148,9 +148,7 @@ impl UNetSpatioTemporalConfig {
         check_sizes(&self.block_out_channels, kinds, (self.in_channels, self.out_channels), GROUPS)?;
         at_least_one("num_frames", self.num_frames)?;
         let each = self.addition_time_embed_dim;
-        if each < 2 {
-            return Err(wrong("addition_time_embed_dim", each, "at least 2"));
-        }
+        at_least_two("addition_time_embed_dim", each)?;
         let all = self.projection_class_embeddings_input_dim;
         if all == 0 || !all.is_multiple_of(each) {
             let expected = format!("a multiple of {each}, the features of each number");
@@ -381,7 +379,7 @@ impl UNetSpatioTemporal {
         };
         let h = self.conv_in.forward(rows(x));
         tap.see("conv_in", &h);
-        let h = run((&self.down_blocks, &self.mid_block, &self.up_blocks), h, &told, tap);
+        let h = run((&self.down_blocks, &self.mid_block, &self.up_blocks), h, &told, None, tap);
         let y = finish(&self.conv_norm_out, &self.conv_out, h, tap);
         let [_, channels, height, width] = y.dims();
         Ok(y.reshape([batch, frames, channels, height, width]).cast(given))
