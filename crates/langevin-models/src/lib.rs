@@ -16,6 +16,8 @@ mod mlp;
 mod tap;
 #[cfg(test)]
 mod testing;
+pub mod text;
+pub mod transformer;
 pub mod unet;
 pub mod weights;
 
@@ -26,6 +28,10 @@ pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
+pub use transformer::{
+    DiT, DiTConfig, Flux, FluxConfig, FluxTokens, Mdm, MdmConfig, PixArt, PixArtConfig, Prior, PriorConfig, Sd3,
+    Sd3Config,
+};
 pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
 pub use unet::{
     MotionAdapter, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig, UNet3dConditional, UNetMotion, UNetSpatioTemporal,

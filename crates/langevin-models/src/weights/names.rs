@@ -12,7 +12,8 @@ pub(super) struct Path {
 impl Path {
     pub(super) fn enter(&mut self, name: &str, container: &str) {
         if !is_transparent(container) {
-            self.segments.push(name.to_owned());
+            // A field cannot have the name of a keyword: `self_` is published as `self`.
+            self.segments.push(name.trim_end_matches('_').to_owned());
         }
     }
 
@@ -80,6 +81,12 @@ impl ModuleVisitor for Collector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.parameters.push(Parameter { name: self.path.name(), shape: param.lazy_shape().to_vec() });
     }
+}
+
+/// Whether a stored tensor is of no use any more: the caption that stood for none in training PixArt-α, which its
+/// sampler encodes anew.
+pub(super) fn is_leftover(stored: &str) -> bool {
+    stored == "caption_projection.y_embedding"
 }
 
 /// The name that published files use today for a name of older files: the projections of attention were once
