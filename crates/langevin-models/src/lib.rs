@@ -21,7 +21,10 @@ pub mod transformer;
 pub mod unet;
 pub mod weights;
 
-pub use autoencoder::{AutoencoderKl, AutoencoderKlConfig, AutoencoderKlTemporalDecoder};
+pub use autoencoder::{
+    AutoencoderKl, AutoencoderKlConfig, AutoencoderKlTemporalDecoder, TinyAutoencoder, TinyAutoencoderConfig, VqModel,
+    VqModelConfig,
+};
 pub use condition::{ControlCondition, Labels, TextCondition};
 pub use control::{ControlNet, ControlNetConfig, Controlled, T2iAdapter, T2iAdapterConfig};
 pub use error::{Misshapen, ModelError, WeightMismatch};
@@ -34,5 +37,6 @@ pub use transformer::{
 };
 pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
 pub use unet::{
-    MotionAdapter, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig, UNet3dConditional, UNetMotion, UNetSpatioTemporal,
+    Edm2Config, Edm2UNet, MotionAdapter, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig, UNet3dConditional, UNetMotion,
+    UNetSpatioTemporal,
 };

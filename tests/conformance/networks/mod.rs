@@ -30,7 +30,8 @@ type Run = fn(&Case<'_>) -> Outcome;
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
-    ("AutoencoderKLTemporalDecoder", autoencoders::temporal),
+    ("AutoencoderKLTemporalDecoder", video::temporal_decoder),
+    ("AutoencoderTiny", autoencoders::tiny),
     ("CLIPTextModel", text::clip_text),
     ("CLIPTextModelWithProjection", text::clip_text),
     ("CLIPVisionModel", text::clip_vision),
@@ -45,6 +46,7 @@ const FAMILIES: &[(&str, Run)] = &[
     ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
     ("UNet2DConditionModel", unet2d_conditional::run),
+    ("VQModel", autoencoders::vq),
     ("UNet2DModel", unet2d::run),
     ("UNet3DConditionModel", video::conditional),
     ("UNetMotionModel", video::motion),
