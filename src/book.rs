@@ -53,3 +53,6 @@ struct UnetConditional;
 
 #[doc = include_str!("../docs/models/control.md")]
 struct Control;
+
+#[doc = include_str!("../docs/models/video.md")]
+struct Video;

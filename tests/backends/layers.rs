@@ -4,11 +4,13 @@ use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
 use burn::tensor::{Device, Int, Tensor};
 use langevin::models::layers::{
-    Activation, AddedAttentionConfig, AttentionConfig, BasicTransformerBlockConfig, ContextNorm, Conv1dConfig,
-    Conv2dConfig, Conv3dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig, GroupNormConfig,
-    LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
-    SinusoidalPositions, SpatialNormConfig, TimestepEmbeddingConfig, Transformer2dConfig, attention_with, avg_pool_2x,
-    fir_downsample_2x, fir_upsample_2x, mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    Activation, AddedAttentionConfig, AlphaBlender, AttentionConfig, BasicTransformerBlockConfig, ContextNorm,
+    Conv1dConfig, Conv2dConfig, Conv3dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
+    GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
+    SinusoidalPositions, SpatialNormConfig, SpatioTemporalResnetConfig, TemporalConv, TemporalResnetConfig,
+    TimestepEmbeddingConfig, Transformer2dConfig, TransformerSpatioTemporalConfig, TransformerTemporalConfig,
+    attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias, scaled_dot_product_attention,
+    upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -267,6 +269,40 @@ pub fn table() -> Vec<Case> {
         case("ResnetBlock2d", "doubling", |d| resnet(d, |c| c.resample = Resample::Double)),
         case("ResnetBlock2d", "filtered halving", |d| resnet(d, |c| c.resample = Resample::HalveFiltered)),
         case("ResnetBlock2d", "filtered doubling", |d| resnet(d, |c| c.resample = Resample::DoubleFiltered)),
+        case("AlphaBlender", "swapped", |d| {
+            module(AlphaBlender::new(0.3, true, d), [2, 3, 4], d, |layer, x| {
+                layer.forward(x.clone(), x.mul_scalar(-0.5).flip([2]))
+            })
+        }),
+        case("TemporalConv", "3 frames", |d| {
+            let block = TemporalConv::new(8, 4, 0.0, d).expect(OK);
+            module(block, [6, 8, 4, 5], d, |block, x| block.forward(x, 3, &mut Tap::none()))
+        }),
+        case("TemporalResnet", "32 to 64 channels, time", |d| {
+            let block = TemporalResnetConfig::new(32, 64, Some(12)).init(d).expect(OK);
+            let time = tensor([6, 12], 7, d);
+            module(block, [2, 32, 3, 4, 4], d, move |block, x| {
+                block.forward(x, Some(&Tensor::from_inner(time.clone())), &mut Tap::none())
+            })
+        }),
+        case("SpatioTemporalResnet", "time", |d| {
+            let block = SpatioTemporalResnetConfig::new(32, 32, Some(12)).init(d).expect(OK);
+            let time = tensor([6, 12], 7, d);
+            module(block, [6, 32, 4, 4], d, move |block, x| {
+                block.forward(x, Some(&Tensor::from_inner(time.clone())), 3, &mut Tap::none())
+            })
+        }),
+        case("TransformerTemporal", "positions", |d| {
+            let block = TransformerTemporalConfig::new(16, 2, 8).groups(4).positions(4).init(d).expect(OK);
+            module(block, [6, 16, 3, 4], d, |block, x| block.forward(x, 3, "", &mut Tap::none()))
+        }),
+        case("TransformerSpatioTemporal", "3 frames", |d| {
+            let block = TransformerSpatioTemporalConfig::new(32, 2, 10).init(d).expect(OK);
+            let context = tensor([6, 2, 10], 5, d);
+            module(block, [6, 32, 3, 4], d, move |block, x| {
+                block.forward(x, &Tensor::from_inner(context.clone()), 3, &mut Tap::none())
+            })
+        }),
         case("Mlp", "2 dimensions", |d| mlp(d, &MlpConfig::new(2).hidden(32).layers(2))),
         case("Mlp", "3 classes", |d| mlp(d, &MlpConfig::new(5).hidden(32).layers(3).classes(3))),
     ]

@@ -7,8 +7,10 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
+use langevin::models::autoencoder::AutoencoderKlTemporalDecoderConfig;
 use langevin::models::control::ControlOptions;
 use langevin::models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
+use langevin::models::unet::video::{UNet3dConfig, UNetMotionConfig, UNetSpatioTemporalConfig};
 use langevin::models::{
     AutoencoderKlConfig, ControlNetConfig, Edm2Config, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition,
     TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, UNet2dConfig, VqModelConfig,
@@ -19,6 +21,9 @@ use std::path::Path;
 const DANCE: &str = include_str!("../fixtures/models/unet1d_dance/config.json");
 const PLANNER: &str = include_str!("../fixtures/models/unet1d_rl/config.json");
 const VALUE: &str = include_str!("../fixtures/models/unet1d_value/config.json");
+const VIDEO: &str = include_str!("../fixtures/models/unet3d/config.json");
+const MOTION: &str = include_str!("../fixtures/models/unet_motion/config.json");
+const ANIMATION: &str = include_str!("../fixtures/models/unet_svd/config.json");
 const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
 const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
@@ -131,6 +136,38 @@ fn signals(device: &Device, json: &str, length: usize) -> Measured {
     })
 }
 
+fn text_to_video(device: &Device) -> Measured {
+    let network = UNet3dConfig::from_json(VIDEO).expect("a published configuration").init(device).expect("valid");
+    let text = TextCondition::new(tensor([1, 6, 16], 5, device));
+    module(network, [1, 4, 3, 8, 8], device, |network, x| {
+        let time = Tensor::from_data([30.0], &x.device());
+        network.forward_with(x, time, &text, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn motion_modules(device: &Device) -> Measured {
+    let network = UNetMotionConfig::from_json(MOTION).expect("a published configuration").init(device).expect("valid");
+    let text = TextCondition::new(tensor([1, 6, 16], 5, device));
+    module(network, [1, 4, 3, 8, 8], device, |network, x| {
+        let time = Tensor::from_data([30.0], &x.device());
+        network.forward_with(x, time, &text, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn image_to_video(device: &Device) -> Measured {
+    let config = UNetSpatioTemporalConfig::from_json(ANIMATION).expect("a published configuration");
+    let told = TextCondition::new(tensor([1, 1, 8], 5, device)).sizes([vec![6.0, 127.0, 0.02]]);
+    module(config.init(device).expect("valid"), [1, 2, 8, 8, 8], device, |network, x| {
+        let time = Tensor::from_data([1.3], &x.device());
+        network.forward_with(x, time, &told, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn videos_of_latents(device: &Device) -> Measured {
+    let network = AutoencoderKlTemporalDecoderConfig::new(3, 4, &[32, 32]).init(device).expect("valid");
+    module(network.decoder, [3, 4, 4, 4], device, |decoder, z| decoder.forward(z, 3, &mut Tap::none()))
+}
+
 fn case(item: &'static str, settings: &'static str, run: fn(&Device) -> Measured) -> Case {
     Case { item, settings, run, limit: None }
 }
@@ -226,6 +263,10 @@ pub fn table() -> Vec<Case> {
         case("UNet1d", "audio: filters, attention, Fourier features", |d| signals(d, DANCE, 32)),
         case("UNet1d", "planner: residual blocks, transposed convolutions", |d| signals(d, PLANNER, 16)),
         case("UNet1d", "value", |d| signals(d, VALUE, 16)),
+        case("UNet3dConditional", "convolutions and attention over frames", text_to_video),
+        case("UNetMotion", "motion modules", motion_modules),
+        case("UNetSpatioTemporal", "mixtures of what frames say alone and together", image_to_video),
+        case("TemporalDecoder", "3 frames", videos_of_latents),
         case("UNet2d", "NCSN++, filtered skips, Fourier features", |d| published(d, NCSNPP, &Labels::none(2))),
         case("ClipText", "with projection and mask", clip_text),
         case("ClipVision", "with projection", clip_vision),

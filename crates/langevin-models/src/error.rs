@@ -259,6 +259,15 @@ pub enum ModelError {
         mismatch: WeightMismatch,
     },
 
+    /// The parts that a network is put together from do not have what it needs.
+    #[error("the parts do not make a `{what}`: {mismatch}")]
+    Parts {
+        /// The network.
+        what: &'static str,
+        /// Everything that does not fit.
+        mismatch: WeightMismatch,
+    },
+
     /// A parameter or stored tensor has an element type that weights cannot have.
     #[error("`{name}` is stored as {dtype}, expected F64, F32, F16 or BF16")]
     StoredType {

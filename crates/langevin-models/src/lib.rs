@@ -22,7 +22,8 @@ pub mod unet;
 pub mod weights;
 
 pub use autoencoder::{
-    AutoencoderKl, AutoencoderKlConfig, TinyAutoencoder, TinyAutoencoderConfig, VqModel, VqModelConfig,
+    AutoencoderKl, AutoencoderKlConfig, AutoencoderKlTemporalDecoder, TinyAutoencoder, TinyAutoencoderConfig, VqModel,
+    VqModelConfig,
 };
 pub use condition::{ControlCondition, Labels, TextCondition};
 pub use control::{ControlNet, ControlNetConfig, Controlled, T2iAdapter, T2iAdapterConfig};
@@ -35,4 +36,7 @@ pub use transformer::{
     Sd3Config,
 };
 pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
-pub use unet::{Edm2Config, Edm2UNet, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};
+pub use unet::{
+    Edm2Config, Edm2UNet, MotionAdapter, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig, UNet3dConditional, UNetMotion,
+    UNetSpatioTemporal,
+};

@@ -3,6 +3,8 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use langevin_models::autoencoder::AutoencoderKlTemporalDecoderConfig;
+use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConfig, UNetSpatioTemporalConfig};
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{
     AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config,
@@ -41,6 +43,22 @@ fn adapter(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(T2iAdapterConfig::from_json(json)?.init(&Device::flex()))
 }
 
+fn unet_3d(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(UNet3dConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn motion_adapter(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(MotionAdapterConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn unet_spatio_temporal(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(UNetSpatioTemporalConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn temporal_decoder(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(AutoencoderKlTemporalDecoderConfig::from_json(json)?.init(&Device::flex()))
+}
+
 fn kl(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(AutoencoderKlConfig::from_json(json)?.init(&Device::flex()))
 }
@@ -74,6 +92,12 @@ fn prior(json: &str) -> Result<Vec<Parameter>, ModelError> {
 }
 
 const ROWS: &[Row] = &[
+    Row {
+        name: "animatediff-motion-adapter-v1-5-2",
+        build: motion_adapter,
+        stored: 453_813_440,
+        hash: 0x55b9_5e80_3e83_01e1,
+    },
     Row { name: "dance-diffusion-maestro-150k", build: unet_1d, stored: 227_699_418, hash: 0xe50f_7cfc_4dff_a6ac },
     Row { name: "hopper-medium-v2-unet-hor32", build: unet_1d, stored: 3_956_302, hash: 0x646d_2ff8_41f2_d6b4 },
     Row {
@@ -144,6 +168,19 @@ const ROWS: &[Row] = &[
     Row { name: "controlnet-canny-sdxl-1.0", build: controlnet, stored: 1_251_014_160, hash: 0xe413_5397_cd2e_f442 },
     Row { name: "t2iadapter-canny-sd15v2", build: adapter, stored: 77_000_640, hash: 0x2f60_7821_055a_87d1 },
     Row { name: "t2i-adapter-canny-sdxl-1.0", build: adapter, stored: 79_028_160, hash: 0x2e42_6d52_7279_fdc4 },
+    Row {
+        name: "stable-video-diffusion-img2vid-unet",
+        build: unet_spatio_temporal,
+        stored: 1_524_623_082,
+        hash: 0x7d03_a10a_435a_c07a,
+    },
+    Row {
+        name: "stable-video-diffusion-img2vid-vae",
+        build: temporal_decoder,
+        stored: 97_742_847,
+        hash: 0x112b_0bb4_0ff8_59ca,
+    },
+    Row { name: "text-to-video-ms-1.7b-unet", build: unet_3d, stored: 1_411_233_860, hash: 0x3d67_c223_1f8b_e76b },
     Row { name: "sd-vae-ft-mse", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
     Row { name: "sdxl-vae", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
     Row { name: "stable-diffusion-3-medium-vae", build: kl, stored: 83_819_683, hash: 0xd6c7_7cd2_f431_426c },

@@ -14,6 +14,7 @@ mod text;
 mod unet1d;
 mod unet2d;
 mod unet2d_conditional;
+mod video;
 
 use crate::fixture::{Array, Case};
 use crate::outcome::{Outcome, Unsupported};
@@ -29,6 +30,7 @@ type Run = fn(&Case<'_>) -> Outcome;
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
+    ("AutoencoderKLTemporalDecoder", video::temporal_decoder),
     ("AutoencoderTiny", autoencoders::tiny),
     ("CLIPTextModel", text::clip_text),
     ("CLIPTextModelWithProjection", text::clip_text),
@@ -46,6 +48,9 @@ const FAMILIES: &[(&str, Run)] = &[
     ("UNet2DConditionModel", unet2d_conditional::run),
     ("VQModel", autoencoders::vq),
     ("UNet2DModel", unet2d::run),
+    ("UNet3DConditionModel", video::conditional),
+    ("UNetMotionModel", video::motion),
+    ("UNetSpatioTemporalConditionModel", video::spatio_temporal),
 ];
 
 /// Who runs a class, if it loads.

@@ -29,9 +29,11 @@ mod resampler;
 mod resnet;
 mod rotary;
 mod spatial_norm;
+mod temporal;
 mod time;
 mod transformer2d;
 mod transformer_block;
+mod video_transformer;
 
 pub use activation::Activation;
 pub use ada_norm::{
@@ -62,8 +64,15 @@ pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
 pub use rotary::RotaryEmbedding;
 pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
+pub use temporal::{
+    AlphaBlender, SpatioTemporalResnet, SpatioTemporalResnetConfig, TemporalConv, TemporalResnet, TemporalResnetConfig,
+};
+pub(crate) use temporal::{to_frames, to_video};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
 pub use transformer_block::{BasicTransformerBlock, BasicTransformerBlockConfig, SinusoidalPositions};
 pub use transformer2d::{PixelProjection, Transformer2d, Transformer2dConfig};
+pub use video_transformer::{
+    TransformerSpatioTemporal, TransformerSpatioTemporalConfig, TransformerTemporal, TransformerTemporalConfig,
+};

@@ -1,5 +1,5 @@
 //! UNets: for images, the family of diffusers' `UNet2DModel`, with its names, configurations and weights;
-//! [`one_dimensional`] for signals.
+//! [`one_dimensional`] for signals, [`video`] for videos.
 
 mod blocks;
 pub mod conditional;
@@ -8,6 +8,7 @@ mod edm2;
 mod model;
 pub mod one_dimensional;
 mod published;
+pub mod video;
 
 pub use blocks::{DownBlock2d, MidBlock2d, UpBlock2d};
 pub use config::{Block, Classes, Resampling, TimeFeatures, UNet2dConfig};
@@ -17,3 +18,4 @@ pub use edm2::{
 };
 pub use model::{ClassEmbedding, TimeProjection, UNet2d};
 pub use one_dimensional::{UNet1d, UNet1dConfig};
+pub use video::{MotionAdapter, UNet3dConditional, UNetMotion, UNetSpatioTemporal};

@@ -14,6 +14,7 @@ mod pytorch;
 mod read;
 mod shards;
 mod stored;
+mod transplant;
 mod write;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ use read::read_renamed;
 pub use read::read_weights;
 pub use shards::write_shards;
 pub use stored::{Stored, StoredWeights};
+pub(crate) use transplant::Transplant;
 pub use write::write_weights;
 
 use crate::error::ModelError;

@@ -1,0 +1,19 @@
+//! UNets for videos: text-to-video networks with convolutions and attention over frames, motion modules for networks for
+//! images, and networks that animate an image; with their published names, configurations and weights.
+
+mod adapter;
+mod blocks;
+mod common;
+mod conditional;
+mod motion;
+mod motion_config;
+mod per_level;
+mod spatio_temporal;
+
+pub use adapter::{MotionAdapter, MotionAdapterConfig, MotionModules};
+pub use blocks::{VideoAttention, VideoBlock, VideoResnet};
+pub use conditional::{UNet3dConditional, UNet3dConfig};
+pub use motion::UNetMotion;
+pub use motion_config::UNetMotionConfig;
+pub use per_level::{PerLevel, Sides, VideoLevel};
+pub use spatio_temporal::{UNetSpatioTemporal, UNetSpatioTemporalConfig};
