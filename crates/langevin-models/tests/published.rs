@@ -4,7 +4,9 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::weights::{Parameter, parameters};
-use langevin_models::{DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config, UNet1dConfig};
+use langevin_models::{
+    DiTConfig, FluxConfig, MdmConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config, UNet1dConfig,
+};
 
 /// A published checkpoint.
 struct Row {
@@ -46,6 +48,10 @@ fn prior(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(PriorConfig::from_json(json)?.init(&Device::flex()))
 }
 
+fn mdm(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(MdmConfig::from_json(json)?.init(&Device::flex()))
+}
+
 const ROWS: &[Row] = &[
     Row { name: "dance-diffusion-maestro-150k", build: unet_1d, stored: 227_699_418, hash: 0xe50f_7cfc_4dff_a6ac },
     Row { name: "hopper-medium-v2-unet-hor32", build: unet_1d, stored: 3_956_302, hash: 0x646d_2ff8_41f2_d6b4 },
@@ -69,6 +75,7 @@ const ROWS: &[Row] = &[
     Row { name: "kandinsky-2-2-prior", build: prior, stored: 1_026_225_920, hash: 0x04d0_5720_5604_c76f },
     Row { name: "karlo-v1-alpha-prior", build: prior, stored: 1_022_030_080, hash: 0x4da9_0232_3780_f543 },
     Row { name: "shap-e-prior", build: prior, stored: 315_697_664, hash: 0xf926_236d_4c9c_7c1d },
+    Row { name: "mdm-humanml-trans-enc-512", build: mdm, stored: 23_000_327, hash: 0x9668_b92d_ced7_9ff2 },
 ];
 
 /// FNV-1a of the sorted lines `name:[shape]`.
