@@ -56,3 +56,6 @@ struct Control;
 
 #[doc = include_str!("../docs/models/video.md")]
 struct Video;
+
+#[doc = include_str!("../docs/models/transformers.md")]
+struct Transformers;

@@ -44,8 +44,7 @@ pub fn table() -> Vec<Case> {
         }),
         case("RotaryEmbedding", "three axes", |d| {
             let places: Vec<_> = (0..12).map(|i| [1.0, f64::from(i / 4), f64::from(i % 4)]).collect();
-            let rotary = RotaryEmbedding::new([2, 4, 2], &places, d);
-            function([2, 3, 12, 8], d, move |x| rotary.rotate(x))
+            function([2, 3, 12, 8], d, move |x| RotaryEmbedding::new([2, 4, 2], &places, &x.device()).rotate(x))
         }),
         case("JointAttention", "text and image, normed", |d| {
             let config = JointAttentionConfig::new(24, 3).context(ContextStream::Both).norm(true);

@@ -4,6 +4,8 @@
 //!   prediction and a condition ([`Labels`]) and meet the solvers;
 //! * [`UNet2dConfig::images`] and [`MlpConfig::new`] configure networks to train, [`UNet2d::load`] reads published
 //!   ones;
+//! * [`DiT`], [`PixArt`], [`Sd3`], [`Flux`], [`Prior`] and [`Mdm`] are transformers over patches, tokens, embeddings and
+//!   motions;
 //! * [`layers`] holds the leaf layers, [`weights`] reads and writes safetensors under published names;
 //! * [`Tap`] shows what the sub-modules of a network return.
 

@@ -7,8 +7,8 @@ use langevin_models::autoencoder::AutoencoderKlTemporalDecoderConfig;
 use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConfig, UNetSpatioTemporalConfig};
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{
-    AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config,
-    T2iAdapterConfig, TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, VqModelConfig,
+    AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, MdmConfig, ModelError, PixArtConfig, PriorConfig,
+    Sd3Config, T2iAdapterConfig, TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, VqModelConfig,
 };
 
 /// A published checkpoint.
@@ -89,6 +89,10 @@ fn flux(json: &str) -> Result<Vec<Parameter>, ModelError> {
 
 fn prior(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(PriorConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn mdm(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(MdmConfig::from_json(json)?.init(&Device::flex()))
 }
 
 const ROWS: &[Row] = &[
@@ -203,6 +207,7 @@ const ROWS: &[Row] = &[
     Row { name: "kandinsky-2-2-prior", build: prior, stored: 1_026_225_920, hash: 0x04d0_5720_5604_c76f },
     Row { name: "karlo-v1-alpha-prior", build: prior, stored: 1_022_030_080, hash: 0x4da9_0232_3780_f543 },
     Row { name: "shap-e-prior", build: prior, stored: 315_697_664, hash: 0xf926_236d_4c9c_7c1d },
+    Row { name: "mdm-humanml-trans-enc-512", build: mdm, stored: 23_000_327, hash: 0x9668_b92d_ced7_9ff2 },
 ];
 
 /// FNV-1a of the sorted lines `name:[shape]`.

@@ -295,13 +295,13 @@ impl TextCondition {
         Ok(pooled)
     }
 
-    /// The guidance scales as a tensor `[rows]` in f32.
-    pub(crate) fn guidance_scales(&self, device: &Device) -> Result<Tensor<1>, ModelError> {
+    /// The guidance scales.
+    pub(crate) fn guidance_scales(&self) -> Result<&[f64], ModelError> {
         let scales = self.guidance.as_deref().ok_or(ModelError::MissingPart { part: Part::Guidance.name() })?;
-        if let Some((row, &value)) = scales.iter().enumerate().find(|(_, scale)| !scale.is_finite()) {
-            return Err(ModelError::NotFinite { row, value });
+        match scales.iter().position(|scale| !scale.is_finite()) {
+            Some(row) => Err(ModelError::NotFinite { row, value: scales[row] }),
+            None => Ok(scales),
         }
-        Ok(Tensor::from_data(scales, (device, DType::F32)))
     }
 
     /// The numbers for each sample as a tensor `[rows, count]` in f32.
@@ -532,7 +532,7 @@ mod tests {
         assert!(matches!(pooled.pooled_of(3), Err(ModelError::Shape { what: "pooled text", .. })));
         assert_eq!(pooled.pooled_of(2).unwrap().dims(), [1, 2]);
         let broken = text(1, 0.1).guidance([f64::INFINITY]);
-        assert!(matches!(broken.guidance_scales(&flex()), Err(ModelError::NotFinite { row: 0, .. })));
+        assert!(matches!(broken.guidance_scales(), Err(ModelError::NotFinite { row: 0, .. })));
         let twice = text(1, 0.1).guidance([1.0]).guidance_embedding(tensor([1, 8], 0.1, &flex()));
         let error = twice.check(4, &[Part::Guidance]).unwrap_err();
         assert!(matches!(error, ModelError::UnknownPart { part: "guidance_embedding" }), "{error}");

@@ -1,5 +1,7 @@
 //! Positions told by rotating pairs of features.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::norm::widen;
@@ -39,13 +41,15 @@ impl RotaryEmbedding {
         let pairs: usize = axes.iter().sum::<usize>() / 2;
         let mut cosine = Vec::with_capacity(positions.len() * pairs);
         let mut sine = Vec::with_capacity(positions.len() * pairs);
+        // A grid has few coordinates: what one of them means is computed once.
+        let mut known: [BTreeMap<u64, Vec<[f32; 2]>>; A] = std::array::from_fn(|_| BTreeMap::new());
         for token in positions {
-            for (position, width) in token.iter().zip(axes) {
-                for i in 0..width / 2 {
-                    let angle = position / 10_000f64.powf(2.0 * i as f64 / width as f64);
-                    cosine.push(angle.cos() as f32);
-                    sine.push(angle.sin() as f32);
-                }
+            for ((position, width), known) in token.iter().zip(axes).zip(&mut known) {
+                let angle = |i: usize| position / 10_000f64.powf(2.0 * i as f64 / width as f64);
+                let both = |i: usize| [angle(i).cos() as f32, angle(i).sin() as f32];
+                let turns = known.entry(position.to_bits()).or_insert_with(|| (0..width / 2).map(both).collect());
+                cosine.extend(turns.iter().map(|turn| turn[0]));
+                sine.extend(turns.iter().map(|turn| turn[1]));
             }
         }
         let shape = [1, 1, positions.len(), pairs, 1];

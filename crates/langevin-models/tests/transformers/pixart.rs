@@ -182,5 +182,6 @@ fn what_does_not_fit_is_a_typed_error() {
     assert!(matches!(error, ModelError::Shape { what: "text states", .. }), "{error}");
     assert!(matches!(net.check_shape(&[2, 8, 8]), Err(DenoiseError::Shape { .. })));
     assert!(net.check_condition(&states(&device)).is_err());
+    assert!(net.check_condition(&states(&device).sizes(vec![vec![1.0, f64::NAN, 1.0]; 2])).is_err());
     net.check_condition(&text(&device)).unwrap();
 }

@@ -64,7 +64,8 @@ fn a_saved_network_is_loaded_as_it_was() {
 fn gradients_are_those_of_the_function_and_reach_every_parameter() {
     assert_gradient_agrees([2, 5], |device| {
         let net = filled(large().init(device).unwrap(), DType::F64);
-        move |x| ask(&net, x)
+        // One token of many: the answer moves little.
+        move |x| ask(&net, x) * 100.0
     });
     let device = flex().autodiff();
     let net = large().init(&device).unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use langevin_core::Load;
 
 use super::block::{FluxBlock, FluxSingleBlock};
@@ -162,15 +162,16 @@ impl Flux {
         let device = values.device();
         let time = for_batch(time, batch)? * 1000.0;
         let cond = cond.for_batch(batch)?;
-        let guidance = self.config.guidance.then(|| cond.guidance_scales(&device)).transpose()?;
+        let guidance = match self.config.guidance {
+            true => Some(Tensor::<1>::from_data(cond.guidance_scales()?, (&device, DType::F32)) * 1000.0),
+            false => None,
+        };
         let given = values.dtype();
         let dtype = self.proj_out.weight.val().dtype();
         let pooled = cond.pooled_of(self.config.pooled_width)?.cast(dtype);
         let image = self.x_embedder.forward(values.cast(dtype));
         tap.see("x_embedder", &image);
-        let embedding = tap.scope("time_text_embed", |tap| {
-            self.time_text_embed.forward(time, guidance.map(|scale| scale * 1000.0), pooled, tap)
-        });
+        let embedding = tap.scope("time_text_embed", |tap| self.time_text_embed.forward(time, guidance, pooled, tap));
         let text = self.context_embedder.forward(cond.states.cast(dtype));
         tap.see("context_embedder", &text);
         text_positions.extend(positions);
@@ -201,6 +202,9 @@ impl Flux {
         let parts = [(Part::Pooled, true), (Part::Guidance, self.config.guidance), (Part::Image, image)];
         let known: Vec<Part> = parts.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect();
         cond.check(self.config.text_width, &known)?;
+        if self.config.guidance {
+            cond.guidance_scales()?;
+        }
         cond.pooled_of(self.config.pooled_width).map(drop)
     }
 

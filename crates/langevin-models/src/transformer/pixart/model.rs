@@ -263,7 +263,11 @@ impl PixArt {
 
     fn check_text(&self, cond: &TextCondition) -> Result<(), ModelError> {
         let known: &[Part] = if self.config.sizes { &[Part::Mask, Part::Sizes] } else { &[Part::Mask] };
-        cond.check(self.config.text_width(), known)
+        cond.check(self.config.text_width(), known)?;
+        if self.config.sizes {
+            cond.check_sizes(3)?;
+        }
+        Ok(())
     }
 }
 

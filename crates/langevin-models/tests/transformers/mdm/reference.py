@@ -1,6 +1,7 @@
 """Recomputes the reference values of the motion diffusion model with torch's own encoder.
 
-usage: python reference.py FOLDER    writes FOLDER/{text,action,none}/
+usage: python reference.py FOLDER               writes FOLDER/{text,action,none}/
+       python reference.py count CONFIG.json     prints the stored values, and the hash of names and shapes
 
 Each folder has a configuration, random weights under the names of the authors' checkpoints (Tevet et al. 2022,
 arXiv:2209.14916) and `io.safetensors`: an input, times, a condition, and the output. Made with torch 2.15 on the CPU.
@@ -60,6 +61,18 @@ class Motion(nn.Module):
         y = self.output_process["poseFinal"](tokens)
         return y.reshape(frames, batch, joints, features).permute(1, 2, 3, 0)
 
+
+def count(path):
+    config = json.loads(Path(path).read_text())
+    state = Motion(config["cond_mode"], config).state_dict()
+    value = 0xCBF29CE484222325
+    for byte in "".join(sorted(f"{name}:{list(entry.shape)}\n" for name, entry in state.items())).encode():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    print(f"stored {sum(entry.numel() for entry in state.values()):_} hash {value:#018x}")
+
+
+if sys.argv[1] == "count":
+    sys.exit(count(sys.argv[2]))
 
 for seed, kind in enumerate(["text", "action", "none"]):
     torch.manual_seed(seed)
