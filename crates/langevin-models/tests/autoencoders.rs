@@ -212,7 +212,8 @@ fn gradients_reach_every_parameter() {
     let z = net.encode(x()).unwrap();
     let loss = net.quantize(z.clone()).unwrap().loss + weighed(net.decode(z).unwrap());
     assert_gradients_flow(&net, &loss.backward());
-    let net = tiny().init(&device).unwrap();
+    // Wide enough that no ReLU silences a layer.
+    let net = TinyAutoencoderConfig::new(4, 16, &[1, 1]).init(&device).unwrap();
     let loss = weighed(net.decode(net.encode(x()).unwrap()).unwrap());
     assert_gradients_flow(&net, &loss.backward());
 }

@@ -98,11 +98,13 @@ fn magnitudes_stay_near_one_through_the_network() {
     let mut see = |name: &str, value: Tapped<'_>| {
         let values: Vec<f64> = value.to_data().iter::<f64>().collect();
         let magnitude = (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt();
-        // The outputs of blocks are sums of parts that are not fully independent, and zeros surround the image. Attention
-        // averages, and the output has a gain of zero.
+        // In the middle of a small random network single layers are off: activations have a mean, zeros surround the image,
+        // attention averages. What blocks return is not: it would drift far over twenty of them. The output has no gain.
+        let block = name.matches('.').count() == 1;
+        let range = if block { 0.6..1.4 } else { 0.3..1.7 };
         let whole = name.starts_with("enc.") || name.starts_with("dec.") || name.starts_with("emb_");
-        if whole && !name.contains("attn_proj") && name != "emb_label" {
-            assert!((0.6..1.4).contains(&magnitude), "{name}: {magnitude}");
+        if whole && !name.contains("attn_proj") {
+            assert!(range.contains(&magnitude), "{name}: {magnitude}");
             checked += 1;
         }
     };
