@@ -3,6 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use langevin_models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig};
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{ModelError, UNet1dConfig};
 
@@ -26,6 +27,22 @@ fn unet_1d(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(UNet1dConfig::from_json(json)?.init(&Device::flex()))
 }
 
+fn clip_text(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(ClipTextConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn clip_vision(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(ClipVisionConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn t5(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(T5EncoderConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn bert(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(BertConfig::from_json(json)?.init(&Device::flex()))
+}
+
 const ROWS: &[Row] = &[
     Row { name: "dance-diffusion-maestro-150k", build: unet_1d, stored: 227_699_418, hash: 0xe50f_7cfc_4dff_a6ac },
     Row { name: "hopper-medium-v2-unet-hor32", build: unet_1d, stored: 3_956_302, hash: 0x646d_2ff8_41f2_d6b4 },
@@ -35,6 +52,29 @@ const ROWS: &[Row] = &[
         stored: 2_294_817,
         hash: 0xdbab_6187_2585_fe8b,
     },
+    Row { name: "all-minilm-l6-v2", build: bert, stored: 22_713_216, hash: 0x5520_11af_078a_781b },
+    Row { name: "clip-vit-large-patch14-vision", build: clip_vision, stored: 303_966_208, hash: 0x35d4_39c7_62d2_07c6 },
+    Row { name: "ip-adapter-image-encoder", build: clip_vision, stored: 632_076_800, hash: 0xc1db_129a_4387_f784 },
+    Row {
+        name: "stable-diffusion-2-1-text-encoder",
+        build: clip_text,
+        stored: 340_387_840,
+        hash: 0xcddd_d42e_17a2_ce47,
+    },
+    Row {
+        name: "stable-diffusion-v1-5-text-encoder",
+        build: clip_text,
+        stored: 123_060_480,
+        hash: 0x76b0_f2f5_b36d_838d,
+    },
+    Row {
+        name: "stable-diffusion-xl-text-encoder-2",
+        build: clip_text,
+        stored: 694_659_840,
+        hash: 0x20fe_357b_fd64_1d6a,
+    },
+    Row { name: "t5-small", build: t5, stored: 35_330_816, hash: 0x7a57_6458_bcff_79c3 },
+    Row { name: "t5-v1-1-xxl-encoder", build: t5, stored: 4_762_310_656, hash: 0x3466_ef30_f2cd_8aff },
 ];
 
 /// FNV-1a of the sorted lines `name:[shape]`.
