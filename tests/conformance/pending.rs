@@ -6,11 +6,6 @@ use crate::fixture::Case;
 const NETWORKS: &[&str] = &[
     "AutoencoderKLTemporalDecoder",
     "AutoencoderTiny",
-    "DiTTransformer2DModel",
-    "FluxTransformer2DModel",
-    "PixArtTransformer2DModel",
-    "PriorTransformer",
-    "SD3Transformer2DModel",
     "UNet3DConditionModel",
     "UNetMotionModel",
     "UNetSpatioTemporalConditionModel",

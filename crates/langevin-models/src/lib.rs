@@ -17,6 +17,7 @@ mod tap;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod transformer;
 pub mod unet;
 pub mod weights;
 
@@ -27,5 +28,9 @@ pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
+pub use transformer::{
+    DiT, DiTConfig, Flux, FluxConfig, FluxTokens, Mdm, MdmConfig, PixArt, PixArtConfig, Prior, PriorConfig, Sd3,
+    Sd3Config,
+};
 pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
 pub use unet::{UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};

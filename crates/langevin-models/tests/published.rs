@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig};
 use langevin_models::weights::{Parameter, parameters};
-use langevin_models::{ModelError, UNet1dConfig};
+use langevin_models::{DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config, UNet1dConfig};
 
 /// A published checkpoint.
 struct Row {
@@ -43,6 +43,26 @@ fn bert(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(BertConfig::from_json(json)?.init(&Device::flex()))
 }
 
+fn dit(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(DiTConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn pixart(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(PixArtConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn sd3(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(Sd3Config::from_json(json)?.init(&Device::flex()))
+}
+
+fn flux(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(FluxConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn prior(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(PriorConfig::from_json(json)?.init(&Device::flex()))
+}
+
 const ROWS: &[Row] = &[
     Row { name: "dance-diffusion-maestro-150k", build: unet_1d, stored: 227_699_418, hash: 0xe50f_7cfc_4dff_a6ac },
     Row { name: "hopper-medium-v2-unet-hor32", build: unet_1d, stored: 3_956_302, hash: 0x646d_2ff8_41f2_d6b4 },
@@ -75,6 +95,20 @@ const ROWS: &[Row] = &[
     },
     Row { name: "t5-small", build: t5, stored: 35_330_816, hash: 0x7a57_6458_bcff_79c3 },
     Row { name: "t5-v1-1-xxl-encoder", build: t5, stored: 4_762_310_656, hash: 0x3466_ef30_f2cd_8aff },
+    Row { name: "dit-xl-2-256", build: dit, stored: 749_826_464, hash: 0x76dd_7cf3_c77b_44dc },
+    Row { name: "dit-xl-2-512", build: dit, stored: 749_826_464, hash: 0x76dd_7cf3_c77b_44dc },
+    Row { name: "pixart-sigma-xl-2-1024-ms", build: pixart, stored: 610_856_096, hash: 0x4ba8_9dcd_cbf4_a393 },
+    Row { name: "pixart-xl-2-1024-ms", build: pixart, stored: 611_349_152, hash: 0x0051_05a0_21c9_772f },
+    Row { name: "pixart-xl-2-512x512", build: pixart, stored: 610_856_096, hash: 0x4ba8_9dcd_cbf4_a393 },
+    Row { name: "stable-diffusion-3-medium", build: sd3, stored: 2_084_951_104, hash: 0x1a4b_dc07_dce4_b707 },
+    Row { name: "stable-diffusion-3.5-large", build: sd3, stored: 8_146_280_768, hash: 0x7d9c_5a0f_fcfb_5b1a },
+    Row { name: "stable-diffusion-3.5-medium", build: sd3, stored: 2_469_663_936, hash: 0xe9b0_5901_1569_3c1f },
+    Row { name: "flux.1-dev", build: flux, stored: 11_901_408_320, hash: 0x8d4c_a8ec_e04a_a4f9 },
+    Row { name: "flux.1-fill-dev", build: flux, stored: 11_902_391_360, hash: 0x7683_3034_f8fc_645a },
+    Row { name: "flux.1-schnell", build: flux, stored: 11_891_178_560, hash: 0x79b4_7e47_0740_6e2a },
+    Row { name: "kandinsky-2-2-prior", build: prior, stored: 1_026_225_920, hash: 0x04d0_5720_5604_c76f },
+    Row { name: "karlo-v1-alpha-prior", build: prior, stored: 1_022_030_080, hash: 0x4da9_0232_3780_f543 },
+    Row { name: "shap-e-prior", build: prior, stored: 315_697_664, hash: 0xf926_236d_4c9c_7c1d },
 ];
 
 /// FNV-1a of the sorted lines `name:[shape]`.
