@@ -3,14 +3,8 @@
 use crate::fixture::Case;
 
 /// Network classes without an implementation.
-const NETWORKS: &[&str] = &[
-    "AutoencoderKLTemporalDecoder",
-    "AutoencoderTiny",
-    "UNet3DConditionModel",
-    "UNetMotionModel",
-    "UNetSpatioTemporalConditionModel",
-    "VQModel",
-];
+const NETWORKS: &[&str] =
+    &["AutoencoderKLTemporalDecoder", "UNet3DConditionModel", "UNetMotionModel", "UNetSpatioTemporalConditionModel"];
 
 /// Whole families of fixtures that need parts which do not exist: metrics of sample quality, pipelines.
 const FAMILIES: &[&str] = &["metrics/", "pipelines/"];

@@ -21,7 +21,9 @@ pub mod transformer;
 pub mod unet;
 pub mod weights;
 
-pub use autoencoder::{AutoencoderKl, AutoencoderKlConfig};
+pub use autoencoder::{
+    AutoencoderKl, AutoencoderKlConfig, TinyAutoencoder, TinyAutoencoderConfig, VqModel, VqModelConfig,
+};
 pub use condition::{ControlCondition, Labels, TextCondition};
 pub use control::{ControlNet, ControlNetConfig, Controlled, T2iAdapter, T2iAdapterConfig};
 pub use error::{Misshapen, ModelError, WeightMismatch};
@@ -33,4 +35,4 @@ pub use transformer::{
     Sd3Config,
 };
 pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
-pub use unet::{UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};
+pub use unet::{Edm2Config, Edm2UNet, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};

@@ -5,7 +5,10 @@ use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig};
 use langevin_models::weights::{Parameter, parameters};
-use langevin_models::{DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config, UNet1dConfig};
+use langevin_models::{
+    AutoencoderKlConfig, DiTConfig, FluxConfig, ModelError, PixArtConfig, PriorConfig, Sd3Config,
+    TinyAutoencoderConfig, UNet1dConfig, VqModelConfig,
+};
 
 /// A published checkpoint.
 struct Row {
@@ -41,6 +44,18 @@ fn t5(json: &str) -> Result<Vec<Parameter>, ModelError> {
 
 fn bert(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(BertConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn kl(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(AutoencoderKlConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn vq(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(VqModelConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn tiny(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(TinyAutoencoderConfig::from_json(json)?.init(&Device::flex()))
 }
 
 fn dit(json: &str) -> Result<Vec<Parameter>, ModelError> {
@@ -95,6 +110,14 @@ const ROWS: &[Row] = &[
     },
     Row { name: "t5-small", build: t5, stored: 35_330_816, hash: 0x7a57_6458_bcff_79c3 },
     Row { name: "t5-v1-1-xxl-encoder", build: t5, stored: 4_762_310_656, hash: 0x3466_ef30_f2cd_8aff },
+    Row { name: "sd-vae-ft-mse", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
+    Row { name: "sdxl-vae", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
+    Row { name: "stable-diffusion-3-medium-vae", build: kl, stored: 83_819_683, hash: 0xd6c7_7cd2_f431_426c },
+    Row { name: "flux-1-vae", build: kl, stored: 83_819_683, hash: 0xd6c7_7cd2_f431_426c },
+    Row { name: "taesd", build: tiny, stored: 2_445_063, hash: 0xcd2b_f10e_56a8_c896 },
+    Row { name: "taesd3", build: tiny, stored: 2_458_899, hash: 0x9ea7_67d2_c5df_fe5d },
+    Row { name: "kandinsky-2-1-movq", build: vq, stored: 67_832_495, hash: 0xfb45_1a43_0ba6_9836 },
+    Row { name: "ldm-celebahq-256-vqvae", build: vq, stored: 55_322_782, hash: 0x85a5_94dd_a148_8477 },
     Row { name: "dit-xl-2-256", build: dit, stored: 749_826_464, hash: 0x76dd_7cf3_c77b_44dc },
     Row { name: "dit-xl-2-512", build: dit, stored: 749_826_464, hash: 0x76dd_7cf3_c77b_44dc },
     Row { name: "pixart-sigma-xl-2-1024-ms", build: pixart, stored: 610_856_096, hash: 0x4ba8_9dcd_cbf4_a393 },

@@ -29,6 +29,7 @@ type Run = fn(&Case<'_>) -> Outcome;
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
+    ("AutoencoderTiny", autoencoders::tiny),
     ("CLIPTextModel", text::clip_text),
     ("CLIPTextModelWithProjection", text::clip_text),
     ("CLIPVisionModel", text::clip_vision),
@@ -43,6 +44,7 @@ const FAMILIES: &[(&str, Run)] = &[
     ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
     ("UNet2DConditionModel", unet2d_conditional::run),
+    ("VQModel", autoencoders::vq),
     ("UNet2DModel", unet2d::run),
 ];
 

@@ -38,6 +38,7 @@ pub use ada_norm::{
     AdaLayerNormContinuous, AdaLayerNormDual, AdaLayerNormLabels, AdaLayerNormSingle, AdaLayerNormZero, Gates, modulate,
 };
 pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
+pub(crate) use angle::sin_cos;
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use combined::{
@@ -46,6 +47,7 @@ pub use combined::{
 pub use conv::{Conv2d, Conv2dConfig};
 pub use conv_1d::{Conv1d, Conv1dConfig, ConvTranspose1d};
 pub use conv_3d::{Conv3d, Conv3dConfig};
+pub(crate) use convolution::convolve;
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};
