@@ -59,3 +59,6 @@ struct Video;
 
 #[doc = include_str!("../docs/models/transformers.md")]
 struct Transformers;
+
+#[doc = include_str!("../docs/models/text.md")]
+struct Text;

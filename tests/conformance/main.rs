@@ -8,6 +8,7 @@
 mod fixture;
 mod k_diffusion;
 mod karras_ve;
+mod minilm;
 mod models;
 mod networks;
 mod outcome;
@@ -40,10 +41,21 @@ fn run(case: &Case<'_>) -> Outcome {
     }
 }
 
+/// Where the fixtures are.
+fn root() -> PathBuf {
+    std::env::var_os("LANGEVIN_FIXTURES")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from)
+}
+
+/// Recorded values without tensors beside them, and real weights that are not in the repository.
+#[test]
+fn sentences() {
+    minilm::run(&root());
+}
+
 #[test]
 fn conformance() {
-    let root = std::env::var_os("LANGEVIN_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from);
+    let root = root();
     let only = std::env::var("LANGEVIN_FIXTURES_ONLY").ok();
     let (mut ok, mut differs, mut pending) = (0, 0, 0);
     let (mut compared, mut total) = (0, 0);

@@ -5,8 +5,8 @@ use crate::fixture::Case;
 /// Network classes without an implementation.
 const NETWORKS: &[&str] = &[];
 
-/// Whole families of fixtures that need parts which do not exist: metrics of sample quality, text encoders, pipelines.
-const FAMILIES: &[&str] = &["metrics/", "minilm/", "pipelines/"];
+/// Whole families of fixtures that need parts which do not exist: metrics of sample quality, pipelines.
+const FAMILIES: &[&str] = &["metrics/", "pipelines/"];
 
 pub fn is_pending(case: &Case<'_>) -> bool {
     let fixture = case.fixture.manifest["fixture"].as_str().unwrap_or("");

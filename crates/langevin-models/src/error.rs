@@ -122,6 +122,15 @@ pub enum ModelError {
         vocabulary: usize,
     },
 
+    /// A tokenizer cannot be read or does not do what is asked.
+    #[error("the tokenizer `{}` cannot be used: {reason}", .path.display())]
+    Tokenizer {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+
     /// "No class" was asked of a network that has no embedding for it.
     #[error(
         "row {row} asks for no class, but the network was built without a \"no class\" row: \

@@ -5,6 +5,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::autoencoder::AutoencoderKlTemporalDecoderConfig;
 use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConfig, UNetSpatioTemporalConfig};
+use langevin_models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig};
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{
     AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, MdmConfig, ModelError, PixArtConfig, PriorConfig,
@@ -57,6 +58,22 @@ fn unet_spatio_temporal(json: &str) -> Result<Vec<Parameter>, ModelError> {
 
 fn temporal_decoder(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(AutoencoderKlTemporalDecoderConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn clip_text(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(ClipTextConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn clip_vision(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(ClipVisionConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn t5(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(T5EncoderConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn bert(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(BertConfig::from_json(json)?.init(&Device::flex()))
 }
 
 fn kl(json: &str) -> Result<Vec<Parameter>, ModelError> {
@@ -185,6 +202,29 @@ const ROWS: &[Row] = &[
         hash: 0x112b_0bb4_0ff8_59ca,
     },
     Row { name: "text-to-video-ms-1.7b-unet", build: unet_3d, stored: 1_411_233_860, hash: 0x3d67_c223_1f8b_e76b },
+    Row { name: "all-minilm-l6-v2", build: bert, stored: 22_713_216, hash: 0x5520_11af_078a_781b },
+    Row { name: "clip-vit-large-patch14-vision", build: clip_vision, stored: 303_966_208, hash: 0x35d4_39c7_62d2_07c6 },
+    Row { name: "ip-adapter-image-encoder", build: clip_vision, stored: 632_076_800, hash: 0xc1db_129a_4387_f784 },
+    Row {
+        name: "stable-diffusion-2-1-text-encoder",
+        build: clip_text,
+        stored: 340_387_840,
+        hash: 0xcddd_d42e_17a2_ce47,
+    },
+    Row {
+        name: "stable-diffusion-v1-5-text-encoder",
+        build: clip_text,
+        stored: 123_060_480,
+        hash: 0x76b0_f2f5_b36d_838d,
+    },
+    Row {
+        name: "stable-diffusion-xl-text-encoder-2",
+        build: clip_text,
+        stored: 694_659_840,
+        hash: 0x20fe_357b_fd64_1d6a,
+    },
+    Row { name: "t5-small", build: t5, stored: 35_330_816, hash: 0x7a57_6458_bcff_79c3 },
+    Row { name: "t5-v1-1-xxl-encoder", build: t5, stored: 4_762_310_656, hash: 0x3466_ef30_f2cd_8aff },
     Row { name: "sd-vae-ft-mse", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
     Row { name: "sdxl-vae", build: kl, stored: 83_653_863, hash: 0x2af9_e099_9bbf_86a1 },
     Row { name: "stable-diffusion-3-medium-vae", build: kl, stored: 83_819_683, hash: 0xd6c7_7cd2_f431_426c },

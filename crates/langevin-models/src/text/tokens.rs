@@ -1,6 +1,7 @@
 //! Token numbers on the host, and which of them see which.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use langevin_core::{Condition, DenoiseError};
 
 use crate::error::ModelError;
 
@@ -54,6 +55,11 @@ impl Tokens {
     pub fn padded(rows: impl IntoIterator<Item = Vec<u32>>, pad: u32) -> Result<Self, ModelError> {
         let rows: Vec<Vec<u32>> = rows.into_iter().collect();
         let length = rows.iter().map(Vec::len).max().unwrap_or(0);
+        Self::padded_to(rows, pad, length)
+    }
+
+    /// Rows filled to `length`, which none of them exceeds.
+    pub(super) fn padded_to(rows: Vec<Vec<u32>>, pad: u32, length: usize) -> Result<Self, ModelError> {
         let mask = rows.iter().map(|row| (0..length).map(|i| i < row.len()).collect()).collect();
         let filled = rows.into_iter().map(|mut row| {
             row.resize(length, pad);
@@ -78,6 +84,13 @@ impl Tokens {
         }
         self.mask = Some(mask);
         Ok(self)
+    }
+
+    /// The same tokens, every one of them seen: Stable Diffusion's encoders see what fills the rows.
+    #[must_use]
+    pub fn all_seen(mut self) -> Self {
+        self.mask = None;
+        self
     }
 
     /// Number of texts.
@@ -177,6 +190,36 @@ impl Tokens {
     }
 }
 
+/// Rows of different lengths are filled with tokens that are not seen.
+impl Condition for Tokens {
+    fn rows(&self) -> Option<usize> {
+        Some(self.ids.len())
+    }
+
+    fn expand(&self, rows: usize) -> Result<Self, DenoiseError> {
+        if self.ids.len() == rows {
+            return Ok(self.clone());
+        }
+        if self.ids.len() != 1 {
+            return Err(DenoiseError::ConditionRows { condition: self.ids.len(), batch: rows });
+        }
+        let mask = self.mask.as_ref().map(|mask| vec![mask[0].clone(); rows]);
+        Ok(Self { ids: vec![self.ids[0].clone(); rows], mask })
+    }
+
+    fn cat(parts: &[&Self]) -> Result<Self, DenoiseError> {
+        let length = parts.iter().map(|part| part.length()).max().unwrap_or(0);
+        let hidden = parts.iter().any(|part| part.mask.is_some() || part.length() < length);
+        let mask = parts.iter().flat_map(|part| {
+            (0..part.ids.len()).map(move |row| (0..length).map(|i| i < part.length() && part.sees(row, i)).collect())
+        });
+        let mask: Vec<Vec<bool>> = mask.collect();
+        let ids = parts.iter().flat_map(|part| part.ids.iter().cloned());
+        let filled = Self::padded_to(ids.collect(), 0, length)?;
+        Ok(if hidden { filled.mask(mask)? } else { filled.all_seen() })
+    }
+}
+
 /// What the tokens of a batch may look at.
 #[derive(Debug, Clone)]
 pub(super) struct Sight {
@@ -203,6 +246,23 @@ mod tests {
             let error = tokens.clone().mask(mask).unwrap_err();
             assert!(matches!(error, ModelError::Shape { what: "mask", .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn rows_are_joined_and_repeated() {
+        let (one, two) = (Tokens::new([vec![1, 2, 3]]).unwrap(), Tokens::new([vec![4, 5], vec![6, 7]]).unwrap());
+        let both = Tokens::cat(&[&one, &two]).unwrap();
+        assert_eq!(both.ids(), [[1, 2, 3], [4, 5, 0], [6, 7, 0]]);
+        assert!(both.sees(0, 2) && both.sees(1, 1) && !both.sees(1, 2));
+        assert_eq!(Tokens::cat(&[&two, &two]).unwrap().mask, None);
+        let masked = two.clone().mask(vec![vec![true, false], vec![true, true]]).unwrap();
+        let both = Tokens::cat(&[&two, &masked]).unwrap();
+        assert!(both.sees(0, 1) && !both.sees(2, 1) && both.sees(3, 1));
+        assert_eq!(both.clone().all_seen().mask, None);
+        assert_eq!(one.expand(2).unwrap().ids(), [[1, 2, 3], [1, 2, 3]]);
+        assert_eq!(two.expand(2).unwrap(), two);
+        assert!(matches!(two.expand(3), Err(DenoiseError::ConditionRows { condition: 2, batch: 3 })));
+        assert!(Tokens::cat(&[]).is_err());
     }
 
     #[test]

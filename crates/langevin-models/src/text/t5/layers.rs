@@ -139,7 +139,6 @@ pub struct T5LayerFeedForward {
 
 /// A half of a block.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
 pub enum T5Layer {
     /// Attention.
     Attention(T5LayerAttention),
