@@ -9,11 +9,13 @@ mod convert;
 mod folder;
 mod format;
 mod names;
+mod original;
 #[cfg(feature = "pytorch")]
 mod pytorch;
 mod read;
 mod shards;
 mod stored;
+mod tree;
 mod write;
 
 use std::path::Path;
@@ -26,10 +28,12 @@ use config::write_config;
 pub(crate) use config::{read_config, read_file as read_config_file};
 pub use format::{FileProblem, StoredType};
 pub use names::{Parameter, parameters};
+pub use original::QkvOrder;
 use read::read_renamed;
 pub use read::read_weights;
 pub use shards::write_shards;
 pub use stored::{Stored, StoredWeights};
+pub use tree::ModuleTree;
 pub use write::write_weights;
 
 use crate::error::ModelError;
