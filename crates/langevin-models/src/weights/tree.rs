@@ -40,7 +40,7 @@ impl ModuleTree {
     pub fn of<M: Module>(name: impl Into<String>, module: &M) -> Self {
         let mut root = Self::empty(name);
         for parameter in parameters(module) {
-            let count = parameter.shape.iter().map(|side| *side as u64).product();
+            let count: u64 = parameter.shape.iter().map(|side| *side as u64).product();
             root.count += count;
             let mut at = &mut root;
             for segment in parameter.name.split('.') {
