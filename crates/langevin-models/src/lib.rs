@@ -9,6 +9,7 @@
 
 pub mod autoencoder;
 mod condition;
+pub mod control;
 mod error;
 pub mod layers;
 mod mlp;
@@ -19,9 +20,11 @@ pub mod unet;
 pub mod weights;
 
 pub use autoencoder::{AutoencoderKl, AutoencoderKlConfig};
-pub use condition::{Labels, TextCondition};
+pub use condition::{ControlCondition, Labels, TextCondition};
+pub use control::{ControlNet, ControlNetConfig, Controlled, T2iAdapter, T2iAdapterConfig};
 pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
+pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
 pub use unet::{UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};

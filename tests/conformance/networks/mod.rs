@@ -4,8 +4,10 @@
 //! fields and hands the outputs to [`Seen`], which compares every field of the manifest that is no input.
 
 mod autoencoders;
+mod control;
 mod unet1d;
 mod unet2d;
+mod unet2d_conditional;
 
 use crate::fixture::{Array, Case};
 use crate::outcome::{Outcome, Unsupported};
@@ -16,8 +18,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The classes that load, and who runs them.
-const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] =
-    &[("AutoencoderKL", autoencoders::kl), ("UNet1DModel", unet1d::run), ("UNet2DModel", unet2d::run)];
+const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+    ("AutoencoderKL", autoencoders::kl),
+    ("ControlNetModel", control::controlnet),
+    ("T2IAdapter", control::adapter),
+    ("UNet1DModel", unet1d::run),
+    ("UNet2DConditionModel", unet2d_conditional::run),
+    ("UNet2DModel", unet2d::run),
+];
 
 /// Who runs a class, if it loads.
 pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {

@@ -5,6 +5,7 @@ use langevin_core::{Condition, DenoiseError};
 
 use super::Labels;
 use crate::error::ModelError;
+use crate::layers::SinusoidalEmbedding;
 
 /// The states of a text encoder, and what some networks are told beside them: the condition of text-conditional UNets and
 /// transformers.
@@ -44,6 +45,10 @@ pub struct TextCondition {
     /// Channels that are put behind those of the state: a mask and a masked image, a small image to enlarge.
     /// `[rows, channels, height, width]`.
     pub image: Option<Tensor<4>>,
+    /// What an image encoder says about an image `[rows, width]`: networks of image variations look at it.
+    pub image_embedding: Option<Tensor<2>>,
+    /// An embedding of the guidance scale `[rows, width]`, in place of the scale.
+    pub guidance_embedding: Option<Tensor<2>>,
 }
 
 impl TextCondition {
@@ -54,7 +59,17 @@ impl TextCondition {
     /// - states: `[rows, tokens, width]`
     #[must_use]
     pub fn new(states: Tensor<3>) -> Self {
-        Self { states, mask: None, pooled: None, sizes: None, labels: None, guidance: None, image: None }
+        Self {
+            states,
+            mask: None,
+            pooled: None,
+            sizes: None,
+            labels: None,
+            guidance: None,
+            image: None,
+            image_embedding: None,
+            guidance_embedding: None,
+        }
     }
 
     /// Sets which tokens to see, 1 or 0. `[rows, tokens]`
@@ -100,6 +115,20 @@ impl TextCondition {
         self
     }
 
+    /// Sets what an image encoder says about an image. `[rows, width]`
+    #[must_use]
+    pub fn image_embedding(mut self, embedding: Tensor<2>) -> Self {
+        self.image_embedding = Some(embedding);
+        self
+    }
+
+    /// Sets an embedding of the guidance scale, in place of the scale. `[rows, width]`
+    #[must_use]
+    pub fn guidance_embedding(mut self, embedding: Tensor<2>) -> Self {
+        self.guidance_embedding = Some(embedding);
+        self
+    }
+
     /// Number of rows; [`ModelError::Rows`] if the parts do not agree on it.
     pub(crate) fn count(&self) -> Result<usize, ModelError> {
         let rows = self.states.dims()[0];
@@ -110,6 +139,8 @@ impl TextCondition {
             self.labels.as_ref().and_then(Condition::rows),
             self.guidance.as_ref().map(Vec::len),
             self.image.as_ref().map(|t| t.dims()[0]),
+            self.image_embedding.as_ref().map(|t| t.dims()[0]),
+            self.guidance_embedding.as_ref().map(|t| t.dims()[0]),
         ];
         match others.into_iter().flatten().find(|given| *given != rows) {
             Some(given) => Err(ModelError::Rows { given, batch: rows }),
@@ -134,12 +165,24 @@ impl TextCondition {
             labels: self.labels.as_ref().map(|labels| labels.for_batch(batch)).transpose()?,
             guidance: self.guidance.as_ref().map(|scales| vec![scales[0]; batch]),
             image: self.image.as_ref().map(|t| repeat(t, batch)),
+            image_embedding: self.image_embedding.as_ref().map(|t| repeat(t, batch)),
+            guidance_embedding: self.guidance_embedding.as_ref().map(|t| repeat(t, batch)),
         })
     }
 
     /// Checks the states, and that every part which the network knows is there and no other.
     pub(crate) fn check(&self, width: usize, known: &[Part]) -> Result<(), ModelError> {
+        let mask = if known.contains(&Part::Mask) { &[Part::Mask][..] } else { &[] };
+        let required: Vec<Part> = known.iter().copied().filter(|part| *part != Part::Mask).collect();
+        self.check_parts(width, &required, mask)
+    }
+
+    /// Checks the states, and that every required part is there, and no other but the optional ones.
+    pub(crate) fn check_parts(&self, width: usize, required: &[Part], optional: &[Part]) -> Result<(), ModelError> {
         self.count()?;
+        if self.guidance.is_some() && self.guidance_embedding.is_some() {
+            return Err(ModelError::UnknownPart { part: "guidance_embedding" });
+        }
         let dims = self.states.dims();
         if dims[2] != width || dims[1] == 0 {
             return Err(ModelError::Shape {
@@ -150,10 +193,10 @@ impl TextCondition {
         }
         for part in Part::ALL {
             let given = self.has(part);
-            if given && !known.contains(&part) {
+            if given && !required.contains(&part) && !optional.contains(&part) {
                 return Err(ModelError::UnknownPart { part: part.name() });
             }
-            if !given && known.contains(&part) && part != Part::Mask {
+            if !given && required.contains(&part) {
                 return Err(ModelError::MissingPart { part: part.name() });
             }
         }
@@ -166,13 +209,86 @@ impl TextCondition {
             Part::Pooled => self.pooled.is_some(),
             Part::Sizes => self.sizes.is_some(),
             Part::Labels => self.labels.is_some(),
-            Part::Guidance => self.guidance.is_some(),
+            Part::Guidance => self.guidance.is_some() || self.guidance_embedding.is_some(),
             Part::Image => self.image.is_some(),
+            Part::ImageEmbedding => self.image_embedding.is_some(),
+        }
+    }
+
+    /// The condition with the states and the given parts only.
+    pub(crate) fn only(&self, known: &[Part]) -> Self {
+        let mut cond = Self::new(self.states.clone());
+        for part in known {
+            match part {
+                Part::Mask => cond.mask.clone_from(&self.mask),
+                Part::Pooled => cond.pooled.clone_from(&self.pooled),
+                Part::Sizes => cond.sizes.clone_from(&self.sizes),
+                Part::Labels => cond.labels.clone_from(&self.labels),
+                Part::Guidance => {
+                    cond.guidance.clone_from(&self.guidance);
+                    cond.guidance_embedding.clone_from(&self.guidance_embedding);
+                }
+                Part::Image => cond.image.clone_from(&self.image),
+                Part::ImageEmbedding => cond.image_embedding.clone_from(&self.image_embedding),
+            }
+        }
+        cond
+    }
+
+    /// The state with the image's channels behind its own.
+    pub(crate) fn behind(&self, x: Tensor<4>) -> Result<Tensor<4>, ModelError> {
+        let Some(image) = &self.image else { return Ok(x) };
+        let ([_, _, height, width], given) = (x.dims(), image.dims());
+        if given[2..] != [height, width] {
+            return Err(ModelError::Shape {
+                what: "image",
+                given: given.to_vec(),
+                expected: format!("[rows, channels, {height}, {width}], the size of the state"),
+            });
+        }
+        let image = image.clone().cast(x.dtype());
+        Ok(Tensor::cat(vec![x, image], 1))
+    }
+
+    /// The embedding of the guidance scale, of the given width: sines and cosines of `1000·(scale - 1)`, which tells a
+    /// network that was trained so how strong the guidance was that it imitates.
+    pub(crate) fn guidance_of(&self, width: usize, device: &Device) -> Result<Tensor<2>, ModelError> {
+        self.check_guidance(width)?;
+        if let Some(embedding) = &self.guidance_embedding {
+            return Ok(embedding.clone());
+        }
+        let scales = self.guidance.as_deref().ok_or(ModelError::MissingPart { part: Part::Guidance.name() })?;
+        let times: Vec<f64> = scales.iter().map(|scale| 1000.0 * (scale - 1.0)).collect();
+        let times = Tensor::<1>::from_data(times.as_slice(), (device, DType::F32));
+        Ok(SinusoidalEmbedding::new(width).shift(1.0).check()?.forward(times))
+    }
+
+    /// Checks the guidance scale or its embedding.
+    pub(crate) fn check_guidance(&self, width: usize) -> Result<(), ModelError> {
+        let scales = self.guidance.as_deref().unwrap_or_default();
+        if let Some(row) = scales.iter().position(|scale| !scale.is_finite()) {
+            return Err(ModelError::NotFinite { row, value: scales[row] });
+        }
+        match self.guidance_embedding.as_ref().map(Tensor::dims).filter(|dims| dims[1] != width) {
+            Some(given) => Err(ModelError::Shape {
+                what: "guidance_embedding",
+                given: given.to_vec(),
+                expected: format!("[rows, {width}]"),
+            }),
+            None => Ok(()),
         }
     }
 
     /// The numbers for each sample as a tensor `[rows, count]` in f32.
     pub(crate) fn sizes_of(&self, count: usize, device: &Device) -> Result<Tensor<2>, ModelError> {
+        let flat = self.check_sizes(count)?;
+        let rows = flat.len() / count.max(1);
+        let flat = Tensor::<1>::from_data(flat.as_slice(), (device, DType::F32));
+        Ok(flat.reshape([rows, count]))
+    }
+
+    /// Those numbers on the host.
+    pub(crate) fn check_sizes(&self, count: usize) -> Result<Vec<f64>, ModelError> {
         let rows = self.sizes.as_deref().ok_or(ModelError::MissingPart { part: Part::Sizes.name() })?;
         if let Some(row) = rows.iter().find(|row| row.len() != count) {
             return Err(ModelError::Shape {
@@ -185,11 +301,10 @@ impl TextCondition {
         if let Some(at) = flat.iter().position(|v| !v.is_finite()) {
             return Err(ModelError::NotFinite { row: at / count.max(1), value: flat[at] });
         }
-        let flat = Tensor::<1>::from_data(flat.as_slice(), (device, DType::F32));
-        Ok(flat.reshape([rows.len(), count]))
+        Ok(flat)
     }
 
-    fn join(parts: &[&Self]) -> Result<Self, ModelError> {
+    pub(super) fn join(parts: &[&Self]) -> Result<Self, ModelError> {
         let Some((first, rest)) = parts.split_first() else {
             return Err(ModelError::Rows { given: 0, batch: 1 });
         };
@@ -221,6 +336,11 @@ impl TextCondition {
             labels: labels.map(|labels| Labels::join(&labels)).transpose()?,
             guidance: parts.iter().map(|part| part.guidance.clone()).collect::<Option<Vec<_>>>().map(|s| s.concat()),
             image: optional("image", parts.iter().map(|part| part.image.clone()))?,
+            image_embedding: optional("image_embedding", parts.iter().map(|part| part.image_embedding.clone()))?,
+            guidance_embedding: optional(
+                "guidance_embedding",
+                parts.iter().map(|part| part.guidance_embedding.clone()),
+            )?,
         })
     }
 }
@@ -234,10 +354,12 @@ pub(crate) enum Part {
     Labels,
     Guidance,
     Image,
+    ImageEmbedding,
 }
 
 impl Part {
-    const ALL: [Self; 6] = [Self::Mask, Self::Pooled, Self::Sizes, Self::Labels, Self::Guidance, Self::Image];
+    const ALL: [Self; 7] =
+        [Self::Mask, Self::Pooled, Self::Sizes, Self::Labels, Self::Guidance, Self::Image, Self::ImageEmbedding];
 
     fn name(self) -> &'static str {
         match self {
@@ -247,17 +369,18 @@ impl Part {
             Self::Labels => "labels",
             Self::Guidance => "guidance",
             Self::Image => "image",
+            Self::ImageEmbedding => "image_embedding",
         }
     }
 }
 
-fn repeat<const D: usize>(tensor: &Tensor<D>, batch: usize) -> Tensor<D> {
+pub(super) fn repeat<const D: usize>(tensor: &Tensor<D>, batch: usize) -> Tensor<D> {
     let mut shape = tensor.dims();
     shape[0] = batch;
     tensor.clone().expand(shape)
 }
 
-fn stack<const D: usize>(what: &'static str, parts: Vec<Tensor<D>>) -> Result<Tensor<D>, ModelError> {
+pub(super) fn stack<const D: usize>(what: &'static str, parts: Vec<Tensor<D>>) -> Result<Tensor<D>, ModelError> {
     let shape = parts[0].dims();
     match parts.iter().find(|part| part.dims()[1..] != shape[1..]) {
         Some(other) => Err(ModelError::Shape {
@@ -331,6 +454,40 @@ mod tests {
     }
 
     #[test]
+    fn a_guidance_scale_is_embedded_as_a_time() {
+        // Half the width sines, then cosines, of 1000(w - 1) at frequencies 10000^(-i/(half - 1)).
+        let given = values(&text(1, 0.1).guidance([7.5]).guidance_of(8, &flex()).unwrap());
+        for i in 0..4 {
+            let angle = 6500.0 * 10_000f64.powf(-(i as f64) / 3.0);
+            // An angle of 6500 has a rounding error of 5e-4 in f32.
+            assert!((given[i] - angle.sin()).abs() < 1e-3 && (given[4 + i] - angle.cos()).abs() < 1e-3, "{given:?}");
+        }
+        let own = tensor([1, 8], 0.4, &flex());
+        let given = text(1, 0.1).guidance_embedding(own.clone()).guidance_of(8, &flex()).unwrap();
+        assert_eq!(values(&given), values(&own));
+        let error = text(1, 0.1).guidance_embedding(own).check_guidance(6).unwrap_err();
+        assert!(matches!(error, ModelError::Shape { what: "guidance_embedding", .. }), "{error}");
+        let error = text(1, 0.1).guidance([f64::NAN]).check_guidance(6).unwrap_err();
+        assert!(matches!(error, ModelError::NotFinite { row: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn an_image_stands_behind_the_state() {
+        let (x, image) = (tensor([2, 3, 2, 2], 0.1, &flex()), tensor([2, 1, 2, 2], 0.6, &flex()));
+        let both = text(2, 0.1).image(image.clone()).behind(x.clone()).unwrap();
+        assert_eq!(values(&both.clone().narrow(1, 0, 3)), values(&x));
+        assert_eq!(values(&both.narrow(1, 3, 1)), values(&image));
+    }
+
+    #[test]
+    fn other_parts_are_left_out() {
+        let all = text(1, 0.1).guidance([2.0]).pooled(tensor([1, 2], 0.1, &flex())).labels(Labels::of([1]));
+        let some = all.only(&[Part::Pooled, Part::Mask]);
+        assert!(some.pooled.is_some() && some.guidance.is_none() && some.labels.is_none());
+        some.check(4, &[Part::Pooled]).unwrap();
+    }
+
+    #[test]
     fn parts_that_do_not_fit_are_named() {
         let error = TextCondition::join(&[&text(1, 0.1), &text(1, 0.1).guidance([1.0])]).unwrap_err();
         assert!(matches!(error, ModelError::MissingPart { part: "guidance" }), "{error}");
@@ -344,6 +501,11 @@ mod tests {
         let error = text(1, 0.1).check(4, &[Part::Pooled]).unwrap_err();
         assert!(matches!(error, ModelError::MissingPart { part: "pooled" }), "{error}");
         text(1, 0.1).check(4, &[Part::Mask]).unwrap();
+        let twice = text(1, 0.1).guidance([1.0]).guidance_embedding(tensor([1, 8], 0.1, &flex()));
+        let error = twice.check(4, &[Part::Guidance]).unwrap_err();
+        assert!(matches!(error, ModelError::UnknownPart { part: "guidance_embedding" }), "{error}");
+        let error = text(1, 0.1).image(tensor([1, 1, 2, 3], 0.1, &flex())).behind(tensor([1, 1, 3, 2], 0.1, &flex()));
+        assert!(matches!(error, Err(ModelError::Shape { what: "image", .. })));
         let uneven = text(2, 0.1).sizes([vec![1.0, 2.0], vec![1.0]]);
         assert!(matches!(uneven.sizes_of(2, &flex()), Err(ModelError::Shape { what: "sizes", .. })));
         let broken = text(1, 0.1).sizes([vec![1.0, f64::NAN]]);

@@ -2,6 +2,7 @@
 //! [`one_dimensional`] for signals.
 
 mod blocks;
+pub mod conditional;
 mod config;
 mod model;
 pub mod one_dimensional;

@@ -101,16 +101,25 @@ impl TimeProjection {
     fn new(config: &UNet2dConfig, device: &Device) -> Result<(Self, usize), ModelError> {
         let width = config.channels[0];
         Ok(match config.time {
-            TimeFeatures::Sinusoidal { cosine_first, shift } => {
-                let embedding = SinusoidalEmbedding::new(width).cosine_first(cosine_first).shift(shift).check()?;
-                (Self::Sinusoidal(Sinusoidal { embedding }), width)
-            }
+            TimeFeatures::Sinusoidal { cosine_first, shift } => (Self::sinusoidal(width, cosine_first, shift)?, width),
             TimeFeatures::Fourier => (Self::Fourier(GaussianFourierConfig::new(width).init(device)?), 2 * width),
             TimeFeatures::Learned { steps } => (Self::Learned(EmbeddingConfig::new(steps, width).init(device)?), width),
         })
     }
 
-    fn forward(&self, time: Tensor<1>) -> Result<Tensor<2>, ModelError> {
+    /// Sines and cosines.
+    pub(crate) fn sinusoidal(width: usize, cosine_first: bool, shift: f64) -> Result<Self, ModelError> {
+        let embedding = SinusoidalEmbedding::new(width).cosine_first(cosine_first).shift(shift).check()?;
+        Ok(Self::Sinusoidal(Sinusoidal { embedding }))
+    }
+
+    /// Random Fourier features of the time itself.
+    pub(crate) fn fourier(frequencies: usize, cosine_first: bool, device: &Device) -> Result<Self, ModelError> {
+        let config = GaussianFourierConfig { frequencies, scale: 1.0, log: false, cosine_first };
+        Ok(Self::Fourier(config.init(device)?))
+    }
+
+    pub(crate) fn forward(&self, time: Tensor<1>) -> Result<Tensor<2>, ModelError> {
         Ok(match self {
             Self::Sinusoidal(layer) => layer.embedding.forward(time),
             Self::Fourier(layer) => layer.forward(time),

@@ -50,9 +50,24 @@ pub(super) struct PublishedUNet2d {
 /// One number for squares, or height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Size {
+pub(in crate::unet) enum Size {
     Square(usize),
     Both([usize; 2]),
+}
+
+impl Size {
+    /// Height and width.
+    pub(in crate::unet) fn both(self) -> [usize; 2] {
+        match self {
+            Self::Square(side) => [side, side],
+            Self::Both(both) => both,
+        }
+    }
+
+    /// One number where both are the same.
+    pub(in crate::unet) fn of([height, width]: [usize; 2]) -> Self {
+        if height == width { Self::Square(height) } else { Self::Both([height, width]) }
+    }
 }
 
 impl Default for PublishedUNet2d {
@@ -208,10 +223,7 @@ impl TryFrom<PublishedUNet2d> for UNet2dConfig {
             names.iter().map(|name| block(key, name, table, supported)).collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
-            sample_size: p.sample_size.map(|size| match size {
-                Size::Square(side) => [side, side],
-                Size::Both(both) => both,
-            }),
+            sample_size: p.sample_size.map(Size::both),
             in_channels: p.in_channels,
             out_channels: p.out_channels,
             center_input: p.center_input_sample,
@@ -290,7 +302,7 @@ impl From<UNet2dConfig> for PublishedUNet2d {
             },
             out_channels: c.out_channels,
             resnet_time_scale_shift: if c.scale_shift { "scale_shift" } else { "default" }.into(),
-            sample_size: c.sample_size.map(|[h, w]| if h == w { Size::Square(h) } else { Size::Both([h, w]) }),
+            sample_size: c.sample_size.map(Size::of),
             time_embedding_dim: c.time_width,
             time_embedding_type: match c.time {
                 TimeFeatures::Sinusoidal { .. } => "positional",

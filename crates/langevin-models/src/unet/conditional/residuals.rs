@@ -1,0 +1,139 @@
+//! What ControlNets and adapters add to a text-conditional UNet on its way down.
+
+use burn::tensor::{DType, Tensor};
+
+use super::encoder::{EncoderConfig, LevelBlock, Middle};
+use crate::error::ModelError;
+
+/// What a ControlNet adds to a UNet.
+#[derive(Debug, Clone)]
+pub struct ControlResiduals {
+    /// One for each tensor that the way up takes from the way down, `[batch, channels, height, width]`, or with a height
+    /// and width of 1 for all pixels alike.
+    pub down: Vec<Tensor<4>>,
+    /// What is added to the output of the middle block.
+    pub mid: Tensor<4>,
+}
+
+impl ControlResiduals {
+    /// The sum with another ControlNet's.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Shape`] if the other has another number of tensors.
+    pub fn plus(self, other: Self) -> Result<Self, ModelError> {
+        count("control residuals", other.down.len(), self.down.len())?;
+        let plus = |a: Tensor<4>, b: Tensor<4>| {
+            let b = b.cast(a.dtype());
+            a + b
+        };
+        let down = self.down.into_iter().zip(other.down).map(|(a, b)| plus(a, b)).collect();
+        Ok(Self { down, mid: plus(self.mid, other.mid) })
+    }
+
+    /// Multiplies every sample's residuals with its own number. `[batch]`
+    #[must_use]
+    pub fn times(self, strengths: &Tensor<1>) -> Self {
+        let [batch] = strengths.dims();
+        let scale = |t: Tensor<4>| {
+            let strengths = strengths.clone().cast(t.dtype()).reshape([batch, 1, 1, 1]);
+            t * strengths
+        };
+        Self { down: self.down.into_iter().map(scale).collect(), mid: scale(self.mid) }
+    }
+}
+
+/// Everything that is added to a UNet on its way down. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Residuals {
+    /// Of ControlNets.
+    pub control: Option<ControlResiduals>,
+    /// Of adapters: one for each level, finest first, and perhaps one for the middle block.
+    pub features: Vec<Tensor<4>>,
+}
+
+impl Residuals {
+    /// In another element type.
+    pub(super) fn cast(&self, dtype: DType) -> Self {
+        let cast = |t: &Tensor<4>| t.clone().cast(dtype);
+        Self {
+            control: self.control.as_ref().map(|control| ControlResiduals {
+                down: control.down.iter().map(cast).collect(),
+                mid: cast(&control.mid),
+            }),
+            features: self.features.iter().map(cast).collect(),
+        }
+    }
+
+    /// Checks every shape against what a network computes for `[batch, _, height, width]`.
+    pub(super) fn check(&self, config: &EncoderConfig, x: [usize; 4]) -> Result<(), ModelError> {
+        if self.control.is_none() && self.features.is_empty() {
+            return Ok(());
+        }
+        let shapes = config.shapes(x);
+        if let Some(control) = &self.control {
+            count("control residuals", control.down.len(), shapes.skips.len())?;
+            for (given, expected) in control.down.iter().zip(&shapes.skips).chain([(&control.mid, &shapes.mid)]) {
+                fits("control residual", given, *expected, true)?;
+            }
+        }
+        let middle = usize::from(config.middle != Middle::None);
+        if self.features.len() > config.levels.len() + middle {
+            count("adapter features", self.features.len(), config.levels.len())?;
+        }
+        for (i, given) in self.features.iter().enumerate() {
+            if config.levels.get(i).is_some_and(|level| level.block == LevelBlock::AddedAttention) {
+                return Err(ModelError::Unsupported {
+                    key: "down_block_types",
+                    value: "\"SimpleCrossAttnDownBlock2D\" with the features of an adapter".into(),
+                    supported: "the other types",
+                });
+            }
+            fits("adapter features", given, *shapes.features.get(i).unwrap_or(&shapes.mid), false)?;
+        }
+        Ok(())
+    }
+}
+
+/// The shapes on the way down.
+struct Shapes {
+    skips: Vec<[usize; 4]>,
+    features: Vec<[usize; 4]>,
+    mid: [usize; 4],
+}
+
+impl EncoderConfig {
+    fn shapes(&self, [batch, _, mut height, mut width]: [usize; 4]) -> Shapes {
+        let first = self.levels[0].channels;
+        let mut shapes = Shapes { skips: vec![[batch, first, height, width]], features: vec![], mid: [0; 4] };
+        for (i, level) in self.levels.iter().enumerate() {
+            let here = [batch, level.channels, height, width];
+            shapes.skips.extend(vec![here; level.layers]);
+            let mut after = here;
+            if i + 1 < self.levels.len() {
+                [height, width] = [height, width].map(|n| (n + self.downsample_padding) / 2);
+                after = [batch, level.channels, height, width];
+                shapes.skips.push(after);
+            }
+            shapes.features.push(if level.block == LevelBlock::CrossAttention { here } else { after });
+            shapes.mid = after;
+        }
+        shapes
+    }
+}
+
+fn count(what: &'static str, given: usize, expected: usize) -> Result<(), ModelError> {
+    if given == expected {
+        return Ok(());
+    }
+    Err(ModelError::Shape { what, given: vec![given], expected: format!("{expected} tensors") })
+}
+
+fn fits(what: &'static str, given: &Tensor<4>, expected: [usize; 4], pooled: bool) -> Result<(), ModelError> {
+    let given = given.dims();
+    let one = [expected[0], expected[1], 1, 1];
+    if given == expected || pooled && given == one {
+        return Ok(());
+    }
+    Err(ModelError::Shape { what, given: given.to_vec(), expected: format!("{expected:?}") })
+}
