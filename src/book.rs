@@ -41,3 +41,6 @@ struct FromKDiffusion;
 
 #[doc = include_str!("../docs/models/unet-1d.md")]
 struct Unet1d;
+
+#[doc = include_str!("../docs/models/weights.md")]
+struct Weights;

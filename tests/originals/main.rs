@@ -5,7 +5,9 @@
 
 use langevin::core::Load;
 use langevin::models::weights::QkvOrder;
-use langevin::models::{AutoencoderKl, AutoencoderKlConfig, ModelError, UNet2d, UNet2dConfig};
+use langevin::models::{
+    AutoencoderKl, AutoencoderKlConfig, ModelError, UNet2d, UNet2dConditional, UNet2dConditionalConfig, UNet2dConfig,
+};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -143,6 +145,22 @@ fn guided_diffusion_in_both_orders_and_both_samplers() {
     write(&path, &original(name, "", None));
     let wrong = UNet2d::load_original(&path, &config, QkvOrder::ByHead, load()).unwrap();
     assert_ne!(saved(|to| wrong.save(to)), saved(|to| UNet2d::load(fixture(name), load())?.save(to)));
+}
+
+#[test]
+fn text_conditional_unets_alone_and_in_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for name in ["unet_sd15", "unet_sdxl", "unet_sdxl_refiner", "unet_sd_unclip", "unet_sd_upscaler"] {
+        let config = UNet2dConditionalConfig::from_json(&config(name)).unwrap();
+        let expected = saved(|to| UNet2dConditional::load(fixture(name), load())?.save(to));
+        write(&path, &original(name, "", None));
+        let net = UNet2dConditional::load_original(&path, &config, load()).unwrap();
+        same(name, &saved(|to| net.save(to)), &expected);
+        write(&path, &among_others(original(name, "model.diffusion_model.", None)));
+        let net = UNet2dConditional::load_original(&path, &config, load()).unwrap();
+        same(name, &saved(|to| net.save(to)), &expected);
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::read::fill;
 use super::stored::{Cut, Stored, StoredWeights};
 use crate::autoencoder::{AutoencoderKl, AutoencoderKlConfig};
 use crate::error::ModelError;
+use crate::unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
 use crate::unet::{UNet2d, UNet2dConfig};
 use table::Part;
 use unet::Attends;
@@ -60,6 +61,32 @@ impl UNet2d {
         };
         let names = |ours: &[&str]| owned(unet::stored_names(ours, attends));
         let layout = Layout { beginnings: &["model.diffusion_model."], head: config.head_dim, ignored: &[] };
+        read(config.init(load.device())?, path.as_ref(), &load, &layout, names)
+    }
+}
+
+impl UNet2dConditional {
+    /// Loads the UNet of a Stable Diffusion file (1, 2 or XL), or from a file of its own in that layout, into the network
+    /// that `config` describes.
+    ///
+    /// Of a file that also holds the average of its weights over training (`model_ema.`), the weights themselves are
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UNet2dConditionalConfig::init`] and of [`read_weights`](crate::weights::read_weights).
+    ///
+    /// # References
+    ///
+    /// Rombach et al. 2022, [arXiv:2112.10752](https://arxiv.org/abs/2112.10752), and
+    /// [its program](https://github.com/CompVis/latent-diffusion), `ldm/modules/diffusionmodules/openaimodel.py`.
+    pub fn load_original(
+        path: impl AsRef<Path>,
+        config: &UNet2dConditionalConfig,
+        load: Load,
+    ) -> Result<Self, ModelError> {
+        let names = |ours: &[&str]| owned(unet::stored_names(ours, Attends::Text));
+        let layout = Layout { beginnings: &["model.diffusion_model."], head: None, ignored: &[] };
         read(config.init(load.device())?, path.as_ref(), &load, &layout, names)
     }
 }

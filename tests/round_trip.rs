@@ -1,0 +1,95 @@
+//! Every recorded network is saved as it was loaded: byte for byte, in the element type of its file, in one file and in shards.
+
+use burn::tensor::{DType, Device};
+use langevin::core::Load;
+use langevin::models::weights::write_shards;
+use langevin::models::{AutoencoderKl, ControlNet, ModelError, T2iAdapter, UNet1d, UNet2d, UNet2dConditional};
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Type, shape and bytes of each tensor.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn read(files: &[PathBuf]) -> Tensors {
+    let mut tensors = Tensors::new();
+    for file in files {
+        let bytes = std::fs::read(file).expect("weights");
+        for (name, view) in SafeTensors::deserialize(&bytes).expect("safetensors").tensors() {
+            tensors.insert(name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+        }
+    }
+    tensors
+}
+
+/// The weight files of a folder: every safetensors file but the recorded inputs and outputs.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let weights =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "safetensors") && !path.ends_with("io.safetensors");
+    let mut files: Vec<_> = entries.filter(weights).collect();
+    files.sort();
+    files
+}
+
+/// Loads a folder by its class and saves it twice, the second time in shards. `None` for classes that do not load.
+macro_rules! classes {
+    ($($name:literal => $class:ty),* $(,)?) => {
+        fn round_trip(class: &str, from: &Path, load: Load, to: &Path, shards: &Path) -> Option<Result<(), ModelError>> {
+            Some(match class {
+                $($name => <$class>::load(from, load).and_then(|net| {
+                    net.save(to)?;
+                    write_shards(&net, shards, "model", 20_000)
+                }),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+classes! {
+    "AutoencoderKL" => AutoencoderKl,
+    "ControlNetModel" => ControlNet,
+    "T2IAdapter" => T2iAdapter,
+    "UNet1DModel" => UNet1d,
+    "UNet2DConditionModel" => UNet2dConditional,
+    "UNet2DModel" => UNet2d,
+}
+
+fn class_of(folder: &Path) -> Option<String> {
+    let config = std::fs::read(folder.join("config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+    Some(config["_class_name"].as_str().or_else(|| config["architectures"][0].as_str())?.to_owned())
+}
+
+#[test]
+fn what_is_loaded_is_saved_byte_for_byte() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    let (mut networks, mut halves) = (0, 0);
+    for entry in std::fs::read_dir(root).expect("fixtures") {
+        let folder = entry.expect("an entry").path();
+        let Some(class) = class_of(&folder) else { continue };
+        let stored = read(&files(&folder));
+        let dtype = match stored.values().next().expect("a tensor").0 {
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F64 => DType::F64,
+            _ => DType::F32,
+        };
+        let (one, several) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let load = Load::on(&Device::flex()).dtype(dtype);
+        let Some(result) = round_trip(&class, &folder, load, one.path(), several.path()) else { continue };
+        result.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        networks += 1;
+        halves += usize::from(dtype == DType::F16);
+        let saved = read(&files(one.path()));
+        assert!(saved.keys().eq(stored.keys()), "{}: other names", folder.display());
+        for (name, tensor) in &stored {
+            assert_eq!(&saved[name], tensor, "{}: {name}", folder.display());
+        }
+        assert!(files(several.path()).len() > 1, "{}", folder.display());
+        assert_eq!(read(&files(several.path())), saved, "{}: shards", folder.display());
+    }
+    assert!(networks >= 20, "only {networks} networks were tried");
+    assert!(halves > 0, "none of them is stored in half precision");
+}
