@@ -1,4 +1,4 @@
-//! Whole UNets of each published kind, and training steps.
+//! Whole networks of each published kind, and training steps.
 
 use crate::Case;
 use crate::probe::{Measured, filled, module, tensor, value};
@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
+use langevin::models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
 use langevin::models::{Labels, Tap, Tapped, UNet1dConfig, UNet2dConfig};
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
@@ -18,6 +19,9 @@ const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
 const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
 const NCSNPP: &str = include_str!("../fixtures/models/unet2d_ncsnpp/config.json");
+const CLIP_TEXT: &str = include_str!("../fixtures/models/clip_text_projection/config.json");
+const T5: &str = include_str!("../fixtures/models/t5_encoder_v11/config.json");
+const CLIP_VISION: &str = include_str!("../fixtures/models/clip_vision_projection/config.json");
 
 fn unet(device: &Device, config: &UNet2dConfig, labels: &Labels) -> Measured {
     let network = config.init(device).expect("a valid configuration");
@@ -30,6 +34,45 @@ fn unet(device: &Device, config: &UNet2dConfig, labels: &Labels) -> Measured {
 
 fn published(device: &Device, json: &str, labels: &Labels) -> Measured {
     unet(device, &UNet2dConfig::from_json(json).expect("a published configuration"), labels)
+}
+
+/// Two texts, the second shorter.
+fn texts() -> Tokens {
+    Tokens::padded([vec![1, 30, 7, 12, 31], vec![1, 9, 31]], 0).expect("rows of tokens")
+}
+
+/// From embedded tokens to the projection of the whole text.
+fn clip_text(device: &Device) -> Measured {
+    let config = ClipTextConfig::from_json(CLIP_TEXT).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, 5, config.width], device, |network, x| {
+        let output = network.forward_embedded(x, &texts(), &mut Tap::none()).expect("a valid input");
+        output.text_embeds.expect("a projection")
+    })
+}
+
+fn t5(device: &Device) -> Measured {
+    let config = T5EncoderConfig::from_json(T5).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, 5, config.width], device, |network, x| {
+        network.forward_embedded(x, &texts(), &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn bert(device: &Device) -> Measured {
+    let config = BertConfig { epsilon: 1e-5, ..BertConfig::new(40, 24).layers(2).heads(3) };
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, 5, 24], device, |network, x| {
+        network.forward_embedded(x, &texts(), &mut Tap::none()).expect("a valid input").last_hidden_state
+    })
+}
+
+fn clip_vision(device: &Device) -> Measured {
+    let config = ClipVisionConfig::from_json(CLIP_VISION).expect("a published configuration");
+    let network = config.init(device).expect("a valid configuration");
+    module(network, [2, config.channels, config.image, config.image], device, |network, x| {
+        network.forward(x).expect("a valid input").image_embeds.expect("a projection")
+    })
 }
 
 fn signals(device: &Device, json: &str, length: usize) -> Measured {
@@ -90,6 +133,10 @@ pub fn table() -> Vec<Case> {
         case("UNet1d", "planner: residual blocks, transposed convolutions", |d| signals(d, PLANNER, 16)),
         case("UNet1d", "value", |d| signals(d, VALUE, 16)),
         case("UNet2d", "NCSN++, filtered skips, Fourier features", |d| published(d, NCSNPP, &Labels::none(2))),
+        case("ClipText", "with projection and mask", clip_text),
+        case("ClipVision", "with projection", clip_vision),
+        case("T5Encoder", "1.1, masked", t5),
+        case("Bert", "masked", bert),
     ]
 }
 

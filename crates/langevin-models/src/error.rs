@@ -105,6 +105,23 @@ pub enum ModelError {
         classes: usize,
     },
 
+    /// A token is not in the vocabulary.
+    #[error(
+        "token {token} at position {position} of row {row} is out of range: the vocabulary has {vocabulary} tokens, \
+         0 to {}; the text was split by another network's tokenizer",
+        .vocabulary.saturating_sub(1)
+    )]
+    TokenOutOfRange {
+        /// Row of the batch.
+        row: usize,
+        /// Position in the row.
+        position: usize,
+        /// The token.
+        token: u32,
+        /// Number of tokens that the network knows.
+        vocabulary: usize,
+    },
+
     /// "No class" was asked of a network that has no embedding for it.
     #[error(
         "row {row} asks for no class, but the network was built without a \"no class\" row: \

@@ -16,6 +16,7 @@ mod mlp;
 mod tap;
 #[cfg(test)]
 mod testing;
+pub mod text;
 pub mod unet;
 pub mod weights;
 

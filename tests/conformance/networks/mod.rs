@@ -5,6 +5,7 @@
 
 mod autoencoders;
 mod control;
+mod text;
 mod unet1d;
 mod unet2d;
 mod unet2d_conditional;
@@ -20,8 +21,13 @@ use std::path::PathBuf;
 /// The classes that load, and who runs them.
 const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
     ("AutoencoderKL", autoencoders::kl),
+    ("CLIPTextModel", text::clip_text),
+    ("CLIPTextModelWithProjection", text::clip_text),
+    ("CLIPVisionModel", text::clip_vision),
+    ("CLIPVisionModelWithProjection", text::clip_vision),
     ("ControlNetModel", control::controlnet),
     ("T2IAdapter", control::adapter),
+    ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
     ("UNet2DConditionModel", unet2d_conditional::run),
     ("UNet2DModel", unet2d::run),

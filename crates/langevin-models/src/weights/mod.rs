@@ -68,12 +68,32 @@ pub(crate) const DIFFUSERS: Layout = Layout { file: WEIGHTS_FILE, rename: |name,
 
 /// Reads the weights of a model folder into a network that was built from the folder's configuration.
 pub(crate) fn read_folder<M: Module>(module: M, folder: &Path, load: &Load) -> Result<M, ModelError> {
-    read_renamed(module, folder, load, DIFFUSERS.rename)
+    read_folder_as(module, folder, load, &DIFFUSERS)
+}
+
+/// As [`read_folder`], from a folder of another library.
+pub(crate) fn read_folder_as<M: Module>(
+    module: M,
+    folder: &Path,
+    load: &Load,
+    layout: &Layout,
+) -> Result<M, ModelError> {
+    read_renamed(module, folder, load, layout.rename)
 }
 
 /// Writes a configuration and weights as a model folder, each file complete or not at all.
 pub(crate) fn write_folder<M: Module>(module: &M, config: &serde_json::Value, folder: &Path) -> Result<(), ModelError> {
+    write_folder_as(module, config, folder, &DIFFUSERS)
+}
+
+/// As [`write_folder`], for another library.
+pub(crate) fn write_folder_as<M: Module>(
+    module: &M,
+    config: &serde_json::Value,
+    folder: &Path,
+    layout: &Layout,
+) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(|source| ModelError::Io { path: folder.to_owned(), source })?;
     write_config(config, folder)?;
-    write_weights(module, folder.join(DIFFUSERS.file))
+    write_weights(module, folder.join(layout.file))
 }

@@ -12,7 +12,8 @@ pub(super) struct Path {
 impl Path {
     pub(super) fn enter(&mut self, name: &str, container: &str) {
         if !is_transparent(container) {
-            self.segments.push(name.to_owned());
+            // A field cannot have the name of a keyword: `self_` is published as `self`.
+            self.segments.push(name.trim_end_matches('_').to_owned());
         }
     }
 

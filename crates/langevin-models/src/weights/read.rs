@@ -62,9 +62,9 @@ pub(super) fn read_renamed<M: Module>(
     let stored = if path.is_dir() { folder::open(path, load.asked_variant())? } else { StoredWeights::open(path)? };
     // Some networks still use what others have renamed.
     let known: BTreeSet<String> = parameters(&module).into_iter().map(|parameter| parameter.name).collect();
-    let stored = stored.renamed(|name, has| match known.contains(name) {
-        true => Some(name.to_owned()),
-        false => rename(name, has),
+    let stored = stored.renamed(|old, has| match rename(old, has) {
+        Some(new) if !known.contains(&new) && known.contains(old) => Some(old.to_owned()),
+        name => name,
     })?;
     fill(module, &stored, load)
 }
