@@ -1,6 +1,7 @@
 //! The classes that load, by the names that configurations give them.
 
 use super::conditions::{for_encoder, image};
+use super::encoders::{clip_text, clip_vision, t5};
 use super::inputs::{Inputs, Output, output};
 use burn::module::Module;
 use langevin::core::Load;
@@ -43,14 +44,20 @@ type Loader = fn(&Path, Load) -> Result<Loaded, ModelError>;
 
 const CLASSES: &[(&str, Loader)] = &[
     ("AutoencoderKL", autoencoder),
+    ("CLIPTextModel", clip_text),
+    ("CLIPTextModelWithProjection", clip_text),
+    ("CLIPVisionModel", clip_vision),
+    ("CLIPVisionModelWithProjection", clip_vision),
     ("ControlNetModel", controlnet),
     ("T2IAdapter", adapter),
+    ("T5EncoderModel", t5),
     ("UNet1DModel", unet1d),
     ("UNet2DConditionModel", unet2d_conditional),
     ("UNet2DModel", unet2d),
 ];
 
-fn loaded<M: Module + 'static>(
+/// Puts a network and a way to run it together.
+pub fn loaded<M: Module + 'static>(
     class: &str,
     net: M,
     run: impl Fn(&M, &Inputs) -> Result<Vec<Output>, ModelError> + 'static,

@@ -31,7 +31,7 @@ pub struct Output {
 
 pub fn output<const D: usize>(name: impl Into<String>, tensor: Tensor<D>) -> Output {
     let shape = tensor.dims().to_vec();
-    let count = shape.iter().product();
+    let count: usize = shape.iter().product();
     Output { name: name.into(), shape, values: tensor.reshape([count]) }
 }
 

@@ -6,6 +6,7 @@
 
 mod classes;
 mod conditions;
+mod encoders;
 mod inputs;
 
 use burn::tensor::DType;
@@ -30,7 +31,7 @@ struct Options {
     /// Variant of the weight files, such as fp16.
     #[arg(long)]
     variant: Option<String>,
-    /// Device, as `langevin::device` names them.
+    /// Device, as the library names them.
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Do not run it.
@@ -53,7 +54,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         "bf16" => DType::BF16,
         other => return Err(format!("`--dtype {other}`: f32, f16, bf16 and f64 are known").into()),
     };
-    let device = langevin::device(&options.device)?;
+    let device = langevin::prelude::device(&options.device)?;
     let mut load = Load::on(&device).dtype(dtype);
     if let Some(variant) = options.variant {
         load = load.variant(variant);

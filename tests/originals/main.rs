@@ -4,6 +4,7 @@
 //! programs build their blocks, and proved them by diffusers' own converters; the library's tables are other data.
 
 use langevin::core::Load;
+use langevin::models::text::{ClipText, ClipTextConfig};
 use langevin::models::weights::QkvOrder;
 use langevin::models::{
     AutoencoderKl, AutoencoderKlConfig, ModelError, UNet2d, UNet2dConditional, UNet2dConditionalConfig, UNet2dConfig,
@@ -111,7 +112,8 @@ fn among_others(mut tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tenso
 fn saved(save: impl Fn(&Path) -> Result<(), ModelError>) -> BTreeMap<String, Tensor> {
     let folder = tempfile::tempdir().expect("a folder");
     save(folder.path()).expect("saved");
-    read(&folder.path().join("diffusion_pytorch_model.safetensors"))
+    let written = ["diffusion_pytorch_model.safetensors", "model.safetensors"].map(|file| folder.path().join(file));
+    read(written.iter().find(|file| file.exists()).expect("weights"))
 }
 
 fn load() -> Load {
@@ -179,6 +181,41 @@ fn autoencoders_alone_and_in_a_whole_file() {
         let net = AutoencoderKl::load_original(&path, &config, load()).unwrap();
         same(name, &saved(|to| net.save(to)), &expected);
     }
+}
+
+#[test]
+fn text_encoders_of_open_clip_and_of_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let name = "clip_text_projection";
+    let config = ClipTextConfig::from_json(&config(name)).unwrap();
+    let expected = saved(|to| ClipText::load(fixture(name), load())?.save(to));
+    let beginning = "conditioner.embedders.1.";
+    let mut tensors = among_others(original(name, "conditioner.embedders.1.model.", None));
+    for rest in ["logit_scale".to_owned(), format!("transformer.resblocks.{}.ln_1.weight", config.layers)] {
+        tensors.insert(format!("{beginning}model.{rest}"), (Dtype::F32, vec![1], vec![0; 4]));
+    }
+    write(&path, &tensors);
+    let net = ClipText::load_original(&path, beginning, &config, load()).unwrap();
+    same(name, &saved(|to| net.save(to)), &expected);
+    // A network without the projection leaves it alone, but not a layer in between.
+    let without = ClipTextConfig { projection: None, ..config.clone() };
+    assert!(ClipText::load_original(&path, beginning, &without, load()).unwrap().text_projection.is_none());
+    let fewer = ClipTextConfig { layers: config.layers - 1, ..config };
+    let error = ClipText::load_original(&path, beginning, &fewer, load()).unwrap_err();
+    assert!(matches!(&error, ModelError::Weights { mismatch, .. } if mismatch.unused.len() == 1), "{error}");
+
+    let name = "clip_text_sd15";
+    let config = ClipTextConfig::from_json(&self::config(name)).unwrap();
+    let expected = saved(|to| ClipText::load(fixture(name), load())?.save(to));
+    let beginning = "cond_stage_model.";
+    let mut tensors: BTreeMap<_, _> =
+        expected.iter().map(|(name, tensor)| (format!("{beginning}transformer.{name}"), tensor.clone())).collect();
+    let ids = "transformer.text_model.embeddings.position_ids";
+    tensors.insert(format!("{beginning}{ids}"), (Dtype::I64, vec![1], vec![0; 8]));
+    write(&path, &tensors);
+    let net = ClipText::load_original(&path, beginning, &config, load()).unwrap();
+    same(name, &saved(|to| net.save(to)), &expected);
 }
 
 #[test]

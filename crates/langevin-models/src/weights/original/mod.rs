@@ -6,6 +6,7 @@
 //! without a beginning. Tables say what is called how; the network's own parameters say how many of each there are.
 
 mod autoencoder;
+mod clip;
 mod table;
 mod unet;
 
@@ -20,6 +21,7 @@ use super::read::fill;
 use super::stored::{Cut, Stored, StoredWeights};
 use crate::autoencoder::{AutoencoderKl, AutoencoderKlConfig};
 use crate::error::ModelError;
+use crate::text::{ClipText, ClipTextConfig};
 use crate::unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
 use crate::unet::{UNet2d, UNet2dConfig};
 use table::Part;
@@ -115,14 +117,51 @@ impl AutoencoderKl {
     }
 }
 
+impl ClipText {
+    /// Loads a text encoder of a Stable Diffusion file (1, 2 or XL) into the network that `config` describes.
+    ///
+    /// `beginning` says which: `cond_stage_model.` for that of Stable Diffusion 1 and 2, `conditioner.embedders.0.` and
+    /// `conditioner.embedders.1.` for the first and second of SDXL, `conditioner.embedders.0.` for that of its refiner.
+    /// Below it the file has transformers' names or OpenCLIP's. Of OpenCLIP's the layer after the network's last, whose
+    /// states nobody looks at, and a projection that the network does not have may be there too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ClipTextConfig::init`] and of [`read_weights`](crate::weights::read_weights).
+    ///
+    /// # References
+    ///
+    /// Radford et al. 2021, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020);
+    /// [OpenCLIP](https://github.com/mlfoundations/open_clip).
+    pub fn load_original(
+        path: impl AsRef<Path>,
+        beginning: &str,
+        config: &ClipTextConfig,
+        load: Load,
+    ) -> Result<Self, ModelError> {
+        let stored = StoredWeights::open(path)?;
+        let open = format!("{beginning}model.");
+        let is_open = stored.iter().any(|(name, _)| name.starts_with(&open));
+        let names = |ours: &[&str]| owned(clip::stored_names(ours, is_open));
+        let start = if is_open { open } else { format!("{beginning}transformer.") };
+        let next = format!("transformer.resblocks.{}.", config.layers);
+        let mut ignored = vec!["logit_scale", "attn_mask", "text_model.embeddings.position_ids", &next];
+        if config.projection.is_none() {
+            ignored.push("text_projection");
+        }
+        let layout = Layout { beginnings: &[&start], head: None, ignored: &ignored };
+        read_from(config.init(load.device())?, stored, &load, &layout, names)
+    }
+}
+
 /// What a layout says beside its names.
-struct Layout {
+struct Layout<'a> {
     /// What names begin with in files that hold other networks too. Without any of them the file is the network's own.
-    beginnings: &'static [&'static str],
+    beginnings: &'a [&'a str],
     /// Channels of an attention head, or one head with all.
     head: Option<usize>,
     /// Beginnings of the names of tensors that are not the network's.
-    ignored: &'static [&'static str],
+    ignored: &'a [&'a str],
 }
 
 /// Name of a parameter, and its stored name and part if the table has it.
@@ -136,10 +175,19 @@ fn read<M: Module>(
     module: M,
     path: &Path,
     load: &Load,
-    layout: &Layout,
+    layout: &Layout<'_>,
     names: impl Fn(&[&str]) -> Named,
 ) -> Result<M, ModelError> {
-    let stored = StoredWeights::open(path)?;
+    read_from(module, StoredWeights::open(path)?, load, layout, names)
+}
+
+fn read_from<M: Module>(
+    module: M,
+    stored: StoredWeights,
+    load: &Load,
+    layout: &Layout<'_>,
+    names: impl Fn(&[&str]) -> Named,
+) -> Result<M, ModelError> {
     let parameters = parameters(&module);
     let ours: Vec<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
     let names = names(&ours);
@@ -148,7 +196,12 @@ fn read<M: Module>(
 }
 
 /// The stored tensors under the names and in the shapes of a network. What the network does not take keeps its name.
-fn view(stored: &StoredWeights, parameters: &[Parameter], names: &Named, layout: &Layout) -> BTreeMap<String, Stored> {
+fn view(
+    stored: &StoredWeights,
+    parameters: &[Parameter],
+    names: &Named,
+    layout: &Layout<'_>,
+) -> BTreeMap<String, Stored> {
     let begins = |start: &&&str| stored.iter().any(|(name, _)| name.starts_with(**start));
     let start = layout.beginnings.iter().find(begins).copied().unwrap_or("");
     let mut taken = BTreeSet::new();
