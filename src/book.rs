@@ -39,6 +39,12 @@ struct FromDiffusers;
 #[doc = include_str!("../docs/from-k-diffusion.md")]
 struct FromKDiffusion;
 
+#[doc = include_str!("../docs/models/autoencoders.md")]
+struct Autoencoders;
+
+#[doc = include_str!("../docs/models/edm2.md")]
+struct Edm2;
+
 #[doc = include_str!("../docs/models/unet-1d.md")]
 struct Unet1d;
 

@@ -4,7 +4,10 @@ use burn::tensor::{DType, Device};
 use langevin::core::Load;
 use langevin::models::text::{ClipText, ClipVision, T5Encoder};
 use langevin::models::weights::{StoredWeights, write_shards};
-use langevin::models::{AutoencoderKl, ControlNet, ModelError, T2iAdapter, UNet1d, UNet2d, UNet2dConditional};
+use langevin::models::{
+    AutoencoderKl, ControlNet, DiT, Flux, ModelError, PixArt, Prior, Sd3, T2iAdapter, TinyAutoencoder, UNet1d, UNet2d,
+    UNet2dConditional, VqModel,
+};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,16 +53,23 @@ macro_rules! classes {
 
 classes! {
     "AutoencoderKL" => AutoencoderKl,
+    "AutoencoderTiny" => TinyAutoencoder,
     "CLIPTextModel" => ClipText,
     "CLIPTextModelWithProjection" => ClipText,
     "CLIPVisionModel" => ClipVision,
     "CLIPVisionModelWithProjection" => ClipVision,
     "ControlNetModel" => ControlNet,
+    "DiTTransformer2DModel" => DiT,
+    "FluxTransformer2DModel" => Flux,
+    "PixArtTransformer2DModel" => PixArt,
+    "PriorTransformer" => Prior,
+    "SD3Transformer2DModel" => Sd3,
     "T2IAdapter" => T2iAdapter,
     "T5EncoderModel" => T5Encoder,
     "UNet1DModel" => UNet1d,
     "UNet2DConditionModel" => UNet2dConditional,
     "UNet2DModel" => UNet2d,
+    "VQModel" => VqModel,
 }
 
 fn config(folder: &Path) -> Option<serde_json::Value> {
@@ -121,6 +131,6 @@ fn what_is_loaded_is_saved_byte_for_byte() {
         assert!(files(several.path()).len() > 1, "{}", folder.display());
         assert_eq!(read(&files(several.path())), saved, "{}: shards", folder.display());
     }
-    assert!(networks >= 25, "only {networks} networks were tried");
+    assert!(networks >= 35, "only {networks} networks were tried");
     assert!(halves > 0, "none of them is stored in half precision");
 }

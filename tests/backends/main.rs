@@ -9,6 +9,8 @@ mod layers;
 mod networks;
 mod probe;
 mod sampling;
+mod transformer_layers;
+mod transformers;
 
 use burn::tensor::Device;
 use langevin::device::{DEVICES, device};
@@ -85,6 +87,7 @@ fn within(errors: Errors, value: f32, gradient: f32) -> bool {
 #[test]
 fn layers_agree_with_the_cpu() {
     compare(&layers::table(), 2e-5, 1e-4);
+    compare(&transformer_layers::table(), 2e-5, 1e-4);
 }
 
 #[test]
@@ -122,6 +125,7 @@ fn modules_of_a_network_agree_with_the_cpu() {
 #[test]
 fn published_networks_agree_with_the_cpu() {
     compare(&networks::table(), 1e-4, 5e-4);
+    compare(&transformers::table(), 1e-4, 5e-4);
 }
 
 #[test]
@@ -162,6 +166,25 @@ fn solvers_agree_with_the_cpu() {
     compare(&sampling::table(), 1e-4, 0.0);
 }
 
+/// What public layers are made of or told: tested by the layers.
+const PARTS: &[&str] = &[
+    "ContextNorm",
+    "ContextNormalization",
+    "ContextStream",
+    "DownsampleConv",
+    "Downsampler",
+    "FeedForwardPart",
+    "Gate",
+    "Gates",
+    "LabelEmbedding",
+    "PatchOrder",
+    "PixelProjection",
+    "Resample",
+    "UpsampleConv",
+    "Upsampler",
+    "mask_bias",
+];
+
 /// A public layer that is in no table is not tested on any device.
 #[test]
 fn every_public_layer_is_in_a_table() {
@@ -179,8 +202,11 @@ fn every_public_layer_is_in_a_table() {
     assert!(public.len() > 10 && public.contains("Conv2d"), "{public:?}");
     // Its values are random; `dropout_keeps_its_law` has it.
     assert!(public.remove("Dropout"));
-    let cases = layers::table();
-    let tested: BTreeSet<_> = cases.iter().map(|case| case.item.to_owned()).collect();
+    for part in PARTS {
+        assert!(public.remove(*part), "{part} is no public item");
+    }
+    let cases = layers::table().into_iter().chain(transformer_layers::table());
+    let tested: BTreeSet<_> = cases.map(|case| case.item.to_owned()).collect();
     let missing: Vec<_> = public.difference(&tested).collect();
     assert!(missing.is_empty(), "no case on other devices for {missing:?}");
 }

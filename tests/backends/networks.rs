@@ -8,7 +8,10 @@ use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
 use langevin::models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
-use langevin::models::{Labels, Tap, Tapped, UNet1dConfig, UNet2dConfig};
+use langevin::models::{
+    AutoencoderKlConfig, Edm2Config, Labels, Tap, Tapped, TinyAutoencoderConfig, UNet1dConfig, UNet2dConfig,
+    VqModelConfig,
+};
 use langevin::train::{Objective, Trainer};
 use std::path::Path;
 
@@ -18,6 +21,9 @@ const VALUE: &str = include_str!("../fixtures/models/unet1d_value/config.json");
 const DDPM: &str = include_str!("../fixtures/models/unet2d_ddpm/config.json");
 const SCALE_SHIFT: &str = include_str!("../fixtures/models/unet2d_class_scale_shift/config.json");
 const TIMESTEP: &str = include_str!("../fixtures/models/unet2d_class_embed_timestep/config.json");
+const KL: &str = include_str!("../fixtures/models/vae_kl_sd/config.json");
+const VQ: &str = include_str!("../fixtures/models/vae_vq_attention/config.json");
+const TINY: &str = include_str!("../fixtures/models/vae_tiny/config.json");
 const NCSNPP: &str = include_str!("../fixtures/models/unet2d_ncsnpp/config.json");
 const CLIP_TEXT: &str = include_str!("../fixtures/models/clip_text_projection/config.json");
 const T5: &str = include_str!("../fixtures/models/t5_encoder_v11/config.json");
@@ -34,6 +40,42 @@ fn unet(device: &Device, config: &UNet2dConfig, labels: &Labels) -> Measured {
 
 fn published(device: &Device, json: &str, labels: &Labels) -> Measured {
     unet(device, &UNet2dConfig::from_json(json).expect("a published configuration"), labels)
+}
+
+fn edm2(device: &Device) -> Measured {
+    let network = Edm2Config::new(2, 8, 16).classes(10).init(device).expect("a valid configuration");
+    module(network, [2, 2, 8, 8], device, |network, x| {
+        let time = Tensor::from_data([-0.7, 0.4], &x.device());
+        network.forward_with(x, time, &Labels::of([3, 7]), &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn kl(device: &Device) -> Measured {
+    let config = AutoencoderKlConfig::from_json(KL).expect("a published configuration");
+    module(config.init(device).expect("a valid configuration"), [2, 3, 16, 16], device, |network, x| {
+        let posterior = network.encode(x).expect("a valid input");
+        network.decode(posterior.mean() + posterior.std()).expect("a valid input")
+    })
+}
+
+/// Without the codebook: a nearly equal distance may be decided either way.
+fn vq(device: &Device, spatial: bool) -> Measured {
+    let mut config = VqModelConfig::from_json(VQ).expect("a published configuration");
+    if spatial {
+        config.spatial = true;
+        config.channels = vec![32, 64];
+    }
+    module(config.init(device).expect("a valid configuration"), [2, 3, 16, 16], device, |network, x| {
+        let z = network.encode(x).expect("a valid input");
+        network.decode_unquantized(z, &mut Tap::none()).expect("a valid input")
+    })
+}
+
+fn tiny(device: &Device) -> Measured {
+    let config = TinyAutoencoderConfig::from_json(TINY).expect("a published configuration");
+    module(config.init(device).expect("a valid configuration"), [2, 3, 16, 16], device, |network, x| {
+        network.decode(network.encode(x).expect("a valid input")).expect("a valid input")
+    })
 }
 
 /// Two texts, the second shorter.
@@ -129,6 +171,11 @@ pub fn table() -> Vec<Case> {
             published(d, SCALE_SHIFT, &Labels::of([3, 7]))
         }),
         case("UNet2d", "time as a class", |d| published(d, TIMESTEP, &Labels::values([0.2, 5.0]))),
+        case("Edm2UNet", "classes", edm2),
+        case("AutoencoderKl", "Stable Diffusion", kl),
+        case("VqModel", "attention", |d| vq(d, false)),
+        case("VqModel", "MoVQ", |d| vq(d, true)),
+        case("TinyAutoencoder", "TAESD", tiny),
         case("UNet1d", "audio: filters, attention, Fourier features", |d| signals(d, DANCE, 32)),
         case("UNet1d", "planner: residual blocks, transposed convolutions", |d| signals(d, PLANNER, 16)),
         case("UNet1d", "value", |d| signals(d, VALUE, 16)),

@@ -182,6 +182,15 @@ pub enum ModelError {
         steps: usize,
     },
 
+    /// An index is not a row of the network's codebook.
+    #[error("code {index} is out of range: the codebook has {codes} entries, 0 to {}", .codes.saturating_sub(1))]
+    CodeOutOfRange {
+        /// The index that was given.
+        index: i64,
+        /// Number of entries of the codebook.
+        codes: usize,
+    },
+
     /// A file could not be read or written.
     #[error("cannot access `{}`: {source}", .path.display())]
     Io {

@@ -17,15 +17,22 @@ mod tap;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod transformer;
 pub mod unet;
 pub mod weights;
 
-pub use autoencoder::{AutoencoderKl, AutoencoderKlConfig};
+pub use autoencoder::{
+    AutoencoderKl, AutoencoderKlConfig, TinyAutoencoder, TinyAutoencoderConfig, VqModel, VqModelConfig,
+};
 pub use condition::{ControlCondition, Labels, TextCondition};
 pub use control::{ControlNet, ControlNetConfig, Controlled, T2iAdapter, T2iAdapterConfig};
 pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
 pub use tap::{Tap, Tapped};
+pub use transformer::{
+    DiT, DiTConfig, Flux, FluxConfig, FluxTokens, Mdm, MdmConfig, PixArt, PixArtConfig, Prior, PriorConfig, Sd3,
+    Sd3Config,
+};
 pub use unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
-pub use unet::{UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};
+pub use unet::{Edm2Config, Edm2UNet, UNet1d, UNet1dConfig, UNet2d, UNet2dConfig};

@@ -108,6 +108,12 @@ impl<'a> Tap<'a> {
         Self { callback: None, path: String::new() }
     }
 
+    /// Whether somebody listens: what is computed for showing alone is worth it then.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.callback.is_some()
+    }
+
     /// Runs `inside` with `name` appended to the path.
     pub fn scope<R>(&mut self, name: impl Display, inside: impl FnOnce(&mut Self) -> R) -> R {
         if self.callback.is_none() {
@@ -174,5 +180,6 @@ mod tests {
     fn a_silent_tap_runs_the_scope() {
         let mut tap = Tap::none();
         assert_eq!(tap.scope("a", |_| 3), 3);
+        assert!(!tap.is_listening() && Tap::new(&mut |_, _| ()).is_listening());
     }
 }

@@ -5,6 +5,11 @@
 
 mod autoencoders;
 mod control;
+mod dit;
+mod flux;
+mod pixart;
+mod prior;
+mod sd3;
 mod text;
 mod unet1d;
 mod unet2d;
@@ -18,23 +23,33 @@ use langevin::models::{ModelError, Tap, Tapped};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Who runs the cases of a class.
+type Run = fn(&Case<'_>) -> Outcome;
+
 /// The classes that load, and who runs them.
-const FAMILIES: &[(&str, fn(&Case<'_>) -> Outcome)] = &[
+const FAMILIES: &[(&str, Run)] = &[
     ("AutoencoderKL", autoencoders::kl),
+    ("AutoencoderTiny", autoencoders::tiny),
     ("CLIPTextModel", text::clip_text),
     ("CLIPTextModelWithProjection", text::clip_text),
     ("CLIPVisionModel", text::clip_vision),
     ("CLIPVisionModelWithProjection", text::clip_vision),
     ("ControlNetModel", control::controlnet),
+    ("DiTTransformer2DModel", dit::run),
+    ("FluxTransformer2DModel", flux::run),
+    ("PixArtTransformer2DModel", pixart::run),
+    ("PriorTransformer", prior::run),
+    ("SD3Transformer2DModel", sd3::run),
     ("T2IAdapter", control::adapter),
     ("T5EncoderModel", text::t5),
     ("UNet1DModel", unet1d::run),
     ("UNet2DConditionModel", unet2d_conditional::run),
+    ("VQModel", autoencoders::vq),
     ("UNet2DModel", unet2d::run),
 ];
 
 /// Who runs a class, if it loads.
-pub fn family(class: &str) -> Option<fn(&Case<'_>) -> Outcome> {
+pub fn family(class: &str) -> Option<Run> {
     FAMILIES.iter().find(|(name, _)| *name == class).map(|(_, run)| *run)
 }
 

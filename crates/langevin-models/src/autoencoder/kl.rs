@@ -10,7 +10,7 @@ use super::coder::{Decoder, Encoder};
 use super::gaussian::DiagonalGaussian;
 use super::kl_config::AutoencoderKlConfig;
 use super::tiling::Tiling;
-use super::{check_image, check_latents, one_by_one};
+use super::{check_image, check_latents, one_by_one, upcast};
 use crate::error::ModelError;
 use crate::layers::{Conv2d, Conv2dConfig};
 use crate::tap::Tap;
@@ -104,10 +104,7 @@ impl AutoencoderKl {
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
         let config = AutoencoderKlConfig::from_json(&read_config_file(folder)?)?;
-        let load = match (config.force_upcast, load.options().1) {
-            (true, DType::F16) => load.dtype(DType::F32),
-            _ => load,
-        };
+        let load = upcast(load, config.force_upcast);
         read_folder(config.init(load.device())?, folder, &load)
     }
 

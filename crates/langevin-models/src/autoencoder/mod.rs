@@ -6,18 +6,31 @@ mod gaussian;
 mod kl;
 mod kl_config;
 mod published;
+mod quantizer;
 mod spatial;
 mod tiling;
+mod tiny;
+mod tiny_config;
+mod tiny_layers;
+mod vq;
+mod vq_config;
 
 pub use blocks::{CoderMidBlock2d, CoderResnet, DownEncoderBlock2d, UpDecoderBlock2d};
 pub use coder::{Block, CoderConfig, Decoder, Encoder, LastNorm};
 pub use gaussian::DiagonalGaussian;
 pub use kl::AutoencoderKl;
 pub use kl_config::AutoencoderKlConfig;
+pub use quantizer::{Quantized, VectorQuantizer};
 pub use spatial::SpatialResnetBlock2d;
 pub use tiling::Tiling;
+pub use tiny::TinyAutoencoder;
+pub use tiny_config::TinyAutoencoderConfig;
+pub use tiny_layers::{TinyBlock, TinyDecoder, TinyEncoder, TinyFunction, TinyLayer};
+pub use vq::VqModel;
+pub use vq_config::VqModelConfig;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+use langevin_core::Load;
 
 use crate::error::ModelError;
 
@@ -54,4 +67,9 @@ fn one_by_one(x: Tensor<4>, sliced: bool, mut network: impl FnMut(Tensor<4>) -> 
         return network(x);
     }
     Tensor::cat((0..batch).map(|i| network(x.clone().narrow(0, i, 1))).collect(), 0)
+}
+
+/// Where the weights of a network go that overflows in `f16`.
+fn upcast(load: Load, force: bool) -> Load {
+    if force && load.options().1 == DType::F16 { load.dtype(DType::F32) } else { load }
 }

@@ -56,8 +56,40 @@ impl Tiling {
         self.cut(self.latent, self.sample)
     }
 
+    fn patches(&self, tile: usize, enlarges: bool) -> Patches {
+        let step = tile - (tile as f64 * self.overlap) as usize;
+        Patches { tile, step, scale: self.sample / self.latent, enlarges }
+    }
+
+    pub(super) fn patches_of_images(&self) -> Patches {
+        self.patches(self.sample, false)
+    }
+
+    pub(super) fn patches_of_latents(&self) -> Patches {
+        self.patches(self.latent, true)
+    }
+
     /// Checks that tiles of both kinds cover the same places.
     pub(super) fn check(&self, scale: usize) -> Result<(), ModelError> {
+        self.check_sizes(scale)?;
+        let (encode, decode) = (self.of_images(), self.of_latents());
+        if decode.step == 0 || encode.step != encode.keep * scale || decode.keep != decode.step * scale {
+            return Err(self.refuse_overlap("a part that is a whole number"));
+        }
+        Ok(())
+    }
+
+    /// The same for tiles that are laid over one another, whose soft edge has a first and a last latent.
+    pub(super) fn check_patches(&self, scale: usize) -> Result<(), ModelError> {
+        self.check_sizes(scale)?;
+        let (encode, decode) = (self.patches_of_images(), self.patches_of_latents());
+        if decode.step == 0 || encode.step != decode.step * scale || decode.tile - decode.step < 2 {
+            return Err(self.refuse_overlap("a part that is a whole number, at least 2,"));
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self, scale: usize) -> Result<(), ModelError> {
         let refuse = |field, given: String, expected: String| Err(ModelError::Config { field, given, expected });
         at_least_one("latent", self.latent)?;
         if self.sample != self.latent * scale {
@@ -67,12 +99,15 @@ impl Tiling {
         if !(0.0..1.0).contains(&self.overlap) {
             return refuse("overlap", self.overlap.to_string(), "at least 0 and below 1".into());
         }
-        let (encode, decode) = (self.of_images(), self.of_latents());
-        if decode.step == 0 || encode.step != encode.keep * scale || decode.keep != decode.step * scale {
-            let expected = format!("a part that is a whole number of the {} latents of a tile", self.latent);
-            return refuse("overlap", self.overlap.to_string(), expected);
-        }
         Ok(())
+    }
+
+    fn refuse_overlap(&self, part: &str) -> ModelError {
+        ModelError::Config {
+            field: "overlap",
+            given: self.overlap.to_string(),
+            expected: format!("{part} of the {} latents of a tile", self.latent),
+        }
     }
 }
 
@@ -137,6 +172,52 @@ impl Cut {
     }
 }
 
+/// How one side is cut into tiles that are laid over one another, each with soft edges towards those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patches {
+    /// Side of a tile of the input.
+    tile: usize,
+    /// Distance between tiles of the input.
+    step: usize,
+    /// Pixels for each latent.
+    scale: usize,
+    /// Whether the output has the pixels.
+    enlarges: bool,
+}
+
+impl Patches {
+    /// Runs `network` on each tile and lays the results over one another.
+    pub(super) fn run(&self, x: &Tensor<4>, mut network: impl FnMut(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+        let [batch, _, height, width] = x.dims();
+        let output = |n: usize| if self.enlarges { n * self.scale } else { n / self.scale };
+        let mut canvas: Option<Tensor<4>> = None;
+        for top in (0..height).step_by(self.step) {
+            for left in (0..width).step_by(self.step) {
+                let tile = x.clone().narrow(2, top, self.tile.min(height - top));
+                let tile = tile.narrow(3, left, self.tile.min(width - left));
+                let tile = network(tile);
+                let [_, channels, rows, columns] = tile.dims();
+                let size = [batch, channels, output(height), output(width)];
+                let below = canvas.unwrap_or_else(|| Tensor::zeros(size, (&tile.device(), tile.dtype())));
+                let soft = output(self.tile - self.step);
+                let edge = |at: usize, count: usize| -> Tensor<1> {
+                    let weight = |i: usize| if at == 0 { 1.0 } else { (i as f64 / (soft - 1) as f64).min(1.0) };
+                    let weights: Vec<f64> = (0..count).map(weight).collect();
+                    Tensor::from_data(weights.as_slice(), (&tile.device(), tile.dtype()))
+                };
+                let down = edge(top, rows).reshape([1, 1, rows, 1]);
+                let mask = down * edge(left, columns).reshape([1, 1, 1, columns]);
+                let (y, x) = (output(top), output(left));
+                let place = [0..batch, 0..channels, y..y + rows, x..x + columns];
+                let old = below.clone().slice(place.clone());
+                let mixed = tile * mask.clone() + old * (mask.neg() + 1.0);
+                canvas = Some(below.slice_assign(place, mixed));
+            }
+        }
+        canvas.expect("images have pixels")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +247,34 @@ mod tests {
         let row = [0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75];
         assert_close(&y.clone().narrow(2, 0, 1), &row, 1e-6);
         assert_eq!(y.dims(), [1, 1, 8, 12]);
+    }
+
+    #[test]
+    fn patches_of_single_pixels_are_not_noticed_either() {
+        let tiling = Tiling { sample: 8, latent: 8, overlap: 0.25 };
+        tiling.check_patches(1).unwrap();
+        for size in [[20, 8], [8, 21], [17, 19], [8, 7]] {
+            let x = tensor([2, 3, size[0], size[1]], 0.4, &flex());
+            let y = tiling.patches_of_latents().run(&x, |tile| tile * 2.0 + 1.0);
+            assert_eq!(y.dims(), x.dims());
+            assert_close(&y, &values(&(x * 2.0 + 1.0)), 1e-6);
+        }
+    }
+
+    #[test]
+    fn patches_have_soft_edges() {
+        let tiling = Tiling { sample: 8, latent: 8, overlap: 0.5 };
+        let mut number = -1.0;
+        let y = tiling.patches_of_images().run(&Tensor::zeros([1, 1, 4, 8], &flex()), |tile| {
+            number += 1.0;
+            tile + number
+        });
+        let row = [0.0, 0.0, 0.0, 0.0, 0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0];
+        assert_close(&y.narrow(2, 0, 1), &row, 1e-6);
+        for overlap in [0.0, 0.1, 0.15] {
+            let error = Tiling { overlap, ..tiling }.check_patches(1).unwrap_err();
+            assert!(matches!(error, ModelError::Config { field: "overlap", .. }), "{overlap}: {error}");
+        }
     }
 
     #[test]

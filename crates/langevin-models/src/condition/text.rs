@@ -191,6 +191,12 @@ impl TextCondition {
                 expected: format!("[rows, tokens, {width}]"),
             });
         }
+        if let Some(mask) = &self.mask
+            && mask.dims()[1] != dims[1]
+        {
+            let expected = format!("[rows, {}], one for each token", dims[1]);
+            return Err(ModelError::Shape { what: "mask", given: mask.dims().to_vec(), expected });
+        }
         for part in Part::ALL {
             let given = self.has(part);
             if given && !required.contains(&part) && !optional.contains(&part) {
@@ -277,6 +283,25 @@ impl TextCondition {
             }),
             None => Ok(()),
         }
+    }
+
+    /// The vector for the whole text, checked to have `width` entries.
+    pub(crate) fn pooled_of(&self, width: usize) -> Result<Tensor<2>, ModelError> {
+        let pooled = self.pooled.clone().ok_or(ModelError::MissingPart { part: Part::Pooled.name() })?;
+        if pooled.dims()[1] != width {
+            let expected = format!("[rows, {width}]");
+            return Err(ModelError::Shape { what: "pooled text", given: pooled.dims().to_vec(), expected });
+        }
+        Ok(pooled)
+    }
+
+    /// The guidance scales as a tensor `[rows]` in f32.
+    pub(crate) fn guidance_scales(&self, device: &Device) -> Result<Tensor<1>, ModelError> {
+        let scales = self.guidance.as_deref().ok_or(ModelError::MissingPart { part: Part::Guidance.name() })?;
+        if let Some((row, &value)) = scales.iter().enumerate().find(|(_, scale)| !scale.is_finite()) {
+            return Err(ModelError::NotFinite { row, value });
+        }
+        Ok(Tensor::from_data(scales, (device, DType::F32)))
     }
 
     /// The numbers for each sample as a tensor `[rows, count]` in f32.
@@ -501,6 +526,13 @@ mod tests {
         let error = text(1, 0.1).check(4, &[Part::Pooled]).unwrap_err();
         assert!(matches!(error, ModelError::MissingPart { part: "pooled" }), "{error}");
         text(1, 0.1).check(4, &[Part::Mask]).unwrap();
+        let short = text(1, 0.1).mask(Tensor::ones([1, 2], &flex())).check(4, &[Part::Mask]).unwrap_err();
+        assert!(matches!(short, ModelError::Shape { what: "mask", .. }), "{short}");
+        let pooled = text(1, 0.1).pooled(tensor([1, 2], 0.1, &flex()));
+        assert!(matches!(pooled.pooled_of(3), Err(ModelError::Shape { what: "pooled text", .. })));
+        assert_eq!(pooled.pooled_of(2).unwrap().dims(), [1, 2]);
+        let broken = text(1, 0.1).guidance([f64::INFINITY]);
+        assert!(matches!(broken.guidance_scales(&flex()), Err(ModelError::NotFinite { row: 0, .. })));
         let twice = text(1, 0.1).guidance([1.0]).guidance_embedding(tensor([1, 8], 0.1, &flex()));
         let error = twice.check(4, &[Part::Guidance]).unwrap_err();
         assert!(matches!(error, ModelError::UnknownPart { part: "guidance_embedding" }), "{error}");

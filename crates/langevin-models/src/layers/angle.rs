@@ -11,7 +11,7 @@ const FINE: f64 = TAU - COARSE;
 ///
 /// Shading languages promise precision in `[-π, π]` only, and GPUs lose three digits at angles near 1000, the times of
 /// a diffusion model. So the turns are taken off first (Cody & Waite 1980).
-pub(super) fn sin_cos<const D: usize>(angles: Tensor<D>) -> (Tensor<D>, Tensor<D>) {
+pub(crate) fn sin_cos<const D: usize>(angles: Tensor<D>) -> (Tensor<D>, Tensor<D>) {
     let turns = angles.clone().div_scalar(TAU).round();
     let rest = angles - turns.clone().mul_scalar(COARSE) - turns.mul_scalar(FINE);
     (rest.clone().sin(), rest.cos())

@@ -46,7 +46,7 @@ fn has_kernels(device: &Device) -> bool {
 }
 
 /// Convolves with the fastest algorithm for this input, without a bias: [`Algorithm::run`].
-pub(super) fn convolve(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
+pub(crate) fn convolve(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
     let ([batch, input, height, width], [_, _, k, l]) = (x.dims(), weight.dims());
     let [rows, columns] = output_size([height, width], [k, l], stride, padding);
     let table = batch * rows * columns * k * l * input;

@@ -20,6 +20,33 @@ pub enum Gate {
     Gated(Activation),
 }
 
+const NAMES: [(&str, Gate); 6] = [
+    ("gelu", Gate::None(Activation::Gelu)),
+    ("gelu-approximate", Gate::None(Activation::GeluTanh)),
+    ("geglu", Gate::Gated(Activation::Gelu)),
+    ("geglu-approximate", Gate::None(Activation::QuickGelu)),
+    ("swiglu", Gate::Gated(Activation::Silu)),
+    ("linear-silu", Gate::None(Activation::Silu)),
+];
+
+impl Gate {
+    /// The names that published configurations of transformers have for what stands between the layers.
+    pub(crate) const PUBLISHED: &'static str =
+        "\"gelu\", \"gelu-approximate\", \"geglu\", \"geglu-approximate\", \"swiglu\" and \"linear-silu\"";
+
+    /// The gate with a name of published configurations of transformers. There `geglu-approximate` has no gate.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, gate)| *gate)
+    }
+
+    /// The published name, if there is one.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.iter().find(|(_, gate)| *gate == self).map(|(name, _)| *name)
+    }
+}
+
 /// Configuration of a [`FeedForward`].
 ///
 /// # Example
@@ -144,7 +171,11 @@ impl FeedForward {
     pub fn forward(&self, x: Tensor<3>, tap: &mut Tap<'_>) -> Tensor<3> {
         let y = self.net.iter().enumerate().fold(x, |x, (i, part)| {
             let y = match part {
-                FeedForwardPart::Gate(layer) => layer.forward(x),
+                FeedForwardPart::Gate(layer) => {
+                    let y = layer.proj.forward(x);
+                    tap.see(format_args!("net.{i}.proj"), &y);
+                    layer.finish(y)
+                }
                 FeedForwardPart::Dropout(layer) => layer.forward(x),
                 FeedForwardPart::Linear(layer) => layer.forward(x),
             };
@@ -157,8 +188,8 @@ impl FeedForward {
 }
 
 impl Projection {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let y = self.proj.forward(x);
+    /// What follows the layer.
+    fn finish(&self, y: Tensor<3>) -> Tensor<3> {
         match self.gate {
             Gate::None(activation) => activation.forward(y),
             Gate::Gated(activation) => {
@@ -187,6 +218,16 @@ mod tests {
             ("net.2.bias", vec![3]),
         ];
         assert_eq!(names, expected.map(|(name, shape)| (name.to_owned(), shape)));
+    }
+
+    #[test]
+    fn published_names_round_trip() {
+        for (name, gate) in NAMES {
+            assert_eq!((Gate::from_name(name), gate.name()), (Some(gate), Some(name)));
+            assert!(Gate::PUBLISHED.contains(&format!("\"{name}\"")));
+        }
+        assert_eq!(Gate::from_name("relu"), None);
+        assert_eq!(Gate::Gated(Activation::Mish).name(), None);
     }
 
     #[test]

@@ -7,9 +7,11 @@
 //! what users give them before a layer sees it.
 
 mod activation;
+mod ada_norm;
 mod added_attention;
 mod angle;
 mod attention;
+mod combined;
 mod conv;
 mod conv_1d;
 mod conv_3d;
@@ -18,33 +20,47 @@ mod dropout;
 mod embedding;
 mod feed_forward;
 mod initial;
+mod joint_attention;
 mod linear;
 mod norm;
+mod patches;
 mod resample;
 mod resampler;
 mod resnet;
+mod rotary;
 mod spatial_norm;
 mod time;
 mod transformer2d;
 mod transformer_block;
 
 pub use activation::Activation;
+pub use ada_norm::{
+    AdaLayerNormContinuous, AdaLayerNormDual, AdaLayerNormLabels, AdaLayerNormSingle, AdaLayerNormZero, Gates, modulate,
+};
 pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
+pub(crate) use angle::sin_cos;
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
+pub use combined::{
+    LabelEmbedding, TextProjection, TimestepLabelEmbedding, TimestepSizeEmbedding, TimestepTextEmbedding,
+};
 pub use conv::{Conv2d, Conv2dConfig};
 pub use conv_1d::{Conv1d, Conv1dConfig, ConvTranspose1d};
 pub use conv_3d::{Conv3d, Conv3dConfig};
+pub(crate) use convolution::convolve;
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};
 pub(crate) use initial::{constant, random};
+pub use joint_attention::{ContextStream, JointAttention, JointAttentionConfig};
 pub use linear::{Linear, LinearConfig};
 pub(crate) use norm::widen;
 pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
+pub use patches::{GridPositions, PatchEmbedding, PatchEmbeddingConfig, PatchOrder, patchify, unpatchify};
 pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest, upsample_nearest_2x};
 pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
+pub use rotary::RotaryEmbedding;
 pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,

@@ -117,9 +117,9 @@ impl SinusoidalEmbedding {
     /// - output: `[batch, width]`
     pub fn forward(&self, time: Tensor<1>) -> Tensor<2> {
         let half = self.width / 2;
-        let rate = -self.max_period.ln() / (half as f64 - self.shift);
-        // Rounded where the reference rounds: the frequency first, then its product with the time.
-        let frequencies: Vec<f32> = (0..half).map(|i| (rate * i as f64).exp() as f32).collect();
+        // Rounded where the reference rounds: the exponent first, then the frequency, then its product with the time.
+        let (rate, span) = (-self.max_period.ln() as f32, (half as f64 - self.shift) as f32);
+        let frequencies: Vec<f32> = (0..half).map(|i| (rate * i as f32 / span).exp()).collect();
         let device = time.device();
         let [batch] = time.dims();
         let frequencies = Tensor::<1>::from_data(frequencies.as_slice(), (&device, DType::F32)).reshape([1, half]);

@@ -218,6 +218,28 @@ impl BasicTransformerBlock {
         bias: Option<&Tensor<4>>,
         tap: &mut Tap<'_>,
     ) -> Tensor<3> {
+        self.run(x, None, context, bias, tap)
+    }
+
+    /// Applies a block without a context. `bias` is added to the scores among the tokens: what hides some tokens, or
+    /// those behind a token.
+    ///
+    /// # Shapes
+    ///
+    /// - x and output: `[batch, tokens, width]`
+    /// - bias: `[batch or 1, heads or 1, tokens or 1, tokens]`
+    pub fn forward_self(&self, x: Tensor<3>, bias: Option<&Tensor<4>>, tap: &mut Tap<'_>) -> Tensor<3> {
+        self.run(x, bias, None, None, tap)
+    }
+
+    fn run(
+        &self,
+        x: Tensor<3>,
+        own: Option<&Tensor<4>>,
+        context: Option<&Tensor<3>>,
+        bias: Option<&Tensor<4>>,
+        tap: &mut Tap<'_>,
+    ) -> Tensor<3> {
         let place = |h: Tensor<3>| match &self.pos_embed {
             Some(positions) => positions.forward(h),
             None => h,
@@ -225,7 +247,7 @@ impl BasicTransformerBlock {
         let h = self.norm1.forward(x.clone());
         tap.see("norm1", &h);
         let seen = if self.only_cross_attention { context.cloned() } else { None };
-        let h = tap.scope("attn1", |tap| self.attn1.forward(place(h), seen, None, tap));
+        let h = tap.scope("attn1", |tap| self.attn1.forward(place(h), seen, own.cloned(), tap));
         let mut x = x + self.dropout.forward(h);
         if let (Some(norm), Some(attention)) = (&self.norm2, &self.attn2) {
             let h = norm.forward(x.clone());
@@ -414,5 +436,20 @@ mod tests {
         let base = BasicTransformerBlockConfig::new(4, 2, 2);
         assert!(!order_counts(&base.init(&device).unwrap()));
         assert!(order_counts(&base.positions(5).init(&device).unwrap()));
+    }
+
+    #[test]
+    fn tokens_that_are_hidden_from_each_other_are_not_seen() {
+        let device = flex();
+        let block = BasicTransformerBlockConfig::new(8, 2, 4).init(&device).unwrap();
+        let x = tensor([1, 3, 8], 0.3, &device);
+        let bias = super::super::mask_bias(Tensor::from_data([[1.0, 1.0, 0.0]], &device));
+        let ask = |x: Tensor<3>, bias| values(&block.forward_self(x, bias, &mut Tap::none()).narrow(1, 0, 2));
+        let first = ask(x.clone(), Some(&bias));
+        let alone = values(&block.forward_self(x.clone().narrow(1, 0, 2), None, &mut Tap::none()));
+        assert!(first.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-6), "{first:?} {alone:?}");
+        let all = ask(x.clone(), None);
+        assert!(first.iter().zip(&all).any(|(a, b)| (a - b).abs() > 1e-4));
+        assert_eq!(all, values(&block.forward(x, None, None, &mut Tap::none()).narrow(1, 0, 2)));
     }
 }

@@ -27,6 +27,15 @@ where
     })
 }
 
+/// A configuration as the JSON object that is published, with the class name.
+pub(crate) fn published_value(config: &impl Serialize, class: &'static str) -> Value {
+    let mut value = serde_json::json!({ "_class_name": class });
+    if let (Value::Object(object), Ok(Value::Object(fields))) = (&mut value, serde_json::to_value(config)) {
+        object.extend(fields);
+    }
+    value
+}
+
 /// Reads the configuration file of a model folder.
 pub(crate) fn read_file(folder: &Path) -> Result<String, ModelError> {
     let path = inside(folder, CONFIG_FILE)?;

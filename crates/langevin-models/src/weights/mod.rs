@@ -25,7 +25,7 @@ use burn::tensor::DType;
 use langevin_core::Load;
 
 use config::write_config;
-pub(crate) use config::{read_config, read_file as read_config_file};
+pub(crate) use config::{published_value, read_config, read_file as read_config_file};
 pub use format::{FileProblem, StoredType};
 pub use names::{Parameter, parameters};
 pub use original::QkvOrder;
@@ -64,7 +64,8 @@ pub(crate) struct Layout {
 pub(crate) type Rename = fn(&str, &dyn Fn(&str) -> bool) -> Option<String>;
 
 /// The layout of diffusers.
-pub(crate) const DIFFUSERS: Layout = Layout { file: WEIGHTS_FILE, rename: |name, _| Some(names::current_name(name)) };
+pub(crate) const DIFFUSERS: Layout =
+    Layout { file: WEIGHTS_FILE, rename: |name, _| (!names::is_leftover(name)).then(|| names::current_name(name)) };
 
 /// Reads the weights of a model folder into a network that was built from the folder's configuration.
 pub(crate) fn read_folder<M: Module>(module: M, folder: &Path, load: &Load) -> Result<M, ModelError> {

@@ -83,6 +83,12 @@ impl ModuleVisitor for Collector {
     }
 }
 
+/// Whether a stored tensor is of no use any more: the caption that stood for none in training PixArt-α, which its
+/// sampler encodes anew.
+pub(super) fn is_leftover(stored: &str) -> bool {
+    stored == "caption_projection.y_embedding"
+}
+
 /// The name that published files use today for a name of older files: the projections of attention were once
 /// called `query`, `key`, `value` and `proj_attn`.
 pub(super) fn current_name(stored: &str) -> String {

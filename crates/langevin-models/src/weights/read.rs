@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::names::{Path, parameters};
 use super::stored::{Stored, StoredWeights, float_type};
@@ -88,6 +88,10 @@ fn check<M: Module>(module: &M, stored: &StoredWeights) -> Result<(), ModelError
     for parameter in parameters(module) {
         match unused.remove(parameter.name.as_str()) {
             None => mismatch.missing.push(parameter.name),
+            // A number without dimensions is one of one dimension here.
+            Some(tensor) if tensor.shape.is_empty() && parameter.shape == [1] => {
+                float_type(&parameter.name, &tensor.dtype)?;
+            }
             Some(tensor) if tensor.shape != parameter.shape => mismatch.misshapen.push(Misshapen {
                 name: parameter.name,
                 stored: tensor.shape.clone(),
@@ -122,6 +126,8 @@ impl ModuleMapper for Reader<'_> {
         }
         match self.stored.read(&self.path.name(), self.dtype) {
             Ok(data) => {
+                let dtype = data.dtype();
+                let data = TensorData::from_bytes(data.into_bytes(), param.lazy_shape(), dtype);
                 let tensor = Tensor::from_data(data, (&param.lazy_device(), self.dtype));
                 let id = param.id;
                 param.transform_for_load(tensor, id)
