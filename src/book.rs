@@ -62,3 +62,6 @@ struct Transformers;
 
 #[doc = include_str!("../docs/models/text.md")]
 struct Text;
+
+#[doc = include_str!("../docs/models/weights.md")]
+struct Weights;

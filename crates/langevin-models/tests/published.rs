@@ -4,8 +4,8 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::autoencoder::AutoencoderKlTemporalDecoderConfig;
-use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConfig, UNetSpatioTemporalConfig};
 use langevin_models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig};
+use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConfig, UNetSpatioTemporalConfig};
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{
     AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, MdmConfig, ModelError, PixArtConfig, PriorConfig,

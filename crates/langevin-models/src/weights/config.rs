@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::CONFIG_FILE;
 use super::folder::inside;
+use super::format::{ConfigProblem, read_object};
 use super::stored::read_text;
 use crate::error::ModelError;
 
@@ -18,36 +19,12 @@ pub(crate) fn read_config<T>(json: &str, class: &'static str) -> Result<T, Model
 where
     T: Default + Serialize + DeserializeOwned,
 {
-    let not_json = |reason: String| ModelError::Json { class, reason };
-    let given: Value = serde_json::from_str(json).map_err(|e| not_json(e.to_string()))?;
-    let Value::Object(given) = given else {
-        return Err(not_json("it is another JSON value".into()));
-    };
-    if let Some(name) = given.get("_class_name").and_then(Value::as_str)
-        && name != class
-    {
-        return Err(ModelError::WrongClass { expected: class, given: name.to_owned() });
-    }
-    let defaults = serde_json::to_value(T::default()).map_err(|e| not_json(e.to_string()))?;
-    let Value::Object(defaults) = defaults else {
-        return Err(not_json("the defaults are no object".into()));
-    };
-    let (known, unknown): (Map<_, _>, Map<_, _>) = given.into_iter().partition(|(key, _)| defaults.contains_key(key));
-    let mut keys: Vec<String> = unknown.into_iter().map(|(key, _)| key).filter(|key| !key.starts_with('_')).collect();
-    if !keys.is_empty() {
-        keys.sort();
-        return Err(ModelError::UnknownKeys { class, keys });
-    }
-    // One key at a time, so that a value of the wrong type is reported with its key.
-    let mut merged = defaults;
-    for (key, value) in known {
-        let old = merged.insert(key.clone(), value.clone());
-        if let Err(e) = serde_json::from_value::<T>(Value::Object(merged.clone())) {
-            debug_assert!(old.is_some(), "only known keys are merged");
-            return Err(ModelError::BadValue { class, key, value: value.to_string(), reason: e.to_string() });
-        }
-    }
-    serde_json::from_value(Value::Object(merged)).map_err(|e| not_json(e.to_string()))
+    read_object(json, class).map_err(|problem| match problem {
+        ConfigProblem::NotAnObject { reason } => ModelError::Json { class, reason },
+        ConfigProblem::Class { given } => ModelError::WrongClass { expected: class, given },
+        ConfigProblem::Keys { keys } => ModelError::UnknownKeys { class, keys },
+        ConfigProblem::Value { key, value, reason } => ModelError::BadValue { class, key, value, reason },
+    })
 }
 
 /// A configuration as the JSON object that is published, with the class name.

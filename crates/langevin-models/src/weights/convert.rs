@@ -36,7 +36,8 @@ pub(super) fn read_elements(
 }
 
 fn read_as<T: Float>(source: impl Read, stored: &StoredType, shape: &[usize]) -> Option<io::Result<TensorData>> {
-    let mut values = vec![T::zeroed(); shape.iter().product()];
+    // Memory that the system hands out as zeros, without a pass over it.
+    let mut values: Vec<T> = bytemuck::zeroed_vec(shape.iter().product());
     let read = match stored {
         StoredType::F64 => fill::<f64, T>(source, &mut values, T::from_f64),
         StoredType::F32 => fill::<f32, T>(source, &mut values, T::from_f32),

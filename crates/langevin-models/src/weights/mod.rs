@@ -9,12 +9,14 @@ mod convert;
 mod folder;
 mod format;
 mod names;
+mod original;
 #[cfg(feature = "pytorch")]
 mod pytorch;
 mod read;
 mod shards;
 mod stored;
 mod transplant;
+mod tree;
 mod write;
 
 use std::path::Path;
@@ -27,11 +29,13 @@ use config::write_config;
 pub(crate) use config::{published_value, read_config, read_file as read_config_file};
 pub use format::{FileProblem, StoredType};
 pub use names::{Parameter, parameters};
+pub use original::QkvOrder;
 use read::read_renamed;
 pub use read::read_weights;
 pub use shards::write_shards;
 pub use stored::{Stored, StoredWeights};
 pub(crate) use transplant::Transplant;
+pub use tree::ModuleTree;
 pub use write::write_weights;
 
 use crate::error::ModelError;

@@ -35,7 +35,7 @@ pub(super) fn open(path: &Path, place: usize) -> Result<Vec<(String, Stored)>, M
         }
         let name = if nested { name[NESTED.len()..].to_owned() } else { name };
         let (dtype, shape) = (element(tensor.dtype()), tensor.shape().to_vec());
-        stored.push((name, Stored { dtype, shape, file: place, place: Place::Pickled(Arc::new(tensor)) }));
+        stored.push((name, Stored::new(dtype, shape, place, Place::Pickled(Arc::new(tensor)))));
     }
     Ok(stored)
 }

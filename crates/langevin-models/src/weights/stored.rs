@@ -54,6 +54,68 @@ pub struct Stored {
     pub(super) file: usize,
     /// Its place there.
     pub(super) place: Place,
+    /// The shape that is stored, of which `shape` is a part.
+    pub(super) whole: Vec<usize>,
+    /// Which part.
+    pub(super) cut: Cut,
+}
+
+/// Which part of a stored tensor is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// All of it.
+    Whole,
+    /// All of it, rows as columns.
+    Transposed,
+    /// One of three equal parts, one after the other.
+    Third {
+        /// Which.
+        part: usize,
+    },
+    /// One of three tensors whose rows follow each other a head at a time.
+    HeadThird {
+        /// Which.
+        part: usize,
+        /// Rows of a head.
+        head: usize,
+    },
+}
+
+impl Stored {
+    pub(super) fn new(dtype: StoredType, shape: Vec<usize>, file: usize, place: Place) -> Self {
+        Self { dtype, whole: shape.clone(), shape, file, place, cut: Cut::Whole }
+    }
+
+    /// A part of it, of the given shape.
+    pub(super) fn cut(&self, cut: Cut, shape: Vec<usize>) -> Self {
+        Self { cut, shape, ..self.clone() }
+    }
+
+    fn take(&self, data: TensorData) -> TensorData {
+        if self.cut == Cut::Whole && self.shape == self.whole {
+            return data;
+        }
+        let dtype = data.dtype();
+        let (bytes, size) = (data.as_bytes(), dtype.size());
+        let rows = self.whole.first().copied().unwrap_or(1);
+        let row = bytes.len().checked_div(rows).unwrap_or(0);
+        let taken: Vec<u8> = match self.cut {
+            Cut::Whole => bytes.to_vec(),
+            Cut::Transposed => {
+                let element = |at: usize| &bytes[at * size..(at + 1) * size];
+                let columns = row / size;
+                (0..columns)
+                    .flat_map(|column| (0..rows).flat_map(move |r| element(r * columns + column)))
+                    .copied()
+                    .collect()
+            }
+            Cut::Third { part } => bytes.chunks(bytes.len().div_ceil(3).max(1)).nth(part).unwrap_or_default().to_vec(),
+            Cut::HeadThird { part, head } => {
+                bytes.chunks((head * row).max(1)).skip(part).step_by(3).flatten().copied().collect()
+            }
+        };
+        TensorData::from_bytes_vec(taken, self.shape.clone(), dtype)
+    }
 }
 
 /// Where the data of a tensor is.
@@ -153,15 +215,20 @@ impl StoredWeights {
             Place::File(file, offset) => {
                 let mut file = file.as_ref();
                 file.seek(SeekFrom::Start(*offset)).map_err(io)?;
-                read_elements(file, &stored.dtype, &stored.shape, dtype)
+                read_elements(file, &stored.dtype, &stored.whole, dtype)
             }
             #[cfg(feature = "pytorch")]
             Place::Pickled(tensor) => {
                 let bytes = tensor.read().map_err(io)?;
-                read_elements(&bytes[..], &stored.dtype, &stored.shape, dtype)
+                read_elements(&bytes[..], &stored.dtype, &stored.whole, dtype)
             }
         };
-        data.ok_or(ModelError::ComputeType { dtype })?.map_err(io)
+        Ok(stored.take(data.ok_or(ModelError::ComputeType { dtype })?.map_err(io)?))
+    }
+
+    /// The same files with other tensors.
+    pub(super) fn with(self, tensors: BTreeMap<String, Stored>) -> Self {
+        Self { tensors, ..self }
     }
 
     /// Gives tensors other names, as `rename` says, or drops them.
@@ -237,12 +304,8 @@ fn open_safetensors(path: &Path, place: usize) -> Result<Vec<(String, Stored)>, 
     let header = read_bytes(&mut file, path, size)?;
     let tensors = read_header(&header, length).map_err(problem)?;
     let file = Arc::new(file);
-    let stored = |tensor: StoredTensor| Stored {
-        dtype: tensor.dtype,
-        shape: tensor.shape,
-        file: place,
-        place: Place::File(file.clone(), tensor.offset),
-    };
+    let stored =
+        |tensor: StoredTensor| Stored::new(tensor.dtype, tensor.shape, place, Place::File(file.clone(), tensor.offset));
     Ok(tensors.into_iter().map(|tensor| (tensor.name.clone(), stored(tensor))).collect())
 }
 

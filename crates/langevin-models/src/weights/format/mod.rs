@@ -5,6 +5,7 @@
 
 #[cfg(feature = "pytorch")]
 mod archive;
+mod config;
 mod index;
 #[cfg(feature = "pytorch")]
 mod pickle;
@@ -14,6 +15,7 @@ mod unique;
 
 #[cfg(feature = "pytorch")]
 pub use archive::read_archive;
+pub use config::{ConfigProblem, read_object};
 pub use index::read_index;
 #[cfg(feature = "pytorch")]
 pub use pickle::{scan_legacy, scan_pickle};

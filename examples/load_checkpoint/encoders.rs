@@ -1,0 +1,38 @@
+//! Encoders of texts and images, as transformers writes them.
+
+use super::classes::{Loaded, loaded};
+use super::conditions::image;
+use super::inputs::{Output, output};
+use langevin::core::Load;
+use langevin::models::ModelError;
+use langevin::models::text::{ClipText, ClipVision, T5Encoder, Tokens};
+use std::path::Path;
+
+/// A text of the first few tokens.
+fn text(length: usize, vocabulary: usize) -> Result<Tokens, ModelError> {
+    Tokens::new([(0..length).map(|i| (i % vocabulary) as u32).collect()])
+}
+
+pub fn clip_text(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
+    Ok(loaded("ClipText", ClipText::load(folder, load)?, |net, _| {
+        let told = net.forward(&text(net.config().positions, net.config().vocabulary)?)?;
+        let mut outputs: Vec<Output> = vec![output("last_hidden_state", told.last_hidden_state)];
+        outputs.extend(told.text_embeds.map(|embeds| output("text_embeds", embeds)));
+        Ok(outputs)
+    }))
+}
+
+pub fn clip_vision(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
+    Ok(loaded("ClipVision", ClipVision::load(folder, load)?, |net, inputs| {
+        let seen = net.forward(image(3, [net.config().image; 2], inputs))?;
+        let mut outputs: Vec<Output> = vec![output("last_hidden_state", seen.last_hidden_state)];
+        outputs.extend(seen.image_embeds.map(|embeds| output("image_embeds", embeds)));
+        Ok(outputs)
+    }))
+}
+
+pub fn t5(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
+    Ok(loaded("T5Encoder", T5Encoder::load(folder, load)?, |net, _| {
+        Ok(vec![output("last_hidden_state", net.forward(&text(77, net.config().vocabulary)?)?)])
+    }))
+}
