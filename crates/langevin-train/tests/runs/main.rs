@@ -4,3 +4,4 @@ mod network;
 mod resume;
 mod training;
 mod watch;
+mod words;

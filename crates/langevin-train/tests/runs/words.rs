@@ -1,11 +1,9 @@
 //! A network that is told by words learns what they mean, its encoder of text with it.
 
-mod common;
-
+use crate::network::alone;
 use burn::module::Module;
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
-use common::alone;
 use langevin_core::process::RectifiedFlow;
 use langevin_core::{Condition, DenoiseError, Network, Prediction};
 use langevin_data::VectorSet;
