@@ -50,7 +50,7 @@ fn original(name: &str, beginning: &str, head: Option<usize>) -> BTreeMap<String
         let name = format!("{beginning}{theirs}");
         match how.split_once(':') {
             Some((_, part)) => {
-                parts.entry(name).or_default()[part.parse::<usize>().unwrap()] = Some((dtype, shape, bytes))
+                parts.entry(name).or_default()[part.parse::<usize>().unwrap()] = Some((dtype, shape, bytes));
             }
             None => {
                 let bytes = match how {
