@@ -8,8 +8,11 @@ use langevin::core::process::VpSde;
 use plotters::prelude::*;
 use std::error::Error;
 
+/// Which kinds a panel takes, its title, and the rows that are drawn.
+type Panel = (fn(Kind) -> bool, &'static str, &'static [&'static str]);
+
 /// What is drawn of each kind: the table has all.
-const PANELS: [(fn(Kind) -> bool, &str, &[&str]); 4] = [
+const PANELS: [Panel; 4] = [
     (
         |kind| kind == Kind::Path,
         "deterministic, as shipped",

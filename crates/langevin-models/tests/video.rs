@@ -35,11 +35,15 @@ fn changed(name: &str, changes: &Value) -> String {
 }
 
 /// One of the three networks, by what they have in common.
+#[expect(clippy::large_enum_variant, reason = "a test holds a few")]
 enum Net {
     Conditional(UNet3dConditional),
     Motion(UNetMotion),
     SpatioTemporal(UNetSpatioTemporal),
 }
+
+/// What a network answers to a condition.
+type Ask = dyn Fn(&TextCondition) -> Result<Tensor<5>, ModelError>;
 
 const NAMES: [&str; 3] = ["unet3d", "unet_motion", "unet_svd"];
 
@@ -257,7 +261,7 @@ fn a_distilled_network_is_told_its_guidance() {
         let json = changed(name, &json!({"time_cond_proj_dim": 6}));
         let (x, text) = (tensor([1, 4, 3, 4, 4], 0.3, &device), TextCondition::new(tensor([1, 5, 16], 0.4, &device)));
         let time = Tensor::<1>::from_data([30.0], &device);
-        let ask: Box<dyn Fn(&TextCondition) -> Result<Tensor<5>, ModelError>> = if told {
+        let ask: Box<Ask> = if told {
             let net = UNet3dConfig::from_json(&json).unwrap().init(&device).unwrap();
             Box::new(move |cond| net.forward_with(x.clone(), time.clone(), cond, &mut Tap::none()))
         } else {

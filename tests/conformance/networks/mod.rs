@@ -18,7 +18,7 @@ mod video;
 
 use crate::fixture::{Array, Case};
 use crate::outcome::{Outcome, Unsupported};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::Load;
 use langevin::models::{ModelError, Tap, Tapped};
 use std::collections::BTreeMap;
@@ -77,13 +77,6 @@ pub fn tensor<const D: usize>(case: &Case<'_>, field: &str) -> Tensor<D> {
 /// A field as a tensor, where the case has it.
 pub fn optional<const D: usize>(case: &Case<'_>, field: &str) -> Option<Tensor<D>> {
     case.tensor(field).map(from_array)
-}
-
-/// A field of whole numbers.
-pub fn integers<const D: usize>(case: &Case<'_>, field: &str) -> Tensor<D, Int> {
-    let array = case.need(field);
-    let data: Vec<i64> = array.data.iter().map(|v| *v as i64).collect();
-    Tensor::from_data(TensorData::new(data, shape::<D>(array)), &device())
 }
 
 /// A time of any rank as `[batch]` or `[1]`.

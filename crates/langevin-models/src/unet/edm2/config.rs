@@ -281,7 +281,8 @@ mod tests {
 
     #[test]
     fn refuses_impossible_values() {
-        let cases: [(fn(&mut Edm2Config), &str); 14] = [
+        type Change = fn(&mut Edm2Config);
+        let cases: [(Change, &str); 14] = [
             (|c| c.size = 0, "size"),
             (|c| c.size = 12, "size"),
             (|c| c.image_channels = 0, "image_channels"),

@@ -116,7 +116,7 @@ mod tests {
         let x = tensor([2, 3, 5], 0.4, &flex());
         let expected: Vec<f64> = (values(&x).chunks(5))
             .flat_map(|x| {
-                let mut y = vec![0.0; 24];
+                let mut y = [0.0; 24];
                 for m in 0..9 {
                     for (k, tap) in CUBIC.iter().enumerate() {
                         y[2 * m + k] += 2.0 * tap * mirrored(x, m as isize - 2);
