@@ -283,10 +283,10 @@ fn a_saved_run_is_refused_by_another_plan() {
         for (other_name, other) in &all {
             let resumed = other.resume(&saved, &Elementwise as &dyn Denoiser<2>, &noise, load()).map(|_| ());
             // Euler in σ/α and LMS of order 1 are one plan.
-            if name == other_name || plan == other {
+            if name == other_name || plan.rows() == other.rows() {
                 assert_eq!(resumed, Ok(()));
             } else {
-                let error = resumed.expect_err("another plan");
+                let Err(error) = resumed else { panic!("{other_name} takes the run of {name}") };
                 let (expected, given) = (other.fingerprint(), plan.fingerprint());
                 assert_eq!(error, SampleError::OtherSampler { expected, given });
                 assert!(error.to_string().contains("another plan"), "{error}");
