@@ -2,7 +2,9 @@
 
 use burn::tensor::{DType, Device};
 use langevin::core::Load;
+use langevin::models::autoencoder::AutoencoderKlTemporalDecoder;
 use langevin::models::text::{ClipText, ClipVision, T5Encoder};
+use langevin::models::unet::video::{MotionAdapter, UNet3dConditional, UNetMotion, UNetSpatioTemporal};
 use langevin::models::weights::{StoredWeights, write_shards};
 use langevin::models::{
     AutoencoderKl, ControlNet, DiT, Flux, ModelError, PixArt, Prior, Sd3, T2iAdapter, TinyAutoencoder, UNet1d, UNet2d,
@@ -36,7 +38,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Loads a folder by its class and saves it twice, the second time in shards. `None` for classes that do not load.
+/// Loads a folder by its class and saves it twice, the second time in shards. `None` for classes that are not listed.
 macro_rules! classes {
     ($($name:literal => $class:ty),* $(,)?) => {
         fn round_trip(class: &str, from: &Path, load: Load, to: &Path, shards: &Path) -> Option<Result<(), ModelError>> {
@@ -53,6 +55,7 @@ macro_rules! classes {
 
 classes! {
     "AutoencoderKL" => AutoencoderKl,
+    "AutoencoderKLTemporalDecoder" => AutoencoderKlTemporalDecoder,
     "AutoencoderTiny" => TinyAutoencoder,
     "CLIPTextModel" => ClipText,
     "CLIPTextModelWithProjection" => ClipText,
@@ -61,6 +64,7 @@ classes! {
     "ControlNetModel" => ControlNet,
     "DiTTransformer2DModel" => DiT,
     "FluxTransformer2DModel" => Flux,
+    "MotionAdapter" => MotionAdapter,
     "PixArtTransformer2DModel" => PixArt,
     "PriorTransformer" => Prior,
     "SD3Transformer2DModel" => Sd3,
@@ -69,6 +73,9 @@ classes! {
     "UNet1DModel" => UNet1d,
     "UNet2DConditionModel" => UNet2dConditional,
     "UNet2DModel" => UNet2d,
+    "UNet3DConditionModel" => UNet3dConditional,
+    "UNetMotionModel" => UNetMotion,
+    "UNetSpatioTemporalConditionModel" => UNetSpatioTemporal,
     "VQModel" => VqModel,
 }
 
@@ -104,7 +111,9 @@ fn what_is_loaded_is_saved_byte_for_byte() {
         };
         let (one, several) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let load = Load::on(&Device::flex()).dtype(dtype);
-        let Some(result) = round_trip(&class, &folder, load, one.path(), several.path()) else { continue };
+        let Some(result) = round_trip(&class, &folder, load, one.path(), several.path()) else {
+            panic!("{class} is not in the list of classes")
+        };
         result.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         networks += 1;
         halves += usize::from(dtype == DType::F16);
@@ -131,6 +140,6 @@ fn what_is_loaded_is_saved_byte_for_byte() {
         assert!(files(several.path()).len() > 1, "{}", folder.display());
         assert_eq!(read(&files(several.path())), saved, "{}: shards", folder.display());
     }
-    assert!(networks >= 35, "only {networks} networks were tried");
+    assert!(networks >= 45, "only {networks} networks were tried");
     assert!(halves > 0, "none of them is stored in half precision");
 }

@@ -1,4 +1,4 @@
-//! Opens any model folder that the library loads: what it is made of, and one pass through it.
+//! Opens a model folder: what it is made of, and one pass through it. `classes.rs` has the classes that it knows.
 //!
 //! `cargo run --release --example load_checkpoint -- DIR`
 //!

@@ -47,6 +47,8 @@ pub fn samplers(width: usize, dtype: DType) -> Vec<Entry> {
         Measurement::new(mask, row(|i| 0.4 - 0.7 * (i % 3) as f64), 0.1).expect("a measurement")
     };
     let spring = from_fn(|x: Tensor<2>, t| x.mul_scalar(-1.0 - t), |x: Tensor<2>, _| x.sin().mul_scalar(0.3));
+    let dampened = from_fn(|x: Tensor<2>, _| x.mul_scalar(-1.0), |x: Tensor<2>, _| x.sin().mul_scalar(0.3));
+    let adaptive = AdaptiveSde::new(1e-2, 1e-2).expect("tolerances").simulate(dampened, (0.0, 1.0));
     vec![
         entry("predictor-corrector", PredictorCorrector::new(diffusion, 0.16, 2).expect("settings")),
         entry("Dormand-Prince", prince.between(VpSde::default(), noisy, clean).expect("a sampler")),
@@ -56,6 +58,7 @@ pub fn samplers(width: usize, dtype: DType) -> Vec<Entry> {
         entry("DDRM", Ddrm::new(&vp, &even_lambda(&vp, 6), measurement()).expect("a sampler")),
         entry("DPS, steps", DpsSteps::new(noisy_plan.clone(), measurement(), 0.3).expect("a step size")),
         entry("Picard over DDIM", Picard::over(noisy_plan, 4).expect("settings")),
+        entry("a user's SDE, adaptive steps", adaptive.expect("a simulation")),
         entry(
             "a user's SDE, Euler-Maruyama",
             EulerMaruyama::new().simulate_uniform(spring, (0.0, 1.0), 8).expect("a simulation"),

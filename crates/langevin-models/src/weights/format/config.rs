@@ -33,6 +33,15 @@ pub enum ConfigProblem {
     },
 }
 
+/// The longest configuration, in bytes. Published ones have some thousands.
+const LONGEST: usize = 1 << 20;
+/// The largest whole number: tables of words have a quarter of it.
+const LARGEST: u64 = 1 << 20;
+/// The largest number of layers.
+const MOST_LAYERS: u64 = 1 << 12;
+/// The longest list. One entry is a level of resolution or a layer of a kind, and 63 halvings are all that a size has.
+const LONGEST_LIST: usize = 63;
+
 /// Reads the configuration of a class. Absent keys have the default of `T`; keys that `T` does not have are a
 /// problem, except those that start with an underscore, which describe the file and not the network.
 pub fn read_object<T>(json: &str, class: &str) -> Result<T, ConfigProblem>
@@ -40,6 +49,9 @@ where
     T: Default + Serialize + DeserializeOwned,
 {
     let not_json = |reason: String| ConfigProblem::NotAnObject { reason };
+    if json.len() > LONGEST {
+        return Err(not_json(format!("it has {} bytes, more than {LONGEST}", json.len())));
+    }
     let given: Value = serde_json::from_str(json).map_err(|e| not_json(e.to_string()))?;
     let Value::Object(given) = given else {
         return Err(not_json("it is another JSON value".into()));
@@ -62,10 +74,77 @@ where
     // One key at a time, so that a value of the wrong type is reported with its key.
     let mut merged = defaults;
     for (key, value) in known {
+        if let Some(reason) = beyond(&key, &value) {
+            return Err(ConfigProblem::Value { key, value: shortened(&value), reason });
+        }
         merged.insert(key.clone(), value.clone());
         if let Err(e) = serde_json::from_value::<T>(Value::Object(merged.clone())) {
             return Err(ConfigProblem::Value { key, value: value.to_string(), reason: e.to_string() });
         }
     }
     serde_json::from_value(Value::Object(merged)).map_err(|e| not_json(e.to_string()))
+}
+
+/// Why a value is larger than that of any network: a file from a stranger must not ask for all memory, nor for products
+/// of sizes that no computer counts to.
+fn beyond(key: &str, value: &Value) -> Option<String> {
+    let layers = key.contains("layer") || key.contains("block") && !key.contains("channels");
+    let most = if layers { MOST_LAYERS } else { LARGEST };
+    match value {
+        Value::Number(number) => {
+            let size = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs))?;
+            (size > most).then(|| format!("{size} is more than {most}"))
+        }
+        Value::Array(list) if list.len() > LONGEST_LIST => {
+            Some(format!("a list of {} entries, more than {LONGEST_LIST}", list.len()))
+        }
+        Value::Array(list) => list.iter().find_map(|value| beyond(key, value)),
+        _ => None,
+    }
+}
+
+/// The value as a message can show it.
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    #[serde(default)]
+    struct Published {
+        layers_per_block: usize,
+        block_out_channels: Vec<usize>,
+        vocab_size: usize,
+    }
+
+    fn problem(json: &str) -> ConfigProblem {
+        read_object::<Published>(json, "Class").unwrap_err()
+    }
+
+    #[test]
+    fn sizes_beyond_any_network_are_refused() {
+        let largest = r#"{"layers_per_block": 40, "block_out_channels": [320, 1280], "vocab_size": 250112}"#;
+        read_object::<Published>(largest, "Class").unwrap();
+        for (key, value) in [
+            ("layers_per_block", "1000000000000000000".to_owned()),
+            ("layers_per_block", "5000".to_owned()),
+            ("vocab_size", "2000000".to_owned()),
+            ("block_out_channels", format!("[8, {}]", u64::MAX)),
+            ("block_out_channels", format!("{:?}", vec![8; 64])),
+        ] {
+            let error = problem(&format!("{{\"{key}\": {value}}}"));
+            let ConfigProblem::Value { key: named, reason, .. } = &error else { panic!("{error:?}") };
+            assert!(named == key && reason.contains("more than"), "{error:?}");
+        }
+        let long = format!("{{\"vocab_size\": {}}}", " ".repeat(1 << 20));
+        assert!(matches!(problem(&long), ConfigProblem::NotAnObject { .. }));
+    }
 }
