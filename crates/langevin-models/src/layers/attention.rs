@@ -3,20 +3,23 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 
+use super::convolution::has_kernels;
 use super::norm::widen;
 use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::tap::Tap;
 
-/// Scores that are held at once: 64 Mi, which is 256 MiB in `f32`. Attention over more of them takes the queries in
-/// portions.
+/// Scores that are held at once on devices with kernels of their own: 64 Mi, which is 256 MiB in `f32`. Attention over more
+/// of them takes the queries in portions.
 const LARGEST_SCORES: usize = 1 << 26;
+/// The same on the CPU, where what fits the caches, and need not be asked from the system each time, is faster.
+const LARGEST_SCORES_ON_CPU: usize = 1 << 20;
 
 /// `softmax(q·kᵀ/√d)·v` for each head, where d is the size of a head.
 ///
 /// Written with products and a softmax, so it is differentiable, gives the same numbers whatever the memory
-/// layout of its inputs, and takes the softmax of half-precision scores in f32. It holds 64 Mi scores at once, whatever
-/// the number of queries: more are taken in portions.
+/// layout of its inputs, and takes the softmax of half-precision scores in f32. It holds at most 64 Mi scores at
+/// once (1 Mi on the CPU), whatever the number of queries: more are taken in portions.
 ///
 /// # Shapes
 ///
@@ -50,7 +53,8 @@ pub fn attention_with(
 ) -> Tensor<4> {
     let [batch, heads, _, _] = query.dims();
     let [_, _, keys, _] = key.dims();
-    let portion = (LARGEST_SCORES / (batch * heads * keys).max(1)).max(1);
+    let largest = if has_kernels(&query.device()) { LARGEST_SCORES } else { LARGEST_SCORES_ON_CPU };
+    let portion = (largest / (batch * heads * keys).max(1)).max(1);
     in_portions(query, key, value, bias, scale, portion)
 }
 

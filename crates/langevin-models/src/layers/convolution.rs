@@ -41,7 +41,7 @@ impl Algorithm {
 
 /// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host. Without the features of a
 /// backend Burn does not let one ask for it: its printed form tells.
-fn has_kernels(device: &Device) -> bool {
+pub(super) fn has_kernels(device: &Device) -> bool {
     format!("{device:?}").contains("Cube(")
 }
 
