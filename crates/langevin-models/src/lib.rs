@@ -15,6 +15,7 @@ pub mod control;
 mod error;
 pub mod layers;
 mod mlp;
+mod published;
 mod tap;
 #[cfg(test)]
 mod testing;

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::AutoencoderKl;
 use super::coder::{Block, CoderConfig};
-use super::published::{DOWN, Size, UP, activation, to_value};
+use super::published::{DOWN, UP, activation};
 use super::tiling::Tiling;
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::Activation;
-use crate::weights::read_config;
+use crate::published::Sides;
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "AutoencoderKL";
@@ -132,7 +133,7 @@ impl AutoencoderKlConfig {
     }
 
     pub(super) fn to_value(&self) -> serde_json::Value {
-        to_value(CLASS, &PublishedKl::from(self.clone()))
+        published_value(&PublishedKl::from(self.clone()), CLASS)
     }
 
     /// How many pixels a latent stands for along each side: 2 to the number of levels less one.
@@ -237,7 +238,7 @@ struct PublishedKl {
     mid_block_add_attention: bool,
     norm_num_groups: usize,
     out_channels: usize,
-    sample_size: Size,
+    sample_size: Sides,
     scaling_factor: f64,
     shift_factor: Option<f64>,
     up_block_types: Vec<String>,

@@ -1,34 +1,8 @@
 //! What the published configurations of the autoencoders have in common.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use super::coder::Block;
 use crate::error::ModelError;
 use crate::layers::Activation;
-
-/// One number for squares, or height and width.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Size {
-    Square(usize),
-    Both([usize; 2]),
-}
-
-impl From<Size> for [usize; 2] {
-    fn from(size: Size) -> Self {
-        match size {
-            Size::Square(side) => [side, side],
-            Size::Both(both) => both,
-        }
-    }
-}
-
-impl From<[usize; 2]> for Size {
-    fn from([height, width]: [usize; 2]) -> Self {
-        if height == width { Self::Square(height) } else { Self::Both([height, width]) }
-    }
-}
 
 /// Published names of the blocks of a coder.
 pub(super) struct BlockNames {
@@ -83,13 +57,4 @@ pub(super) fn activation(name: &str) -> Result<Activation, ModelError> {
         value: name.to_owned(),
         supported: "\"silu\", \"swish\", \"mish\", \"gelu\" and \"relu\"",
     })
-}
-
-/// The fields of a published configuration as a JSON object with the name of the class.
-pub(super) fn to_value<T: Serialize>(class: &str, config: &T) -> Value {
-    let mut value = serde_json::json!({ "_class_name": class });
-    if let (Value::Object(object), Ok(Value::Object(fields))) = (&mut value, serde_json::to_value(config)) {
-        object.extend(fields);
-    }
-    value
 }

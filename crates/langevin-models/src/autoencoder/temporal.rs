@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::coder::{Block, CoderConfig, Encoder};
 use super::gaussian::DiagonalGaussian;
-use super::published::{DOWN, Size, to_value};
+use super::published::DOWN;
 use super::temporal_decoder::TemporalDecoder;
 use super::{check_image, check_latents};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::{Conv2d, Conv2dConfig};
+use crate::published::Sides;
 use crate::tap::Tap;
-use crate::weights::{read_config, read_config_file, read_folder, write_folder};
+use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "AutoencoderKLTemporalDecoder";
@@ -96,7 +97,7 @@ impl AutoencoderKlTemporalDecoderConfig {
     }
 
     fn to_value(&self) -> serde_json::Value {
-        to_value(CLASS, &Published::from(self.clone()))
+        published_value(&Published::from(self.clone()), CLASS)
     }
 
     /// How many pixels a latent stands for along each side: 2 to the number of levels less one.
@@ -151,7 +152,7 @@ struct Published {
     latent_channels: usize,
     layers_per_block: usize,
     out_channels: usize,
-    sample_size: Size,
+    sample_size: Sides,
     scaling_factor: f64,
 }
 
@@ -165,7 +166,7 @@ impl Default for Published {
             latent_channels: 4,
             layers_per_block: 1,
             out_channels: 3,
-            sample_size: Size::Square(32),
+            sample_size: Sides::Square(32),
             scaling_factor: 0.18215,
         }
     }

@@ -4,11 +4,11 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::TinyAutoencoder;
-use super::published::{activation, to_value};
+use super::published::activation;
 use super::tiling::Tiling;
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::Activation;
-use crate::weights::read_config;
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "AutoencoderTiny";
@@ -109,7 +109,7 @@ impl TinyAutoencoderConfig {
     }
 
     pub(super) fn to_value(&self) -> serde_json::Value {
-        to_value(CLASS, &PublishedTiny::from(self.clone()))
+        published_value(&PublishedTiny::from(self.clone()), CLASS)
     }
 
     /// By what the encoder divides each side, rounded up: 2 to the number of its levels less one.

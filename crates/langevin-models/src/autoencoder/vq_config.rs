@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::VqModel;
 use super::coder::{Block, CoderConfig};
-use super::published::{DOWN, Size, UP, activation, to_value};
+use super::published::{DOWN, UP, activation};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::Activation;
-use crate::weights::read_config;
+use crate::published::Sides;
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "VQModel";
@@ -129,7 +130,7 @@ impl VqModelConfig {
     }
 
     pub(super) fn to_value(&self) -> serde_json::Value {
-        to_value(CLASS, &PublishedVq::from(self.clone()))
+        published_value(&PublishedVq::from(self.clone()), CLASS)
     }
 
     /// How many pixels a latent stands for along each side: 2 to the number of levels less one.
@@ -203,7 +204,7 @@ struct PublishedVq {
     norm_type: String,
     num_vq_embeddings: usize,
     out_channels: usize,
-    sample_size: Size,
+    sample_size: Sides,
     scaling_factor: f64,
     up_block_types: Vec<String>,
     vq_embed_dim: Option<usize>,

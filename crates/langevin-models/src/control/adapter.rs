@@ -12,7 +12,7 @@ use crate::error::{ModelError, at_least_one};
 use crate::layers::{Activation, Conv2d, Conv2dConfig, avg_pool_2x};
 use crate::tap::Tap;
 use crate::unet::conditional::unsupported;
-use crate::weights::{read_config, read_config_file, read_folder, write_folder};
+use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "T2IAdapter";
@@ -411,14 +411,7 @@ impl Default for PublishedT2iAdapter {
 
 impl PublishedT2iAdapter {
     fn to_value(&self) -> Value {
-        serde_json::json!({
-            "_class_name": CLASS,
-            "adapter_type": self.adapter_type,
-            "channels": self.channels,
-            "downscale_factor": self.downscale_factor,
-            "in_channels": self.in_channels,
-            "num_res_blocks": self.num_res_blocks,
-        })
+        published_value(self, CLASS)
     }
 }
 

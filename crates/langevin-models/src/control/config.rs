@@ -10,7 +10,7 @@ use crate::unet::conditional::{
     Addition, ClassInput, ContextInput, EncoderConfig, LevelBlock, Middle, PublishedEncoder, TimeInput,
     UNet2dConditionalConfig, unsupported,
 };
-use crate::weights::read_config;
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "ControlNetModel";
@@ -190,11 +190,7 @@ impl PublishedControlNet {
 
     /// The JSON object with the class name.
     pub(super) fn to_value(&self) -> Value {
-        let mut value = serde_json::json!({ "_class_name": CLASS });
-        if let (Value::Object(object), Ok(Value::Object(fields))) = (&mut value, serde_json::to_value(self)) {
-            object.extend(fields);
-        }
-        value
+        published_value(self, CLASS)
     }
 }
 

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::config::{Block, Classes, Resampling, TimeFeatures, UNet2dConfig};
 use crate::error::ModelError;
 use crate::layers::Activation;
-use crate::weights::read_config;
+use crate::published::Sides;
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 pub(super) const CLASS: &str = "UNet2DModel";
@@ -38,36 +39,13 @@ pub(super) struct PublishedUNet2d {
     num_train_timesteps: Option<usize>,
     out_channels: usize,
     resnet_time_scale_shift: String,
-    sample_size: Option<Size>,
+    sample_size: Option<Sides>,
     time_embedding_dim: Option<usize>,
     time_embedding_type: String,
     up_block_types: Vec<String>,
     upsample_type: Option<String>,
     /// Ours: whether the last class embedding is "no class". Other readers skip keys with an underscore.
     _null_class: bool,
-}
-
-/// One number for squares, or height and width.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(in crate::unet) enum Size {
-    Square(usize),
-    Both([usize; 2]),
-}
-
-impl Size {
-    /// Height and width.
-    pub(in crate::unet) fn both(self) -> [usize; 2] {
-        match self {
-            Self::Square(side) => [side, side],
-            Self::Both(both) => both,
-        }
-    }
-
-    /// One number where both are the same.
-    pub(in crate::unet) fn of([height, width]: [usize; 2]) -> Self {
-        if height == width { Self::Square(height) } else { Self::Both([height, width]) }
-    }
 }
 
 impl Default for PublishedUNet2d {
@@ -114,9 +92,9 @@ impl PublishedUNet2d {
 
     /// The JSON object with the class name, without our own key where it says nothing.
     pub(super) fn to_value(&self) -> Value {
-        let mut value = serde_json::json!({ "_class_name": CLASS });
-        if let (Value::Object(object), Ok(Value::Object(fields))) = (&mut value, serde_json::to_value(self)) {
-            object.extend(fields.into_iter().filter(|(key, v)| key != "_null_class" || *v == Value::Bool(true)));
+        let mut value = published_value(self, CLASS);
+        if let (Value::Object(object), false) = (&mut value, self._null_class) {
+            object.remove("_null_class");
         }
         value
     }
@@ -223,7 +201,7 @@ impl TryFrom<PublishedUNet2d> for UNet2dConfig {
             names.iter().map(|name| block(key, name, table, supported)).collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
-            sample_size: p.sample_size.map(Size::both),
+            sample_size: p.sample_size.map(Into::into),
             in_channels: p.in_channels,
             out_channels: p.out_channels,
             center_input: p.center_input_sample,
@@ -302,7 +280,7 @@ impl From<UNet2dConfig> for PublishedUNet2d {
             },
             out_channels: c.out_channels,
             resnet_time_scale_shift: if c.scale_shift { "scale_shift" } else { "default" }.into(),
-            sample_size: c.sample_size.map(Size::of),
+            sample_size: c.sample_size.map(Into::into),
             time_embedding_dim: c.time_width,
             time_embedding_type: match c.time {
                 TimeFeatures::Sinusoidal { .. } => "positional",

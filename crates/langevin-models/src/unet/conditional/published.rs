@@ -8,46 +8,14 @@ use super::encoder::{EncoderConfig, Level, LevelBlock, Middle};
 use super::told::{Addition, ClassInput, ContextInput, TimeInput};
 use crate::error::ModelError;
 use crate::layers::{Activation, ContextNorm};
-use crate::unet::published::Size;
-use crate::weights::read_config;
+use crate::published::{PerLevel, Sides};
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "UNet2DConditionModel";
 
-/// One value for all levels, or one for each.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum OneOrMany<T> {
-    // First: where T may be a list itself, a list is one for each level.
-    Many(Vec<T>),
-    One(T),
-}
-
-impl<T: Clone + PartialEq> OneOrMany<T> {
-    /// One for each of `count` levels.
-    fn spread(&self, key: &'static str, count: usize) -> Result<Vec<T>, ModelError> {
-        match self {
-            Self::One(value) => Ok(vec![value.clone(); count]),
-            Self::Many(values) if values.len() == count => Ok(values.clone()),
-            Self::Many(values) => Err(ModelError::Config {
-                field: key,
-                given: format!("{} values", values.len()),
-                expected: format!("one value, or one for each of the {count} levels"),
-            }),
-        }
-    }
-
-    /// One value where all are the same.
-    pub(crate) fn gather(values: Vec<T>) -> Self {
-        match values.split_first() {
-            Some((first, rest)) if rest.iter().all(|value| value == first) => Self::One(first.clone()),
-            _ => Self::Many(values),
-        }
-    }
-}
-
 /// Transformer blocks: for each level, one number or one for each of its residual blocks.
-type Transformers = OneOrMany<OneOrMany<usize>>;
+type Transformers = PerLevel<PerLevel<usize>>;
 
 /// The keys that UNets and ControlNets share, with the defaults of the classes for absent ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,10 +25,10 @@ pub(crate) struct PublishedEncoder {
     pub addition_embed_type: Option<String>,
     pub addition_embed_type_num_heads: usize,
     pub addition_time_embed_dim: Option<usize>,
-    pub attention_head_dim: OneOrMany<usize>,
+    pub attention_head_dim: PerLevel<usize>,
     pub block_out_channels: Vec<usize>,
     pub class_embed_type: Option<String>,
-    pub cross_attention_dim: OneOrMany<usize>,
+    pub cross_attention_dim: PerLevel<usize>,
     pub down_block_types: Vec<String>,
     pub downsample_padding: usize,
     pub encoder_hid_dim: Option<usize>,
@@ -68,14 +36,14 @@ pub(crate) struct PublishedEncoder {
     pub flip_sin_to_cos: bool,
     pub freq_shift: f64,
     pub in_channels: usize,
-    pub layers_per_block: OneOrMany<usize>,
+    pub layers_per_block: PerLevel<usize>,
     pub mid_block_scale_factor: f64,
     pub mid_block_type: Option<String>,
     pub norm_eps: f64,
     pub norm_num_groups: Option<usize>,
-    pub num_attention_heads: Option<OneOrMany<usize>>,
+    pub num_attention_heads: Option<PerLevel<usize>>,
     pub num_class_embeds: Option<usize>,
-    pub only_cross_attention: OneOrMany<bool>,
+    pub only_cross_attention: PerLevel<bool>,
     pub projection_class_embeddings_input_dim: Option<usize>,
     pub resnet_time_scale_shift: String,
     pub transformer_layers_per_block: Transformers,
@@ -98,10 +66,10 @@ impl Default for PublishedEncoder {
             addition_embed_type: None,
             addition_embed_type_num_heads: 64,
             addition_time_embed_dim: None,
-            attention_head_dim: OneOrMany::One(8),
+            attention_head_dim: PerLevel::Same(8),
             block_out_channels: vec![320, 640, 1280, 1280],
             class_embed_type: None,
-            cross_attention_dim: OneOrMany::One(1280),
+            cross_attention_dim: PerLevel::Same(1280),
             down_block_types: [cross, cross, cross, "DownBlock2D"].map(Into::into).to_vec(),
             downsample_padding: 1,
             encoder_hid_dim: None,
@@ -109,17 +77,17 @@ impl Default for PublishedEncoder {
             flip_sin_to_cos: true,
             freq_shift: 0.0,
             in_channels: 4,
-            layers_per_block: OneOrMany::One(2),
+            layers_per_block: PerLevel::Same(2),
             mid_block_scale_factor: 1.0,
             mid_block_type: Some("UNetMidBlock2DCrossAttn".into()),
             norm_eps: 1e-5,
             norm_num_groups: Some(32),
             num_attention_heads: None,
             num_class_embeds: None,
-            only_cross_attention: OneOrMany::One(false),
+            only_cross_attention: PerLevel::Same(false),
             projection_class_embeddings_input_dim: None,
             resnet_time_scale_shift: "default".into(),
-            transformer_layers_per_block: OneOrMany::One(OneOrMany::One(1)),
+            transformer_layers_per_block: PerLevel::Same(PerLevel::Same(1)),
             upcast_attention: false,
             use_linear_projection: false,
         }
@@ -147,8 +115,8 @@ pub(super) struct PublishedUNet2dConditional {
     resnet_out_scale_factor: f64,
     #[serde(deserialize_with = "flag")]
     resnet_skip_time_act: bool,
-    reverse_transformer_layers_per_block: Option<Vec<OneOrMany<usize>>>,
-    sample_size: Option<Size>,
+    reverse_transformer_layers_per_block: Option<Vec<PerLevel<usize>>>,
+    sample_size: Option<Sides>,
     time_cond_proj_dim: Option<usize>,
     time_embedding_act_fn: Option<String>,
     time_embedding_dim: Option<usize>,
@@ -249,27 +217,27 @@ impl PublishedEncoder {
             });
         }
         let supported = "DownBlock2D, CrossAttnDownBlock2D, ResnetDownsampleBlock2D and SimpleCrossAttnDownBlock2D";
-        let head_dims = self.attention_head_dim.spread("attention_head_dim", count)?;
+        let head_dims = self.attention_head_dim.levels("attention_head_dim", count)?;
         let heads = match &self.num_attention_heads {
-            Some(heads) => heads.spread("num_attention_heads", count)?,
+            Some(heads) => heads.levels("num_attention_heads", count)?,
             None => head_dims.clone(),
         };
-        let layers = self.layers_per_block.spread("layers_per_block", count)?;
-        let only_cross = self.only_cross_attention.spread("only_cross_attention", count)?;
-        let transformers = self.transformer_layers_per_block.spread("transformer_layers_per_block", count)?;
+        let layers = self.layers_per_block.levels("layers_per_block", count)?;
+        let only_cross = self.only_cross_attention.levels("only_cross_attention", count)?;
+        let transformers = self.transformer_layers_per_block.levels("transformer_layers_per_block", count)?;
         let level = |i: usize| {
             let block = named("down_block_types", &blocks[i], &DOWN, supported)?;
             let heads = if block == LevelBlock::AddedAttention { head_dims[i] } else { heads[i] };
             let transformers = match &transformers[i] {
-                OneOrMany::One(one) => vec![*one; layers[i]],
-                OneOrMany::Many(many) => many.clone(),
+                PerLevel::Same(one) => vec![*one; layers[i]],
+                PerLevel::Each(many) => many.clone(),
             };
             let [channels, layers] = [self.block_out_channels[i], layers[i]];
             Ok(Level { channels, layers, block, heads, transformers, only_cross_attention: only_cross[i] })
         };
-        let context = match OneOrMany::gather(self.cross_attention_dim.spread("cross_attention_dim", count)?) {
-            OneOrMany::One(context) => context,
-            OneOrMany::Many(many) => {
+        let context = match PerLevel::gather(self.cross_attention_dim.levels("cross_attention_dim", count)?) {
+            PerLevel::Same(context) => context,
+            PerLevel::Each(many) => {
                 let supported = "one width: all levels look at the same text states";
                 return Err(unsupported("cross_attention_dim", &format!("{many:?}"), supported));
             }
@@ -398,10 +366,10 @@ impl PublishedEncoder {
             addition_embed_type: owned(addition),
             addition_embed_type_num_heads: if let Addition::Text { heads } = c.addition { heads } else { 64 },
             addition_time_embed_dim: features,
-            attention_head_dim: OneOrMany::gather(levels.iter().map(|level| level.heads).collect()),
+            attention_head_dim: PerLevel::gather(levels.iter().map(|level| level.heads).collect()),
             block_out_channels: levels.iter().map(|level| level.channels).collect(),
             class_embed_type: owned(class),
-            cross_attention_dim: OneOrMany::One(c.context),
+            cross_attention_dim: PerLevel::Same(c.context),
             down_block_types: levels.iter().filter_map(|level| name_of(&level.block, &DOWN)).collect(),
             downsample_padding: c.downsample_padding,
             encoder_hid_dim: hidden.or(image_width),
@@ -409,18 +377,18 @@ impl PublishedEncoder {
             flip_sin_to_cos: cosine_first,
             freq_shift: shift,
             in_channels: c.in_channels,
-            layers_per_block: OneOrMany::gather(levels.iter().map(|level| level.layers).collect()),
+            layers_per_block: PerLevel::gather(levels.iter().map(|level| level.layers).collect()),
             mid_block_scale_factor: c.mid_scale,
             mid_block_type: name_of(&c.middle, &MIDDLE),
             norm_eps: c.norm_epsilon,
             norm_num_groups: Some(c.norm_groups),
             num_attention_heads: None,
             num_class_embeds: rows,
-            only_cross_attention: OneOrMany::gather(levels.iter().map(|level| level.only_cross_attention).collect()),
+            only_cross_attention: PerLevel::gather(levels.iter().map(|level| level.only_cross_attention).collect()),
             projection_class_embeddings_input_dim: class_width.or(added_width),
             resnet_time_scale_shift: if c.scale_shift { "scale_shift" } else { "default" }.into(),
-            transformer_layers_per_block: OneOrMany::gather(
-                levels.iter().map(|level| OneOrMany::gather(level.transformers.clone())).collect(),
+            transformer_layers_per_block: PerLevel::gather(
+                levels.iter().map(|level| PerLevel::gather(level.transformers.clone())).collect(),
             ),
             upcast_attention: c.upcast,
             use_linear_projection: c.linear_projection,
@@ -435,11 +403,7 @@ impl PublishedUNet2dConditional {
 
     /// The JSON object with the class name.
     pub(super) fn to_value(&self) -> Value {
-        let mut value = serde_json::json!({ "_class_name": CLASS });
-        if let (Value::Object(object), Ok(Value::Object(fields))) = (&mut value, serde_json::to_value(self)) {
-            object.extend(fields);
-        }
-        value
+        published_value(self, CLASS)
     }
 
     /// The levels on the way up.
@@ -453,12 +417,12 @@ impl PublishedUNet2dConditional {
             });
         }
         let reversed = match &self.reverse_transformer_layers_per_block {
-            Some(given) => OneOrMany::Many(given.clone()).spread("reverse_transformer_layers_per_block", count)?,
+            Some(given) => PerLevel::Each(given.clone()).levels("reverse_transformer_layers_per_block", count)?,
             None => {
                 let mut down =
-                    self.encoder.transformer_layers_per_block.spread("transformer_layers_per_block", count)?;
+                    self.encoder.transformer_layers_per_block.levels("transformer_layers_per_block", count)?;
                 down.reverse();
-                if down.iter().any(|level| matches!(level, OneOrMany::Many(_))) {
+                if down.iter().any(|level| matches!(level, PerLevel::Each(_))) {
                     let supported = "a list where `transformer_layers_per_block` has lists";
                     return Err(unsupported("reverse_transformer_layers_per_block", "null", supported));
                 }
@@ -471,8 +435,8 @@ impl PublishedUNet2dConditional {
             Ok(UpLevel {
                 block: named("up_block_types", name, &UP, supported)?,
                 transformers: match transformers {
-                    OneOrMany::One(one) => vec![one; level.layers + 1],
-                    OneOrMany::Many(many) => many,
+                    PerLevel::Same(one) => vec![one; level.layers + 1],
+                    PerLevel::Each(many) => many,
                 },
             })
         })
@@ -500,8 +464,8 @@ impl TryFrom<PublishedUNet2dConditional> for UNet2dConditionalConfig {
             conv_in_kernel: p.conv_in_kernel,
             mid_only_cross_attention: match (p.mid_block_only_cross_attention, &p.encoder.only_cross_attention) {
                 (Some(only), _) => only,
-                (None, OneOrMany::One(only)) => *only,
-                (None, OneOrMany::Many(_)) => false,
+                (None, PerLevel::Same(only)) => *only,
+                (None, PerLevel::Each(_)) => false,
             },
             context_norm: match p.cross_attention_norm.as_deref() {
                 None => None,
@@ -535,7 +499,7 @@ impl TryFrom<PublishedUNet2dConditional> for UNet2dConditionalConfig {
             ..base
         };
         Ok(Self {
-            sample_size: p.sample_size.map(Size::both),
+            sample_size: p.sample_size.map(Into::into),
             up: p.up(&encoder.levels)?,
             encoder,
             out_channels: p.out_channels,
@@ -548,9 +512,9 @@ impl TryFrom<PublishedUNet2dConditional> for UNet2dConditionalConfig {
 impl From<UNet2dConditionalConfig> for PublishedUNet2dConditional {
     fn from(c: UNet2dConditionalConfig) -> Self {
         let e = &c.encoder;
-        let down: Vec<_> = e.levels.iter().map(|level| OneOrMany::gather(level.transformers.clone())).collect();
-        let up: Vec<_> = c.up.iter().map(|level| OneOrMany::gather(level.transformers.clone())).collect();
-        let mirrored = down.iter().rev().eq(&up) && up.iter().all(|level| matches!(level, OneOrMany::One(_)));
+        let down: Vec<_> = e.levels.iter().map(|level| PerLevel::gather(level.transformers.clone())).collect();
+        let up: Vec<_> = c.up.iter().map(|level| PerLevel::gather(level.transformers.clone())).collect();
+        let mirrored = down.iter().rev().eq(&up) && up.iter().all(|level| matches!(level, PerLevel::Same(_)));
         Self {
             encoder: PublishedEncoder::of(e),
             attention_type: "default".into(),
@@ -569,7 +533,7 @@ impl From<UNet2dConditionalConfig> for PublishedUNet2dConditional {
             resnet_out_scale_factor: e.residual_scale,
             resnet_skip_time_act: e.skip_time_activation,
             reverse_transformer_layers_per_block: (!mirrored).then_some(up),
-            sample_size: c.sample_size.map(Size::of),
+            sample_size: c.sample_size.map(Into::into),
             time_cond_proj_dim: e.guidance_width,
             time_embedding_act_fn: e.embedding_activation.map(|activation| activation.name().into()),
             time_embedding_dim: e.time_width,

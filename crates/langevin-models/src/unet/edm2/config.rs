@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Edm2UNet;
 use crate::error::{ModelError, at_least_one, positive};
-use crate::weights::read_config;
+use crate::weights::{published_value, read_config};
 
 /// The class that this crate writes into configurations. The authors publish none.
 const CLASS: &str = "Edm2UNet";
@@ -176,13 +176,7 @@ impl Edm2Config {
     }
 
     pub(super) fn to_value(&self) -> serde_json::Value {
-        let mut value = serde_json::json!({ "_class_name": CLASS });
-        if let (Some(object), Ok(serde_json::Value::Object(fields))) =
-            (value.as_object_mut(), serde_json::to_value(self))
-        {
-            object.extend(fields);
-        }
-        value
+        published_value(self, CLASS)
     }
 
     /// Channels of a level.

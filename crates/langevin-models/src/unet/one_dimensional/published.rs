@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::config::{DownKind, MidKind, OutKind, UNet1dConfig, UpKind};
 use crate::error::ModelError;
 use crate::layers::Activation;
-use crate::weights::read_config;
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "UNet1DModel";
@@ -70,11 +70,7 @@ impl PublishedUNet1d {
 
     /// The JSON object with the class name.
     pub(super) fn to_value(&self) -> Value {
-        let mut value = serde_json::json!({ "_class_name": CLASS });
-        if let (Value::Object(object), Ok(Value::Object(fields))) = (&mut value, serde_json::to_value(self)) {
-            object.extend(fields);
-        }
-        value
+        published_value(self, CLASS)
     }
 }
 

@@ -8,13 +8,13 @@ use langevin_core::Load;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::common::{check_heads, with_class, wrong};
-use super::per_level::PerLevel;
+use super::common::{check_heads, wrong};
 use super::{UNetMotion, UNetMotionConfig};
 use crate::error::{ModelError, at_least_one};
 use crate::layers::{Conv2d, Conv2dConfig, TransformerTemporal, TransformerTemporalConfig};
+use crate::published::PerLevel;
 use crate::unet::conditional::UNet2dConditional;
-use crate::weights::{Transplant, read_config, read_config_file, read_folder, write_folder};
+use crate::weights::{Transplant, published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes these configurations.
 const CLASS: &str = "MotionAdapter";
@@ -81,7 +81,7 @@ impl MotionAdapterConfig {
     }
 
     fn to_value(&self) -> Value {
-        with_class(self, CLASS)
+        published_value(self, CLASS)
     }
 
     /// Makes the adapter with initial weights.

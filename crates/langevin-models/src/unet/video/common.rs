@@ -1,8 +1,6 @@
 //! Checks and steps that the networks for video have in common.
 
 use burn::tensor::{DType, Tensor};
-use serde::Serialize;
-use serde_json::Value;
 
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::{Activation, Conv2d, GroupNorm};
@@ -82,15 +80,6 @@ pub(super) fn check_resnets(padding: usize, epsilon: f64, mid_scale: f64) -> Res
 pub(super) fn check_heads(field: &'static str, given: usize, width: usize) -> Result<(), ModelError> {
     at_least_one(field, given)?;
     if given <= width { Ok(()) } else { Err(wrong(field, given, format!("at most {width}, the channels of a level"))) }
-}
-
-/// A configuration as the JSON object that is published, with the name of the class.
-pub(super) fn with_class<C: Serialize>(config: &C, class: &str) -> Value {
-    let mut value = serde_json::json!({ "_class_name": class });
-    if let (Value::Object(object), Ok(Value::Object(fields))) = (&mut value, serde_json::to_value(config)) {
-        object.extend(fields);
-    }
-    value
 }
 
 /// The smallest side of frames that can be halved down to the coarsest level.

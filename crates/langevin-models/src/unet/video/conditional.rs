@@ -11,9 +11,8 @@ use serde_json::Value;
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBlock, run};
 use super::common::{
     at_least_two, check_heads, check_resnets, check_sizes, check_video, dtype, each_frame, finish, smallest_side,
-    with_class,
 };
-use super::per_level::{Sides, VideoLevel};
+use super::level::VideoLevel;
 use crate::condition::{Part, TextCondition};
 use crate::error::{ModelError, at_least_one};
 use crate::layers::{
@@ -22,9 +21,10 @@ use crate::layers::{
     to_frames, to_video,
 };
 use crate::mlp::for_batch;
+use crate::published::Sides;
 use crate::tap::Tap;
 use crate::unet::conditional::ControlResiduals;
-use crate::weights::{read_config, read_config_file, read_folder, write_folder};
+use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes these configurations.
 const CLASS: &str = "UNet3DConditionModel";
@@ -61,10 +61,10 @@ pub struct UNet3dConfig {
     /// Channels of the output. Default: `4`.
     pub out_channels: usize,
     /// Blocks on the way down, finest level first. Default: three with attention, one without.
-    #[serde(with = "super::per_level::down_3d")]
+    #[serde(with = "super::level::down_3d")]
     pub down_block_types: Vec<VideoLevel>,
     /// Blocks on the way up, coarsest level first. Default: one without attention, three with.
-    #[serde(with = "super::per_level::up_3d")]
+    #[serde(with = "super::level::up_3d")]
     pub up_block_types: Vec<VideoLevel>,
     /// Channels of each level, finest first. Default: `320, 640, 1280, 1280`.
     pub block_out_channels: Vec<usize>,
@@ -134,7 +134,7 @@ impl UNet3dConfig {
     }
 
     fn to_value(&self) -> Value {
-        with_class(self, CLASS)
+        published_value(self, CLASS)
     }
 
     /// Makes the network with initial weights.

@@ -5,15 +5,16 @@ mod adapter;
 mod blocks;
 mod common;
 mod conditional;
+mod level;
 mod motion;
 mod motion_config;
-mod per_level;
 mod spatio_temporal;
 
+pub use crate::published::{PerLevel, Sides};
 pub use adapter::{MotionAdapter, MotionAdapterConfig, MotionModules};
 pub use blocks::{VideoAttention, VideoBlock, VideoResnet};
 pub use conditional::{UNet3dConditional, UNet3dConfig};
+pub use level::VideoLevel;
 pub use motion::UNetMotion;
 pub use motion_config::UNetMotionConfig;
-pub use per_level::{PerLevel, Sides, VideoLevel};
 pub use spatio_temporal::{UNetSpatioTemporal, UNetSpatioTemporalConfig};

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::UNetMotion;
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan};
-use super::common::{at_least_two, check_heads, check_resnets, check_sizes, with_class, wrong};
-use super::per_level::{PerLevel, Sides, VideoLevel};
+use super::common::{at_least_two, check_heads, check_resnets, check_sizes, wrong};
+use super::level::VideoLevel;
 use crate::error::{ModelError, at_least_one};
 use crate::layers::{Activation, ResnetBlock2dConfig, Transformer2dConfig, TransformerTemporalConfig};
-use crate::weights::read_config;
+use crate::published::{PerLevel, Sides};
+use crate::weights::{published_value, read_config};
 
 /// The class that publishes these configurations.
 const CLASS: &str = "UNetMotionModel";
@@ -44,10 +45,10 @@ pub struct UNetMotionConfig {
     /// Channels of the output. Default: `4`.
     pub out_channels: usize,
     /// Blocks on the way down, finest level first. Default: three with attention, one without.
-    #[serde(with = "super::per_level::down_motion")]
+    #[serde(with = "super::level::down_motion")]
     pub down_block_types: Vec<VideoLevel>,
     /// Blocks on the way up, coarsest level first. Default: one without attention, three with.
-    #[serde(with = "super::per_level::up_motion")]
+    #[serde(with = "super::level::up_motion")]
     pub up_block_types: Vec<VideoLevel>,
     /// Channels of each level, finest first. Default: `320, 640, 1280, 1280`.
     pub block_out_channels: Vec<usize>,
@@ -166,7 +167,7 @@ impl UNetMotionConfig {
     }
 
     pub(super) fn to_value(&self) -> Value {
-        with_class(self, CLASS)
+        published_value(self, CLASS)
     }
 
     /// Makes the network with initial weights.

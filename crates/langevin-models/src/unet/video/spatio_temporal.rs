@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBlock, run};
-use super::common::{at_least_two, check_sizes, check_video, dtype, each_frame, finish, with_class, wrong};
-use super::per_level::{PerLevel, Sides, VideoLevel};
+use super::common::{at_least_two, check_sizes, check_video, dtype, each_frame, finish, wrong};
+use super::level::VideoLevel;
 use crate::condition::{Part, TextCondition};
 use crate::error::{ModelError, at_least_one};
 use crate::layers::{
@@ -18,8 +18,9 @@ use crate::layers::{
     TimestepEmbedding, TimestepEmbeddingConfig, TransformerSpatioTemporalConfig,
 };
 use crate::mlp::for_batch;
+use crate::published::{PerLevel, Sides};
 use crate::tap::Tap;
-use crate::weights::{read_config, read_config_file, read_folder, write_folder};
+use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes these configurations.
 const CLASS: &str = "UNetSpatioTemporalConditionModel";
@@ -56,10 +57,10 @@ pub struct UNetSpatioTemporalConfig {
     /// Channels of the output. Default: `4`.
     pub out_channels: usize,
     /// Blocks on the way down, finest level first. Default: three with attention, one without.
-    #[serde(with = "super::per_level::down_spatio_temporal")]
+    #[serde(with = "super::level::down_spatio_temporal")]
     pub down_block_types: Vec<VideoLevel>,
     /// Blocks on the way up, coarsest level first. Default: one without attention, three with.
-    #[serde(with = "super::per_level::up_spatio_temporal")]
+    #[serde(with = "super::level::up_spatio_temporal")]
     pub up_block_types: Vec<VideoLevel>,
     /// Channels of each level, finest first, multiples of 32. Default: `320, 640, 1280, 1280`.
     pub block_out_channels: Vec<usize>,
@@ -119,7 +120,7 @@ impl UNetSpatioTemporalConfig {
     }
 
     fn to_value(&self) -> Value {
-        with_class(self, CLASS)
+        published_value(self, CLASS)
     }
 
     /// Makes the network with initial weights.

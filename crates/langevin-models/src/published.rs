@@ -1,4 +1,4 @@
-//! Values of published configurations that are one for all levels, or one for each.
+//! Values of published configurations that have more than one form.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,10 +45,20 @@ impl<T: Clone> PerLevel<T> {
     }
 
     /// The values in the other order.
-    pub(super) fn reversed(&self) -> Self {
+    pub(crate) fn reversed(&self) -> Self {
         match self {
             Self::Same(value) => Self::Same(value.clone()),
             Self::Each(values) => Self::Each(values.iter().rev().cloned().collect()),
+        }
+    }
+}
+
+impl<T: Clone + PartialEq> PerLevel<T> {
+    /// One value where all are the same.
+    pub(crate) fn gather(values: Vec<T>) -> Self {
+        match values.split_first() {
+            Some((first, rest)) if rest.iter().all(|value| value == first) => Self::Same(first.clone()),
+            _ => Self::Each(values),
         }
     }
 }
@@ -59,50 +69,7 @@ impl<T> From<T> for PerLevel<T> {
     }
 }
 
-/// The kind of a level of a network for video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoLevel {
-    /// Residual blocks, and what the network has over frames beside them.
-    Plain,
-    /// With attention to the text or image, too.
-    Attention,
-}
-
-/// Reads and writes levels under the two names that a class has for them, as a serde module.
-macro_rules! level_names {
-    ($module:ident, $plain:literal, $attention:literal) => {
-        pub(super) mod $module {
-            use super::VideoLevel;
-            use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-            pub fn serialize<S: Serializer>(levels: &[VideoLevel], serializer: S) -> Result<S::Ok, S::Error> {
-                let name = |level: &VideoLevel| match level {
-                    VideoLevel::Plain => $plain,
-                    VideoLevel::Attention => $attention,
-                };
-                levels.iter().map(name).collect::<Vec<_>>().serialize(serializer)
-            }
-
-            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VideoLevel>, D::Error> {
-                let level = |name: String| match name.as_str() {
-                    $plain => Ok(VideoLevel::Plain),
-                    $attention => Ok(VideoLevel::Attention),
-                    other => Err(D::Error::unknown_variant(other, &[$plain, $attention])),
-                };
-                Vec::<String>::deserialize(deserializer)?.into_iter().map(level).collect()
-            }
-        }
-    };
-}
-
-level_names!(down_3d, "DownBlock3D", "CrossAttnDownBlock3D");
-level_names!(up_3d, "UpBlock3D", "CrossAttnUpBlock3D");
-level_names!(down_motion, "DownBlockMotion", "CrossAttnDownBlockMotion");
-level_names!(up_motion, "UpBlockMotion", "CrossAttnUpBlockMotion");
-level_names!(down_spatio_temporal, "DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal");
-level_names!(up_spatio_temporal, "UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal");
-
-/// Height and width.
+/// Height and width, written as one number for squares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Sides {
@@ -110,6 +77,21 @@ pub enum Sides {
     Square(usize),
     /// Height, width.
     Both([usize; 2]),
+}
+
+impl From<Sides> for [usize; 2] {
+    fn from(sides: Sides) -> Self {
+        match sides {
+            Sides::Square(side) => [side, side],
+            Sides::Both(both) => both,
+        }
+    }
+}
+
+impl From<[usize; 2]> for Sides {
+    fn from([height, width]: [usize; 2]) -> Self {
+        if height == width { Self::Square(height) } else { Self::Both([height, width]) }
+    }
 }
 
 #[cfg(test)]
