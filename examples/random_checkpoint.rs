@@ -12,6 +12,7 @@ use langevin::models::UNet2dConditionalConfig;
 use langevin::models::weights::parameters;
 use safetensors::{Dtype, View};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -111,7 +112,11 @@ fn run() -> Result<(), Box<dyn Error>> {
     std::fs::write(options.out.join("config.json"), config.to_json())?;
     let start = Instant::now();
     let path = options.out.join("diffusion_pytorch_model.safetensors");
-    safetensors::serialize_to_file(tensors, None, &path)?;
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), &path)?;
+    // The writer's temporary file is private to its user; the configuration has the rights of an ordinary file.
+    let rights = std::fs::metadata(options.out.join("config.json"))?.permissions();
+    std::fs::set_permissions(&path, rights)?;
     let bytes = std::fs::metadata(&path)?.len();
     println!(
         "{count} parameters, {:.1} MiB in {}, {:.1} s",

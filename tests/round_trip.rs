@@ -117,6 +117,17 @@ fn what_is_loaded_is_saved_byte_for_byte() {
         result.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         networks += 1;
         halves += usize::from(dtype == DType::F16);
+        let written = self::config(one.path()).expect("a configuration");
+        // A key that does not change the network may be left out, but none may change.
+        for (key, value) in written.as_object().expect("an object") {
+            let old = config.get(key).filter(|old| !old.is_null() && !value.is_null());
+            // One value may stand for equal ones of all levels.
+            let same = |old: &serde_json::Value| {
+                let each = old.as_array().is_some_and(|old| old.iter().all(|old| old == value));
+                old == value || each || old.as_f64().is_some_and(|old| value.as_f64() == Some(old))
+            };
+            assert!(old.is_none_or(same), "{}: {key} was {old:?} and is {value}", folder.display());
+        }
         let saved = read(&files(one.path()));
         for (name, tensor) in &saved {
             // Some encoders are stored without the first part of their names, and get it back.

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use langevin_core::{Condition, Denoiser, Level, Levels, Network, Prediction, Query};
@@ -66,6 +66,21 @@ impl Net {
             Self::Conditional(net) => Self::Conditional(net.freeze()),
             Self::Motion(net) => Self::Motion(net.freeze()),
             Self::SpatioTemporal(net) => Self::SpatioTemporal(net.freeze()),
+        }
+    }
+
+    /// With half of every weight, which is exact in every type.
+    fn halved(self) -> Self {
+        struct Halve;
+        impl ModuleMapper for Halve {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                param.map(|tensor| tensor * 0.5)
+            }
+        }
+        match self {
+            Self::Conditional(net) => Self::Conditional(net.map(&mut Halve)),
+            Self::Motion(net) => Self::Motion(net.map(&mut Halve)),
+            Self::SpatioTemporal(net) => Self::SpatioTemporal(net.map(&mut Halve)),
         }
     }
 
@@ -228,7 +243,7 @@ fn networks_and_adapters_that_do_not_fit_are_errors() {
         }
     }
     let error = UNetMotion::from_unet2d(&images(&json!({"block_out_channels": [8, 16]})), &plain()).unwrap_err();
-    assert!(matches!(error, ModelError::Parts { what: "UNetMotion", .. }), "{error}");
+    assert!(matches!(error, ModelError::Config { field: "block_out_channels", .. }), "{error}");
 }
 
 #[test]
@@ -278,11 +293,13 @@ fn a_distilled_network_is_told_its_guidance() {
 fn half_precision_is_close_to_single() {
     let device = flex();
     for name in NAMES {
-        let net = Net::load(name, Load::on(&device));
+        // With its whole weights the first of them carries a rounding of its input up to a hundred times further: in half
+        // precision the original is 2 to 8 % off there.
+        let net = Net::load(name, Load::on(&device)).halved();
         let x = tensor(net.shape(1), 0.3, &device);
         let expected = values(&net.ask(x.clone(), &net.told(1, &device)).unwrap());
-        for (dtype, bound) in [(DType::F16, 0.02), (DType::BF16, 0.2)] {
-            let half = Net::load(name, Load::on(&device).dtype(dtype));
+        for (dtype, bound) in [(DType::F16, 0.01), (DType::BF16, 0.06)] {
+            let half = Net::load(name, Load::on(&device).dtype(dtype)).halved();
             let given = half.ask(x.clone(), &half.told(1, &device)).unwrap();
             assert_eq!(given.dtype(), DType::F32);
             let error: f64 = values(&given).iter().zip(&expected).map(|(g, e)| (g - e).powi(2)).sum();

@@ -11,7 +11,7 @@ use super::coder::{Block, CoderConfig, Encoder};
 use super::gaussian::DiagonalGaussian;
 use super::published::DOWN;
 use super::temporal_decoder::TemporalDecoder;
-use super::{check_image, check_latents};
+use super::{check_image, check_latents, upcast};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::{Conv2d, Conv2dConfig};
 use crate::published::Sides;
@@ -267,10 +267,7 @@ impl AutoencoderKlTemporalDecoder {
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
         let config = AutoencoderKlTemporalDecoderConfig::from_json(&read_config_file(folder)?)?;
-        let load = match (config.force_upcast, load.options().1) {
-            (true, DType::F16) => load.dtype(DType::F32),
-            _ => load,
-        };
+        let load = upcast(load, config.force_upcast);
         read_folder(config.init(load.device())?, folder, &load)
     }
 

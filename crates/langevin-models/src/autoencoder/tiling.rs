@@ -92,7 +92,7 @@ impl Tiling {
     fn check_sizes(&self, scale: usize) -> Result<(), ModelError> {
         let refuse = |field, given: String, expected: String| Err(ModelError::Config { field, given, expected });
         at_least_one("latent", self.latent)?;
-        if self.sample != self.latent * scale {
+        if self.latent.checked_mul(scale) != Some(self.sample) {
             let expected = format!("{scale} pixels for each of the {} latents", self.latent);
             return refuse("sample", self.sample.to_string(), expected);
         }

@@ -126,7 +126,7 @@ impl Labels {
                 (Kind::Classes(left), Kind::Classes(right)) => left.extend(right),
                 (Kind::Values(left), Kind::Values(right)) => left.extend(right),
                 (Kind::Embeddings(left), Kind::Embeddings(right)) if left.dims()[1] == right.dims()[1] => {
-                    **left = Tensor::cat(vec![(**left).clone(), (**right).clone()], 0);
+                    **left = Tensor::cat(vec![(**left).clone(), (**right).clone().cast(left.dtype())], 0);
                 }
                 _ => {
                     return Err(ModelError::MixedConditions { left: joined.kind(), right: part.kind() });

@@ -341,6 +341,11 @@ impl TextCondition {
             if let Some(differs) = differs {
                 return Err(ModelError::MissingPart { part: differs.name() });
             }
+            // Two forms of one part.
+            if first.guidance.is_some() != part.guidance.is_some() {
+                let (left, right) = ("a guidance scale", "an embedded guidance scale");
+                return Err(ModelError::MixedConditions { left, right });
+            }
         }
         let masks = parts.iter().any(|part| part.mask.is_some()).then(|| {
             // Without a mask all tokens are seen.
@@ -413,7 +418,10 @@ pub(super) fn stack<const D: usize>(what: &'static str, parts: Vec<Tensor<D>>) -
             given: other.dims().to_vec(),
             expected: format!("that of the other part, {shape:?}, but for the rows"),
         }),
-        None => Ok(Tensor::cat(parts, 0)),
+        None => {
+            let dtype = parts[0].dtype();
+            Ok(Tensor::cat(parts.into_iter().map(|part| part.cast(dtype)).collect(), 0))
+        }
     }
 }
 

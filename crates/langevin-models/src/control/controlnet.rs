@@ -17,7 +17,7 @@ use crate::unet::conditional::{
     AddedEmbedding, ConditionalClass, ConditionalDownBlock2d, ConditionalMidBlock2d, ControlResiduals, Teller,
     UNet2dConditional,
 };
-use crate::weights::{read_config_file, read_folder, write_folder};
+use crate::weights::{Transplant, read_config_file, read_folder, write_folder};
 
 /// A copy of a UNet's way down that sees an image, too, and tells the UNet what to add. Made by
 /// [`ControlNetConfig::init`], [`ControlNet::from_unet`] or [`ControlNet::load`].
@@ -188,15 +188,18 @@ impl ControlNet {
                 expected: "a UNet that sees the state alone".into(),
             });
         }
-        Ok(Self {
+        let fresh = Self::new(&config, device)?;
+        let merged = Self {
             conv_in: unet.conv_in.clone(),
             time_embedding: unet.time_embedding.clone(),
             class_embedding: unet.class_embedding.clone(),
             add_embedding: unet.add_embedding.clone(),
             down_blocks: unet.down_blocks.clone(),
             mid_block: unet.mid_block.clone(),
-            ..Self::new(&config, device)?
-        })
+            ..fresh.clone()
+        };
+        // The new layers in the element type of the others.
+        Transplant::default().with(&merged).into(fresh, unet.conv_in.weight.val().dtype(), "ControlNet")
     }
 
     /// Loads a published model folder: `config.json` and `diffusion_pytorch_model.safetensors`.

@@ -70,16 +70,22 @@ impl Activation {
         match self {
             Self::Silu => activation::silu(x),
             // Burn's gradient of it on GPUs is that of the tanh approximation, 8e-4 off.
-            Self::Gelu => x.clone().div_scalar(SQRT_2).erf().add_scalar(1.0).mul(x.div_scalar(2.0)),
+            Self::Gelu => wide(x, |x| x.clone().div_scalar(SQRT_2).erf().add_scalar(1.0).mul(x.div_scalar(2.0))),
             Self::Mish => activation::mish(x),
             Self::Relu => activation::relu(x),
-            Self::GeluTanh => {
+            Self::GeluTanh => wide(x, |x| {
                 let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();
-                (inner.tanh() + 1.0) * x * 0.5
-            }
+                (inner.tanh() + 1.0) * (x * 0.5)
+            }),
             Self::QuickGelu => activation::sigmoid(x.clone() * 1.702) * x,
         }
     }
+}
+
+/// Computes in f32 what cancels in half precision.
+fn wide<const D: usize>(x: Tensor<D>, function: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+    let dtype = x.dtype();
+    function(super::widen(x)).cast(dtype)
 }
 
 #[cfg(test)]
@@ -123,5 +129,19 @@ mod tests {
         }
         assert_eq!(Activation::from_name("Swish"), Some(Activation::Silu));
         assert_eq!(Activation::from_name("tanh"), None);
+    }
+
+    #[test]
+    fn half_precision_does_not_cancel_or_overflow() {
+        use burn::tensor::DType;
+        let x = Tensor::<1>::from_data([-3.0, -2.0, 30_000.0], &flex());
+        for function in [Activation::Gelu, Activation::GeluTanh] {
+            let expected: Vec<f64> = function.forward(x.clone()).to_data().iter::<f64>().collect();
+            let given = function.forward(x.clone().cast(DType::F16));
+            assert_eq!(given.dtype(), DType::F16);
+            for (given, expected) in given.to_data().iter::<f64>().zip(expected) {
+                assert!((given - expected).abs() <= 1e-3 * expected.abs(), "{function:?}: {given}, {expected}");
+            }
+        }
     }
 }

@@ -359,15 +359,21 @@ impl Attention {
         bias: Option<Tensor<4>>,
         tap: &mut Tap<'_>,
     ) -> Tensor<3> {
-        let mut project = |name: &str, layer: &Linear, x: &Tensor<3>| {
+        // Flattened once: the projections of pixels then share one copy.
+        let flat = |x: Tensor<3>| {
             let [batch, count, channels] = x.dims();
-            let y = layer.forward(x.clone().reshape([batch * count, channels]));
+            (x.reshape([batch * count, channels]), [batch, count])
+        };
+        let mut project = |name: &str, layer: &Linear, (x, [batch, count]): &(Tensor<2>, [usize; 2])| {
+            let (batch, count) = (*batch, *count);
+            let y = layer.forward(x.clone());
             let inner = y.dims()[1];
             let y = y.reshape([batch, count, inner]);
             tap.see(name, &y);
             split_heads(y, self.heads)
         };
-        let context = context.unwrap_or_else(|| tokens.clone());
+        let tokens = flat(tokens);
+        let context = context.map_or_else(|| tokens.clone(), flat);
         let query = project("to_q", &self.to_q, &tokens);
         let key = project("to_k", &self.to_k, &context);
         let value = project("to_v", &self.to_v, &context);

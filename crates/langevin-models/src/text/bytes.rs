@@ -15,7 +15,7 @@ use crate::layers::{
     Attention, AttentionConfig, Embedding, FeedForward, FeedForwardConfig, LayerNorm, LayerNormConfig,
 };
 use crate::tap::Tap;
-use crate::weights::{read_config, read_config_file, read_folder, write_folder};
+use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The name of the class in the configuration file.
 const CLASS: &str = "ByteText";
@@ -196,12 +196,7 @@ impl ByteText {
     ///
     /// [`ModelError::Io`] if a file cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), ModelError> {
-        let c = &self.config;
-        let config = serde_json::json!({
-            "_class_name": CLASS, "width": c.width, "layers": c.layers, "heads": c.heads, "length": c.length,
-            "dropout": c.dropout,
-        });
-        write_folder(self, &config, folder.as_ref())
+        write_folder(self, &published_value(&self.config, CLASS), folder.as_ref())
     }
 
     /// The configuration it was built from.

@@ -31,6 +31,7 @@ pub use clip::{
     ClipTextTransformer, ClipVision, ClipVisionConfig, ClipVisionEmbeddings, ClipVisionOutput, ClipVisionTransformer,
     EndOfText,
 };
+pub use published::Unused;
 pub use t5::{
     T5Attention, T5Block, T5Dense, T5Encoder, T5EncoderConfig, T5FeedForward, T5Layer, T5LayerAttention,
     T5LayerFeedForward, T5Stack,

@@ -113,14 +113,33 @@ where
     Ok((read_config(&Value::Object(given).to_string(), class)?, position))
 }
 
+/// Values that do not change what an encoder computes (dropout, numbers of special tokens), kept as they were read for
+/// saving. Those that are the default of their class are not in it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unused(Map<String, Value>);
+
+impl Unused {
+    /// The values of `keys`.
+    pub(super) fn of<T: Default + Serialize>(published: &T, keys: &[&str]) -> Self {
+        let fields = |config: &T| match serde_json::to_value(config) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        let defaults = fields(&T::default());
+        let kept = fields(published).into_iter();
+        Self(kept.filter(|(key, value)| keys.contains(&key.as_str()) && defaults.get(key) != Some(value)).collect())
+    }
+}
+
 /// The JSON object of a configuration, with the class that it is of.
-pub(super) fn write<T: Serialize>(fields: &T, model_type: &str, class: &str) -> Value {
+pub(super) fn write<T: Serialize>(fields: &T, unused: &Unused, model_type: &str, class: &str) -> Value {
     let mut object = Map::new();
     object.insert("architectures".into(), Value::from(vec![class]));
     object.insert("model_type".into(), model_type.into());
     if let Ok(Value::Object(fields)) = serde_json::to_value(fields) {
         object.extend(fields);
     }
+    object.extend(unused.0.clone());
     Value::Object(object)
 }
 
@@ -173,8 +192,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let json = write(&Toy { width: 4 }, "toy", "ToyModelWithHead").to_string();
+        let json = write(&Toy { width: 4 }, &Unused::default(), "toy", "ToyModelWithHead").to_string();
         assert_eq!(toy(&json).unwrap(), (Toy { width: 4 }, 1));
+        // What was kept takes the place of the default.
+        let unused = Unused::of(&Toy { width: 5 }, &["width"]);
+        let json = write(&Toy::default(), &unused, "toy", "ToyModel").to_string();
+        assert_eq!(toy(&json).unwrap(), (Toy { width: 5 }, 0));
+        assert_eq!(Unused::of(&Toy::default(), &["width"]), Unused::default());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{PaddingDirection, Tokenizer, TruncationParams};
 
 use super::tokens::Tokens;
 use crate::error::ModelError;
@@ -55,6 +55,13 @@ impl TextTokenizer {
         let problem = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
         let mut inner = Tokenizer::from_file(&path).map_err(|e| problem(e.to_string()))?;
         let named = FILLS.iter().find_map(|name| inner.token_to_id(name));
+        let padding = inner.get_padding();
+        if padding.is_some_and(|padding| matches!(padding.direction, PaddingDirection::Left)) {
+            return Err(problem("it fills rows on the left, which is not supported".into()));
+        }
+        if padding.is_some_and(|padding| padding.pad_to_multiple_of.is_some()) {
+            return Err(problem("it fills rows to a multiple of a length, which is not supported".into()));
+        }
         let fill = inner.get_padding().map(|padding| padding.pad_id).or(named);
         inner.with_padding(None);
         Ok(Self { inner, path, fill, fixed: None })
@@ -87,7 +94,8 @@ impl TextTokenizer {
         if length < ends.max(1) {
             return Err(self.problem(format!("{length} tokens have no room for the {ends} around a text")));
         }
-        let cut = TruncationParams { max_length: length, ..TruncationParams::default() };
+        let given = self.inner.get_truncation().cloned().unwrap_or_default();
+        let cut = TruncationParams { max_length: length, ..given };
         self.inner
             .with_truncation(Some(cut))
             .map_err(|e| ModelError::Tokenizer { path: self.path.clone(), reason: e.to_string() })?;
@@ -142,10 +150,14 @@ mod tests {
         )
     }
 
-    fn load(padding: &str) -> TextTokenizer {
+    fn read(padding: &str) -> Result<TextTokenizer, ModelError> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), file(padding)).unwrap();
-        TextTokenizer::load(folder.path()).unwrap()
+        TextTokenizer::load(folder.path())
+    }
+
+    fn load(padding: &str) -> TextTokenizer {
+        read(padding).unwrap()
     }
 
     #[test]
@@ -167,6 +179,12 @@ mod tests {
             "pad_type_id": 0, "pad_token": "apple"}"#;
         let tokens = load(padding).encode(&["a", "a red"]).unwrap();
         assert_eq!(tokens.ids(), [[2, 3, 1, 5], [2, 3, 4, 1]]);
+        for other in [
+            padding.replace("Right", "Left"),
+            padding.replace(r#""pad_to_multiple_of": null"#, r#""pad_to_multiple_of": 8"#),
+        ] {
+            assert!(matches!(read(&other), Err(ModelError::Tokenizer { .. })), "{other}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{DType, TensorData};
 
@@ -122,7 +122,7 @@ impl Stored {
 #[derive(Debug, Clone)]
 pub(super) enum Place {
     /// In a file from a byte on.
-    File(Arc<File>, u64),
+    File(Arc<Mutex<File>>, u64),
     /// Where a pickle says.
     #[cfg(feature = "pytorch")]
     Pickled(Arc<pytorch_reader::Tensor>),
@@ -213,9 +213,10 @@ impl StoredWeights {
         let io = |source| ModelError::Io { path: self.files[stored.file].clone(), source };
         let data = match &stored.place {
             Place::File(file, offset) => {
-                let mut file = file.as_ref();
+                // Reading moves the one place of the file: threads take turns.
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(*offset)).map_err(io)?;
-                read_elements(file, &stored.dtype, &stored.whole, dtype)
+                read_elements(&mut *file, &stored.dtype, &stored.whole, dtype)
             }
             #[cfg(feature = "pytorch")]
             Place::Pickled(tensor) => {
@@ -303,7 +304,7 @@ fn open_safetensors(path: &Path, place: usize) -> Result<Vec<(String, Stored)>, 
     }
     let header = read_bytes(&mut file, path, size)?;
     let tensors = read_header(&header, length).map_err(problem)?;
-    let file = Arc::new(file);
+    let file = Arc::new(Mutex::new(file));
     let stored =
         |tensor: StoredTensor| Stored::new(tensor.dtype, tensor.shape, place, Place::File(file.clone(), tensor.offset));
     Ok(tensors.into_iter().map(|tensor| (tensor.name.clone(), stored(tensor))).collect())

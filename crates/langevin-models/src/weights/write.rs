@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path as FilePath;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
@@ -55,9 +56,13 @@ fn ordinary_rights(target: &FilePath) -> std::io::Result<std::fs::Permissions> {
     if let Ok(old) = std::fs::metadata(target) {
         return Ok(old.permissions());
     }
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let mut probe = target.as_os_str().to_owned();
-    probe.push(".rights");
-    let rights = std::fs::File::create(&probe)?.metadata()?.permissions();
+    // A name of its own, which must be new: neither a neighbor nor another writer may lose a file.
+    probe.push(format!(".{}.{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    let rights = file.metadata()?.permissions();
+    drop(file);
     std::fs::remove_file(&probe)?;
     Ok(rights)
 }

@@ -44,6 +44,7 @@ fn assert_near<const D: usize>(a: &Tensor<D>, b: &Tensor<D>, relative: f64) {
     let (a, b) = (values(a), values(b));
     let largest = a.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0f64, |m, d| if d.is_nan() { d } else { m.max(d) });
+    assert!(largest > 1e-3, "the output is zero");
     assert!(worst <= relative * largest, "{worst} apart, of at most {largest}");
 }
 

@@ -23,7 +23,8 @@ impl<S> Simulation<S> {
     /// exits of the continuous paths up to o(√dt) (Broadie, Glasserman & Kou 1997, theorem 1.1).
     ///
     /// # Errors
-    /// As [`run`](Self::run), and [`SampleError::Read`] if states cannot be read.
+    /// As [`run`](Self::run), [`SampleError::Unsupported`] for states of several values, and [`SampleError::Read`] if states
+    /// cannot be read.
     pub fn exits(
         &self,
         first: u64,
@@ -34,7 +35,12 @@ impl<S> Simulation<S> {
     where
         S: Sde<2>,
     {
-        let mut exits = vec![None; x.dims()[0]];
+        let [paths, width] = x.dims();
+        if width != 1 {
+            let (what, advice) = ("states of several values", "simulate one value a path: states `[paths, 1]`");
+            return Err(SampleError::Unsupported { sampler: "exits", what, advice });
+        }
+        let mut exits = vec![None; paths];
         let mut look = |time: f64, states: Tensor<2>| -> Result<bool, SampleError> {
             let states = states.try_into_vec_as::<f64>();
             let states = states.map_err(|error| SampleError::Read { message: error.to_string() })?;
@@ -71,6 +77,15 @@ mod tests {
         let exits = simulation.exits(0, start, (-1.5, 1.0), &Seeded::new(1)).expect("a run");
         let exit = |time, above| Some(Exit { time, above });
         assert_eq!(exits, [exit(1.5, true), exit(0.5, true), exit(0.0, false), None, exit(0.0, true)]);
+    }
+
+    #[test]
+    fn states_of_several_values_are_refused() {
+        let sde = from_fn(|x: Tensor<2>, _t| x.ones_like(), |x: Tensor<2>, _t| x.zeros_like());
+        let simulation = EulerMaruyama::new().simulate_uniform(sde, (0.0, 2.0), 4).expect("times");
+        let start = Tensor::<2>::zeros([2, 3], &Device::flex());
+        let error = simulation.exits(0, start, (-1.0, 1.0), &Seeded::new(1)).expect_err("three values");
+        assert!(matches!(error, SampleError::Unsupported { sampler: "exits", .. }), "{error}");
     }
 
     /// Brownian motion between −1 and 1 leaves after a mean time of 1, as often above as below.

@@ -15,6 +15,10 @@ const MODEL_TYPE: &str = "bert";
 /// The classes that publish them; the encoder is a part of the others.
 const CLASSES: [&str; 4] = ["BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification"];
 
+/// Keys that do not change what the encoder computes.
+const UNUSED: &[&str] =
+    &["attention_probs_dropout_prob", "bos_token_id", "eos_token_id", "hidden_dropout_prob", "pad_token_id"];
+
 /// Configuration of a [`Bert`].
 ///
 /// # Example
@@ -49,6 +53,8 @@ pub struct BertConfig {
     pub activation: Activation,
     /// Added to the variances of the normalizations. Default: `1e-12`.
     pub epsilon: f64,
+    /// Published values that do not change what is computed, kept for saving. Default: none.
+    pub unused: published::Unused,
 }
 
 impl BertConfig {
@@ -65,6 +71,7 @@ impl BertConfig {
             kinds: 2,
             activation: Activation::Gelu,
             epsilon: 1e-12,
+            unused: published::Unused::default(),
         }
     }
 
@@ -106,8 +113,8 @@ impl BertConfig {
         Bert::new(self, device)
     }
 
-    /// Reads a published `config.json` of `BertModel` or of a BERT with a head. Dropout and how parameters start are not
-    /// part of the encoder and are not kept.
+    /// Reads a published `config.json` of `BertModel` or of a BERT with a head. Dropout is not
+    /// applied; it is kept for saving.
     ///
     /// # Errors
     ///
@@ -123,6 +130,7 @@ impl BertConfig {
             let (key, value) = ("position_embedding_type", p.position_embedding_type);
             return Err(ModelError::Unsupported { key, value, supported: "\"absolute\"" });
         }
+        let unused = published::Unused::of(&p, UNUSED);
         Ok(Self {
             vocabulary: p.vocab_size,
             width: p.hidden_size,
@@ -133,6 +141,7 @@ impl BertConfig {
             kinds: p.type_vocab_size,
             activation: published::activation("hidden_act", &p.hidden_act)?,
             epsilon: p.layer_norm_eps,
+            unused,
         })
     }
 
@@ -155,7 +164,7 @@ impl BertConfig {
             vocab_size: self.vocabulary,
             ..PublishedBert::default()
         };
-        published::write(&fields, MODEL_TYPE, CLASSES[0])
+        published::write(&fields, &self.unused, MODEL_TYPE, CLASSES[0])
     }
 }
 

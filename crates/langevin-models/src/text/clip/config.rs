@@ -26,6 +26,9 @@ pub enum EndOfText {
     Highest,
 }
 
+/// Keys that do not change what the encoder computes.
+const UNUSED: &[&str] = &["attention_dropout", "bos_token_id", "dropout", "pad_token_id"];
+
 /// Configuration of a [`ClipText`].
 ///
 /// # Example
@@ -63,6 +66,8 @@ pub struct ClipTextConfig {
     pub end: EndOfText,
     /// Channels of the projection of the whole text, or none. Default: `None`.
     pub projection: Option<usize>,
+    /// Published values that do not change what is computed, kept for saving. Default: none.
+    pub unused: published::Unused,
 }
 
 impl ClipTextConfig {
@@ -80,6 +85,7 @@ impl ClipTextConfig {
             epsilon: 1e-5,
             end: EndOfText::First(vocabulary.saturating_sub(1) as u32),
             projection: None,
+            unused: published::Unused::default(),
         }
     }
 
@@ -115,7 +121,8 @@ impl ClipTextConfig {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Config`] if a size is zero, the heads do not divide the width, or epsilon is not above zero.
+    /// [`ModelError::Config`] if a size is zero, the heads do not divide the width, epsilon is not above zero, or a
+    /// text ends at token 2, which published files cannot say.
     pub fn init(&self, device: &Device) -> Result<ClipText, ModelError> {
         at_least_one("vocabulary", self.vocabulary)?;
         at_least_one("width", self.width)?;
@@ -125,6 +132,13 @@ impl ClipTextConfig {
         at_least_one("projection", self.projection.unwrap_or(1))?;
         whole_heads("heads", self.heads, self.width)?;
         positive("epsilon", self.epsilon)?;
+        if self.end == EndOfText::First(2) {
+            return Err(ModelError::Config {
+                field: "end",
+                given: "token 2".into(),
+                expected: "another token: published files mean the highest one by 2".into(),
+            });
+        }
         ClipText::new(self, device)
     }
 
@@ -140,7 +154,7 @@ impl ClipTextConfig {
     }
 
     /// Reads a published `config.json` of `CLIPTextModel` or `CLIPTextModelWithProjection`; `architectures` says which,
-    /// the first where it is absent. Dropout and how parameters start are not part of the encoder and are not kept.
+    /// the first where it is absent. Dropout is not applied; it is kept for saving.
     ///
     /// # Errors
     ///
@@ -154,6 +168,7 @@ impl ClipTextConfig {
             (_, None) => return Err(unsupported("projection_dim", "a number of channels")),
             (_, channels) => channels,
         };
+        let unused = published::Unused::of(&p, UNUSED);
         Ok(Self {
             vocabulary: p.vocab_size,
             width: p.hidden_size,
@@ -169,6 +184,7 @@ impl ClipTextConfig {
                 None => return Err(unsupported("eos_token_id", "the number of a token")),
             },
             projection,
+            unused,
         })
     }
 
@@ -195,7 +211,7 @@ impl ClipTextConfig {
             vocab_size: self.vocabulary,
             ..PublishedClipText::default()
         };
-        published::write(&fields, MODEL_TYPE, CLASSES[usize::from(self.projection.is_some())])
+        published::write(&fields, &self.unused, MODEL_TYPE, CLASSES[usize::from(self.projection.is_some())])
     }
 }
 

@@ -16,6 +16,9 @@ const MODEL_TYPE: &str = "clip_vision_model";
 /// The classes that publish them, without and with a projection.
 const CLASSES: [&str; 2] = ["CLIPVisionModel", "CLIPVisionModelWithProjection"];
 
+/// Keys that do not change what the encoder computes.
+const UNUSED: &[&str] = &["attention_dropout", "dropout"];
+
 /// Configuration of a [`ClipVision`].
 ///
 /// # Example
@@ -54,6 +57,8 @@ pub struct ClipVisionConfig {
     pub epsilon: f64,
     /// Channels of the projection of the whole image, or none. Default: `None`.
     pub projection: Option<usize>,
+    /// Published values that do not change what is computed, kept for saving. Default: none.
+    pub unused: published::Unused,
 }
 
 impl ClipVisionConfig {
@@ -71,6 +76,7 @@ impl ClipVisionConfig {
             activation: Activation::QuickGelu,
             epsilon: 1e-5,
             projection: None,
+            unused: published::Unused::default(),
         }
     }
 
@@ -139,7 +145,7 @@ impl ClipVisionConfig {
     }
 
     /// Reads a published `config.json` of `CLIPVisionModel` or `CLIPVisionModelWithProjection`; `architectures` says which,
-    /// the first where it is absent. Dropout and how parameters start are not part of the encoder and are not kept.
+    /// the first where it is absent. Dropout is not applied; it is kept for saving.
     ///
     /// # Errors
     ///
@@ -147,6 +153,7 @@ impl ClipVisionConfig {
     /// [`ModelError::Unsupported`] for configurations that are not of this network.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
         let (p, class) = published::read::<PublishedClipVision>(json, MODEL_TYPE, &CLASSES)?;
+        let unused = published::Unused::of(&p, UNUSED);
         Ok(Self {
             image: p.image_size,
             patch: p.patch_size,
@@ -158,6 +165,7 @@ impl ClipVisionConfig {
             activation: published::activation("hidden_act", &p.hidden_act)?,
             epsilon: p.layer_norm_eps,
             projection: (class == 1).then_some(p.projection_dim),
+            unused,
         })
     }
 
@@ -182,7 +190,7 @@ impl ClipVisionConfig {
             projection_dim: self.projection.unwrap_or(default.projection_dim),
             ..default
         };
-        published::write(&fields, MODEL_TYPE, CLASSES[usize::from(self.projection.is_some())])
+        published::write(&fields, &self.unused, MODEL_TYPE, CLASSES[usize::from(self.projection.is_some())])
     }
 }
 

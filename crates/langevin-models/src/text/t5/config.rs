@@ -23,6 +23,9 @@ pub enum T5FeedForward {
     Gated(Activation),
 }
 
+/// Keys that do not change what the encoder computes.
+const UNUSED: &[&str] = &["bos_token_id", "dropout_rate", "eos_token_id", "pad_token_id"];
+
 /// Configuration of a [`T5Encoder`].
 ///
 /// # Example
@@ -59,6 +62,8 @@ pub struct T5EncoderConfig {
     pub feed_forward: T5FeedForward,
     /// Added to the mean squares of the normalizations. Default: `1e-6`.
     pub epsilon: f64,
+    /// Published values that do not change what is computed, kept for saving. Default: none.
+    pub unused: published::Unused,
 }
 
 impl T5EncoderConfig {
@@ -76,6 +81,7 @@ impl T5EncoderConfig {
             furthest: 128,
             feed_forward: T5FeedForward::Gated(Activation::GeluTanh),
             epsilon: 1e-6,
+            unused: published::Unused::default(),
         }
     }
 
@@ -153,6 +159,21 @@ impl T5EncoderConfig {
             Some(name) => T5FeedForward::Gated(published::activation(key, name)?),
             None => T5FeedForward::Plain(published::activation(key, &p.feed_forward_proj)?),
         };
+        let (gated, inner) = match feed_forward {
+            T5FeedForward::Gated(inner) => (true, inner),
+            T5FeedForward::Plain(inner) => (false, inner),
+        };
+        if let Some(given) = p.is_gated_act.filter(|given| *given != gated) {
+            let supported = "what `feed_forward_proj` says";
+            return Err(ModelError::Unsupported { key: "is_gated_act", value: given.to_string(), supported });
+        }
+        if let Some(name) = &p.dense_act_fn
+            && published::activation("dense_act_fn", name)? != inner
+        {
+            let supported = "what `feed_forward_proj` says";
+            return Err(ModelError::Unsupported { key: "dense_act_fn", value: name.clone(), supported });
+        }
+        let unused = published::Unused::of(&p, UNUSED);
         Ok(Self {
             vocabulary: p.vocab_size,
             width: p.d_model,
@@ -164,6 +185,7 @@ impl T5EncoderConfig {
             furthest: p.relative_attention_max_distance,
             feed_forward,
             epsilon: p.layer_norm_epsilon,
+            unused,
         })
     }
 
@@ -194,7 +216,7 @@ impl T5EncoderConfig {
             vocab_size: self.vocabulary,
             ..PublishedT5::default()
         };
-        published::write(&fields, MODEL_TYPE, CLASSES[0])
+        published::write(&fields, &self.unused, MODEL_TYPE, CLASSES[0])
     }
 }
 

@@ -160,7 +160,7 @@ impl Flux {
         let FluxTokens { values, positions, mut text_positions } = tokens;
         let [batch, _, _] = values.dims();
         let device = values.device();
-        let time = for_batch(time, batch)? * 1000.0;
+        let time = for_batch(time, batch)?.cast(DType::F32) * 1000.0;
         let cond = cond.for_batch(batch)?;
         let guidance = match self.config.guidance {
             true => Some(Tensor::<1>::from_data(cond.guidance_scales()?, (&device, DType::F32)) * 1000.0),

@@ -20,18 +20,31 @@ impl ControlResiduals {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Shape`] if the other has another number of tensors.
+    /// [`ModelError::Shape`] if the other has another number of tensors, or tensors that do not fit.
     pub fn plus(self, other: Self) -> Result<Self, ModelError> {
         count("control residuals", other.down.len(), self.down.len())?;
         let plus = |a: Tensor<4>, b: Tensor<4>| {
+            let (left, right) = (a.dims(), b.dims());
+            let pixels = left[2..] == right[2..] || left[2..] == [1, 1] || right[2..] == [1, 1];
+            if left[..2] != right[..2] || !pixels {
+                return Err(ModelError::Shape {
+                    what: "control residual",
+                    given: right.to_vec(),
+                    expected: format!("{left:?}, that of the ControlNet before"),
+                });
+            }
             let b = b.cast(a.dtype());
-            a + b
+            Ok(a + b)
         };
-        let down = self.down.into_iter().zip(other.down).map(|(a, b)| plus(a, b)).collect();
-        Ok(Self { down, mid: plus(self.mid, other.mid) })
+        let down = self.down.into_iter().zip(other.down).map(|(a, b)| plus(a, b)).collect::<Result<_, _>>()?;
+        Ok(Self { down, mid: plus(self.mid, other.mid)? })
     }
 
     /// Multiplies every sample's residuals with its own number. `[batch]`
+    ///
+    /// # Panics
+    ///
+    /// If there are more numbers than one and not as many as samples.
     #[must_use]
     pub fn times(self, strengths: &Tensor<1>) -> Self {
         let [batch] = strengths.dims();

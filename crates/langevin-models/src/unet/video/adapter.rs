@@ -258,9 +258,8 @@ impl MotionAdapter {
     }
 }
 
-/// Options of networks for images that those with motion modules do not have, with the value that changes nothing. What
-/// they say about half precision does not change the network.
-fn left_out() -> [(&'static str, Value); 19] {
+/// Options of networks for images that those with motion modules do not have, with the value that changes nothing.
+fn left_out() -> [(&'static str, Value); 21] {
     [
         ("attention_type", "default".into()),
         ("center_input_sample", false.into()),
@@ -269,6 +268,7 @@ fn left_out() -> [(&'static str, Value); 19] {
         ("conv_in_kernel", 3.into()),
         ("conv_out_kernel", 3.into()),
         ("cross_attention_norm", Value::Null),
+        ("dropout", 0.0.into()),
         ("dual_cross_attention", false.into()),
         ("flip_sin_to_cos", true.into()),
         ("freq_shift", 0.0.into()),
@@ -281,6 +281,7 @@ fn left_out() -> [(&'static str, Value); 19] {
         ("time_embedding_act_fn", Value::Null),
         ("time_embedding_type", "positional".into()),
         ("timestep_post_act", Value::Null),
+        ("upcast_attention", false.into()),
     ]
 }
 
@@ -347,9 +348,10 @@ fn with_adapter(unet: &str, adapter: &MotionAdapterConfig) -> Result<UNetMotionC
     config.insert("_class_name".into(), "UNetMotionModel".into());
     let images = UNetMotionConfig::from_json(&Value::Object(config).to_string())?;
     let n = images.block_out_channels.len();
-    if adapter.block_out_channels.len() != n {
-        let given = format!("{} levels", adapter.block_out_channels.len());
-        return Err(wrong("block_out_channels", given, format!("{n}, the levels of the network")));
+    if adapter.block_out_channels != images.block_out_channels {
+        let given = format!("{:?}", adapter.block_out_channels);
+        let expected = format!("{:?}, the channels of the network", images.block_out_channels);
+        return Err(wrong("block_out_channels", given, expected));
     }
     let steps = images.layers_per_block.levels("layers_per_block", n)?;
     if adapter.motion_layers_per_block.levels("motion_layers_per_block", n)? != steps {

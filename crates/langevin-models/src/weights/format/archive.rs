@@ -5,7 +5,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::{FileProblem, LARGEST_PICKLE};
+use super::{FileProblem, LARGEST_HEADER, LARGEST_PICKLE};
 
 /// The most entries of an archive; each tensor is one, and the largest published models have some thousands.
 const MOST_ENTRIES: u64 = 65_535;
@@ -88,6 +88,9 @@ fn directory(file: &mut (impl Read + Seek), length: u64) -> Result<(u64, u64, u6
     let (from, size, count) = place;
     if count > MOST_ENTRIES {
         return Err(wrong(format!("it claims {count} entries, allowed are {MOST_ENTRIES}")));
+    }
+    if size > LARGEST_HEADER {
+        return Err(FileProblem::HeaderTooLarge { size, limit: LARGEST_HEADER });
     }
     if from.checked_add(size) != Some(until) || count.checked_mul(ENTRY).is_none_or(|least| least > size) {
         return Err(wrong("its directory is not where it says, or too small for its entries"));

@@ -79,7 +79,7 @@ where
         }
         merged.insert(key.clone(), value.clone());
         if let Err(e) = serde_json::from_value::<T>(Value::Object(merged.clone())) {
-            return Err(ConfigProblem::Value { key, value: value.to_string(), reason: e.to_string() });
+            return Err(ConfigProblem::Value { key, value: shortened(&value), reason: e.to_string() });
         }
     }
     serde_json::from_value(Value::Object(merged)).map_err(|e| not_json(e.to_string()))
@@ -99,6 +99,7 @@ fn beyond(key: &str, value: &Value) -> Option<String> {
             Some(format!("a list of {} entries, more than {LONGEST_LIST}", list.len()))
         }
         Value::Array(list) => list.iter().find_map(|value| beyond(key, value)),
+        Value::Object(map) => map.iter().find_map(|(key, value)| beyond(key, value)),
         _ => None,
     }
 }

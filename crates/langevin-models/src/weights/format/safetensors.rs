@@ -62,9 +62,11 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, FilePro
     })
 }
 
-/// Bytes of a tensor, `u64::MAX` if more than can be counted or if they are no whole number.
+/// Bytes of a tensor, `u64::MAX` if more than can be counted or if they are no whole number. Sides beside a side of zero
+/// must be countable, too: others take their product in any order.
 fn bytes(shape: &[u64], bits: u64) -> u64 {
-    let elements = shape.iter().try_fold(1u128, |product, side| product.checked_mul(u128::from(*side)));
+    let full = shape.iter().filter(|side| **side > 0).try_fold(1u64, |product, side| product.checked_mul(*side));
+    let elements = full.map(|full| if shape.contains(&0) { 0 } else { u128::from(full) });
     let bits = elements.and_then(|elements| elements.checked_mul(u128::from(bits)));
     bits.filter(|bits| bits.is_multiple_of(8)).and_then(|bits| u64::try_from(bits / 8).ok()).unwrap_or(u64::MAX)
 }
