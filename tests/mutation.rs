@@ -17,8 +17,8 @@ use langevin::core::noise::{Injected, Seeded};
 use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Level, Prediction, Process};
 use langevin::schedulers::plan::{Coef, HostAnswer, KNOWN, MASK};
-use langevin::schedulers::sigma::{Dpm2, Heun};
-use langevin::schedulers::{Ddim, Ddpm, Plan, ProbabilityFlow, Solver, Variance, flow};
+use langevin::schedulers::sigma::{Churn, Dpm2, Euler, Heun, Lms, Pndm};
+use langevin::schedulers::{Ddim, Ddpm, DpmSolver, Plan, ProbabilityFlow, Solver, Variance, flow};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -31,6 +31,9 @@ const NOT_ON_CHAINS: [&str; 2] = ["ode::flow::ProbabilityFlow", "sde::euler_maru
 
 /// A step to a clean sample does not read the state, and so not what corrected it last.
 const CORRECTED: [&str; 3] = ["UniPC", "UniC", "SA-Solver"];
+
+/// Those of them that correct nothing.
+const PLAIN: [&str; 2] = ["SA-Solver 1, no corrector", "SA-Solver 2, τ of λ"];
 
 /// Solvers that run on any steps of a chain, whether they join or not.
 const POSTERIOR: [&str; 2] = ["ddpm::Ddpm", "ddim::Ddim"];
@@ -123,7 +126,8 @@ fn plans() -> Vec<(String, Plan)> {
         for row in &rows {
             let grid = Grid::trailing(6);
             // From the last step of a cosine chain the oldest of four slopes weighs nothing.
-            if CORRECTED.iter().any(|name| row.name.starts_with(name)) || row.name == "LMS of order 4" {
+            let corrected = CORRECTED.iter().any(|name| row.name.starts_with(name)) && !PLAIN.contains(&row.name);
+            if corrected || row.name == "LMS of order 4" {
                 continue;
             }
             if let Err(error) = row.solver.plan(&on, &grid) {
@@ -132,6 +136,11 @@ fn plans() -> Vec<(String, Plan)> {
                 continue;
             }
             add(row, process, &on, &grid);
+            match row.name {
+                "PNDM, trapezoidal start" => add(row, process, &on, &Grid::linspace(6).strided()),
+                "PNDM, Runge-Kutta start" => add(row, process, &on, &Grid::leading(6).strided()),
+                _ => {}
+            }
             if !POSTERIOR.contains(&row.of) {
                 continue;
             }
@@ -150,6 +159,33 @@ fn plans() -> Vec<(String, Plan)> {
             if row.inverts() {
                 add(row, process, &on, &even_lambda(&on, 7).inverted());
             }
+        }
+    }
+    // Settings that no other proof tells apart.
+    let churn = || Churn::new(2.0).and_then(|churn| churn.noise(1.01)).expect("in range");
+    let sde = |order| DpmSolver::multistep(order).and_then(|solver| solver.sde(0.8)).expect("settings").path();
+    let more: [(&str, Box<dyn Solver>); 8] = [
+        ("Euler, louder churn", Box::new(Euler::new().churn(churn()))),
+        ("Euler, louder late churn", Box::new(Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity))),
+        ("Heun, louder churn", Box::new(Heun::new().churn(churn()))),
+        ("LMS, louder churn", Box::new(Lms::new(3).expect("in range").churn(churn()))),
+        ("PNDM of outputs, Runge-Kutta", Box::new(Pndm::runge_kutta().combining_outputs(Prediction::Velocity))),
+        ("DPM-Solver++ 1M SDE, η = 0.8, path", Box::new(sde(1))),
+        ("DPM-Solver++ 2M SDE, η = 0.8, path", Box::new(sde(2))),
+        ("DPM-Solver++ 3M SDE, η = 0.8, path", Box::new(sde(3))),
+    ];
+    let inverted: [(&str, Box<dyn Solver>); 2] = [
+        ("DPM-Solver++ 3M", Box::new(DpmSolver::multistep(3).expect("an order"))),
+        ("probability flow, Heun", Box::new(ProbabilityFlow::heun())),
+    ];
+    for (process, on) in processes() {
+        for (name, solver) in &more {
+            let plan = solver.plan(&on, &even_lambda(&on, 7)).expect("a plan");
+            plans.push((format!("{name} on {process}"), plan));
+        }
+        for (name, solver) in &inverted {
+            let plan = solver.plan(&on, &even_lambda(&on, 7).inverted()).expect("a plan");
+            plans.push((format!("{name} inverted on {process}"), plan));
         }
     }
     plans

@@ -112,9 +112,11 @@ const KINDS: [fn(Kind) -> bool; 5] = [
 ];
 
 /// The error of a claim in so many steps.
-fn error(row: &Row, kind: Kind, process: &dyn Process, grid: Grid) -> f64 {
+fn error(row: &Row, kind: Kind, process: &dyn Process, n: usize, grid: Grid) -> f64 {
     let grid = if kind == Kind::Upwards { grid.inverted() } else { grid };
     let plan = row.solver.plan(process, &grid).expect("a plan");
+    // A fine start has more.
+    assert!(plan.steps() >= n, "{}: {} steps of {n}", row.name, plan.steps());
     match kind {
         Kind::Path | Kind::FineStart => path_error(process, &plan),
         Kind::Upwards => upward_error(process, &plan),
@@ -128,8 +130,9 @@ fn line(row: &Row, claim: Claim, grid: &'static str, grid_of: GridOf) -> Line {
     let mut slopes = Vec::new();
     let mut smallest = f64::INFINITY;
     for (_, process) in processes() {
-        let errors =
-            Errors::measure(claim.first, claim.doublings, |n| error(row, claim.kind, &process, grid_of(&process, n)));
+        let errors = Errors::measure(claim.first, claim.doublings, |n| {
+            error(row, claim.kind, &process, n, grid_of(&process, n))
+        });
         slopes.push(errors.slope());
         smallest = errors.errors.iter().copied().fold(smallest, f64::min);
     }
