@@ -1,7 +1,7 @@
 //! The motion diffusion model, against torch's own encoder.
 
-use super::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use super::{assert_near, assert_refused, assert_shows_every_module, filled};
+use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::transformer::mdm::MotionCondition;

@@ -1,7 +1,5 @@
 //! The transformers as users meet them: folders, names, gradients, half precision, conditions and errors.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod dit;
 mod flux;
 mod mdm;
@@ -9,9 +7,9 @@ mod pixart;
 mod prior;
 mod sd3;
 
+use crate::common::{tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
-use common::{tensor, values};
 use langevin_models::weights::parameters;
 use langevin_models::{ModelError, Tap, Tapped};
 

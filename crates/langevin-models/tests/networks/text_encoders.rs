@@ -1,10 +1,8 @@
 //! The encoder of T5, and BERT.
 
-mod common;
-
+use crate::common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use langevin_models::layers::Activation;
 use langevin_models::text::{Bert, BertConfig, T5Encoder, T5EncoderConfig, T5FeedForward, Tokens};
 use langevin_models::weights::{parameters, read_weights, write_weights};
@@ -197,12 +195,12 @@ fn gradients_reach_every_parameter() {
     let encoder = t5_config().init(&device).unwrap();
     let output = encoder.forward(&tokens()).unwrap();
     let gradients = (output * tensor([2, 4, 12], 0.8, &device)).sum().backward();
-    common::assert_gradients_flow(&encoder, &gradients);
+    crate::common::assert_gradients_flow(&encoder, &gradients);
     let encoder = BertConfig { epsilon: 1e-3, ..bert_config() }.init(&device).unwrap();
     let output = encoder.forward(&tokens()).unwrap();
     let sum = (output.last_hidden_state * tensor([2, 4, 12], 0.8, &device)).sum()
         + (output.pooler_output * tensor([2, 12], 0.3, &device)).sum();
-    for (name, largest) in common::gradients(&encoder, &sum.backward()) {
+    for (name, largest) in crate::common::gradients(&encoder, &sum.backward()) {
         let largest = largest.unwrap_or_else(|| panic!("{name} has no gradient"));
         // A bias of keys shifts all scores alike.
         assert!(largest > 1e-9 || name.ends_with("key.bias"), "{name}: {largest}");

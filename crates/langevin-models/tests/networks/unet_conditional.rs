@@ -1,10 +1,8 @@
 //! The text-conditional UNet as users meet it: gradients, conditions, files, and errors.
 
-mod common;
-
+use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use langevin_core::noise::Seeded;
 use langevin_core::{DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::layers::{Activation, ContextNorm};

@@ -1,10 +1,8 @@
 //! The UNet as users meet it: gradients, conditions, guidance, names, and errors.
 
-mod common;
-
+use crate::common::{assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use common::{assert_gradients_flow, flex, largest_difference, tensor, values};
 use langevin_core::{DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::unet::{Block, Classes, Resampling, TimeFeatures};
 use langevin_models::weights::{parameters, read_weights, write_weights};

@@ -1,10 +1,8 @@
 //! The towers of CLIP.
 
-mod common;
-
+use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
-use common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use langevin_models::text::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, EndOfText, Tokens};
 use langevin_models::weights::{parameters, write_weights};
 use langevin_models::{Load, ModelError, Tap};
@@ -120,7 +118,7 @@ fn gradients_reach_every_parameter() {
     let sum = (output.text_embeds.unwrap() * tensor([2, 5], 0.8, &device)).sum()
         + (encoder.embed(&tokens()).unwrap() * tensor([2, 4, 16], 0.1, &device)).sum();
     let gradients = sum.backward();
-    for (name, largest) in common::gradients(&encoder, &gradients) {
+    for (name, largest) in crate::common::gradients(&encoder, &gradients) {
         let largest = largest.unwrap_or_else(|| panic!("{name} has no gradient"));
         // A bias of keys shifts all scores alike.
         assert!(largest > 1e-9 || name.ends_with("k_proj.bias"), "{name}: {largest}");
@@ -128,7 +126,7 @@ fn gradients_reach_every_parameter() {
     let encoder = ClipVisionConfig { epsilon: 1e-3, ..vision_config() }.init(&device).unwrap();
     let output = encoder.forward(tensor([1, 3, 12, 12], 0.4, &device)).unwrap();
     let gradients = (output.image_embeds.unwrap() * tensor([1, 5], 0.3, &device)).sum().backward();
-    for (name, largest) in common::gradients(&encoder, &gradients) {
+    for (name, largest) in crate::common::gradients(&encoder, &gradients) {
         let largest = largest.unwrap_or_else(|| panic!("{name} has no gradient"));
         assert!(largest > 1e-9 || name.ends_with("k_proj.bias"), "{name}: {largest}");
     }

@@ -1,12 +1,10 @@
 //! The networks for videos as users meet them: published folders, gradients, texts, and errors.
 
-mod common;
-
 use std::path::PathBuf;
 
+use crate::common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use langevin_core::{Condition, Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::unet::conditional::ControlResiduals;
 use langevin_models::unet::video::{
@@ -406,9 +404,9 @@ fn gradients_reach_every_parameter() {
         let y = net.ask(tensor(net.shape(2), 0.3, &device), &net.told(2, &device)).unwrap();
         let gradients = (y.clone() * tensor(y.dims(), 0.9, &device)).sum().backward();
         let found = match &net {
-            Net::Conditional(net) => common::gradients(net, &gradients),
-            Net::Motion(net) => common::gradients(net, &gradients),
-            Net::SpatioTemporal(net) => common::gradients(net, &gradients),
+            Net::Conditional(net) => crate::common::gradients(net, &gradients),
+            Net::Motion(net) => crate::common::gradients(net, &gradients),
+            Net::SpatioTemporal(net) => crate::common::gradients(net, &gradients),
         };
         assert!(found.len() > 50, "{name}: only {} parameters are trained", found.len());
         assert!(found.iter().all(|(name, _)| !name.ends_with("pos_embed.pe")), "positions are not trained");

@@ -1,11 +1,9 @@
 //! The autoencoder of videos as users meet it.
 
-mod common;
-
 use std::path::PathBuf;
 
+use crate::common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Tensor};
-use common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use langevin_models::autoencoder::{AutoencoderKlTemporalDecoder, AutoencoderKlTemporalDecoderConfig};
 use langevin_models::{Load, ModelError};
 

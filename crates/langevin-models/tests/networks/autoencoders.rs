@@ -1,14 +1,12 @@
 //! The autoencoders as users meet them: tiles and MoVQ against the original, gradients, precision, files and errors.
 //! `autoencoders/make.py` says how the reference was made.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Int, Tensor};
-use common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use langevin_models::autoencoder::{
     AutoencoderKl, AutoencoderKlConfig, Block, CoderConfig, Tiling, TinyAutoencoder, TinyAutoencoderConfig, VqModel,
     VqModelConfig,

@@ -1,10 +1,8 @@
 //! The UNet of EDM2 as users meet it: magnitudes, gradients, weights, preconditioning and errors.
 
-mod common;
-
+use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use langevin_core::noise::{Key, Seeded, like};
 use langevin_core::process::Edm;
 use langevin_core::{Denoiser, Levels, Network, Prediction, Process, Query};

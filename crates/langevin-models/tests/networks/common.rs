@@ -1,5 +1,4 @@
-//! Helpers of the integration tests.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! Helpers of the tests.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};

@@ -1,7 +1,7 @@
 //! The diffusion transformer for classes.
 
-use super::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use super::{assert_near, assert_refused, assert_shows_every_module, assert_unsupported, filled};
+use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Network};
 use langevin_models::layers::{Activation, Gate};

@@ -1,9 +1,7 @@
 //! The network for vectors.
 
-mod common;
-
+use crate::common::{assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Tensor};
-use common::{assert_gradients_flow, flex, largest_difference, tensor, values};
 use langevin_core::{DenoiseError, Network};
 use langevin_models::{Labels, Load, Mlp, MlpConfig, ModelError, Tap};
 

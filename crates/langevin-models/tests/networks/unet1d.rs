@@ -1,11 +1,9 @@
 //! The UNet for signals as users meet it: published folders, gradients, values and errors.
 
-mod common;
-
 use std::path::PathBuf;
 
+use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Device, Tensor};
-use common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use langevin_core::{Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::unet::one_dimensional::{DownKind, MidKind, OutKind, UpKind};
 use langevin_models::weights::parameters;
@@ -118,7 +116,7 @@ fn gradients_reach_every_parameter() {
         let gradients = (y.clone() * tensor(y.dims(), 0.9, &device)).sum().backward();
         let trained = |name: &str| !name.ends_with("key.bias");
         assert!(parameters(&net).iter().any(|p| trained(&p.name)));
-        let found = common::gradients(&net, &gradients);
+        let found = crate::common::gradients(&net, &gradients);
         for (name, largest) in found.into_iter().filter(|(name, _)| trained(name)) {
             assert!(largest.is_some_and(|largest| largest > 1e-9), "{name}: {largest:?}");
         }

@@ -1,0 +1,17 @@
+//! Every network as users meet it: built, loaded, saved, asked, trained and refused.
+
+mod autoencoders;
+mod clip;
+mod common;
+mod control;
+mod edm2;
+mod mlp;
+mod parity;
+mod published;
+mod temporal_decoder;
+mod text_encoders;
+mod transformers;
+mod unet;
+mod unet1d;
+mod unet_conditional;
+mod video;
