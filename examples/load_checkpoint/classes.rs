@@ -1,15 +1,18 @@
 //! The classes that load, by the names that configurations give them.
 
 use super::conditions::{for_encoder, image};
-use super::encoders::{clip_text, clip_vision, t5};
+use super::encoders::{bert, clip_text, clip_vision, t5};
 use super::inputs::{Inputs, Output, output};
+use super::transformers::{dit, flux, pixart, prior, sd3};
+use super::videos::{motion, spatio_temporal, temporal_decoder, unet3d};
 use burn::module::Module;
 use langevin::core::Load;
 use langevin::models::control::ControlOptions;
 use langevin::models::unet::Classes;
 use langevin::models::weights::ModuleTree;
 use langevin::models::{
-    AutoencoderKl, ControlNet, Labels, ModelError, T2iAdapter, Tap, UNet1d, UNet2d, UNet2dConditional,
+    AutoencoderKl, ControlNet, Labels, ModelError, T2iAdapter, Tap, TinyAutoencoder, UNet1d, UNet2d, UNet2dConditional,
+    VqModel,
 };
 use std::error::Error;
 use std::path::Path;
@@ -44,16 +47,28 @@ type Loader = fn(&Path, Load) -> Result<Loaded, ModelError>;
 
 const CLASSES: &[(&str, Loader)] = &[
     ("AutoencoderKL", autoencoder),
+    ("AutoencoderKLTemporalDecoder", temporal_decoder),
+    ("AutoencoderTiny", tiny),
+    ("BertModel", bert),
     ("CLIPTextModel", clip_text),
     ("CLIPTextModelWithProjection", clip_text),
     ("CLIPVisionModel", clip_vision),
     ("CLIPVisionModelWithProjection", clip_vision),
     ("ControlNetModel", controlnet),
+    ("DiTTransformer2DModel", dit),
+    ("FluxTransformer2DModel", flux),
+    ("PixArtTransformer2DModel", pixart),
+    ("PriorTransformer", prior),
+    ("SD3Transformer2DModel", sd3),
     ("T2IAdapter", adapter),
     ("T5EncoderModel", t5),
     ("UNet1DModel", unet1d),
     ("UNet2DConditionModel", unet2d_conditional),
     ("UNet2DModel", unet2d),
+    ("UNet3DConditionModel", unet3d),
+    ("UNetMotionModel", motion),
+    ("UNetSpatioTemporalConditionModel", spatio_temporal),
+    ("VQModel", vq),
 ];
 
 /// Puts a network and a way to run it together.
@@ -103,6 +118,22 @@ fn autoencoder(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
     Ok(loaded("AutoencoderKl", AutoencoderKl::load(folder, load)?, |net, inputs| {
         let x = image(net.config().in_channels, net.config().sample_size, inputs);
         let latents = net.encode(x)?.mode();
+        let decoded = net.decode(latents.clone())?;
+        Ok(vec![output("latents", latents), output("decoded", decoded)])
+    }))
+}
+
+fn tiny(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
+    Ok(loaded("TinyAutoencoder", TinyAutoencoder::load(folder, load)?, |net, inputs| {
+        let latents = net.encode(image(net.config().in_channels, [256; 2], inputs))?;
+        let decoded = net.decode(latents.clone())?;
+        Ok(vec![output("latents", latents), output("decoded", decoded)])
+    }))
+}
+
+fn vq(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
+    Ok(loaded("VqModel", VqModel::load(folder, load)?, |net, inputs| {
+        let latents = net.encode(image(net.config().in_channels, net.config().sample_size, inputs))?;
         let decoded = net.decode(latents.clone())?;
         Ok(vec![output("latents", latents), output("decoded", decoded)])
     }))

@@ -6,7 +6,7 @@ use langevin::models::unet::conditional::{Addition, ClassInput, ContextInput, En
 use langevin::models::{Labels, TextCondition};
 
 /// Tokens of a text.
-const TOKENS: usize = 77;
+pub const TOKENS: usize = 77;
 
 pub fn for_encoder(config: &EncoderConfig, inputs: &Inputs) -> TextCondition {
     let width = match config.context_input {

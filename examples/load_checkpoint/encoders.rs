@@ -5,7 +5,7 @@ use super::conditions::image;
 use super::inputs::{Output, output};
 use langevin::core::Load;
 use langevin::models::ModelError;
-use langevin::models::text::{ClipText, ClipVision, T5Encoder, Tokens};
+use langevin::models::text::{Bert, ClipText, ClipVision, T5Encoder, Tokens};
 use std::path::Path;
 
 /// A text of the first few tokens.
@@ -34,5 +34,12 @@ pub fn clip_vision(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
 pub fn t5(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
     Ok(loaded("T5Encoder", T5Encoder::load(folder, load)?, |net, _| {
         Ok(vec![output("last_hidden_state", net.forward(&text(77, net.config().vocabulary)?)?)])
+    }))
+}
+
+pub fn bert(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
+    Ok(loaded("Bert", Bert::load(folder, load)?, |net, _| {
+        let told = net.forward(&text(net.config().positions.min(77), net.config().vocabulary)?)?;
+        Ok(vec![output("last_hidden_state", told.last_hidden_state)])
     }))
 }

@@ -8,6 +8,8 @@ mod classes;
 mod conditions;
 mod encoders;
 mod inputs;
+mod transformers;
+mod videos;
 
 use burn::tensor::DType;
 use clap::Parser;
