@@ -12,6 +12,8 @@
 pub mod autoencoder;
 mod condition;
 pub mod control;
+#[cfg(feature = "flex")]
+mod cpu;
 mod error;
 pub mod layers;
 mod mlp;
