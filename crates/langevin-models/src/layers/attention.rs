@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 
-use super::convolution::has_kernels;
+use super::convolution::{has_kernels, to_image, to_tokens};
 use super::norm::widen;
 use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
 use crate::error::{ModelError, at_least_one, positive};
@@ -312,21 +312,18 @@ impl Attention {
     /// If a block that is told by latents gets none.
     pub fn forward_image_told(&self, x: Tensor<4>, latents: Option<&Tensor<4>>, tap: &mut Tap<'_>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
-        let pixels = height * width;
         let mut h = x.clone();
         if let Some(norm) = &self.spatial_norm {
             h = tap.scope("spatial_norm", |tap| norm.forward(h, latents.expect("latents"), tap));
         }
-        let mut h = h.reshape([batch, channels, pixels]);
         if let Some(norm) = &self.group_norm {
             h = norm.forward(h);
-            tap.see("group_norm", &h);
+            if tap.is_listening() {
+                tap.see("group_norm", &h.clone().reshape([batch, channels, height * width]));
+            }
         }
-        // One contiguous copy serves the three projections: they read rows of pixels.
-        let tokens = h.swap_dims(1, 2);
-        let attended = self.attend(tokens, None, None, tap);
-        let y = attended.swap_dims(1, 2).reshape([batch, channels, height, width]);
-        let y = x + y;
+        let attended = self.attend(to_tokens(h), None, None, tap);
+        let y = x + to_image(attended, height, width);
         let y = if self.output_scale == 1.0 { y } else { y / self.output_scale };
         tap.see("", &y);
         y

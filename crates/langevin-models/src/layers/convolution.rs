@@ -1,18 +1,29 @@
 //! The ways to compute a convolution, and which one is taken.
 
-use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::{DType, Device, Slice, Tensor, module};
+mod product;
+mod winograd;
+
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Device, Tensor, module};
+
+use product::product;
+use winograd::winograd;
 
 /// Values in the table of patches up to which [`Algorithm::Product`] is taken: 1 GiB in `f32`.
 const LARGEST_TABLE: usize = 1 << 28;
 
 /// How a convolution is computed. All give the same result but for rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
+#[non_exhaustive]
+pub enum Algorithm {
     /// Burn's own kernel.
     Direct,
     /// One matrix product of a table of patches with the weights.
     Product,
+    /// Winograd's F(2 x 2, 3 x 3): 2.25 times fewer multiplications.
+    Winograd2,
+    /// Winograd's F(4 x 4, 3 x 3): 4 times fewer multiplications, for `f32`.
+    Winograd4,
 }
 
 impl Algorithm {
@@ -27,14 +38,37 @@ impl Algorithm {
         if dtype == DType::F32 && table <= LARGEST_TABLE && has_kernels(device) { Self::Product } else { Self::Direct }
     }
 
+    /// Whether it can compute a convolution with this kernel and stride.
+    #[must_use]
+    pub fn fits(self, kernel: [usize; 2], stride: [usize; 2]) -> bool {
+        match self {
+            Self::Direct | Self::Product => true,
+            Self::Winograd2 | Self::Winograd4 => kernel == [3, 3] && stride == [1, 1],
+        }
+    }
+
     /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, without a bias.
-    pub(super) fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
+    ///
+    /// # Panics
+    ///
+    /// If it does not [fit](Self::fits).
+    #[must_use]
+    pub fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
         match self {
             Self::Direct => {
                 let options = ConvOptions::new(stride, padding, [1, 1], 1);
                 module::conv2d(x, weight, None, options)
             }
             Self::Product => product(x, weight, stride, padding),
+            Self::Winograd2 | Self::Winograd4 => {
+                let [_, _, k, l] = weight.dims();
+                assert!(self.fits([k, l], stride), "{self:?} is for kernels of 3 x 3 and stride 1");
+                if self == Self::Winograd2 {
+                    winograd::<2>(x, weight, padding)
+                } else {
+                    winograd::<4>(x, weight, padding)
+                }
+            }
         }
     }
 }
@@ -63,52 +97,40 @@ pub(super) fn output_size<const N: usize>(
     std::array::from_fn(|i| (size[i] + 2 * padding[i]).saturating_sub(kernel[i]) / stride[i] + 1)
 }
 
-/// Channels last, the image is shifted once for each entry of the kernel; the shifted images side by side are the table
-/// of patches.
-fn product(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
-    let [batch, input, height, width] = x.dims();
-    let [output, _, k, l] = weight.dims();
-    let [rows, columns] = output_size([height, width], [k, l], stride, padding);
-    let x = channels_last(x);
-    let [down, across] = padding.map(|p| (p, p));
-    let x = if padding == [0, 0] { x } else { x.pad([(0, 0), down, across, (0, 0)], PadMode::Constant(0.0)) };
-    let along = |from: usize, count: usize, stride: usize| {
-        Slice::new(from as isize, Some((from + stride * (count - 1) + 1) as isize), stride as isize)
-    };
-    let shifted = (0..k * l).map(|at| {
-        let (i, j) = (at / l, at % l);
-        x.clone().slice([Slice::full(), along(i, rows, stride[0]), along(j, columns, stride[1]), Slice::full()])
-    });
-    let patches = if k * l == 1 && stride == [1, 1] { x } else { Tensor::cat(shifted.collect(), 3) };
-    let patches = patches.reshape([batch * rows * columns, k * l * input]);
-    channels_first(patches.matmul(matrix(weight)).reshape([batch, rows, columns, output]))
-}
-
-/// `[output, input, rows, columns]` to `[rows·columns·input, output]`, without moving dimensions of size one (see
-/// [`channels_last`]): the gradient comes back the same way, and the optimizer reads it in fused kernels.
-fn matrix(weight: Tensor<4>) -> Tensor<2> {
-    let [output, input, k, l] = weight.dims();
-    let entries = k * l * input;
-    let rows =
-        if k * l == 1 { weight.reshape([output, input]) } else { channels_last(weight).reshape([output, entries]) };
-    if output == 1 || entries == 1 { rows.reshape([entries, output]) } else { rows.transpose() }
-}
-
 /// `[batch, channels, height, width]` to `[batch, height, width, channels]`.
 ///
 /// A single channel or pixel is a matter of the shape alone. It must be: Burn's fused kernels read a view that has moved
 /// a dimension of size one in steps of the vector width, and so take the wrong elements.
-fn channels_last(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn channels_last(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let last = [batch, height, width, channels];
     if channels == 1 || height * width == 1 { x.reshape(last) } else { x.permute([0, 2, 3, 1]) }
 }
 
 /// The way back.
-fn channels_first(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn channels_first(x: Tensor<4>) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
     let first = [batch, channels, height, width];
     if channels == 1 || height * width == 1 { x.reshape(first) } else { x.permute([0, 3, 1, 2]) }
+}
+
+/// `[batch, channels, height, width]` to tokens `[batch, height·width, channels]`: a view where channels lie last, as on
+/// GPUs after a convolution.
+pub(super) fn to_tokens(x: Tensor<4>) -> Tensor<3> {
+    let [batch, channels, height, width] = x.dims();
+    if has_kernels(&x.device()) {
+        return channels_last(x).reshape([batch, height * width, channels]);
+    }
+    x.flatten::<3>(2, 3).swap_dims(1, 2)
+}
+
+/// The way back.
+pub(super) fn to_image(x: Tensor<3>, height: usize, width: usize) -> Tensor<4> {
+    let [batch, _, channels] = x.dims();
+    if has_kernels(&x.device()) {
+        return channels_first(x.reshape([batch, height, width, channels]));
+    }
+    x.swap_dims(1, 2).reshape([batch, channels, height, width])
 }
 
 #[cfg(test)]
@@ -134,6 +156,9 @@ mod tests {
             (3, 1, 1, [1, 5], 3, 4),
             (3, 1, 1, [5, 1], 3, 4),
             (3, 1, 1, [1, 1], 3, 4),
+            (3, 1, 1, [8, 8], 3, 4),
+            (3, 1, 0, [9, 7], 3, 4),
+            (3, 1, 2, [5, 6], 3, 4),
         ] {
             agree([kernel, kernel], [stride, stride], [padding, padding], size, input, output);
         }
@@ -170,10 +195,15 @@ mod tests {
             let (of_x, of_weight) = (x.grad(&gradients), weight.grad(&gradients));
             [values(&y.inner()), values(&of_x.expect("a gradient")), values(&of_weight.expect("a gradient"))]
         };
-        let (direct, product) = (run(Algorithm::Direct), run(Algorithm::Product));
-        for (direct, product) in direct.iter().zip(&product) {
-            let product = Tensor::<1>::from_data(product.as_slice(), (&device, DType::F64));
-            assert_close(&product.cast(DType::F32), direct, 2e-5);
+        let direct = run(Algorithm::Direct);
+        for algorithm in [Algorithm::Product, Algorithm::Winograd2, Algorithm::Winograd4] {
+            if !algorithm.fits(kernel, stride) {
+                continue;
+            }
+            for (direct, given) in direct.iter().zip(&run(algorithm)) {
+                let given = Tensor::<1>::from_data(given.as_slice(), (&device, DType::F64));
+                assert_close(&given.cast(DType::F32), direct, 2e-5);
+            }
         }
     }
 

@@ -35,6 +35,11 @@ mod transformer2d;
 mod transformer_block;
 mod video_transformer;
 
+/// The ways to compute what layers choose for themselves, for those who want to measure or to compare them.
+pub mod algorithm {
+    pub use super::convolution::Algorithm as Convolution;
+}
+
 pub use activation::Activation;
 pub use ada_norm::{
     AdaLayerNormContinuous, AdaLayerNormDual, AdaLayerNormLabels, AdaLayerNormSingle, AdaLayerNormZero, Gates, modulate,

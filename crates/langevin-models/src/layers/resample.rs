@@ -3,6 +3,8 @@
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Int, Tensor, module};
 
+use super::convolution::{channels_first, channels_last, has_kernels};
+
 /// Doubles height and width by repeating every pixel.
 ///
 /// # Shapes
@@ -12,6 +14,11 @@ use burn::tensor::{Int, Tensor, module};
 pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     // One strided copy; its gradient is a sum, on every backend.
+    if has_kernels(&x.device()) {
+        let rows = channels_last(x).reshape([batch * height, 1, width, 1, channels]);
+        let y = rows.expand([batch * height, 2, width, 2, channels]);
+        return channels_first(y.reshape([batch, 2 * height, 2 * width, channels]));
+    }
     x.reshape([batch * channels, height, 1, width, 1]).expand([batch * channels, height, 2, width, 2]).reshape([
         batch,
         channels,

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::convolution::{to_image, to_tokens};
 use super::{
     BasicTransformerBlock, BasicTransformerBlockConfig, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, Linear,
     LinearConfig,
@@ -181,17 +182,6 @@ impl Transformer2d {
         tap.see("0", &y);
         y
     }
-}
-
-/// `[batch, channels, height, width]` to `[batch, height·width, channels]`.
-fn to_tokens(x: Tensor<4>) -> Tensor<3> {
-    x.flatten::<3>(2, 3).swap_dims(1, 2)
-}
-
-/// The way back.
-fn to_image(x: Tensor<3>, height: usize, width: usize) -> Tensor<4> {
-    let [batch, _, channels] = x.dims();
-    x.swap_dims(1, 2).reshape([batch, channels, height, width])
 }
 
 #[cfg(test)]

@@ -1,0 +1,129 @@
+//! Single layers, forward and with their gradients.
+
+use crate::measure::{Case, Setting, Work, cast, probe, random};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor};
+use langevin::models::layers::algorithm::Convolution;
+use langevin::models::layers::{
+    Activation, Conv2d, Conv2dConfig, GroupNormConfig, LinearConfig, scaled_dot_product_attention,
+};
+
+const OK: &str = "a valid configuration";
+
+/// The layers and sizes that are timed.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    // Kernel, stride, channels, batch, side.
+    for (kernel, stride, channels, batch, side) in [
+        (3, 1, 320, 8, 64),
+        (3, 1, 256, 64, 16),
+        (3, 1, 128, 64, 32),
+        (3, 2, 128, 64, 32),
+        (1, 1, 320, 8, 64),
+        (3, 1, 320, 1, 64),
+        (3, 1, 256, 4, 16),
+    ] {
+        let make = move |s: &Setting| {
+            let config = Conv2dConfig::new(s.size(channels), s.size(channels), kernel);
+            config.stride(stride).padding(kernel / 2).init(&s.device).expect(OK)
+        };
+        let name = format!("conv{kernel}x{kernel}s{stride} [{batch},{channels},{side},{side}]");
+        cases.extend(layer(&name, [batch, channels, side, side], make, |layer, x| layer.forward(x)));
+    }
+    for [batch, channels, side] in [[8, 320, 64], [64, 256, 16], [1, 320, 64]] {
+        let make = move |s: &Setting| {
+            let channels = s.size(channels);
+            GroupNormConfig::new(32.min(channels / 2), channels).init(&s.device).expect(OK)
+        };
+        let name = format!("groupnorm-silu [{batch},{channels},{side},{side}]");
+        let forward = |layer: &_, x| Activation::Silu.forward(langevin::models::layers::GroupNorm::forward(layer, x));
+        cases.extend(layer(&name, [batch, channels, side, side], make, forward));
+    }
+    for [batch, tokens, input, output] in [[8, 4096, 320, 1280], [64, 256, 256, 256]] {
+        let make = move |s: &Setting| LinearConfig::new(s.size(input), s.size(output)).init(&s.device).expect(OK);
+        let name = format!("linear [{batch},{tokens},{input},{output}]");
+        cases.extend(layer(&name, [batch, tokens, input], make, |layer, x| layer.forward(x)));
+    }
+    for [batch, heads, tokens, width] in
+        [[8, 8, 4096, 40], [8, 8, 4096, 64], [64, 1, 256, 256], [2, 8, 4096, 40], [1, 8, 4096, 40]]
+    {
+        let name = format!("attention [{batch},{heads},{tokens},{width}]");
+        cases.push(Case::new(name, move |s| {
+            let shape = [batch, heads, tokens, width].map(|n| s.size(n));
+            let [q, k, v] = [(); 3].map(|()| random(shape, s));
+            Box::new(move || probe(scaled_dot_product_attention(q.clone(), k.clone(), v.clone())))
+        }));
+    }
+    cases
+}
+
+/// Convolutions by each of the algorithms, to choose by.
+pub fn algorithms() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (kernel, stride, channels, batch, side) in [
+        (3, 1, 320, 8, 64),
+        (3, 1, 256, 64, 16),
+        (3, 1, 128, 64, 32),
+        (3, 1, 1280, 2, 16),
+        (3, 1, 256, 64, 4),
+        (3, 2, 128, 64, 32),
+        (1, 1, 320, 8, 64),
+    ] {
+        for algorithm in [Convolution::Direct, Convolution::Product, Convolution::Winograd2, Convolution::Winograd4] {
+            if !algorithm.fits([kernel; 2], [stride; 2]) {
+                continue;
+            }
+            let make = move |s: &Setting| {
+                Conv2dConfig::new(s.size(channels), s.size(channels), kernel).bias(false).init(&s.device).expect(OK)
+            };
+            let forward = move |layer: &Conv2d, x: Tensor<4>| {
+                algorithm.run(x, layer.weight.val(), [stride; 2], [kernel / 2; 2])
+            };
+            let name = format!("{algorithm:?} conv{kernel}x{kernel}s{stride} [{batch},{channels},{side},{side}]");
+            cases.extend(layer(&name, [batch, channels, side, side], make, forward));
+        }
+    }
+    cases
+}
+
+/// A layer forward, and with the gradients of input and parameters.
+fn layer<M: Module + 'static, const D: usize>(
+    name: &str,
+    shape: [usize; D],
+    make: impl Fn(&Setting) -> M + Copy + 'static,
+    forward: impl Fn(&M, Tensor<D>) -> Tensor<D> + Copy + 'static,
+) -> [Case; 2] {
+    let forward_only = move |s: &Setting| -> Work {
+        let layer = cast(make(s), s).valid();
+        let x = random(shape.map(|n| s.size(n)), s);
+        Box::new(move || probe(forward(&layer, x.clone())))
+    };
+    let with_gradients = move |s: &Setting| -> Work {
+        let layer = cast(make(s), s).train();
+        let x = random(shape.map(|n| s.size(n)), s);
+        let y = forward(&layer, Tensor::from_inner(x.clone()));
+        let factors = Tensor::from_inner(random(y.dims(), s));
+        Box::new(move || {
+            let x = Tensor::from_inner(x.clone()).require_grad();
+            let gradients = forward(&layer, x.clone()).mul(factors.clone()).sum().backward();
+            let mut probes = Probes { gradients: &gradients, sum: probe(x.grad(&gradients).expect("a gradient")) };
+            layer.visit(&mut probes);
+            probes.sum
+        })
+    };
+    [Case::new(name, forward_only), Case::new(format!("{name} gradients"), with_gradients)]
+}
+
+/// Adds one value of every gradient.
+struct Probes<'a> {
+    gradients: &'a Gradients,
+    sum: Tensor<1>,
+}
+
+impl ModuleVisitor for Probes<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            self.sum = self.sum.clone() + probe(gradient);
+        }
+    }
+}

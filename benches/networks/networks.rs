@@ -1,0 +1,102 @@
+//! Whole networks: forward, a training step, a run of a solver.
+
+use crate::measure::{Case, Setting, cast, probe, random};
+use burn::module::Module;
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{DType, Tensor};
+use langevin::models::{Labels, Tap, TextCondition, UNet2d, UNet2dConditionalConfig, UNet2dConfig};
+use langevin::prelude::*;
+
+const OK: &str = "a valid configuration";
+const STABLE_DIFFUSION: &str =
+    include_str!("../../crates/langevin-models/tests/published/stable-diffusion-v1-5-unet.json");
+
+/// The networks that are timed.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("ddpm-unet forward", |s| {
+            let (network, x, time) = ddpm(s);
+            let (network, labels) = (network.valid(), Labels::none(x.dims()[0]));
+            Box::new(move || {
+                let y = network.forward_with(x.clone(), time.clone(), &labels, &mut Tap::none());
+                probe(y.expect("a valid input"))
+            })
+        }),
+        Case::new("ddpm-unet training step", |s| {
+            let (network, x, time) = ddpm(s);
+            let mut network = Some(network.train());
+            let mut optimizer = AdamWConfig::new().with_epsilon(1e-5).init();
+            let labels = Labels::none(x.dims()[0]);
+            let target = Tensor::from_inner(random(x.dims(), s));
+            let (x, time) = (Tensor::from_inner(x), Tensor::from_inner(time));
+            Box::new(move || {
+                let trained = network.take().expect("a network");
+                let y = trained.forward_with(x.clone(), time.clone(), &labels, &mut Tap::none());
+                let loss = (y.expect("a valid input") - target.clone()).cast(DType::F32).square().mean();
+                let gradients = GradientsParams::from_grads(loss.backward(), &trained);
+                network = Some(optimizer.step(1e-4, trained, gradients));
+                probe(loss)
+            })
+        }),
+        Case::new("ddpm-unet DDIM 50", |s| {
+            let (network, x, _) = ddpm(s);
+            let steps = if s.tiny { 2 } else { 50 };
+            let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
+            let plan = Ddim::new().plan(&chain, &Grid::trailing(steps)).expect("a plan");
+            let rows = x.dims()[0];
+            let (x, network) = (x.cast(DType::F32), network.valid());
+            Box::new(move || {
+                let denoiser = network.denoiser(Prediction::Epsilon, Labels::none(rows)).expect("a denoiser");
+                let noise = Seeded::new(0);
+                let run = plan.start_from(0, x.clone(), &denoiser, &noise).expect("a run starts");
+                probe(run.finish().expect("samples"))
+            })
+        }),
+        // As many evaluations as the solver makes: the difference is what the solver costs.
+        Case::new("ddpm-unet 50 forward", |s| {
+            let (network, x, time) = ddpm(s);
+            let (network, labels) = (network.valid(), Labels::none(x.dims()[0]));
+            let steps = if s.tiny { 2 } else { 50 };
+            let x = x.cast(DType::F32);
+            Box::new(move || {
+                let evaluate = |x: Tensor<4>, _| {
+                    network.forward_with(x, time.clone(), &labels, &mut Tap::none()).expect("a valid input")
+                };
+                probe((0..steps).fold(x.clone(), evaluate))
+            })
+        }),
+        Case::new("sd-unet forward", |s| {
+            let mut config = UNet2dConditionalConfig::from_json(STABLE_DIFFUSION).expect(OK);
+            let (batch, side) = match (s.tiny, s.on_cpu) {
+                (true, _) => (1, 8),
+                (_, true) => (1, 64),
+                _ => (2, 64),
+            };
+            if s.tiny {
+                config = config.channels(&[32, 32, 32, 32]);
+            }
+            let context = config.encoder.context;
+            let network = cast(config.init(&s.device).expect(OK), s).valid();
+            let x = random([batch, 4, side, side], s);
+            let text = TextCondition::new(random([batch, 77, context], s));
+            let time = Tensor::<1>::from_data([500.0], &s.device);
+            Box::new(move || {
+                let y = network.forward_with(x.clone(), time.clone(), &text, &mut Tap::none());
+                probe(y.expect("a valid input"))
+            })
+        }),
+    ]
+}
+
+/// The network of Ho, Jain, Abbeel 2020 for CIFAR-10, 35.7 million parameters, with a batch for it.
+fn ddpm(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
+    let (batch, side, channels): (usize, usize, &[usize]) = match (s.tiny, s.on_cpu) {
+        (true, _) => (1, 8, &[8, 8, 8, 8]),
+        (_, true) => (4, 32, &[128, 256, 256, 256]),
+        _ => (64, 32, &[128, 256, 256, 256]),
+    };
+    let config = UNet2dConfig::images(3, side).channels(channels).layers(2).attention_at(&[1]);
+    let network = cast(config.init(&s.device).expect(OK), s);
+    let times: Vec<f32> = (0..batch).map(|i| (i * 997 % 1000) as f32).collect();
+    (network, random([batch, 3, side, side], s), Tensor::from_data(times.as_slice(), &s.device))
+}
