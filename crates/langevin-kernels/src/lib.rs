@@ -1,4 +1,4 @@
-//! Kernels for the CPU: convolution, attention, normalization and activations of `f32` numbers in slices, with their gradients.
+//! Kernels for the CPU: convolution, affine maps, attention, normalization and activations of `f32` numbers in slices, with their gradients.
 //!
 //! They are what the layers of langevin compute with on Burn's backend for the CPU, and know neither tensors nor backends. Each
 //! runs on all threads of the rayon pool that it is called in, and uses the widest vectors that the processor has: loops are
@@ -12,6 +12,7 @@ pub mod activation;
 pub mod attention;
 pub mod convolution;
 mod exponential;
+pub mod linear;
 pub mod normalization;
 mod product;
 mod scratch;

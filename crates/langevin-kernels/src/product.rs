@@ -49,6 +49,23 @@ pub(crate) enum Into {
 ///
 /// If the sizes do not belong together, or a slice is too short for its sizes.
 pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32, into: Into, out: &mut [f32], down: usize) {
+    multiply(a, b, scale, into, out, down, gemm::Parallelism::None);
+}
+
+/// [`product`], shared among the threads of the pool where it is large enough.
+pub(crate) fn product_on_threads(a: Matrix<'_>, b: Matrix<'_>, scale: f32, into: Into, out: &mut [f32], down: usize) {
+    multiply(a, b, scale, into, out, down, gemm::Parallelism::Rayon(rayon::current_num_threads()));
+}
+
+fn multiply(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    into: Into,
+    out: &mut [f32],
+    down: usize,
+    threads: gemm::Parallelism,
+) {
     assert_eq!(a.columns, b.rows, "columns of a factor and rows of the other");
     assert!(a.values.len() >= reach(a.rows, a.columns, a.down, a.across), "the first factor is too short");
     assert!(b.values.len() >= reach(b.rows, b.columns, b.down, b.across), "the second factor is too short");
@@ -80,7 +97,7 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32, into: Into, out:
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            threads,
         );
     }
 }

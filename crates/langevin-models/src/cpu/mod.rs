@@ -5,11 +5,13 @@
 mod activation;
 mod attention;
 mod convolution;
+mod linear;
 mod normalization;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::attend;
 pub(crate) use convolution::convolve;
+pub(crate) use linear::map_last;
 pub(crate) use normalization::normalize_groups;
 
 use std::fmt::Debug;
@@ -18,17 +20,19 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::AutodiffTensor;
 use burn::backend::flex::FlexTensor;
-use burn::backend::{Autodiff, Flex};
+use burn::backend::{Autodiff, BackendTypes, Flex};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
+
+/// A tensor in a graph of gradients.
+type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 
 /// A tensor that the kernels can read.
 pub(crate) enum Value {
     /// Without gradients.
     Plain(FlexTensor),
     /// With a place in the graph of gradients.
-    Tracked(AutodiffTensor<Flex>),
+    Tracked(Tracked),
 }
 
 impl Value {
@@ -105,7 +109,7 @@ fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [V
     }
     let parts = inputs.map(|value| match value {
         Value::Tracked(tensor) => tensor.into_parts(),
-        Value::Plain(tensor) => AutodiffTensor::<Flex>::new(tensor).into_parts(),
+        Value::Plain(tensor) => Tracked::new(tensor).into_parts(),
     });
     let inputs = parts.each_ref().map(|(tensor, _)| tensor.clone());
     let nodes = parts.map(|(_, node)| node);

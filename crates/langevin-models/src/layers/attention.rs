@@ -51,6 +51,10 @@ pub fn attention_with(
     bias: Option<Tensor<4>>,
     scale: f64,
 ) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::cpu::attend(&query, &key, &value, bias.as_ref(), scale) {
+        return y;
+    }
     let [batch, heads, _, _] = query.dims();
     let [_, _, keys, _] = key.dims();
     let largest = if has_kernels(&query.device()) { LARGEST_SCORES } else { LARGEST_SCORES_ON_CPU };

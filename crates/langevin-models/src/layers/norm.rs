@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, module};
 
 use super::convolution::has_kernels;
+use super::Activation;
 use super::initial::constant;
 use crate::error::{ModelError, at_least_one, positive};
 
@@ -96,7 +97,27 @@ impl GroupNorm {
     ///
     /// - input and output: `[batch, channels, ..]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if let Some(y) = self.on_cpu(&x, false) {
+            return y;
+        }
         if has_kernels(&x.device()) { self.by_channels(x) } else { self.by_groups(x) }
+    }
+
+    /// [`forward`](Self::forward) and then the activation: in one pass on the CPU, where that is SiLU.
+    pub(crate) fn forward_activated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if activation == Activation::Silu
+            && let Some(y) = self.on_cpu(&x, true)
+        {
+            return y;
+        }
+        activation.forward(self.forward(x))
+    }
+
+    #[cfg(feature = "flex")]
+    fn on_cpu<const D: usize>(&self, x: &Tensor<D>, silu: bool) -> Option<Tensor<D>> {
+        crate::cpu::normalize_groups(x, &self.weight.val(), &self.bias.val(), self.groups, self.epsilon, silu)
     }
 
     /// In the memory layout that `x` has.
