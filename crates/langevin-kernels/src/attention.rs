@@ -10,7 +10,7 @@ use crate::vectors::on_vectors;
 /// Queries that a thread takes at once, and keys that they meet at once: their scores, 128 KiB, stay in a core's cache.
 const QUERIES: usize = 64;
 /// See [`QUERIES`].
-const KEYS: usize = 512;
+const KEYS: usize = 256;
 /// Numbers that are computed side by side.
 const LANES: usize = 16;
 
@@ -64,22 +64,56 @@ fn add(scores: &mut [f32], bias: Option<(&[f32], usize)>, query: usize) {
     }
 }
 
-type Weighed<'a> = (&'a mut [f32], usize, Option<(&'a [f32], usize)>, &'a mut [f32], &'a mut [f32], &'a mut [f32]);
+/// A number for each query of a block.
+type OfQueries = [f32; QUERIES];
 
-/// Takes the scores of a block of keys, `count` for each query, to exponentials, and what was computed of earlier blocks to the
-/// same top.
+/// What is known of a block of queries after some of the keys.
+struct Weights {
+    /// The largest score.
+    tops: OfQueries,
+    /// The sum of exponentials of the differences from it.
+    sums: OfQueries,
+}
+
+type Weighed<'a> = (&'a mut [f32], usize, Option<(&'a [f32], usize)>, &'a mut Weights, &'a mut [f32]);
+
+/// Takes the scores `[keys, QUERIES]` of a block of keys to exponentials, and what was computed of earlier blocks, `[.., QUERIES]`,
+/// to the same top. Of the queries, `some` are there.
 #[inline(always)]
-fn weigh((scores, count, bias, tops, sums, out): Weighed<'_>) {
-    let deep = out.len() / tops.len();
-    for (row, scores) in scores.chunks_exact_mut(count).enumerate() {
-        add(scores, bias, row);
-        let top = tops[row].max(largest(scores));
-        // What was summed so far had another top.
-        let factor = if tops[row] == top { 1.0 } else { exp(tops[row] - top) };
-        tops[row] = top;
-        sums[row] = sums[row] * factor + exponentials(scores, top);
-        if factor != 1.0 {
-            out[row * deep..][..deep].iter_mut().for_each(|o| *o *= factor);
+fn weigh((scores, some, bias, weights, out): Weighed<'_>) {
+    let (scores, _) = scores.as_chunks_mut::<QUERIES>();
+    if let Some((bias, step)) = bias {
+        for (key, scores) in scores.iter_mut().enumerate() {
+            for (query, score) in scores[..some].iter_mut().enumerate() {
+                *score += bias[query * step + key];
+            }
+        }
+    }
+    let mut tops = weights.tops;
+    for scores in scores.iter() {
+        for query in 0..QUERIES {
+            tops[query] = if scores[query] > tops[query] { scores[query] } else { tops[query] };
+        }
+    }
+    let mut sums: OfQueries = [0.0; QUERIES];
+    for scores in scores {
+        for query in 0..QUERIES {
+            scores[query] = exp(scores[query] - tops[query]);
+            sums[query] += scores[query];
+        }
+    }
+    let mut factors: OfQueries = [1.0; QUERIES];
+    for query in 0..QUERIES {
+        // Both are without end where every key so far is hidden.
+        if weights.tops[query] != tops[query] {
+            factors[query] = exp(weights.tops[query] - tops[query]);
+        }
+        weights.sums[query] = weights.sums[query] * factors[query] + sums[query];
+    }
+    weights.tops = tops;
+    for out in out.as_chunks_mut::<QUERIES>().0 {
+        for query in 0..QUERIES {
+            out[query] *= factors[query];
         }
     }
 }
@@ -95,19 +129,6 @@ fn slope((scores, slopes, count, bias, sums, shifts): Sloped<'_>) {
         let shift = shifts[row];
         slopes.iter_mut().zip(scores).for_each(|(d, p)| *d = (*d - shift) * *p);
     }
-}
-
-/// The largest number.
-#[inline(always)]
-fn largest(row: &[f32]) -> f32 {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    let mut most = [f32::NEG_INFINITY; LANES];
-    for some in whole {
-        for (most, x) in most.iter_mut().zip(some) {
-            *most = if *x > *most { *x } else { *most };
-        }
-    }
-    rest.iter().chain(&most).fold(f32::NEG_INFINITY, |most, x| most.max(*x))
 }
 
 /// Takes each number `x` to `e^(x - top)`, and returns their sum.
@@ -167,27 +188,31 @@ impl Sizes {
                 blocks.map(move |(block, (out, sums))| (head, block * QUERIES, out, sums))
             })
             .for_each_init(
-                || Scratch::new(QUERIES * KEYS.min(keys)),
-                |scores, (head, first, out, sums)| {
+                || [width * QUERIES, KEYS.min(keys) * QUERIES, deep * QUERIES].map(Scratch::new),
+                |[turned, scores, turned_out], (head, first, out, sums)| {
+                    // Queries side by side, whatever their width: the products then fill the vectors.
                     let some = sums.len();
-                    let q = Matrix::new(&q[(head * queries + first) * width..], some, width);
-                    let mut tops = [f32::NEG_INFINITY; QUERIES];
-                    out.fill(0.0);
+                    turned.fill(0.0);
+                    for (query, q) in q[(head * queries + first) * width..].chunks_exact(width).take(some).enumerate() {
+                        q.iter().zip(turned.chunks_exact_mut(QUERIES)).for_each(|(q, turned)| turned[query] = *q);
+                    }
+                    turned_out.fill(0.0);
+                    let mut weights = Weights { tops: [f32::NEG_INFINITY; QUERIES], sums: [0.0; QUERIES] };
                     for from in (0..keys).step_by(KEYS) {
                         let count = KEYS.min(keys - from);
                         let k = Matrix::new(&k[(head * keys + from) * width..], count, width);
-                        let scores = &mut scores[..some * count];
-                        product(q, k.transposed(), scale, Into::Place, scores, count);
+                        let scores = &mut scores[..count * QUERIES];
+                        product(k, Matrix::new(turned, width, QUERIES), scale, Into::Place, scores, QUERIES);
                         let own = bias.map(|bias| bias.from(self, head, first, from));
-                        on_vectors(weigh, (scores, count, own, &mut tops[..some], sums, out));
-                        let scores = Matrix::new(scores, some, count);
-                        let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep);
-                        product(scores, v, 1.0, Into::Sum, out, deep);
+                        on_vectors(weigh, (&mut *scores, some, own, &mut weights, &mut turned_out[..]));
+                        let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep).transposed();
+                        product(v, Matrix::new(scores, count, QUERIES), 1.0, Into::Sum, turned_out, QUERIES);
                     }
-                    for ((out, sum), top) in out.chunks_exact_mut(deep).zip(sums).zip(tops) {
-                        let factor = 1.0 / *sum;
-                        out.iter_mut().for_each(|o| *o *= factor);
-                        *sum = top + sum.ln();
+                    for (query, (out, sum)) in out.chunks_exact_mut(deep).zip(sums).enumerate() {
+                        let factor = 1.0 / weights.sums[query];
+                        let of_query = turned_out.chunks_exact(QUERIES);
+                        out.iter_mut().zip(of_query).for_each(|(o, turned)| *o = turned[query] * factor);
+                        *sum = weights.tops[query] + weights.sums[query].ln();
                     }
                 },
             );
@@ -298,9 +323,13 @@ mod tests {
 
     #[test]
     fn values_and_gradients_agree_with_the_definition() {
-        for (batch, heads, queries, keys, width, value_width) in
-            [(1, 1, 1, 1, 1, 1), (2, 3, 7, 5, 4, 6), (1, 2, 130, 77, 40, 40), (1, 1, 65, 1100, 8, 5), (2, 1, 3, 512, 16, 16)]
-        {
+        for (batch, heads, queries, keys, width, value_width) in [
+            (1, 1, 1, 1, 1, 1),
+            (2, 3, 7, 5, 4, 6),
+            (1, 2, 130, 77, 40, 40),
+            (1, 1, 65, 1100, 8, 5),
+            (2, 1, 3, 512, 16, 16),
+        ] {
             let s = Sizes { batch, heads, queries, keys, width, value_width, scale: 0.7 };
             let count = batch * heads;
             let [q, k, v, g] = [queries * width, keys * width, keys * value_width, queries * value_width]

@@ -79,7 +79,9 @@ mod tests {
             assert!((f64::from(exp(x)) / expected - 1.0).abs() < 2e-7, "{x}");
         }
         assert!(exp(-1e4) < 2e-38 && exp(f32::NEG_INFINITY) < 2e-38 && exp(1e4).is_finite());
-        assert!(exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan() && tanh(f32::NAN).is_nan() && erf(f32::NAN).is_nan());
+        assert!(
+            exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan() && tanh(f32::NAN).is_nan() && erf(f32::NAN).is_nan()
+        );
     }
 
     #[test]

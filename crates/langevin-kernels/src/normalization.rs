@@ -98,7 +98,10 @@ fn moments(x: &[f32], epsilon: f32) -> Moments {
 
 impl Groups {
     fn check(&self, x: &[f32], y: &[f32], weight: &[f32], bias: &[f32]) {
-        assert!(self.groups > 0 && self.channels.is_multiple_of(self.groups), "groups that divide the channels: {self:?}");
+        assert!(
+            self.groups > 0 && self.channels.is_multiple_of(self.groups),
+            "groups that divide the channels: {self:?}"
+        );
         assert!(self.batch * self.channels * self.pixels > 0, "a size is zero: {self:?}");
         assert_eq!(x.len(), self.batch * self.channels * self.pixels, "numbers of {self:?}");
         assert_eq!(y.len(), x.len(), "results of {self:?}");

@@ -134,14 +134,7 @@ impl Tiled {
     }
 
     /// Transforms images, or gradients of results going back, to `[channels, PRODUCTS, tiles]`, with [`spread`] tiles.
-    fn transform_values(
-        &self,
-        x: &[f32],
-        channels: usize,
-        rows: &Range<usize>,
-        to: &mut [f32],
-        back: bool,
-    ) {
+    fn transform_values(&self, x: &[f32], channels: usize, rows: &Range<usize>, to: &mut [f32], back: bool) {
         let Tiles { high, wide } = self.tiles();
         let (pixels, step) = (self.height * self.width, spread(rows.len() * wide));
         to.par_chunks_mut(PRODUCTS * step).enumerate().for_each_init(

@@ -342,12 +342,7 @@ impl Lines {
 
     /// Transforms gradients of the results, as [`values`](Self::values) does with values.
     #[inline(always)]
-    fn results_back(
-        &mut self,
-        rows: &[Row<'_>],
-        to: &mut [f32],
-        step: usize,
-    ) {
+    fn results_back(&mut self, rows: &[Row<'_>], to: &mut [f32], step: usize) {
         let (width, wide) = (self.width, self.wide);
         let length = STEP * wide;
         let whole = self.rows * length;

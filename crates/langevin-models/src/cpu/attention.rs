@@ -105,5 +105,5 @@ pub(crate) fn attend(
         }
     };
     let sizes = Sizes { batch, heads, queries, keys, width, value_width, scale: scale as f32 };
-    run(Attention { sizes, bias }, [Value::of(query)?, Value::of(key)?, Value::of(value)?])
+    Some(run(Attention { sizes, bias }, [Value::of(query)?, Value::of(key)?, Value::of(value)?]))
 }

@@ -106,8 +106,8 @@ pub(crate) fn convolve(
     }
     let sizes = Sizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding };
     let (x, weight) = (Value::of(x)?, Value::of(weight)?);
-    match bias {
+    Some(match bias {
         Some(bias) => run(Convolution(sizes), [x, weight, Value::of(bias)?]),
         None => run(Convolution(sizes), [x, weight]),
-    }
+    })
 }

@@ -106,8 +106,8 @@ pub(crate) fn map_last<const D: usize>(
     dims[D - 1] = output;
     let linear = Linear { sizes: Sizes { rows, input, output }, shapes: [from, Shape::from(dims)] };
     let (x, weight) = (Value::of(x)?, Value::of(weight)?);
-    match bias {
+    Some(match bias {
         Some(bias) => run(linear, [x, weight, Value::of(bias)?]),
         None => run(linear, [x, weight]),
-    }
+    })
 }

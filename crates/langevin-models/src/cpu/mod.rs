@@ -7,6 +7,8 @@ mod attention;
 mod convolution;
 mod linear;
 mod normalization;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::attend;
@@ -93,19 +95,15 @@ impl<const N: usize, O: Operation<N>> Backward<Flex, N> for Node<O> {
     }
 }
 
-/// Computes the result, and remembers what its gradient needs. `None` if some inputs have a place in the graph and others have
-/// not.
-fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [Value; N]) -> Option<Tensor<D>> {
+/// Computes the result, and remembers what its gradient needs. Beside inputs with a place in the graph others are constants.
+fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [Value; N]) -> Tensor<D> {
     if inputs.iter().all(|value| matches!(value, Value::Plain(_))) {
         let inputs = inputs.map(|value| match value {
             Value::Plain(tensor) => tensor,
             Value::Tracked(tensor) => tensor.into_primitive(),
         });
         let (result, _) = operation.forward(inputs);
-        return Some(Value::Plain(result).tensor());
-    }
-    if inputs.iter().any(|value| matches!(value, Value::Plain(_))) {
-        return None;
+        return Value::Plain(result).tensor();
     }
     let parts = inputs.map(|value| match value {
         Value::Tracked(tensor) => tensor.into_parts(),
@@ -120,7 +118,7 @@ fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [V
         }
         OpsKind::UnTracked(prep) => prep.finish(operation.forward(inputs).0),
     };
-    Some(Value::Tracked(result).tensor())
+    Value::Tracked(result).tensor()
 }
 
 /// The numbers of a contiguous tensor.

@@ -5,8 +5,8 @@ mod by_channels;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, module};
 
-use super::convolution::has_kernels;
 use super::Activation;
+use super::convolution::has_kernels;
 use super::initial::constant;
 use crate::error::{ModelError, at_least_one, positive};
 
@@ -356,7 +356,9 @@ mod tests {
     #[test]
     fn both_ways_agree_in_value_and_gradient() {
         let device = flex().autodiff();
-        for (groups, shape) in [(1, [2, 6, 4, 5]), (3, [1, 6, 8, 16]), (6, [2, 6, 1, 7]), (2, [2, 4, 1, 1]), (1, [1, 1, 3, 3])] {
+        for (groups, shape) in
+            [(1, [2, 6, 4, 5]), (3, [1, 6, 8, 16]), (6, [2, 6, 1, 7]), (2, [2, 4, 1, 1]), (1, [1, 1, 3, 3])]
+        {
             let mut layer = GroupNormConfig::new(groups, shape[1]).init(&device).unwrap();
             layer.weight = Param::from_tensor(tensor([shape[1]], 0.4, &device) + 1.5);
             layer.bias = Param::from_tensor(tensor([shape[1]], 0.9, &device));
