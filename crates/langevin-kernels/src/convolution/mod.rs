@@ -9,10 +9,15 @@ use tiles::Tiled;
 /// Tiles below which a 3x3 kernel is applied by patches: the transform of the kernels then costs more than it saves.
 const FEWEST_TILES: usize = 12;
 
+/// Channels, of images and of results, below which a 3x3 kernel is applied by patches. From 24 on tiles would be faster, up to twice
+/// at 64, but lose a digit: their errors are three to five times as large, which networks of few channels show.
+const FEWEST_CHANNELS: usize = 96;
+
 /// Sizes of a convolution.
 ///
-/// Kernels of 3x3 that move by one, with one zero around the images, are applied by Winograd's algorithm where the images have
-/// enough pixels; all others by one product with a table of patches.
+/// Kernels of 3x3 that move by one, with one zero around the images, are applied by Winograd's algorithm where there are enough
+/// pixels and channels; all others by one product with a table of patches. The results of the former have errors of about 2e-6 of
+/// their root mean square, of the latter 4e-7 (320 channels of random numbers).
 ///
 /// # Example
 ///
@@ -118,7 +123,9 @@ impl Sizes {
 
     fn algorithm(&self) -> Algorithm {
         match Tiled::of(self) {
-            Some(tiled) if tiled.count() >= FEWEST_TILES => Algorithm::Tiles(tiled),
+            Some(tiled) if tiled.count() >= FEWEST_TILES && self.input.min(self.output) >= FEWEST_CHANNELS => {
+                Algorithm::Tiles(tiled)
+            }
             _ => Algorithm::Patches,
         }
     }
@@ -250,10 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn many_tiles_are_transformed_and_few_are_not() {
-        assert!(matches!(square(1, 4, 4, [16, 16]).algorithm(), Algorithm::Tiles(_)));
-        assert!(matches!(square(1, 4, 4, [8, 8]).algorithm(), Algorithm::Patches));
-        assert!(matches!(square(16, 4, 4, [4, 4]).algorithm(), Algorithm::Tiles(_)));
+    fn many_tiles_of_many_channels_are_transformed() {
+        assert!(matches!(square(1, 128, 96, [16, 16]).algorithm(), Algorithm::Tiles(_)));
+        assert!(matches!(square(1, 128, 96, [8, 8]).algorithm(), Algorithm::Patches));
+        assert!(matches!(square(16, 128, 96, [4, 4]).algorithm(), Algorithm::Tiles(_)));
+        assert!(matches!(square(1, 64, 128, [16, 16]).algorithm(), Algorithm::Patches));
+        assert!(matches!(square(1, 320, 4, [64, 64]).algorithm(), Algorithm::Patches));
     }
 
     #[test]

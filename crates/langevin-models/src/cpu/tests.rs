@@ -48,7 +48,7 @@ fn agree<const A: usize, const B: usize, const C: usize, const D: usize>(
 #[test]
 fn convolutions_agree_with_burn() {
     for (kernel, stride, padding, image) in [
-        ([3, 3], [1, 1], [1, 1], [16, 15]),
+        ([3, 3], [1, 1], [1, 1], [9, 7]),
         ([3, 3], [1, 1], [1, 1], [2, 3]),
         ([3, 3], [2, 2], [1, 1], [7, 8]),
         ([1, 1], [1, 1], [0, 0], [4, 5]),
@@ -71,6 +71,16 @@ fn convolutions_agree_with_burn() {
             |x, weight, c| burn(x, weight, None) + c.reshape([1, 4, 1, 1]),
         );
     }
+}
+
+#[test]
+fn convolutions_of_many_channels_agree_with_burn() {
+    // Enough channels and pixels for Winograd's algorithm.
+    agree(
+        ([1, 96, 16, 15], [98, 96, 3, 3], [98]),
+        |x, weight, bias| super::convolve(&x, &weight, Some(&bias), [1, 1], [1, 1]).expect("f32 on the CPU"),
+        |x, weight, bias| module::conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+    );
 }
 
 #[test]
