@@ -2,9 +2,12 @@
 //! `docs/combinations.md` is what this test measures: `LANGEVIN_WRITE_DOCS=1` writes it.
 
 mod columns;
+#[path = "../common/mod.rs"]
+mod common;
 mod solvers;
 
 use columns::Column;
+use common::roster;
 use std::fmt::{Debug, Display, Write};
 
 /// How a solver is run.
@@ -166,4 +169,15 @@ fn what_must_combine_does() {
             assert!(!splits, "{}", row.name);
         }
     }
+}
+
+#[test]
+fn every_solver_has_a_row() {
+    let rows = solvers::rows();
+    let mut public = roster::solvers();
+    public.extend(roster::samplers());
+    let simulated = "it simulates an SDE of one's own, and asks no denoiser";
+    let known =
+        [("sde::simulation::Simulation", simulated), ("sde::adaptive_simulation::AdaptiveSimulation", simulated)];
+    roster::assert_complete(&public, rows.iter().map(|row| row.of), &known);
 }
