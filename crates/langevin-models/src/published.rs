@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ModelError;
+use crate::error::{MOST_LAYERS, ModelError};
 
 /// One value for all levels of a network, or one for each, finest first.
 ///
@@ -31,9 +31,14 @@ impl<T: Clone> PerLevel<T> {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Config`] for `field` if there are values for another number of levels.
+    /// [`ModelError::Config`] for `field` if there are values for another number of levels, or more levels than 4096.
     pub fn levels(&self, field: &'static str, count: usize) -> Result<Vec<T>, ModelError> {
         match self {
+            Self::Same(_) if count > MOST_LAYERS => Err(ModelError::Config {
+                field,
+                given: format!("one value for each of {count}"),
+                expected: format!("at most {MOST_LAYERS}"),
+            }),
             Self::Same(value) => Ok(vec![value.clone(); count]),
             Self::Each(values) if values.len() == count => Ok(values.clone()),
             Self::Each(values) => Err(ModelError::Config {

@@ -99,10 +99,10 @@ impl Labels {
     /// The rows for a batch: as many as samples, a single one repeated.
     pub(crate) fn for_batch(&self, batch: usize) -> Result<Self, ModelError> {
         let rows = self.count();
-        if rows == batch {
+        if rows == batch && batch > 0 {
             return Ok(self.clone());
         }
-        if rows != 1 {
+        if rows != 1 || batch == 0 {
             return Err(ModelError::Rows { given: rows, batch });
         }
         Ok(Self(match &self.0 {

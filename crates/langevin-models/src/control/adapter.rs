@@ -8,7 +8,7 @@ use langevin_core::Load;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count, level_count};
 use crate::layers::{Activation, Conv2d, Conv2dConfig, avg_pool_2x};
 use crate::tap::Tap;
 use crate::unet::conditional::unsupported;
@@ -115,8 +115,8 @@ impl T2iAdapterConfig {
     /// [`ModelError::Config`] names the field with which no network can be built.
     pub fn validate(&self) -> Result<(), ModelError> {
         at_least_one("in_channels", self.in_channels)?;
-        at_least_one("channels", self.channels.len())?;
-        at_least_one("layers", self.layers)?;
+        level_count("channels", self.channels.len())?;
+        layer_count("layers", self.layers)?;
         at_least_one("downscale", self.downscale)?;
         let least = if self.kind == AdapterKind::Light { 4 } else { 1 };
         for (i, &channels) in self.channels.iter().enumerate() {

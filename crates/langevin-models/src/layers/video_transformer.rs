@@ -9,7 +9,7 @@ use super::{
     FeedForwardConfig, Gate, GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
     SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count};
 use crate::tap::Tap;
 
 /// Configuration of a [`TransformerTemporal`].
@@ -75,7 +75,7 @@ impl TransformerTemporalConfig {
     ///
     /// [`ModelError::Config`] if a size is zero or the groups do not divide the channels.
     pub fn init(&self, device: &Device) -> Result<TransformerTemporal, ModelError> {
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("heads", self.heads)?;
         at_least_one("head_dim", self.head_dim)?;
         let inner = self.heads * self.head_dim;
@@ -246,7 +246,7 @@ impl TransformerSpatioTemporalConfig {
     ///
     /// [`ModelError::Config`] if a size is zero, the heads do not divide the channels, or those are no multiple of 32.
     pub fn init(&self, device: &Device) -> Result<TransformerSpatioTemporal, ModelError> {
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("channels", self.channels)?;
         if self.heads == 0 || !self.channels.is_multiple_of(self.heads) {
             return Err(ModelError::Config {

@@ -152,6 +152,12 @@ const ROWS: &[Row] = &[
         hash: 0x7ad7_20ce_8e5f_3ef9,
     },
     Row {
+        name: "sd-x2-latent-upscaler-unet",
+        build: unet_2d_conditional,
+        stored: 372_560_645,
+        hash: 0x76e8_b83d_9d74_b10d,
+    },
+    Row {
         name: "stable-diffusion-x4-upscaler-unet",
         build: unet_2d_conditional,
         stored: 473_398_020,

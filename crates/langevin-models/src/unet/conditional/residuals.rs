@@ -83,6 +83,13 @@ impl Residuals {
         if self.control.is_none() && self.features.is_empty() {
             return Ok(());
         }
+        if config.levels.iter().any(|level| level.block.is_time_norm()) {
+            return Err(ModelError::Unsupported {
+                key: "down_block_types",
+                value: "\"KDownBlock2D\" with what ControlNets or adapters add".into(),
+                supported: "the other types",
+            });
+        }
         let shapes = config.shapes(x);
         if let Some(control) = &self.control {
             count("control residuals", control.down.len(), shapes.skips.len())?;
@@ -128,7 +135,8 @@ impl EncoderConfig {
                 after = [batch, level.channels, height, width];
                 shapes.skips.push(after);
             }
-            shapes.features.push(if level.block == LevelBlock::CrossAttention { here } else { after });
+            let before = matches!(level.block, LevelBlock::CrossAttention | LevelBlock::Attention);
+            shapes.features.push(if before { here } else { after });
             shapes.mid = after;
         }
         shapes

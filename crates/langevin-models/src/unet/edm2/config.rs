@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Edm2UNet;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
 use crate::weights::{published_value, read_config};
 
 /// The class that this crate writes into configurations. The authors publish none.
@@ -204,9 +204,9 @@ impl Edm2Config {
         at_least_one("size", self.size)?;
         at_least_one("image_channels", self.image_channels)?;
         at_least_one("channels", self.channels)?;
-        at_least_one("blocks", self.blocks)?;
+        layer_count("blocks", self.blocks)?;
         at_least_one("head_dim", self.head_dim)?;
-        at_least_one("multipliers", self.multipliers.len())?;
+        level_count("multipliers", self.multipliers.len())?;
         at_least_one("multipliers", self.multipliers.iter().min().copied().unwrap_or_default())?;
         let levels = self.multipliers.len();
         let halvings = u32::try_from(levels - 1).unwrap_or(u32::MAX);

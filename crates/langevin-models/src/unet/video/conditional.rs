@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBlock, run};
 use super::common::{
-    at_least_two, check_heads, check_resnets, check_sizes, check_video, dtype, each_frame, finish, smallest_side,
+    at_least_two, check_heads, check_resnets, check_sizes, check_video, dtype, embed_time, finish, smallest_side,
 };
 use super::level::VideoLevel;
-use crate::condition::{Part, TextCondition};
-use crate::error::{ModelError, at_least_one};
+use crate::condition::{Part, TextCondition, each_frame};
+use crate::error::{ModelError, at_least_one, layer_count};
 use crate::layers::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, ResnetBlock2dConfig, SinusoidalEmbedding,
+    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, ResnetBlock2dConfig,
     TimestepEmbedding, TimestepEmbeddingConfig, Transformer2dConfig, TransformerTemporal, TransformerTemporalConfig,
     to_frames, to_video,
 };
@@ -157,7 +157,7 @@ impl UNet3dConfig {
         let kinds = (self.down_block_types.len(), self.up_block_types.len());
         check_sizes(&self.block_out_channels, kinds, (self.in_channels, self.out_channels), self.norm_num_groups)?;
         check_resnets(self.downsample_padding, self.norm_eps, self.mid_block_scale_factor)?;
-        at_least_one("layers_per_block", self.layers_per_block)?;
+        layer_count("layers_per_block", self.layers_per_block)?;
         at_least_one("cross_attention_dim", self.cross_attention_dim)?;
         at_least_one("attention_head_dim", self.attention_head_dim)?;
         if let Some(heads) = self.num_attention_heads {
@@ -373,14 +373,9 @@ impl UNet3dConditional {
             self.config.plans().check_control(control, [batch * frames, 0, height, width])?;
         }
         let (given, dtype) = (x.dtype(), dtype(&self.conv_in));
-        let guidance = match self.config.time_cond_proj_dim {
-            Some(width) => Some(cond.guidance_of(width, &x.device())?.cast(dtype)),
-            None => None,
-        };
-        let features = SinusoidalEmbedding::new(self.config.block_out_channels[0]).cosine_first(true);
-        let features = features.forward(for_batch(time, batch)?).cast(dtype);
-        tap.see("time_proj", &features);
-        let time = tap.scope("time_embedding", |tap| self.time_embedding.forward_told(features, guidance, tap));
+        let guidance = cond.guidance_of(self.config.time_cond_proj_dim, &x.device())?;
+        let (width, time) = (self.config.block_out_channels[0], for_batch(time, batch)?);
+        let time = embed_time(&self.time_embedding, width, time, guidance, dtype, tap);
         let told = Told {
             time: each_frame(self.config.act_fn.forward(time), frames),
             text: each_frame(cond.states.cast(dtype), frames),
@@ -396,7 +391,8 @@ impl UNet3dConditional {
 
     fn check_parts(&self, cond: &TextCondition) -> Result<(), ModelError> {
         let known: &[Part] = if self.config.time_cond_proj_dim.is_some() { &[Part::Guidance] } else { &[] };
-        cond.check(self.config.cross_attention_dim, known)
+        cond.check(self.config.cross_attention_dim, known)?;
+        self.config.time_cond_proj_dim.map_or(Ok(()), |width| cond.check_guidance(width))
     }
 
     /// Checks the shape of one sample; `given` is the shape to report.

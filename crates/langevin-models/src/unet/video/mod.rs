@@ -5,6 +5,7 @@ mod adapter;
 mod blocks;
 mod common;
 mod conditional;
+mod from_images;
 mod level;
 mod motion;
 mod motion_config;
