@@ -375,6 +375,18 @@ fn at_most(most: usize, field: &'static str, given: usize) -> Result<(), ModelEr
     Ok(())
 }
 
+/// Checks that heads share a width evenly.
+pub(crate) fn whole_heads(field: &'static str, heads: usize, width: usize) -> Result<(), ModelError> {
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return Err(ModelError::Config {
+            field,
+            given: heads.to_string(),
+            expected: format!("a divisor of the width {width}"),
+        });
+    }
+    Ok(())
+}
+
 /// Checks that a float of a configuration is finite and above zero.
 pub(crate) fn positive(field: &'static str, given: f64) -> Result<(), ModelError> {
     if !(given > 0.0 && given.is_finite()) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coder::{Block, CoderConfig, Encoder};
 use super::gaussian::DiagonalGaussian;
-use super::published::DOWN;
+use super::published::{DOWN, scale};
 use super::temporal_decoder::TemporalDecoder;
 use super::{check_image, check_latents, upcast};
 use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
@@ -103,7 +103,7 @@ impl AutoencoderKlTemporalDecoderConfig {
     /// How many pixels a latent stands for along each side: 2 to the number of levels less one.
     #[must_use]
     pub fn scale(&self) -> usize {
-        1 << self.channels.len().saturating_sub(1).min(31)
+        scale(self.channels.len())
     }
 
     /// Makes the network.

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::TinyAutoencoder;
-use super::published::activation;
+use super::published::{activation, scale};
 use super::tiling::Tiling;
 use crate::error::{ModelError, at_least_one, layer_limit, level_count, positive};
 use crate::layers::Activation;
@@ -115,7 +115,7 @@ impl TinyAutoencoderConfig {
     /// By what the encoder divides each side, rounded up: 2 to the number of its levels less one.
     #[must_use]
     pub fn encoder_scale(&self) -> usize {
-        1 << self.encoder_blocks.len().saturating_sub(1).min(31)
+        scale(self.encoder_blocks.len())
     }
 
     /// By what the decoder multiplies each side.

@@ -7,6 +7,6 @@ mod text;
 
 pub use control::ControlCondition;
 pub use labels::Labels;
-pub(crate) use parts::Part;
+pub(crate) use parts::{Part, rows_of};
 pub use text::TextCondition;
 pub(crate) use text::each_frame;

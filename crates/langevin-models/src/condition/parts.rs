@@ -1,5 +1,7 @@
 //! The parts of a text condition: which there are, and whether a network knows them.
 
+use burn::tensor::Tensor;
+
 use super::TextCondition;
 use crate::error::ModelError;
 
@@ -119,5 +121,53 @@ impl TextCondition {
             }
         }
         cond
+    }
+
+    /// The condition of some of its rows, in the order of `rows`.
+    pub(crate) fn select(&self, rows: &[usize]) -> Self {
+        let list = |of: &Vec<f64>| rows.iter().map(|row| of[*row]).collect();
+        // The texts of a row stand together.
+        let each = self.frames.unwrap_or(1);
+        let texts: Vec<usize> = rows.iter().flat_map(|row| row * each..(row + 1) * each).collect();
+        Self {
+            states: rows_of(&self.states, &texts),
+            frames: self.frames,
+            mask: self.mask.as_ref().map(|t| rows_of(t, rows)),
+            pooled: self.pooled.as_ref().map(|t| rows_of(t, rows)),
+            sizes: self.sizes.as_ref().map(|sizes| rows.iter().map(|row| sizes[*row].clone()).collect()),
+            labels: self.labels.as_ref().map(|labels| labels.select(rows)),
+            guidance: self.guidance.as_ref().map(list),
+            image: self.image.as_ref().map(|t| rows_of(t, rows)),
+            image_embedding: self.image_embedding.as_ref().map(|t| rows_of(t, rows)),
+            guidance_embedding: self.guidance_embedding.as_ref().map(|t| rows_of(t, rows)),
+        }
+    }
+}
+
+/// Some rows of a tensor.
+pub(crate) fn rows_of<const D: usize>(tensor: &Tensor<D>, rows: &[usize]) -> Tensor<D> {
+    Tensor::cat(rows.iter().map(|row| tensor.clone().narrow(0, *row, 1)).collect(), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::Labels;
+    use crate::testing::{flex, tensor, values};
+
+    #[test]
+    fn rows_are_taken_with_all_their_parts() {
+        let t = |width, seed| tensor([3, width], seed, &flex());
+        let text = TextCondition::new(tensor([6, 2, 4], 0.1, &flex())).frames(2).mask(t(2, 0.2)).pooled(t(3, 0.3));
+        let text =
+            text.sizes((0..3).map(|i| vec![f64::from(i)])).labels(Labels::of([4, 5, 6])).guidance([1.0, 2.0, 3.0]);
+        let text = text.image(tensor([3, 1, 2, 2], 0.4, &flex())).image_embedding(t(5, 0.5));
+        let some = text.select(&[2, 0]);
+        assert_eq!(some.count().unwrap(), 2);
+        assert_eq!(values(&some.states)[..16], values(&text.states)[32..]);
+        assert_eq!(values(&some.pooled.unwrap())[3..], values(&text.pooled.unwrap())[..3]);
+        assert_eq!((some.sizes, some.guidance), (Some(vec![vec![2.0], vec![0.0]]), Some(vec![3.0, 1.0])));
+        assert_eq!(some.labels.unwrap().rows_of(9, false).unwrap(), [6, 4]);
+        assert_eq!(values(&some.image.unwrap())[..4], values(&text.image.unwrap())[8..]);
     }
 }

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::ControlNet;
 use crate::error::{ModelError, at_least_one, level_count};
+use crate::published::unsupported;
 use crate::unet::conditional::{
     Addition, ClassInput, ContextInput, EncoderConfig, LevelBlock, Middle, PublishedEncoder, TimeInput,
-    UNet2dConditionalConfig, unsupported,
+    UNet2dConditionalConfig,
 };
 use crate::weights::{published_value, read_config};
 

@@ -72,6 +72,7 @@ pub(crate) use temporal::{to_frames, to_video};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
+pub(crate) use transformer_block::positions;
 pub use transformer_block::{BasicTransformerBlock, BasicTransformerBlockConfig, SinusoidalPositions};
 pub use transformer2d::{PixelProjection, Transformer2d, Transformer2dConfig};
 pub use video_transformer::{

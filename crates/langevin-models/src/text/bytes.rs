@@ -7,10 +7,10 @@ use burn::tensor::{Device, Tensor};
 use langevin_core::Load;
 use serde::{Deserialize, Serialize};
 
-use super::attention::{table, whole_heads};
+use super::attention::table;
 use super::tokens::{Sight, Tokens};
 use crate::condition::TextCondition;
-use crate::error::{ModelError, at_least_one, layer_count};
+use crate::error::{ModelError, at_least_one, layer_count, whole_heads};
 use crate::layers::{
     Attention, AttentionConfig, Embedding, FeedForward, FeedForwardConfig, LayerNorm, LayerNormConfig,
 };

@@ -300,7 +300,7 @@ fn residuals_that_are_zero_change_nothing_and_others_do() {
     assert!(matches!(ask(Some(short), vec![]), Err(ModelError::Shape { what: "control residuals", .. })));
     let mut wide = control(0.1, 1.0);
     wide.mid = tensor([1, 16, 4, 5], 0.1, &device);
-    assert!(matches!(ask(Some(wide), vec![]), Err(ModelError::Shape { what: "control residual", .. })));
+    assert!(matches!(ask(Some(wide), vec![]), Err(ModelError::Shape { what: "control residuals", .. })));
     let error = ask(None, vec![tensor([1, 8, 4, 4], 0.1, &device)]).unwrap_err();
     assert!(matches!(error, ModelError::Shape { what: "adapter features", .. }), "{error}");
     let many = [features(1.0), features(1.0)].concat();

@@ -4,10 +4,9 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::attention::whole_heads;
 use super::super::published;
 use super::model::Bert;
-use crate::error::{ModelError, at_least_one, layer_count, positive};
+use crate::error::{ModelError, at_least_one, layer_count, positive, whole_heads};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.

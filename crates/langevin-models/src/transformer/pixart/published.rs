@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::PixArtConfig;
 use crate::error::ModelError;
-use crate::transformer::checks::{self, unsupported};
+use crate::published::unsupported;
+use crate::transformer::checks;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.

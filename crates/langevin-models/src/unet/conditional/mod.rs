@@ -19,7 +19,7 @@ pub use config::{UNet2dConditionalConfig, UpLevel};
 pub use encoder::{EncoderConfig, Level, LevelBlock, Middle};
 pub use model::UNet2dConditional;
 pub use pooling::{AttentionPooling, TextTimeEmbedding};
-pub(crate) use published::{PublishedEncoder, unsupported};
+pub(crate) use published::PublishedEncoder;
 pub use residuals::{ControlResiduals, Residuals};
 pub use time_norm::{AdaGroupNorm, HeadAttention, TimeNormAttention, TimeNormResnet};
 pub(crate) use told::Teller;

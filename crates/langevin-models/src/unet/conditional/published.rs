@@ -8,7 +8,7 @@ use super::encoder::{EncoderConfig, Level, LevelBlock, Middle};
 use super::told::{Addition, ClassInput, ContextInput, TimeInput};
 use crate::error::ModelError;
 use crate::layers::{Activation, ContextNorm};
-use crate::published::{PerLevel, Sides};
+use crate::published::{PerLevel, Sides, block_name, name_of, named, unsupported};
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
@@ -180,26 +180,6 @@ const MIDDLE: [(&str, Middle); 3] = [
     ("UNetMidBlock2D", Middle::Residual),
 ];
 
-/// The entry of a table with a published name.
-fn named<T: Copy>(
-    key: &'static str,
-    name: &str,
-    table: &[(&str, T)],
-    supported: &'static str,
-) -> Result<T, ModelError> {
-    let plain = name.strip_prefix("UNetRes").unwrap_or(name);
-    let entry = table.iter().find(|(known, _)| *known == plain);
-    entry.map(|(_, value)| *value).ok_or_else(|| unsupported(key, name, supported))
-}
-
-fn name_of<T: PartialEq>(value: &T, table: &[(&str, T)]) -> Option<String> {
-    table.iter().find(|(_, known)| known == value).map(|(name, _)| (*name).to_owned())
-}
-
-pub(crate) fn unsupported(key: &'static str, value: &str, supported: &'static str) -> ModelError {
-    ModelError::Unsupported { key, value: value.to_owned(), supported }
-}
-
 /// A number that another option needs.
 fn needed(key: &'static str, value: Option<usize>, with: &'static str) -> Result<usize, ModelError> {
     value.ok_or_else(|| unsupported(key, "null", with))
@@ -233,7 +213,7 @@ impl PublishedEncoder {
         let only_cross = self.only_cross_attention.levels("only_cross_attention", count)?;
         let transformers = self.transformer_layers_per_block.levels("transformer_layers_per_block", count)?;
         let level = |i: usize| {
-            let block = named("down_block_types", &blocks[i], &DOWN, supported)?;
+            let block = named("down_block_types", block_name(&blocks[i]), &DOWN, supported)?;
             let heads = if block == LevelBlock::CrossAttention { heads[i] } else { head_dims[i] };
             let transformers = match &transformers[i] {
                 PerLevel::Same(one) => vec![*one; layers[i]],
@@ -447,7 +427,7 @@ impl PublishedUNet2dConditional {
         let up = self.up_block_types.iter().zip(reversed).zip(levels.iter().rev());
         up.map(|((name, transformers), level)| {
             Ok(UpLevel {
-                block: named("up_block_types", name, &UP, supported)?,
+                block: named("up_block_types", block_name(name), &UP, supported)?,
                 transformers: match transformers {
                     PerLevel::Same(one) => vec![one; level.layers + 1],
                     PerLevel::Each(many) => many,

@@ -16,9 +16,8 @@ use super::level::VideoLevel;
 use crate::condition::{Part, TextCondition, each_frame};
 use crate::error::{ModelError, at_least_one, layer_count};
 use crate::layers::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, ResnetBlock2dConfig,
-    TimestepEmbedding, TimestepEmbeddingConfig, Transformer2dConfig, TransformerTemporal, TransformerTemporalConfig,
-    to_frames, to_video,
+    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, ResnetBlock2dConfig, TimestepEmbedding,
+    TimestepEmbeddingConfig, Transformer2dConfig, TransformerTemporal, TransformerTemporalConfig, to_frames, to_video,
 };
 use crate::mlp::for_batch;
 use crate::published::Sides;
@@ -376,11 +375,8 @@ impl UNet3dConditional {
         let guidance = cond.guidance_of(self.config.time_cond_proj_dim, &x.device())?;
         let (width, time) = (self.config.block_out_channels[0], for_batch(time, batch)?);
         let time = embed_time(&self.time_embedding, width, time, guidance, dtype, tap);
-        let told = Told {
-            time: each_frame(self.config.act_fn.forward(time), frames),
-            text: each_frame(cond.states.cast(dtype), frames),
-            frames,
-        };
+        let told =
+            Told { time: each_frame(self.config.act_fn.forward(time), frames), text: cond.states.cast(dtype), frames };
         let h = self.conv_in.forward(to_frames(x.cast(dtype)));
         tap.see("conv_in", &h);
         let h = tap.scope("transformer_in", |tap| self.transformer_in.forward(h, frames, "0", tap));

@@ -3,10 +3,10 @@
 use super::{UNetMotionConfig, VideoLevel};
 use crate::error::ModelError;
 use crate::layers::Activation;
-use crate::published::PerLevel;
+use crate::published::{PerLevel, unsupported};
 use crate::unet::conditional::{
     Addition, ClassInput, ContextInput, EncoderConfig, Level, LevelBlock, Middle, TimeInput, UNet2dConditionalConfig,
-    UpLevel, unsupported,
+    UpLevel,
 };
 
 /// The configuration of a network for images as that of one with motion modules. Every option is taken over or refused by
@@ -77,7 +77,7 @@ pub(super) fn as_video(unet: &UNet2dConditionalConfig) -> Result<UNetMotionConfi
         Addition::None => (None, None, None),
         Addition::TextTime { features, width } => (Some("text_time".to_owned()), Some(*features), Some(*width)),
         Addition::Text { .. } | Addition::TextImage | Addition::Image { .. } => {
-            return Err(unsupported("addition_embed_type", &format!("{addition:?}"), "null and \"text_time\""));
+            return Err(unsupported("addition_embed_type", format!("{addition:?}"), "null and \"text_time\""));
         }
     };
 
@@ -129,7 +129,7 @@ fn kind(key: &'static str, block: LevelBlock) -> Result<VideoLevel, ModelError> 
     match block {
         LevelBlock::Plain => Ok(VideoLevel::Plain),
         LevelBlock::CrossAttention => Ok(VideoLevel::Attention),
-        _ => Err(unsupported(key, &format!("{block:?}"), "blocks with and without transformers")),
+        _ => Err(unsupported(key, format!("{block:?}"), "blocks with and without transformers")),
     }
 }
 
@@ -138,5 +138,5 @@ fn neutral(key: &'static str, value: impl std::fmt::Debug, changes_nothing: bool
     if changes_nothing {
         return Ok(());
     }
-    Err(unsupported(key, &format!("{value:?}"), "what networks with motion modules have, the default"))
+    Err(unsupported(key, format!("{value:?}"), "what networks with motion modules have, the default"))
 }

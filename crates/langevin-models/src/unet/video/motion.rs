@@ -166,7 +166,7 @@ impl UNetMotion {
         self.check_sample(&x.dims()[1..], &x.dims())?;
         let cond = cond.for_batch(batch)?;
         self.check_parts(&cond)?;
-        let text = cond.states_for(Some(frames))?;
+        let text = cond.states_for(cond.frames.map(|_| frames))?;
         if let Some(control) = control {
             self.config.plans()?.check_control(control, [batch * frames, 0, height, width])?;
         }

@@ -12,7 +12,7 @@ use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBloc
 use super::common::{at_least_two, check_sizes, check_video, dtype, embed_time, finish, wrong};
 use super::level::VideoLevel;
 use crate::condition::{Part, TextCondition, each_frame};
-use crate::error::{ModelError, at_least_one, layer_count};
+use crate::error::{ModelError, at_least_one, layer_count, whole_heads};
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SinusoidalEmbedding, SpatioTemporalResnetConfig,
     TimestepEmbedding, TimestepEmbeddingConfig, TransformerSpatioTemporalConfig,
@@ -172,10 +172,7 @@ impl UNetSpatioTemporalConfig {
                 let AttentionPlan::SpatioTemporal(config) = attention else { continue };
                 at_least_one("cross_attention_dim", config.context)?;
                 layer_count("transformer_layers_per_block", config.layers)?;
-                if config.heads == 0 || !config.channels.is_multiple_of(config.heads) {
-                    let expected = format!("divisors of the channels, {} at a level with attention", config.channels);
-                    return Err(wrong("num_attention_heads", config.heads, expected));
-                }
+                whole_heads("num_attention_heads", config.heads, config.channels)?;
             }
         }
         Ok(())
@@ -368,7 +365,7 @@ impl UNetSpatioTemporal {
 
         let told = Told {
             time: each_frame(Activation::Silu.forward(time + numbers), frames),
-            text: each_frame(cond.states.cast(dtype), frames),
+            text: cond.states.cast(dtype),
             frames,
         };
         let h = self.conv_in.forward(rows(x));

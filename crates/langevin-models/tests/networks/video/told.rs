@@ -1,6 +1,6 @@
 //! What the networks for videos are told: texts, guidance, images, and what a ControlNet adds.
 
-use super::{NAMES, Net, changed, fixture};
+use super::{NAMES, Net, changed, fixture, stilled};
 use crate::common::{flex, largest_difference, tensor, values};
 use burn::tensor::Tensor;
 use langevin_core::{Denoiser, Level, Levels, Network, Prediction, Query};
@@ -31,6 +31,18 @@ fn a_control_net_adds_to_what_the_way_up_takes() {
     let spread = ControlResiduals { down: all(&some.down), mid: pooled(&some.mid).expand(some.mid.dims()) };
     let small = ControlResiduals { down: some.down.iter().map(pooled).collect(), mid: pooled(&some.mid) };
     assert!(largest_difference(&ask(&small).unwrap(), &ask(&spread).unwrap()) < 1e-6);
+    // Two videos get what each of them gets alone.
+    let both = |a: &[Tensor<4>], b: &[Tensor<4>]| {
+        a.iter().zip(b).map(|(a, b)| Tensor::cat(vec![a.clone(), b.clone()], 0)).collect::<Vec<_>>()
+    };
+    let (a, b) = (control(0.5), control(-0.3));
+    let joined =
+        ControlResiduals { down: both(&a.down, &b.down), mid: Tensor::cat(vec![a.mid.clone(), b.mid.clone()], 0) };
+    let twice = Tensor::cat(vec![x.clone(), x.clone()], 0);
+    let given = net.forward_added(twice, time(), &text, Some(&joined), &mut Tap::none()).unwrap();
+    for (row, alone) in [a, b].iter().enumerate() {
+        assert!(largest_difference(&given.clone().narrow(0, row, 1), &ask(alone).unwrap()) < 1e-4);
+    }
     let mut few = control(0.5);
     few.down.pop();
     assert!(matches!(ask(&few), Err(ModelError::Shape { what: "control residuals", .. })));
@@ -122,6 +134,15 @@ fn a_text_for_each_frame_is_a_text_for_each_frame() {
     let video = |y: &Tensor<5>, row| y.clone().narrow(0, row, 1);
     assert!(largest_difference(&video(&given, 0), &video(&expected, 0)) < 1e-6);
     assert!(largest_difference(&video(&given, 1), &video(&expected, 1)) > 1e-4);
+    // Where frames do not look at each other, each is an image of its own with its text.
+    let Net::Motion(moving) = net else { panic!("a network with motion modules") };
+    let net = Net::Motion(stilled(moving));
+    let given = net.ask(x.clone(), &each(&other)).unwrap();
+    for (i, text) in other.iter().enumerate() {
+        let frame = |t: &Tensor<5>| t.clone().narrow(0, i / 3, 1).narrow(2, i % 3, 1);
+        let alone = net.ask(frame(&x), &TextCondition::new(text.clone())).unwrap();
+        assert!(largest_difference(&alone, &frame(&given)) < 1e-4);
+    }
     let error = net.ask(x.clone(), &each(&frames[..4]).frames(2)).unwrap_err();
     assert!(matches!(error, ModelError::Shape { what: "frames", .. }), "{error}");
     let error = Net::load("unet3d", Load::on(&device)).ask(x, &each(&frames)).unwrap_err();
