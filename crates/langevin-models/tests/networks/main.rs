@@ -1,6 +1,7 @@
 //! Every network as users meet it: built, loaded, saved, asked, trained and refused.
 
 mod autoencoders;
+mod bounds;
 mod clip;
 mod common;
 mod control;

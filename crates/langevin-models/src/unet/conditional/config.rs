@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::UNet2dConditional;
 use super::encoder::{EncoderConfig, Level, LevelBlock, Middle};
 use super::published::PublishedUNet2dConditional;
-use crate::error::{ModelError, at_least_one, layer_count};
+use crate::error::{MOST_LAYERS, ModelError, at_least_one, layer_count};
 
 /// Configuration of a [`UNet2dConditional`].
 ///
@@ -53,6 +53,11 @@ pub struct UpLevel {
     pub transformers: Vec<usize>,
 }
 
+/// The length of a list with an entry for each layer; more layers than there may be are refused when a network is made.
+fn listed(layers: usize) -> usize {
+    layers.min(MOST_LAYERS + 1)
+}
+
 impl UNet2dConditionalConfig {
     /// The layout of Stable Diffusion 1 for states of `channels` channels and text states of width `context`: four levels
     /// of 320, 640, 1280 and 1280 channels, two residual blocks at each, 8 heads of attention at all but the coarsest.
@@ -87,7 +92,7 @@ impl UNet2dConditionalConfig {
     pub fn layers(mut self, layers: usize) -> Self {
         for level in &mut self.encoder.levels {
             level.layers = layers;
-            level.transformers = vec![level.transformers.first().copied().unwrap_or(1); layers];
+            level.transformers = vec![level.transformers.first().copied().unwrap_or(1); listed(layers)];
         }
         self.mirror()
     }
@@ -105,7 +110,7 @@ impl UNet2dConditionalConfig {
     #[must_use]
     pub fn transformers(mut self, counts: &[usize]) -> Self {
         for (level, count) in self.encoder.levels.iter_mut().zip(counts) {
-            level.transformers = vec![*count; level.layers];
+            level.transformers = vec![*count; listed(level.layers)];
         }
         self.mirror()
     }
@@ -128,7 +133,7 @@ impl UNet2dConditionalConfig {
     fn mirror(mut self) -> Self {
         let up = |level: &Level| UpLevel {
             block: level.block,
-            transformers: vec![level.transformers.first().copied().unwrap_or(1); level.layers + 1],
+            transformers: vec![level.transformers.first().copied().unwrap_or(1); listed(level.layers) + 1],
         };
         self.up = self.encoder.levels.iter().rev().map(up).collect();
         self

@@ -35,24 +35,24 @@ const FIRST_HEADS: usize = 8;
 /// # Example
 ///
 /// ```
-/// use langevin_models::unet::video::{UNet3dConfig, VideoLevel};
+/// use langevin_models::unet::video::{UNet3dConditionalConfig, VideoLevel};
 ///
 /// # fn main() -> Result<(), langevin_models::ModelError> {
 /// # let device = burn::tensor::Device::flex();
-/// let config = UNet3dConfig {
+/// let config = UNet3dConditionalConfig {
 ///     block_out_channels: vec![32, 64],
 ///     down_block_types: vec![VideoLevel::Attention, VideoLevel::Plain],
 ///     up_block_types: vec![VideoLevel::Plain, VideoLevel::Attention],
 ///     attention_head_dim: 16,
 ///     cross_attention_dim: 64,
-///     ..UNet3dConfig::default()
+///     ..UNet3dConditionalConfig::default()
 /// };
 /// let net = config.init(&device)?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct UNet3dConfig {
+pub struct UNet3dConditionalConfig {
     /// Height and width the network is meant for; it takes others. Default: not said.
     pub sample_size: Option<Sides>,
     /// Channels of the input. Default: `4`.
@@ -89,7 +89,7 @@ pub struct UNet3dConfig {
     pub time_cond_proj_dim: Option<usize>,
 }
 
-impl Default for UNet3dConfig {
+impl Default for UNet3dConditionalConfig {
     fn default() -> Self {
         let (plain, attention) = (VideoLevel::Plain, VideoLevel::Attention);
         Self {
@@ -113,7 +113,7 @@ impl Default for UNet3dConfig {
     }
 }
 
-impl UNet3dConfig {
+impl UNet3dConditionalConfig {
     /// Reads a published `config.json` of a `UNet3DConditionModel`.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ impl UNet3dConfig {
 }
 
 /// A UNet for videos that is told a text: levels of residual blocks, convolutions over frames, attention to the text, and
-/// attention over frames. Made by [`UNet3dConfig::init`] or [`UNet3dConditional::load`].
+/// attention over frames. Made by [`UNet3dConditionalConfig::init`] or [`UNet3dConditional::load`].
 ///
 /// # References
 ///
@@ -235,11 +235,11 @@ impl UNet3dConfig {
 /// use burn::tensor::Tensor;
 /// use langevin_core::Network;
 /// use langevin_models::TextCondition;
-/// use langevin_models::unet::video::{UNet3dConfig, VideoLevel};
+/// use langevin_models::unet::video::{UNet3dConditionalConfig, VideoLevel};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let device = burn::tensor::Device::flex();
-/// let config = UNet3dConfig {
+/// let config = UNet3dConditionalConfig {
 ///     block_out_channels: vec![8],
 ///     down_block_types: vec![VideoLevel::Attention],
 ///     up_block_types: vec![VideoLevel::Plain],
@@ -247,7 +247,7 @@ impl UNet3dConfig {
 ///     norm_num_groups: 4,
 ///     attention_head_dim: 4,
 ///     cross_attention_dim: 6,
-///     ..UNet3dConfig::default()
+///     ..UNet3dConditionalConfig::default()
 /// };
 /// let net = config.init(&device)?;
 /// let x = Tensor::<5>::zeros([1, 4, 3, 8, 8], &device);
@@ -275,11 +275,11 @@ pub struct UNet3dConditional {
     /// Last convolution.
     pub conv_out: Conv2d,
     #[module(skip)]
-    config: UNet3dConfig,
+    config: UNet3dConditionalConfig,
 }
 
 impl UNet3dConditional {
-    fn new(config: &UNet3dConfig, device: &Device) -> Result<Self, ModelError> {
+    fn new(config: &UNet3dConditionalConfig, device: &Device) -> Result<Self, ModelError> {
         let first = config.block_out_channels[0];
         let groups = config.norm_num_groups;
         let levels = config.plans().init(device)?;
@@ -304,10 +304,10 @@ impl UNet3dConditional {
     ///
     /// # Errors
     ///
-    /// Those of [`UNet3dConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
+    /// Those of [`UNet3dConditionalConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = UNet3dConfig::from_json(&read_config_file(folder)?)?;
+        let config = UNet3dConditionalConfig::from_json(&read_config_file(folder)?)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 
@@ -322,7 +322,7 @@ impl UNet3dConditional {
 
     /// The configuration it was built from.
     #[must_use]
-    pub fn config(&self) -> &UNet3dConfig {
+    pub fn config(&self) -> &UNet3dConditionalConfig {
         &self.config
     }
 

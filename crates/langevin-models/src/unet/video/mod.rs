@@ -14,7 +14,7 @@ mod spatio_temporal;
 pub use crate::published::{PerLevel, Sides};
 pub use adapter::{MotionAdapter, MotionAdapterConfig, MotionModules};
 pub use blocks::{VideoAttention, VideoBlock, VideoResnet};
-pub use conditional::{UNet3dConditional, UNet3dConfig};
+pub use conditional::{UNet3dConditional, UNet3dConditionalConfig};
 pub use level::VideoLevel;
 pub use motion::UNetMotion;
 pub use motion_config::UNetMotionConfig;

@@ -4,7 +4,7 @@ use super::{NAMES, Net, changed};
 use crate::common::{flex, tensor};
 use burn::tensor::Tensor;
 use langevin_models::unet::video::{
-    MotionAdapterConfig, PerLevel, UNet3dConfig, UNetMotionConfig, UNetSpatioTemporalConfig, VideoLevel,
+    MotionAdapterConfig, PerLevel, UNet3dConditionalConfig, UNetMotionConfig, UNetSpatioTemporalConfig, VideoLevel,
 };
 use langevin_models::{Load, ModelError};
 use serde_json::json;
@@ -82,7 +82,7 @@ fn impossible_configurations_are_named() {
     ];
     type Read = fn(&str) -> Result<(), ModelError>;
     let read: [(&str, Read); 3] = [
-        ("unet3d", |json| UNet3dConfig::from_json(json).map(drop)),
+        ("unet3d", |json| UNet3dConditionalConfig::from_json(json).map(drop)),
         ("unet_motion", |json| UNetMotionConfig::from_json(json).map(drop)),
         ("unet_svd", |json| UNetSpatioTemporalConfig::from_json(json).map(drop)),
     ];
@@ -155,8 +155,11 @@ fn published_forms_round_trip() {
         ..UNetMotionConfig::default()
     };
     assert_eq!(UNetMotionConfig::from_json(&motion.to_json()).unwrap(), motion);
-    let conditional = UNet3dConfig { act_fn: langevin_models::layers::Activation::Gelu, ..UNet3dConfig::default() };
-    assert_eq!(UNet3dConfig::from_json(&conditional.to_json()).unwrap(), conditional);
+    let conditional = UNet3dConditionalConfig {
+        act_fn: langevin_models::layers::Activation::Gelu,
+        ..UNet3dConditionalConfig::default()
+    };
+    assert_eq!(UNet3dConditionalConfig::from_json(&conditional.to_json()).unwrap(), conditional);
     let spatio_temporal = UNetSpatioTemporalConfig { num_frames: 14, ..UNetSpatioTemporalConfig::default() };
     assert_eq!(UNetSpatioTemporalConfig::from_json(&spatio_temporal.to_json()).unwrap(), spatio_temporal);
 }

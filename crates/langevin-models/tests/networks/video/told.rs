@@ -5,7 +5,7 @@ use crate::common::{flex, largest_difference, tensor, values};
 use burn::tensor::Tensor;
 use langevin_core::{Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::unet::conditional::ControlResiduals;
-use langevin_models::unet::video::{UNet3dConfig, UNetMotionConfig};
+use langevin_models::unet::video::{UNet3dConditionalConfig, UNetMotionConfig};
 use langevin_models::{Load, ModelError, Tap, TextCondition, UNet3dConditional, UNetMotion, UNetSpatioTemporal};
 use serde_json::json;
 
@@ -56,7 +56,9 @@ fn a_distilled_network_is_told_its_guidance() {
     let device = flex();
     let guided = json!({"time_cond_proj_dim": 6});
     for net in [
-        Net::Conditional(UNet3dConfig::from_json(&changed("unet3d", &guided)).unwrap().init(&device).unwrap()),
+        Net::Conditional(
+            UNet3dConditionalConfig::from_json(&changed("unet3d", &guided)).unwrap().init(&device).unwrap(),
+        ),
         Net::Motion(UNetMotionConfig::from_json(&changed("unet_motion", &guided)).unwrap().init(&device).unwrap()),
     ] {
         let x = tensor(net.shape(1), 0.3, &device);
