@@ -134,7 +134,10 @@ def main(arguments):
     for folder in sorted(saved.iterdir()):
         if not (folder / "config.json").exists():
             continue
-        result = check(folder, fixtures / "models" / folder.name)
+        try:
+            result = check(folder, fixtures / "models" / folder.name)
+        except Exception as error:  # whatever the original class says about the folder
+            result = f"{type(error).__name__}: {error}"
         bad += isinstance(result, str)
         print(f"{folder.name:28} {class_of(folder).__name__:34} {result if isinstance(result, str) else f'ok, {result} tensors'}")
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}")
