@@ -13,6 +13,7 @@ use langevin::core::{
 };
 use langevin::schedulers::exponential::UniC;
 use langevin::schedulers::inverse::DpsSteps;
+use langevin::schedulers::sigma::{Churn, Churned};
 use langevin::schedulers::{
     Picard, Plan, PlanError, PredictorCorrector, RePaint, Restart, Sampler, SamplerExt, Solver,
 };
@@ -98,11 +99,14 @@ pub fn runs() -> Vec<Column> {
                 run(&plan(&corrected, Way::Sampling)?, &answer(1.0), None)
             })
         }),
-        column("churn", "`.churn(..)`", |row| match &row.made {
-            Made::Planned { churned: Some(churned), .. } => {
-                compared(row, || run(&plan(&**churned, Way::Sampling)?, &answer(1.0), None))
-            }
-            _ => Cell::NoMethod,
+        column("churn", "`.churn(..)`, or `sigma::Churned::new(solver, ..)` where there is no such method", |row| {
+            let Made::Planned { solver, churned } = &row.made else { return Cell::NoMethod };
+            compared(row, || {
+                let around = || Churned::new(Borrowed(&**solver), Churn::new(1.0).expect("in range"));
+                let plan =
+                    churned.as_ref().map_or_else(|| plan(&around(), Way::Sampling), |own| plan(&**own, Way::Sampling));
+                run(&plan?, &answer(1.0), None)
+            })
         }),
         column("Picard", "`Picard::over(plan, 3)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
@@ -225,6 +229,9 @@ struct Borrowed<'a>(&'a dyn Solver);
 impl Solver for Borrowed<'_> {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.0.plan(process, grid)
+    }
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.0.churned(churn, process, grid)
     }
 }
 
