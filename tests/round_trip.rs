@@ -144,7 +144,8 @@ fn what_is_loaded_is_saved_byte_for_byte() {
         let saved = read(&files(one.path()));
         for (name, tensor) in &saved {
             // Some encoders are stored without the first part of their names, and get it back.
-            let short = ["text_model.", "vision_model."].iter().find_map(|part| name.strip_prefix(part)).unwrap_or(name);
+            let short =
+                ["text_model.", "vision_model."].iter().find_map(|part| name.strip_prefix(part)).unwrap_or(name);
             let old = stored.get(name).or_else(|| stored.get(short));
             if tensor.0 == Dtype::F32 && dtype == DType::F16 {
                 // The configuration asks for single precision, in which halves keep their values.
