@@ -115,7 +115,7 @@ def make(folder):
         "timestep_cond": torch.randn(2, 7),
     }
     for name, model, inputs in [
-        ("bert", transformers.BertModel(bert, add_pooling_layer=False), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
+        ("bert", transformers.BertModel(bert), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
         ("clip_vision", transformers.CLIPVisionModel(vision), {"pixel_values": torch.randn(2, 3, 16, 16)}),
         ("unet_upscaler", upscaler, asked),
     ]:

@@ -16,7 +16,6 @@ use crate::tap::Tap;
 
 /// A residual block of a level.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a network has a few, and modules are not moved in loops")]
 pub enum LevelResnet {
     /// Told the time between its convolutions.
     Plain(ResnetBlock2d),

@@ -226,7 +226,7 @@ impl PublishedEncoder {
             PerLevel::Same(context) => context,
             PerLevel::Each(many) => {
                 let supported = "one width: all levels look at the same text states";
-                return Err(unsupported("cross_attention_dim", &format!("{many:?}"), supported));
+                return Err(unsupported("cross_attention_dim", format!("{many:?}"), supported));
             }
         };
         let supported = "null, \"UNetMidBlock2DCrossAttn\", \"UNetMidBlock2DSimpleCrossAttn\" and \"UNetMidBlock2D\"";
@@ -450,7 +450,7 @@ impl TryFrom<PublishedUNet2dConditional> for UNet2dConditionalConfig {
         }
         if let Some(heads) = &p.encoder.num_attention_heads {
             let supported = "null: the class takes the number of heads from `attention_head_dim`";
-            return Err(unsupported("num_attention_heads", &format!("{heads:?}"), supported));
+            return Err(unsupported("num_attention_heads", format!("{heads:?}"), supported));
         }
         let base = p.encoder.typed()?;
         let cosine_first = p.encoder.flip_sin_to_cos;
