@@ -1,4 +1,5 @@
-//! Kernels for the CPU: convolution, affine maps, attention, normalization and activations of `f32` numbers in slices, with their gradients.
+//! Kernels for the CPU: convolution, affine maps, attention, normalization and activations of `f32` numbers in slices,
+//! with their gradients; and weighted sums.
 //!
 //! They are what the layers of langevin compute with on Burn's backend for the CPU, and know neither tensors nor backends. Each
 //! runs on all threads of the rayon pool that it is called in, and uses the widest vectors that the processor has: loops are
@@ -16,6 +17,7 @@ pub mod linear;
 pub mod normalization;
 mod product;
 mod scratch;
+pub mod sums;
 #[cfg(test)]
 mod testing;
 mod vectors;

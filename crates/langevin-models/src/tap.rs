@@ -145,7 +145,7 @@ impl<'a> Tap<'a> {
     /// let mut net = UNet2dConfig::images(1, 8).channels(&[32, 32]).init(&device)?;
     /// net.conv_in.weight = net.conv_in.weight.map(|weight| weight * f32::INFINITY);
     /// let (x, time) = (Tensor::<4>::ones([1, 1, 8, 8], &device), Tensor::<1>::zeros([1], &device));
-    /// let (_, name) = Tap::first_not_finite(|tap| net.forward_with(x, time, &Labels::none(), tap))?;
+    /// let (_, name) = Tap::first_not_finite(|tap| net.forward_with(x, time, &Labels::none(1), tap))?;
     /// assert_eq!(name.as_deref(), Some("conv_in"));
     /// # Ok(()) }
     /// ```
