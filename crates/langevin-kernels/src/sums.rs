@@ -9,8 +9,12 @@ const PORTION: usize = 1 << 15;
 /// Numbers of each term that are near at once.
 const NEAR: usize = 1 << 10;
 
+/// A factor and numbers.
+type Term<'a> = (f32, &'a [f32]);
+
+/// Writes a part of the sum, which begins at `from`.
 #[inline(always)]
-fn add_some((terms, from, out): (&[(f32, &[f32])], usize, &mut [f32])) {
+fn add_some((terms, from, out): (&[Term<'_>], usize, &mut [f32])) {
     for (portion, out) in out.chunks_mut(NEAR).enumerate() {
         let from = from + portion * NEAR;
         let count = out.len();

@@ -114,8 +114,8 @@ impl<'a> Kernels<'a> {
                 for lane in 0..some {
                     let at = output * self.steps[0] + (first + lane) * self.steps[1];
                     let from = &self.weight[at..at + 9];
-                    for entry in 0..9 {
-                        g[entry][lane] = from[if self.turned { 8 - entry } else { entry }];
+                    for (entry, lanes) in g.iter_mut().enumerate() {
+                        lanes[lane] = from[if self.turned { 8 - entry } else { entry }];
                     }
                 }
                 let mut half = [[0.0f32; LANES]; 18];
