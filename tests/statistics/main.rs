@@ -62,12 +62,12 @@ impl Sums {
     fn add(&mut self, x: &[f64]) {
         let d = self.center.len();
         for point in x.chunks_exact(d) {
-            for i in 0..d {
-                let off = point[i] - self.center[i];
-                self.sum[i] += off;
-                for j in 0..d {
-                    self.squares[i * d + j] += off * (point[j] - self.center[j]);
-                }
+            let off = |i: usize| point[i] - self.center[i];
+            for (i, sum) in self.sum.iter_mut().enumerate() {
+                *sum += off(i);
+            }
+            for (k, square) in self.squares.iter_mut().enumerate() {
+                *square += off(k / d) * off(k % d);
             }
         }
         self.count += x.len() / d;
