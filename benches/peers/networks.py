@@ -65,9 +65,6 @@ class Here:
         if self.process is not None and self.process.poll() is None:
             print(file=self.process.stdin, flush=True)
 
-    def version(self):
-        return "candle"
-
 
 class Candle(Here):
     """candle, in a process that waits for orders."""
@@ -79,6 +76,9 @@ class Candle(Here):
         self.command = [[m["executable"] for m in messages if m.get("executable")][-1]]
         self.environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
         self.process = None
+
+    def version(self):
+        return "candle"
 
 
 def timestep_features(time, width):
@@ -330,6 +330,8 @@ def main():
     here = Here(program, arguments.device, arguments.dtype, arguments.small, arguments.threads)
     dtype = arguments.their_dtype or arguments.dtype
     if arguments.peer == "candle":
+        if not on_cpu or (arguments.their_dtype or arguments.dtype) != "f32" or arguments.compile:
+            parser.error("candle is timed on the CPU, in f32")
         there = Candle(arguments.threads)
     else:
         there = There(on_cpu, dtype, arguments.small, arguments.channels_last, arguments.compile)

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::exponential::exp;
-use crate::product::{Into, Matrix, product};
+use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
 use crate::vectors::on_vectors;
 
@@ -14,7 +14,10 @@ const KEYS: usize = 256;
 /// Numbers that are computed side by side.
 const LANES: usize = 16;
 
-/// Sizes of attention: `softmax(scale·q·kᵀ + bias)·v`.
+/// Sizes of attention: `softmax(scale·q·kᵀ + bias)·v`. A query from which a bias of minus infinity hides every key gets the mean of
+/// the values.
+///
+/// Blocks of queries are shared among threads, and in the gradient heads.
 ///
 /// # References
 ///
@@ -95,19 +98,24 @@ fn weigh((scores, some, bias, weights, out): Weighed<'_>) {
             tops[query] = if scores[query] > tops[query] { scores[query] } else { tops[query] };
         }
     }
+    // Where every key so far is hidden, by minus infinity, nothing is subtracted: the exponentials are then as good as zero, and
+    // the factor of what comes next makes them so.
+    let mut shifts: OfQueries = [0.0; QUERIES];
+    let mut factors: OfQueries = [0.0; QUERIES];
+    for query in 0..QUERIES {
+        shifts[query] = if tops[query] == f32::NEG_INFINITY { 0.0 } else { tops[query] };
+        if weights.tops[query] != f32::NEG_INFINITY {
+            factors[query] = exp(weights.tops[query] - tops[query]);
+        }
+    }
     let mut sums: OfQueries = [0.0; QUERIES];
     for scores in scores {
         for query in 0..QUERIES {
-            scores[query] = exp(scores[query] - tops[query]);
+            scores[query] = exp(scores[query] - shifts[query]);
             sums[query] += scores[query];
         }
     }
-    let mut factors: OfQueries = [1.0; QUERIES];
     for query in 0..QUERIES {
-        // Both are without end where every key so far is hidden.
-        if weights.tops[query] != tops[query] {
-            factors[query] = exp(weights.tops[query] - tops[query]);
-        }
         weights.sums[query] = weights.sums[query] * factors[query] + sums[query];
     }
     weights.tops = tops;
@@ -152,7 +160,8 @@ fn exponentials(row: &mut [f32], top: f32) -> f32 {
 impl Sizes {
     fn check(&self, q: &[f32], k: &[f32], v: &[f32], bias: Option<Bias<'_>>, out: &[f32]) {
         let heads = self.batch * self.heads;
-        assert!(heads * self.queries * self.keys * self.width * self.value_width > 0, "a size is zero: {self:?}");
+        let sizes = [heads, self.queries, self.keys, self.width, self.value_width];
+        assert!(!sizes.contains(&0), "a size is zero: {self:?}");
         assert_eq!(q.len(), heads * self.queries * self.width, "queries of {self:?}");
         assert_eq!(k.len(), heads * self.keys * self.width, "keys of {self:?}");
         assert_eq!(v.len(), heads * self.keys * self.value_width, "values of {self:?}");
@@ -202,11 +211,11 @@ impl Sizes {
                         let count = KEYS.min(keys - from);
                         let k = Matrix::new(&k[(head * keys + from) * width..], count, width);
                         let scores = &mut scores[..count * QUERIES];
-                        product(k, Matrix::new(turned, width, QUERIES), scale, Into::Place, scores, QUERIES);
+                        product(k, Matrix::new(turned, width, QUERIES), scale, Write::Over, scores, QUERIES);
                         let own = bias.map(|bias| bias.from(self, head, first, from));
                         on_vectors(weigh, (&mut *scores, some, own, &mut weights, &mut turned_out[..]));
                         let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep).transposed();
-                        product(v, Matrix::new(scores, count, QUERIES), 1.0, Into::Sum, turned_out, QUERIES);
+                        product(v, Matrix::new(scores, count, QUERIES), 1.0, Write::Add, turned_out, QUERIES);
                     }
                     for (query, (out, sum)) in out.chunks_exact_mut(deep).zip(sums).enumerate() {
                         let factor = 1.0 / weights.sums[query];
@@ -263,14 +272,14 @@ impl Sizes {
                         let k = Matrix::new(&k[(head * keys + from) * width..], count, width);
                         let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep);
                         let (scores, slopes) = (&mut scores[..some * count], &mut slopes[..some * count]);
-                        product(q, k.transposed(), scale, Into::Place, scores, count);
-                        product(gradient, v.transposed(), 1.0, Into::Place, slopes, count);
+                        product(q, k.transposed(), scale, Write::Over, scores, count);
+                        product(gradient, v.transposed(), 1.0, Write::Over, slopes, count);
                         let own = bias.map(|bias| bias.from(self, head, first, from));
                         on_vectors(slope, (scores, slopes, count, own, &sums[at..], &shifts));
                         let (scores, slopes) = (Matrix::new(scores, some, count), Matrix::new(slopes, some, count));
-                        product(scores.transposed(), gradient, 1.0, Into::Sum, &mut of_v[from * deep..], deep);
-                        product(slopes, k, scale, Into::Sum, &mut of_q[first * width..], width);
-                        product(slopes.transposed(), q, scale, Into::Sum, &mut of_k[from * width..], width);
+                        product(scores.transposed(), gradient, 1.0, Write::Add, &mut of_v[from * deep..], deep);
+                        product(slopes, k, scale, Write::Add, &mut of_q[first * width..], width);
+                        product(slopes.transposed(), q, scale, Write::Add, &mut of_k[from * width..], width);
                     }
                 }
             },
@@ -356,6 +365,26 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn keys_hidden_in_whole_blocks_are_not_seen() {
+        let keys = 2 * KEYS + 7;
+        let s = Sizes { batch: 1, heads: 1, queries: 3, keys, width: 2, value_width: 2, scale: 0.5 };
+        let (q, k, v, g) = (numbers(6, 1), numbers(2 * keys, 2), numbers(2 * keys, 3), numbers(6, 4));
+        for hidden in [0..KEYS, KEYS..2 * KEYS, 0..2 * KEYS, KEYS + 3..keys] {
+            let bias: Vec<f32> = (0..keys).map(|j| if hidden.contains(&j) { f32::NEG_INFINITY } else { 0.1 }).collect();
+            let bias = Some(Bias { values: &bias, steps: [0; 3] });
+            let [out, of_q, of_k, of_v] = by_hand(&s, &q, &k, &v, bias, &g);
+            let mut given = vec![f32::NAN; 6];
+            let sums = s.forward(&q, &k, &v, bias, &mut given);
+            assert_close(&given, &out, 2e-6);
+            let (mut a, mut b, mut c) = (vec![f32::NAN; 6], vec![f32::NAN; 2 * keys], vec![f32::NAN; 2 * keys]);
+            s.gradient([&q, &k, &v], bias, &given, &sums, &g, &mut a, &mut b, &mut c);
+            assert_close(&a, &of_q, 1e-5);
+            assert_close(&b, &of_k, 1e-5);
+            assert_close(&c, &of_v, 1e-5);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::product::{Into, Matrix, product_on_threads};
+use crate::product::{Matrix, Write, product_on_threads};
 
 /// Sizes of an affine map.
 ///
@@ -28,7 +28,7 @@ pub struct Sizes {
 
 impl Sizes {
     fn check(&self, x: &[f32], weight: &[f32], y: &[f32]) {
-        assert!(self.rows * self.input * self.output > 0, "a size is zero: {self:?}");
+        assert!(![self.rows, self.input, self.output].contains(&0), "a size is zero: {self:?}");
         assert_eq!(x.len(), self.rows * self.input, "rows of {self:?}");
         assert_eq!(weight.len(), self.output * self.input, "weights of {self:?}");
         assert_eq!(y.len(), self.rows * self.output, "results of {self:?}");
@@ -49,14 +49,14 @@ impl Sizes {
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
         self.check(x, weight, y);
         let (x, weight) = (Matrix::new(x, self.rows, self.input), Matrix::new(weight, self.output, self.input));
-        let into = match bias {
+        let write = match bias {
             Some(bias) => {
                 y.par_chunks_mut(self.output).with_min_len(64).for_each(|y| y.copy_from_slice(bias));
-                Into::Sum
+                Write::Add
             }
-            None => Into::Place,
+            None => Write::Over,
         };
-        product_on_threads(x, weight.transposed(), 1.0, into, y, self.output);
+        product_on_threads(x, weight.transposed(), 1.0, write, y, self.output);
     }
 
     /// Writes the gradient with respect to `x`, given that with respect to the results. Shapes are those of
@@ -69,7 +69,7 @@ impl Sizes {
         self.check(of_x, weight, gradient);
         let gradient = Matrix::new(gradient, self.rows, self.output);
         let weight = Matrix::new(weight, self.output, self.input);
-        product_on_threads(gradient, weight, 1.0, Into::Place, of_x, self.input);
+        product_on_threads(gradient, weight, 1.0, Write::Over, of_x, self.input);
     }
 
     /// Writes the gradient with respect to the weight, given that with respect to the results. Shapes are those of
@@ -82,7 +82,7 @@ impl Sizes {
         self.check(x, of_weight, gradient);
         let gradient = Matrix::new(gradient, self.rows, self.output);
         let x = Matrix::new(x, self.rows, self.input);
-        product_on_threads(gradient.transposed(), x, 1.0, Into::Place, of_weight, self.input);
+        product_on_threads(gradient.transposed(), x, 1.0, Write::Over, of_weight, self.input);
     }
 }
 

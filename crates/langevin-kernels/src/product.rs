@@ -36,11 +36,11 @@ fn reach(rows: usize, columns: usize, down: usize, across: usize) -> usize {
 
 /// How the product meets what is in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Into {
+pub(crate) enum Write {
     /// Replaces it.
-    Place,
+    Over,
     /// Is added to it.
-    Sum,
+    Add,
 }
 
 /// `out = scale·a·b`, or added to `out`; the rows of `out` lie `down` apart. On the thread that asks.
@@ -48,20 +48,20 @@ pub(crate) enum Into {
 /// # Panics
 ///
 /// If the sizes do not belong together, or a slice is too short for its sizes.
-pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32, into: Into, out: &mut [f32], down: usize) {
-    multiply(a, b, scale, into, out, down, gemm::Parallelism::None);
+pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32, write: Write, out: &mut [f32], down: usize) {
+    multiply(a, b, scale, write, out, down, gemm::Parallelism::None);
 }
 
 /// [`product`], shared among the threads of the pool where it is large enough.
-pub(crate) fn product_on_threads(a: Matrix<'_>, b: Matrix<'_>, scale: f32, into: Into, out: &mut [f32], down: usize) {
-    multiply(a, b, scale, into, out, down, gemm::Parallelism::Rayon(rayon::current_num_threads()));
+pub(crate) fn product_on_threads(a: Matrix<'_>, b: Matrix<'_>, scale: f32, write: Write, out: &mut [f32], down: usize) {
+    multiply(a, b, scale, write, out, down, gemm::Parallelism::Rayon(rayon::current_num_threads()));
 }
 
 fn multiply(
     a: Matrix<'_>,
     b: Matrix<'_>,
     scale: f32,
-    into: Into,
+    write: Write,
     out: &mut [f32],
     down: usize,
     threads: gemm::Parallelism,
@@ -73,7 +73,7 @@ fn multiply(
     assert!(down >= b.columns, "rows of the product overlap");
     let stride = |n: usize| isize::try_from(n).expect("a stride within the address space");
     // The kernel takes what was there times the first factor, the product times the second.
-    let keep = if into == Into::Sum { 1.0 } else { 0.0 };
+    let keep = if write == Write::Add { 1.0 } else { 0.0 };
     // SAFETY: the three slices hold every entry that the sizes and strides reach (asserted above), `out` is borrowed
     // mutably and so overlaps neither factor, and no two entries of `out` share a place (`down >= columns`, asserted).
     #[expect(unsafe_code, reason = "the crate of matrix products takes pointers")]
@@ -85,7 +85,7 @@ fn multiply(
             out.as_mut_ptr(),
             1,
             stride(down),
-            into == Into::Sum,
+            write == Write::Add,
             a.values.as_ptr(),
             stride(a.across),
             stride(a.down),
@@ -111,14 +111,14 @@ mod tests {
     fn agrees_with_the_definition() {
         for (m, k, n) in [(1, 1, 1), (3, 5, 2), (17, 33, 9), (40, 7, 65), (2, 0, 3)] {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-            for into in [Into::Place, Into::Sum] {
+            for write in [Write::Over, Write::Add] {
                 for flipped in [false, true] {
                     let first = if flipped { Matrix::new(&a, k, m).transposed() } else { Matrix::new(&a, m, k) };
                     let second = if flipped { Matrix::new(&b, n, k).transposed() } else { Matrix::new(&b, k, n) };
                     let down = n + 3;
                     let before = numbers(m * down, 3);
                     let mut out = before.clone();
-                    product(first, second, 0.5, into, &mut out, down);
+                    product(first, second, 0.5, write, &mut out, down);
                     for i in 0..m {
                         for j in 0..down {
                             let was = before[i * down + j];
@@ -129,7 +129,7 @@ mod tests {
                                     f64::from(x) * f64::from(y)
                                 })
                                 .sum();
-                            let base = if into == Into::Sum { f64::from(was) } else { 0.0 };
+                            let base = if write == Write::Add { f64::from(was) } else { 0.0 };
                             let expected = if j < n { base + 0.5 * sum } else { f64::from(was) };
                             assert!((f64::from(out[i * down + j]) - expected).abs() < 1e-5, "{m} {k} {n}");
                         }
@@ -142,6 +142,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "too short")]
     fn refuses_short_slices() {
-        product(Matrix::new(&[1.0; 5], 2, 3), Matrix::new(&[1.0; 6], 3, 2), 1.0, Into::Place, &mut [0.0; 4], 2);
+        product(Matrix::new(&[1.0; 5], 2, 3), Matrix::new(&[1.0; 6], 3, 2), 1.0, Write::Over, &mut [0.0; 4], 2);
     }
 }

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Numbers that a thread keeps for later: 64 MiB.
-const KEPT: usize = 1 << 24;
+/// Numbers that threads keep for later, all together: 512 MiB, and no more than 64 MiB each.
+const KEPT: usize = 1 << 27;
+/// See [`KEPT`].
+const KEPT_BY_ONE: usize = 1 << 24;
 
 thread_local! {
     /// What earlier calls of this thread have given back. Asking the system for memory, and clearing it, would take a tenth to a
@@ -56,7 +58,8 @@ impl Drop for Scratch {
         // A thread that ends has nothing to keep.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.iter().map(Vec::len).sum::<usize>() + numbers.len() <= KEPT {
+            let most = KEPT_BY_ONE.min(KEPT / rayon::current_num_threads());
+            if spare.iter().map(Vec::len).sum::<usize>() + numbers.len() <= most {
                 spare.push(numbers);
             }
         });
@@ -77,7 +80,7 @@ mod tests {
             drop(other);
             assert_eq!(Scratch::new(900).as_ptr(), place);
             assert_eq!(Scratch::new(900).len(), 900);
-            drop(Scratch::new(KEPT + 1));
+            drop(Scratch::new(KEPT_BY_ONE + 1));
             assert!(SPARE.with_borrow(|spare| spare.iter().all(|v| v.len() <= 1000)));
         })
         .join()

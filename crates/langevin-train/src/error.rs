@@ -135,9 +135,18 @@ pub enum TrainError {
         /// The type.
         dtype: burn::tensor::DType,
     },
+    /// A parameter is too narrow to be trained beside a network in half precision.
+    #[error("`{parameter}` is {dtype:?}: with a `precision` of the network, its parameters have to be in F32")]
+    NarrowParameter {
+        /// Its path.
+        parameter: String,
+        /// Its type.
+        dtype: burn::tensor::DType,
+    },
     /// Gradients are NaN or infinite in half precision, however little the loss is scaled.
     #[error(
-        "the gradient of `{parameter}` in step {step} is NaN or infinite even where the loss is not scaled: {}; try          `Precision::Bf16`, or a network whose numbers stay below 65,504",
+        "the gradient of `{parameter}` in step {step} is NaN or infinite even where the loss is not scaled: {}; try \
+         `Precision::Bf16`, or a network whose numbers stay below 65,504",
         kept(.checkpoint)
     )]
     NonFiniteGradient {

@@ -23,7 +23,7 @@ pub enum Precision {
     Bf16,
     /// `f16`: 11 bits of precision, but gradients below 6e-8 vanish and numbers beyond 65,504 overflow. The loss is therefore
     /// multiplied before gradients are taken: by 65,536 at first, half of it after a step whose gradients overflow, which is left
-    /// out, and twice as much after 2,000 steps without one.
+    /// out, and twice as much, up to 2^24, after 2,000 steps without one.
     F16,
 }
 
@@ -45,39 +45,84 @@ pub(crate) struct LossScale {
     pub(crate) factor: f32,
     /// Steps since it changed.
     steady: u32,
+    /// Steps whose gradients overflowed.
+    pub(crate) left_out: u64,
 }
 
 impl Default for LossScale {
     fn default() -> Self {
-        Self { factor: 65_536.0, steady: 0 }
+        Self { factor: 65_536.0, steady: 0, left_out: 0 }
     }
 }
 
 impl LossScale {
     /// Steps without an overflow after which the factor doubles.
     const PATIENCE: u32 = 2000;
+    /// Where gradients are zero, no overflow would ever stop it.
+    const MOST: f32 = 16_777_216.0;
     /// Below this the gradients themselves overflow, whatever the factor.
     pub(crate) const LEAST: f32 = 1.0;
 
     /// After a step whose gradients were finite, or not.
     pub(crate) fn after(self, finite: bool) -> Self {
-        match self {
-            Self { factor, .. } if !finite => Self { factor: factor / 2.0, steady: 0 },
-            Self { factor, steady } if steady + 1 == Self::PATIENCE => Self { factor: factor * 2.0, steady: 0 },
-            Self { factor, steady } => Self { factor, steady: steady + 1 },
+        if !finite {
+            return Self { factor: self.factor / 2.0, steady: 0, left_out: self.left_out + 1 };
         }
+        if self.steady + 1 < Self::PATIENCE {
+            return Self { steady: self.steady + 1, ..self };
+        }
+        Self { factor: (self.factor * 2.0).min(Self::MOST), steady: 0, ..self }
     }
 }
 
-/// A network in training with the parameters of `network`, under their ids, in another type.
+/// A network in training with the parameters of `network`, under their ids, in another type. Tables of Fourier features stay as they
+/// are: rounded, they would be other features than those that the network is asked with later.
 pub(crate) fn in_precision<M: Module>(network: &M, dtype: DType) -> M {
-    struct Cast(DType);
+    struct Cast {
+        dtype: DType,
+        /// Modules around, by what they are.
+        inside: Vec<bool>,
+    }
     impl ModuleMapper for Cast {
+        fn enter_module(&mut self, _: &str, container: &str) {
+            self.inside.push(container.ends_with("Fourier"));
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.inside.pop();
+        }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| tensor.cast(self.0))
+            if self.inside.contains(&true) { param } else { param.map(|tensor| tensor.cast(self.dtype)) }
         }
     }
-    network.valid().map(&mut Cast(dtype)).train()
+    network.valid().map(&mut Cast { dtype, inside: Vec::new() }).train()
+}
+
+/// Refuses parameters that are narrower than `f32`: what is trained has to keep small steps.
+pub(crate) fn require_full<M: Module>(network: &M) -> Result<(), TrainError> {
+    struct Narrow {
+        path: Vec<String>,
+        first: Option<(String, DType)>,
+    }
+    impl ModuleVisitor for Narrow {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let dtype = param.val().dtype();
+            if self.first.is_none() && !matches!(dtype, DType::F32 | DType::F64) {
+                self.first = Some((self.path.join("."), dtype));
+            }
+        }
+    }
+    let mut narrow = Narrow { path: Vec::new(), first: None };
+    network.visit(&mut narrow);
+    match narrow.first {
+        Some((parameter, dtype)) => Err(TrainError::NarrowParameter { parameter, dtype }),
+        None => Ok(()),
+    }
 }
 
 /// Gradients of a loss that was multiplied by `factor`, in the types of the parameters of `network`.
@@ -174,6 +219,19 @@ mod tests {
         assert_eq!(scale.after(true).factor, 32_768.0);
         // An overflow starts the count anew.
         assert_eq!(scale.after(false).after(true).factor, 8192.0);
+        assert_eq!(scale.after(false).left_out, 3);
+        for _ in 0..2000 * 40 {
+            scale = scale.after(true);
+        }
+        assert_eq!(scale.factor, LossScale::MOST);
+    }
+
+    #[test]
+    fn narrow_parameters_are_refused_by_name() {
+        assert!(require_full(&network()).is_ok());
+        let half = in_precision(&network(), DType::BF16);
+        let error = require_full(&half).unwrap_err();
+        assert!(matches!(error, TrainError::NarrowParameter { ref parameter, dtype: DType::BF16 } if parameter == "a"));
     }
 
     #[test]

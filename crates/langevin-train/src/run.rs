@@ -4,7 +4,7 @@ use crate::batches::{Prepared, Source};
 use crate::checkpoint::{self, Checkpoint, Records, parameters};
 use crate::conditioning::drop_labels;
 use crate::optimizer::{Optimizer, OptimizerState, clip_by_global_norm};
-use crate::precision::{LossScale, Precision, first_not_finite, in_precision, unscale};
+use crate::precision::{LossScale, Precision, first_not_finite, in_precision, require_full, unscale};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::trainer::{Settings, Trained, Trainer};
@@ -37,6 +37,9 @@ where
     let seed = settings.seed;
     let device = plain_device(&network)?;
     let working_type = settings.precision.dtype(|dtype| device.supports_dtype(dtype))?;
+    if working_type.is_some() {
+        require_full(&network)?;
+    }
     // Parameters that do not exist yet are drawn when first used: here, under the seed of the run.
     device.seed(device_seed(seed, u64::MAX));
     network.visit(&mut Touch);
@@ -293,6 +296,7 @@ impl<N: Module> State<N> {
             ema: self.ema.map(|ema| ema.network_like(&self.network)),
             network: self.network.valid(),
             history: (0..).zip(self.losses).collect(),
+            left_out: self.loss_scale.left_out,
         }
     }
 }

@@ -309,7 +309,8 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     ///
     /// # Errors
     /// Settings: [`TrainError::Setting`], [`TrainError::BatchSize`]. The network: [`TrainError::NoParameters`],
-    /// [`TrainError::Devices`], [`TrainError::Denoise`]; [`TrainError::Precision`] on its device. Along the way: [`TrainError::Data`],
+    /// [`TrainError::Devices`], [`TrainError::Denoise`]; [`TrainError::Precision`] and
+    /// [`TrainError::NarrowParameter`] with a precision. Along the way: [`TrainError::Data`],
     /// [`TrainError::NonFiniteLoss`] and [`TrainError::NonFiniteGradient`]; the last checkpoint stays then. [`TrainError::Checkpoint`] for one that cannot be
     /// written, is damaged, or belongs to another configuration.
     pub fn fit<S: DataSet<D> + ?Sized>(mut self, data: &S) -> Result<Trained<N>, TrainError> {
@@ -362,10 +363,12 @@ impl Settings {
             ("clip_norm", format!("{:?}", self.clip_norm)),
             ("ema", format!("{:?}", self.ema)),
             ("condition_dropout", format!("{:?}", self.condition_dropout)),
-            ("precision", format!("{:?}", self.precision)),
         ]
+        .into_iter()
+        // Runs from before there were others say nothing.
+        .chain((self.precision != Precision::Full).then(|| ("precision", format!("{:?}", self.precision))))
         .map(|(name, value)| (name.to_string(), value))
-        .into()
+        .collect()
     }
 }
 
@@ -380,6 +383,8 @@ pub struct Trained<N> {
     pub history: Vec<(u64, f32)>,
     /// Steps that were done before this call: those of the checkpoint it went on from, or 0.
     pub resumed_at: u64,
+    /// Steps that changed nothing because gradients overflowed in `f16` ([`Trainer::precision`]).
+    pub left_out: u64,
     /// Whether all steps were done; false after [`Trainer::stop_when`].
     pub finished: bool,
 }

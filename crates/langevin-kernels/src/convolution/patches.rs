@@ -6,13 +6,18 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use super::winograd::spread;
-use crate::product::{Into, Matrix, product};
+use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
 
 /// Entries of the table that is held at once: 8 MiB.
 const LARGEST_TABLE: usize = 1 << 21;
-/// Outputs, or inputs, that a thread takes at once.
+/// Outputs, or inputs, that a thread takes at once, at most.
 const CHANNELS: usize = 32;
+
+/// So many that every thread has some, and not so few that products get inefficient.
+fn channels_of(output: usize) -> usize {
+    output.div_ceil(rayon::current_num_threads()).clamp(8, CHANNELS)
+}
 
 /// Results that are computed together: of several whole images, or a range of the pixels of one.
 #[derive(Debug, Clone)]
@@ -118,7 +123,8 @@ impl Sizes {
         let (entries, output, pixels) = (self.entries(), self.output, self.result_pixels());
         let (most, portions) = self.portions(entries);
         let mut table = Scratch::new(entries * spread(portions[0].count()));
-        let blocks = output.div_ceil(CHANNELS);
+        let together = channels_of(output);
+        let blocks = output.div_ceil(together);
         // Each strip of pixels is written by one thread: strips[portion][block], in the order of images and outputs.
         let mut strips: Vec<Vec<Vec<&mut [f32]>>> =
             portions.iter().map(|_| (0..blocks).map(|_| Vec::new()).collect()).collect();
@@ -126,7 +132,7 @@ impl Sizes {
         for (plane, y) in y.chunks_mut(pixels).enumerate() {
             let (image, o) = (plane / output, plane % output);
             for (part, strip) in y.chunks_mut(most).enumerate() {
-                strips[image / images * parts + part][o / CHANNELS].push(strip);
+                strips[image / images * parts + part][o / together].push(strip);
             }
         }
         for (portion, strips) in portions.iter().zip(strips) {
@@ -135,12 +141,12 @@ impl Sizes {
             self.table(x, portion, table);
             let table = Matrix::spaced(table, entries, count, step);
             strips.into_par_iter().enumerate().for_each_init(
-                || Scratch::new(CHANNELS * step),
+                || Scratch::new(together * step),
                 |sums, (block, strips)| {
-                    let first = block * CHANNELS;
-                    let some = CHANNELS.min(output - first);
+                    let first = block * together;
+                    let some = together.min(output - first);
                     let weight = Matrix::new(&weight[first * entries..], some, entries);
-                    product(weight, table, 1.0, Into::Place, sums, step);
+                    product(weight, table, 1.0, Write::Over, sums, step);
                     for (at, strip) in strips.into_iter().enumerate() {
                         let (image, o) = (at / some, at % some);
                         let sums = &sums[o * step + image * strip.len()..][..strip.len()];
@@ -159,7 +165,7 @@ impl Sizes {
         let (_, portions) = self.portions(entries.max(output));
         let most = spread(portions[0].count());
         let mut slopes = Scratch::new(output * most);
-        let channels = CHANNELS.div_ceil(k * l);
+        let channels = channels_of(input).div_ceil(k * l);
         // Planes of the images, by blocks of channels: planes[block], in the order of images and channels.
         let mut planes: Vec<Vec<&mut [f32]>> = (0..input.div_ceil(channels)).map(|_| Vec::new()).collect();
         for (plane, x) in of_x.chunks_mut(pixels).enumerate() {
@@ -179,7 +185,7 @@ impl Sizes {
                     let some = channels.min(input - first);
                     let rows = some * k * l;
                     let weight = Matrix::spaced(&weight[first * k * l..], output, rows, entries).transposed();
-                    product(weight, slopes, 1.0, Into::Place, sums, step);
+                    product(weight, slopes, 1.0, Write::Over, sums, step);
                     for (row, sums) in sums.chunks_exact(step).take(rows).enumerate() {
                         let (channel, entry) = (row / (k * l), [row / l % k, row % l]);
                         for (image, sums) in portion.images.clone().zip(sums.chunks(portion.pixels.len())) {
@@ -199,6 +205,7 @@ impl Sizes {
         let (entries, output) = (self.entries(), self.output);
         let (_, portions) = self.portions(entries.max(output));
         let most = spread(portions[0].count());
+        let together = channels_of(output);
         let mut table = Scratch::new(entries * most);
         let mut slopes = Scratch::new(output * most);
         for (at, portion) in portions.iter().enumerate() {
@@ -206,11 +213,11 @@ impl Sizes {
             self.table(x, portion, &mut table[..entries * step]);
             self.gather(gradient, output, portion, &mut slopes[..output * step]);
             let table = Matrix::spaced(&table, entries, count, step);
-            let into = if at == 0 { Into::Place } else { Into::Sum };
-            of_weight.par_chunks_mut(CHANNELS * entries).zip(slopes.par_chunks(CHANNELS * step)).for_each(
+            let write = if at == 0 { Write::Over } else { Write::Add };
+            of_weight.par_chunks_mut(together * entries).zip(slopes.par_chunks(together * step)).for_each(
                 |(of_weight, slopes)| {
                     let slopes = Matrix::spaced(slopes, of_weight.len() / entries, count, step);
-                    product(slopes, table.transposed(), 1.0, into, of_weight, entries);
+                    product(slopes, table.transposed(), 1.0, write, of_weight, entries);
                 },
             );
         }

@@ -9,7 +9,7 @@ use super::winograd::{
     Kernels, Lines, PRODUCTS, Row, STEP, kernels_back, spread, transform_kernels, transform_results_back,
     transform_values, write_results,
 };
-use crate::product::{Into, Matrix, product};
+use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
 use crate::vectors::on_vectors;
 
@@ -49,10 +49,10 @@ impl Tiled {
         fits.then_some(Self { batch, input, output, height, width })
     }
 
-    /// Tiles of all images.
+    /// Tiles of an image.
     pub(super) fn count(&self) -> usize {
         let Tiles { high, wide } = self.tiles();
-        self.batch * high * wide
+        high * wide
     }
 
     pub(super) fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
@@ -74,12 +74,12 @@ impl Tiled {
         let row = PRODUCTS * spread(input);
         // What several portions add to is kept for all outputs.
         let mut sums = Scratch::new(if portions.len() > 1 { output * row } else { 0 });
-        let add = |sums: &mut [f32], slopes: &[f32], values: &[f32], count: usize, into: Into| {
+        let add = |sums: &mut [f32], slopes: &[f32], values: &[f32], count: usize, write: Write| {
             let (some, step) = (sums.len() / row, spread(count));
             for p in 0..PRODUCTS {
                 let slopes = Matrix::spaced(&slopes[p * step..], some, count, PRODUCTS * step);
                 let values = Matrix::spaced(&values[p * step..], input, count, PRODUCTS * step);
-                product(slopes, values.transposed(), 1.0, into, &mut sums[p * spread(input)..], row);
+                product(slopes, values.transposed(), 1.0, write, &mut sums[p * spread(input)..], row);
             }
         };
         let finish = |sums: &[f32], to: &mut [f32]| {
@@ -99,15 +99,15 @@ impl Tiled {
                     || Scratch::new(OUTPUTS * row),
                     |sums, (to, slopes)| {
                         let sums = &mut sums[..to.len() / (9 * input) * row];
-                        add(sums, slopes, values, count, Into::Place);
+                        add(sums, slopes, values, count, Write::Over);
                         finish(sums, to);
                     },
                 );
             } else {
-                let into = if at == 0 { Into::Place } else { Into::Sum };
+                let write = if at == 0 { Write::Over } else { Write::Add };
                 sums.par_chunks_mut(row * OUTPUTS)
                     .zip(slopes.par_chunks(step * OUTPUTS))
-                    .for_each(|(sums, slopes)| add(sums, slopes, values, count, into));
+                    .for_each(|(sums, slopes)| add(sums, slopes, values, count, write));
             }
         }
         if !single {
@@ -201,7 +201,7 @@ impl Tiled {
                     for p in 0..PRODUCTS {
                         let kernels = Matrix::spaced(&kernels[p * spread(input)..], some, input, row);
                         let values = Matrix::spaced(&values[p * step..], input, count, PRODUCTS * step);
-                        product(kernels, values, 1.0, Into::Place, &mut sums[p * step..], PRODUCTS * step);
+                        product(kernels, values, 1.0, Write::Over, &mut sums[p * step..], PRODUCTS * step);
                     }
                     for (at, (o, strips)) in outputs.clone().zip(strips).enumerate() {
                         let sums = &sums[at * PRODUCTS * step..];

@@ -83,7 +83,7 @@ pub(crate) fn attend(
     let ([batch, heads, queries, width], [_, _, keys, _]) = (query.dims(), key.dims());
     let value_width = value.dims()[3];
     let fits = key.dims() == [batch, heads, keys, width] && value.dims() == [batch, heads, keys, value_width];
-    if !fits || batch * heads * queries * keys * width * value_width == 0 {
+    if !fits || [batch, heads, queries, keys, width, value_width].contains(&0) {
         return None;
     }
     let bias = match bias {

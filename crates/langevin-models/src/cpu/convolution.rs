@@ -101,7 +101,7 @@ pub(crate) fn convolve(
     let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
     // What has no pixels, or a kernel beyond the border, is left to Burn and its messages.
     let fits = height + 2 * padding[0] >= k && width + 2 * padding[1] >= l;
-    if !fits || batch * input * height * width * output * k * l == 0 || weight.dims()[1] != input {
+    if !fits || [batch, input, height, width, output, k, l].contains(&0) || weight.dims()[1] != input {
         return None;
     }
     let sizes = Sizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding };

@@ -99,7 +99,7 @@ pub(crate) fn map_last<const D: usize>(
     let [output, input] = weight.dims();
     let mut dims = x.dims();
     let rows = dims[..D - 1].iter().product();
-    if dims[D - 1] != input || rows * input * output == 0 {
+    if dims[D - 1] != input || [rows, input, output].contains(&0) {
         return None;
     }
     let from = x.shape();

@@ -54,7 +54,7 @@ pub(crate) fn normalize_groups<const D: usize>(
     let shape = x.shape();
     let [batch, channels] = [shape[0], shape[1]];
     let pixels = shape[2..].iter().product();
-    if batch * channels * pixels == 0 {
+    if [batch, channels, pixels].contains(&0) {
         return None;
     }
     let sizes = Groups { batch, channels, pixels, groups, epsilon: epsilon as f32, silu };

@@ -147,6 +147,65 @@ fn attention_agrees_with_burn() {
 }
 
 #[test]
+fn one_tensor_may_be_queries_keys_and_values() {
+    let device = flex();
+    let gradient = |f: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+        let x = Tensor::<4>::from_inner(tensor([1, 2, 5, 4], 0.3, &device)).require_grad();
+        let y = f(x.clone());
+        let factors = Tensor::from_inner(tensor([1, 2, 5, 4], 0.9, &device));
+        values(&x.grad(&y.mul(factors).sum().backward()).expect("a gradient"))
+    };
+    let given = gradient(&|x| super::attend(&x, &x, &x, None, 0.6).expect("f32 on the CPU"));
+    let expected =
+        gradient(&|x| activation::softmax(x.clone().matmul(x.clone().swap_dims(2, 3)) * 0.6, 3).matmul(x.clone()));
+    let given = Tensor::<1>::from_data(given.as_slice(), (&device, DType::F64)).cast(DType::F32);
+    assert_close(&given, &expected, 1e-5);
+}
+
+#[test]
+fn a_bias_may_hide_many_keys() {
+    let [q, k, v] = [([1, 1, 3, 4], 0.1), ([1, 1, 600, 4], 0.5), ([1, 1, 600, 4], 0.9)].map(|(s, n)| tensor(s, n, &flex()));
+    let hidden: Vec<f32> = (0..600).map(|key| if key < 400 { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let bias = Tensor::<1>::from_data(hidden.as_slice(), &flex()).reshape([1, 1, 1, 600]);
+    let given = super::attend(&q, &k, &v, Some(&bias), 0.5).expect("f32 on the CPU");
+    let seen = super::attend(&q, &k.narrow(2, 400, 200), &v.narrow(2, 400, 200), None, 0.5).expect("f32 on the CPU");
+    assert_close(&given, &values(&seen), 1e-6);
+}
+
+#[test]
+fn views_are_convolved_and_normalized() {
+    // In another order of memory, and expanded.
+    let turned = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
+    agree(
+        ([2, 6, 5, 3], [4, 3, 3, 3], [4]),
+        |x, weight, bias| super::convolve(&turned(x), &weight, Some(&bias), [1, 1], [1, 1]).expect("f32 on the CPU"),
+        |x, weight, bias| module::conv2d(turned(x), weight, Some(bias), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+    );
+    agree(
+        ([1, 4, 1, 1], [4], [4]),
+        |x, weight, bias| {
+            let x = x.expand([3, 4, 5, 6]) + Tensor::arange(0..6, &weight.device()).float().reshape([1, 1, 1, 6]);
+            super::normalize_groups(&x, &weight, &bias, 2, 1e-5, true).expect("f32 on the CPU")
+        },
+        |x, weight, bias| {
+            let x = x.expand([3, 4, 5, 6]) + Tensor::arange(0..6, &weight.device()).float().reshape([1, 1, 1, 6]);
+            let x = x.reshape([3, 2, 60]);
+            let centered = x.clone() - x.mean_dim(2);
+            let variance = centered.clone().square().mean_dim(2);
+            let y = (centered / (variance + 1e-5).sqrt()).reshape([3, 4, 5, 6]);
+            activation::silu(y * weight.reshape([1, 4, 1, 1]) + bias.reshape([1, 4, 1, 1]))
+        },
+    );
+}
+
+#[test]
+fn what_is_computed_again_going_back_is_left_to_burn() {
+    let device = flex().gradient_checkpointing();
+    let x = tensor([1, 2, 4, 4], 0.4, &flex()).to_device(&device).require_grad();
+    assert!(super::convolve(&x, &x, None, [1, 1], [0, 0]).is_none());
+}
+
+#[test]
 fn activations_agree_with_burn() {
     for kind in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
         let burn = |x: Tensor<2>| match kind {

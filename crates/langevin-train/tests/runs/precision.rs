@@ -1,11 +1,13 @@
 //! Training in half precision.
 
 use crate::network::{alone, bits, objective, points};
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Network};
-use langevin_models::MlpConfig;
-use langevin_train::{CheckpointError, Precision, TrainError, Trainer};
+use langevin_data::ImageSet;
+use langevin_models::unet::TimeFeatures;
+use langevin_models::{MlpConfig, UNet2d, UNet2dConfig};
+use langevin_train::{AdamW, CheckpointError, Precision, TrainError, Trainer};
 
 /// Adds `size·√p` to its input: its gradient is as large as one likes, and infinite at p = 0.
 #[derive(Module, Debug)]
@@ -66,7 +68,7 @@ fn steps_that_overflow_change_nothing_and_a_resumed_run_remembers_them() {
     let one = fit(1);
     assert_eq!(bits(&one.network), [1.0f32.to_bits()]);
     assert_eq!(bits(one.ema.as_ref().unwrap()), [1.0f32.to_bits()]);
-    assert_eq!(one.history.len(), 1);
+    assert_eq!((one.history.len(), one.left_out), (1, 1));
     let whole = fit(24);
     assert_ne!(bits(&whole.network), [1.0f32.to_bits()]);
     let folder = tempfile::tempdir().unwrap();
@@ -74,6 +76,7 @@ fn steps_that_overflow_change_nothing_and_a_resumed_run_remembers_them() {
         let trainer = root(1.0, 20.0, steps).precision(Precision::F16).resume(folder.path());
         let trained = trainer.fit(&points(13)).unwrap();
         assert_eq!(trained.history, whole.history[..steps as usize]);
+        assert_eq!(trained.left_out.min(2), 2);
         if steps == 24 {
             assert_eq!(bits(&trained.network), bits(&whole.network));
         }
@@ -83,9 +86,38 @@ fn steps_that_overflow_change_nothing_and_a_resumed_run_remembers_them() {
 #[test]
 fn small_gradients_are_not_lost() {
     let _turn = alone();
-    // A gradient of about 1e-8 is zero in f16, and not if the loss is scaled.
-    let trained = root(1.0, 1e-7, 3).precision(Precision::F16).fit(&points(13)).unwrap();
+    // A gradient of about 1e-8 is zero in f16, and not if the loss is scaled. Nothing else moves the parameter.
+    let still = AdamW { weight_decay: 0.0, ..AdamW::default() };
+    let trained = root(1.0, 1e-7, 3).precision(Precision::F16).optimizer(still).fit(&points(13)).unwrap();
     assert_ne!(bits(&trained.network), [1.0f32.to_bits()]);
+    let x = Tensor::<1>::from_data([1.0f32], &Device::flex()).cast(DType::F16);
+    assert_eq!((x * 1e-8).try_into_vec_as::<f32>().unwrap(), [0.0]);
+}
+
+/// A UNet with attention whose time is told by Fourier features that are not trained.
+fn fourier() -> UNet2d {
+    let config = UNet2dConfig { time: TimeFeatures::Fourier, ..UNet2dConfig::images(1, 8) };
+    config.channels(&[32, 32]).attention_at(&[1]).init(&Device::flex()).unwrap()
+}
+
+#[test]
+fn networks_of_images_take_steps_in_half_precision() {
+    let _turn = alone();
+    let pixels: Vec<f32> = (0..8 * 64).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
+    let data = ImageSet::new(pixels, [8, 1, 8, 8], vec![0; 8], 1).unwrap();
+    let fit = |precision| {
+        let trainer = Trainer::new(fourier(), objective()).steps(2).batch_size(4).seed(5).condition_dropout(1.0);
+        trainer.quiet().precision(precision).fit(&data).unwrap()
+    };
+    let full = fit(Precision::Full);
+    for precision in [Precision::F16, Precision::Bf16] {
+        let half = fit(precision);
+        for ((_, half), (_, full)) in half.history.iter().zip(&full.history) {
+            // Rounded features of time would be other features: off by more than this.
+            assert!((half / full - 1.0).abs() < 0.02, "{precision:?}: {half}, in full precision {full}");
+        }
+        assert_eq!(half.left_out, 0);
+    }
 }
 
 #[test]
@@ -93,9 +125,28 @@ fn gradients_that_are_never_finite_are_named() {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
     let error = root(0.0, 1.0, 40).precision(Precision::F16).resume(folder.path()).checkpoint_every(4).fit(&points(13));
-    let TrainError::NonFiniteGradient { step, parameter, checkpoint } = error.unwrap_err() else { panic!() };
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("; try `Precision::Bf16`"), "{error}");
+    let TrainError::NonFiniteGradient { step, parameter, checkpoint } = error else { panic!() };
     // 65,536 is halved 17 times.
     assert_eq!((step, parameter.as_str(), checkpoint), (16, "p", Some(16)));
+}
+
+#[test]
+fn parameters_in_half_precision_are_refused() {
+    let network = MlpConfig::new(2).hidden(8).classes(3).init(&Device::flex()).unwrap();
+    let network = network.map(&mut ToHalf);
+    let error = Trainer::new(network, objective()).steps(1).batch_size(4).precision(Precision::F16).quiet();
+    let error = error.fit(&points(13)).unwrap_err();
+    assert!(matches!(error, TrainError::NarrowParameter { dtype: DType::F16, .. }), "{error}");
+}
+
+struct ToHalf;
+
+impl ModuleMapper for ToHalf {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(DType::F16))
+    }
 }
 
 #[test]
