@@ -76,9 +76,8 @@ pub fn algorithms() -> Vec<Case> {
             let make = move |s: &Setting| {
                 Conv2dConfig::new(s.size(channels), s.size(channels), kernel).bias(false).init(&s.device).expect(OK)
             };
-            let forward = move |layer: &Conv2d, x: Tensor<4>| {
-                algorithm.run(x, layer.weight.val(), [stride; 2], [kernel / 2; 2])
-            };
+            let forward =
+                move |layer: &Conv2d, x: Tensor<4>| algorithm.run(x, layer.weight.val(), [stride; 2], [kernel / 2; 2]);
             let name = format!("{algorithm:?} conv{kernel}x{kernel}s{stride} [{batch},{channels},{side},{side}]");
             cases.extend(layer(&name, [batch, channels, side, side], make, forward));
         }

@@ -112,7 +112,10 @@ fn smoke(cases: &[Case]) {
 
 /// All rounds of a case after one another, then the next case.
 fn table(cases: &[Case], setting: &Setting, options: &Options) {
-    println!("{}, {:?}, milliseconds: median (least to largest); seconds of the first call", options.device, options.dtype);
+    println!(
+        "{}, {:?}, milliseconds: median (least to largest); seconds of the first call",
+        options.device, options.dtype
+    );
     let mut all = Vec::new();
     for case in cases {
         // A case that this device cannot run must not end the others.

@@ -197,20 +197,14 @@ impl ResnetBlock2d {
     ///
     /// If a block that is told a time gets none.
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>, tap: &mut Tap<'_>) -> Tensor<4> {
-        let h = self.norm1.forward(x.clone());
-        tap.see("norm1", &h);
-        let h = self.resample.apply(self.activation.forward(h));
+        let h = self.resample.apply(self.activated("norm1", &self.norm1, x.clone(), tap));
         let h = self.conv1.forward(h);
         tap.see("conv1", &h);
         let h = match &self.time_emb_proj {
             Some(projection) => self.tell(h, projection.forward(time.expect("a time embedding").clone()), tap),
-            None => {
-                let h = self.norm2.forward(h);
-                tap.see("norm2", &h);
-                h
-            }
+            None => self.activated("norm2", &self.norm2, h, tap),
         };
-        let h = self.dropout.forward(self.activation.forward(h));
+        let h = self.dropout.forward(h);
         tap.see("dropout", &h);
         let h = self.conv2.forward(h);
         tap.see("conv2", &h);
@@ -225,20 +219,28 @@ impl ResnetBlock2d {
         y
     }
 
-    /// Adds the time before the second normalization, or scales and shifts after it.
+    /// Normalization and activation, as one operation if nobody wants to see what is between.
+    fn activated(&self, name: &str, norm: &GroupNorm, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
+        if !tap.is_listening() {
+            return norm.forward_activated(x, self.activation);
+        }
+        let h = norm.forward(x);
+        tap.see(name, &h);
+        self.activation.forward(h)
+    }
+
+    /// Adds the time before the second normalization, or scales and shifts after it, and applies the activation.
     fn tell(&self, h: Tensor<4>, time: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<4> {
         tap.see("time_emb_proj", &time);
         let [batch, features] = time.dims();
         let time = time.reshape([batch, features, 1, 1]);
         if !self.scale_shift {
-            let h = self.norm2.forward(h + time);
-            tap.see("norm2", &h);
-            return h;
+            return self.activated("norm2", &self.norm2, h + time, tap);
         }
         let h = self.norm2.forward(h);
         tap.see("norm2", &h);
         let half = features / 2;
         let scale = time.clone().narrow(1, 0, half) + 1.0;
-        h * scale + time.narrow(1, half, half)
+        self.activation.forward(h * scale + time.narrow(1, half, half))
     }
 }
