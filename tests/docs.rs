@@ -49,7 +49,7 @@ fn every_proof_exists_and_runs() {
 fn every_test_of_the_proofs_is_on_the_page() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("docs/proof.md")).expect("docs/proof.md");
-    for file in ["convergence/main", "bits", "statistics", "mutation", "memory", "kill", "backends/main"] {
+    for file in ["convergence/main", "bits", "statistics/main", "mutation", "memory", "kill", "backends/main"] {
         let source = std::fs::read_to_string(root.join(format!("tests/{file}.rs"))).expect("a test");
         let lines: Vec<&str> = source.lines().collect();
         for pair in lines.windows(2).filter(|pair| pair[0] == "#[test]") {

@@ -62,7 +62,13 @@ fn every_lambda_solver_gives_one_sample_on_all_processes() {
     let (mut apart, mut count) = (Vec::new(), 0);
     for row in rows() {
         let mut largest: f64 = 0.0;
-        for lambdas in grids.map(|grid| grid(12)) {
+        for lambdas in grids.iter().flat_map(|grid| [12, 13].map(grid)) {
+            // A restart begins and ends at the nearest levels. In 13 even steps two are equally near to λ = 0, and which of
+            // them is nearer is a matter of rounding.
+            let tied = lambdas.len() == 14 && (lambdas[6] + lambdas[7]).abs() < 1e-12;
+            if tied && row.name.starts_with("Restart around ") {
+                continue;
+            }
             let mut ends: Vec<Vec<f64>> = Vec::new();
             for (_, process) in processes() {
                 let level = |lambda: &f64| process.level(process.time_at_lambda(*lambda).expect("in range"));

@@ -3,22 +3,27 @@
 //!
 //! Plans are mutated as JSON, number by number: coefficients of every assignment and report, bounds of learned
 //! variances, levels that are asked, ends of path intervals. The network is one whose answer depends on everything it
-//! is told, in a prediction whose x̂_0 and ε̂ both depend on α and σ.
+//! is told, in a prediction whose x̂_0 and ε̂ both depend on α and σ. DDRM has no table: what its coefficients are made of is
+//! mutated.
 
 #![allow(clippy::print_stdout, reason = "how much the weakest number moves is worth seeing")]
 
 mod common;
 
+use burn::tensor::{DType, Device, Tensor};
 use common::order::{Errors, rms};
 use common::problem::{ask_gaussian, ends, even_lambda, even_time, gaussian, processes};
 use common::roster;
 use common::solvers::{Row, rows};
+use langevin::core::denoiser::from_fn;
+use langevin::core::inverse::{Masking, Measurement};
 use langevin::core::noise::{Injected, Seeded};
-use langevin::core::process::{Betas, DiscreteChain};
-use langevin::core::{Grid, Level, Prediction, Process};
+use langevin::core::process::{Betas, DiscreteChain, VpSde};
+use langevin::core::{Grid, Level, Levels, Load, Prediction, Process};
+use langevin::schedulers::inverse::Ddrm;
 use langevin::schedulers::plan::{Coef, HostAnswer, KNOWN, MASK};
 use langevin::schedulers::sigma::{Churn, Dpm2, Euler, Heun, Lms, Pndm};
-use langevin::schedulers::{Ddim, Ddpm, DpmSolver, Plan, ProbabilityFlow, Solver, Variance, flow};
+use langevin::schedulers::{Ddim, Ddpm, DpmSolver, Plan, ProbabilityFlow, Sampler, SamplerExt, Solver, Variance, flow};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -127,7 +132,10 @@ fn plans() -> Vec<(String, Plan)> {
             let grid = Grid::trailing(6);
             // From the last step of a cosine chain the oldest of four slopes weighs nothing.
             let corrected = CORRECTED.iter().any(|name| row.name.starts_with(name)) && !PLAIN.contains(&row.name);
-            if corrected || row.name == "LMS of order 4" {
+            // Nor does the reverse SDE keep anything of a step's beginning there.
+            let forgets = ["DPM-Solver++ 2S SDE on the grid", "DPM-Solver++ 2S SDE on the grid, as diffusers"];
+            let forgets = process == "cosine chain" && forgets.contains(&row.name);
+            if corrected || forgets || row.name == "LMS of order 4" {
                 continue;
             }
             if let Err(error) = row.solver.plan(&on, &grid) {
@@ -310,6 +318,93 @@ fn learned_variances_are_read() {
         let (a, b) = (run(1.0), run(1.1));
         assert!(a.iter().zip(&b).any(|(a, b)| (a - b).abs() > 1e-4), "{variance:?}: {a:?} and {b:?}");
     }
+}
+
+/// What DDRM is made of: it is no plan, but its coefficients follow from these numbers.
+#[derive(Clone)]
+struct Restoration {
+    levels: Vec<Level>,
+    /// η, η_b, the measurement's noise, and what was measured.
+    numbers: [f64; 5],
+}
+
+impl Restoration {
+    fn new() -> Self {
+        let vp = VpSde::default();
+        let stops = even_lambda(&vp, 7).stops(&vp).expect("a grid");
+        let ends = stops.iter().map(|stop| stop.to.level);
+        Self {
+            levels: std::iter::once(stops[0].from.level).chain(ends).collect(),
+            numbers: [0.85, 0.9, 0.6, 0.7, -0.4],
+        }
+    }
+
+    /// Its numbers, one after the other.
+    fn number(&mut self, index: usize) -> Option<&mut f64> {
+        let settings = self.numbers.len();
+        if index < settings {
+            return Some(&mut self.numbers[index]);
+        }
+        let (level, part) = ((index - settings) / 3, (index - settings) % 3);
+        let level = self.levels.get_mut(level)?;
+        Some(match part {
+            0 => &mut level.alpha,
+            1 => &mut level.sigma,
+            _ => &mut level.time,
+        })
+    }
+
+    /// All states and reports of a run, and the sampler's fingerprint.
+    fn trace(&self) -> (Vec<f64>, u64) {
+        let device = (&Device::flex(), DType::F64);
+        let row = |values: [f64; 4]| Tensor::<2>::from_data([values], device);
+        let [eta, eta_b, noise, first, second] = self.numbers;
+        // Two values of four are measured.
+        let mask = Masking::new(row([1.0, 0.0, 1.0, 0.0])).expect("a mask");
+        let measurement = Measurement::new(mask, row([first, 0.0, second, 0.0]), noise).expect("a measurement");
+        let grid = Grid::levels(self.levels.clone()).expect("rising λ");
+        let ddrm = Ddrm::new(&VpSde::default(), &grid, measurement).and_then(|ddrm| ddrm.eta(eta)?.eta_b(eta_b));
+        let ddrm = ddrm.expect("settings");
+        let denoiser = from_fn(Prediction::Velocity, |x: Tensor<2>, levels: &Levels| {
+            let next = Tensor::cat(vec![x.clone().narrow(1, 1, 3), x.clone().narrow(1, 0, 1)], 1);
+            let time = levels.map(|level| 7.0 * level.time + 0.4).times(x.ones_like());
+            let wave = x.clone().mul_scalar(1.3).add(next.mul_scalar(0.6)).add(time).sin();
+            Ok(x.mul_scalar(0.3).add(wave.mul_scalar(0.8)))
+        });
+        let seeded = Seeded::new(9);
+        let run = ddrm.start([1, 4], &denoiser, &seeded, Load::on(device.0).dtype(device.1)).expect("a run");
+        let mut trace = Vec::new();
+        for step in run {
+            let step = step.expect("a step");
+            let report = step.x0.expect("a report");
+            trace.extend(step.x.try_to_vec_as::<f64>().expect("numbers"));
+            trace.extend(report.try_to_vec_as::<f64>().expect("numbers"));
+        }
+        (trace, Sampler::<2>::fingerprint(&ddrm))
+    }
+}
+
+#[test]
+fn every_number_of_ddrm_counts() {
+    let right = Restoration::new();
+    let (before, print) = right.trace();
+    assert!(before.iter().all(|value| value.is_finite()));
+    let (mut dead, mut index) = (Vec::new(), 0);
+    loop {
+        let mut mutant = right.clone();
+        let Some(number) = mutant.number(index) else { break };
+        *number *= FACTOR;
+        let (after, other) = mutant.trace();
+        let moved = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        if !(moved > TOLERANCE) || other == print {
+            dead.push(format!("number {index} moves nothing by more than {moved:e}"));
+        }
+        index += 1;
+    }
+    // The last level is reached, and not asked at: its time is told to nobody.
+    assert_eq!(index, 5 + 3 * 8);
+    let last = format!("number {} moves nothing by more than 0e0", index - 1);
+    assert_eq!(dead, [last]);
 }
 
 #[test]

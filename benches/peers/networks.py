@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times layers and networks here and in PyTorch, in turn, and prints a table of ratios.
+"""Times layers and networks here and in PyTorch or candle, in turn, and prints a table of ratios.
 
-    python benches/peers/networks.py [--device flex] [--dtype f32] [--their-dtype f32] [--rounds 7] [PART ...]
+    python benches/peers/networks.py [--device flex] [--dtype f32] [--their-dtype f32] [--peer torch] [--rounds 7] [PART ...]
 
 needs `torch`, and `diffusers` for the network of Stable Diffusion's size (`pip install torch diffusers`), and builds the
 other side with `cargo bench` unless `--program` gives it. PARTs choose cases by a part of their name; `--without` leaves
 some out. PyTorch runs on the CPU where this library does, and on the GPU otherwise, eagerly (`--compile`: compiled).
-Rounds alternate between the sides, so that a machine that gets slower gets slower for both. Each round is as many calls
+`--peer candle` builds `benches/peers/candle` and times that on the CPU instead. Rounds alternate between the sides, so that a machine that gets slower gets slower for both. Each round is as many calls
 as take about 60 ms, at least one; the table has medians over the rounds, and the least and largest ratio of any round.
 """
 
@@ -64,6 +64,21 @@ class Here:
     def forget(self):
         if self.process is not None and self.process.poll() is None:
             print(file=self.process.stdin, flush=True)
+
+    def version(self):
+        return "candle"
+
+
+class Candle(Here):
+    """candle, in a process that waits for orders."""
+
+    def __init__(self, threads):
+        command = ["cargo", "build", "--release", "--message-format=json"]
+        output = subprocess.run(command, cwd=HERE / "candle", check=True, stdout=subprocess.PIPE, text=True).stdout
+        messages = [json.loads(line) for line in output.splitlines()]
+        self.command = [[m["executable"] for m in messages if m.get("executable")][-1]]
+        self.environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
+        self.process = None
 
 
 def timestep_features(time, width):
@@ -264,6 +279,9 @@ class There:
         self.synchronize()
         return (time.perf_counter() - start) / calls
 
+    def version(self):
+        return f"torch {torch.__version__}"
+
     def forget(self):
         self.works.clear()
         if self.device.type == "cuda":
@@ -292,6 +310,7 @@ def main():
     parser.add_argument("--device", default="flex")
     parser.add_argument("--dtype", default="f32", choices=["f32", "f16", "bf16"])
     parser.add_argument("--their-dtype", choices=["f32", "f16", "bf16"], help="as --dtype by default")
+    parser.add_argument("--peer", default="torch", choices=["torch", "candle"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--program", help="this library's side, already built")
@@ -310,12 +329,15 @@ def main():
     program = arguments.program or build(features)
     here = Here(program, arguments.device, arguments.dtype, arguments.small, arguments.threads)
     dtype = arguments.their_dtype or arguments.dtype
-    there = There(on_cpu, dtype, arguments.small, arguments.channels_last, arguments.compile)
+    if arguments.peer == "candle":
+        there = Candle(arguments.threads)
+    else:
+        there = There(on_cpu, dtype, arguments.small, arguments.channels_last, arguments.compile)
 
     machine = (platform.processor() or platform.machine()) if on_cpu else torch.cuda.get_device_name()
-    print(f"{machine}, {arguments.threads} threads; {arguments.device} {arguments.dtype} / torch {torch.__version__} {dtype}")
+    print(f"{machine}, {arguments.threads} threads; {arguments.device} {arguments.dtype} / {there.version()} {dtype}")
     print(f"{arguments.rounds} rounds, milliseconds: medians, their ratio, ratios of all rounds; seconds of the first call")
-    print("| case | here | PyTorch | ratio | least to largest | first call |")
+    print("| case | here | there | ratio | least to largest | first call |")
     print("|---|---|---|---|---|---|")
     for name in here.names():
         chosen = not arguments.parts or any(part in name for part in arguments.parts)

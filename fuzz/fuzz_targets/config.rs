@@ -1,9 +1,7 @@
 //! Configurations: what is accepted is read again as the same, and a key more is refused by its name.
 #![no_main]
 
-mod format;
-
-use format::format::{ConfigProblem, read_object};
+use langevin_fuzz::format::{ConfigProblem, read_object};
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,7 @@
 //! Indices of sharded weights: no accepted index names a file outside of its folder.
 #![no_main]
 
-mod format;
-
-use format::format::read_index;
+use langevin_fuzz::format::read_index;
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 

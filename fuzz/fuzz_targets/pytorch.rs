@@ -1,9 +1,7 @@
 //! PyTorch files: the look at archive and pickle, and behind it the reader, on whatever passes the look.
 #![no_main]
 
-mod format;
-
-use format::format::{read_archive, scan_legacy, scan_pickle};
+use langevin_fuzz::format::{read_archive, scan_legacy, scan_pickle};
 use libfuzzer_sys::fuzz_target;
 use std::io::{Cursor, Write};
 

@@ -1,9 +1,7 @@
 //! Headers of safetensors files: whatever is accepted describes bytes of the file, each once.
 #![no_main]
 
-mod format;
-
-use format::format::{LARGEST_HEADER, StoredType, read_header};
+use langevin_fuzz::format::{LARGEST_HEADER, StoredType, read_header};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: (u16, &[u8])| {

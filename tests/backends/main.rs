@@ -5,6 +5,8 @@
 //! `LANGEVIN_DEVICE=vulkan` picks one. One line a case, `BACKEND device | case | value error | gradient error`; with
 //! `LANGEVIN_REPORT=file` they are appended there too.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod layers;
 mod networks;
 mod probe;
@@ -13,6 +15,7 @@ mod transformer_layers;
 mod transformers;
 
 use burn::tensor::{DType, Device};
+use common::roster;
 use langevin::device::{DEVICES, device};
 use probe::{Errors, Measured, errors, line};
 use std::collections::BTreeSet;
@@ -191,6 +194,32 @@ fn training_agrees_with_the_cpu_and_resumes() {
 #[test]
 fn solvers_agree_with_the_cpu() {
     compare(&sampling::table(), 1e-4, 0.0);
+    let reference = sampling::solvers(&Device::flex());
+    for (name, device) in devices() {
+        let mut wrong = Vec::new();
+        for ((solver, found), (_, reference)) in sampling::solvers(device).iter().zip(&reference) {
+            let errors = errors(found, reference);
+            let line = line(name, solver, errors);
+            report(&line);
+            if !within(errors, 1e-4, 0.0) {
+                wrong.push(line);
+            }
+        }
+        assert!(wrong.is_empty(), "further from the CPU than 1e-4:\n{}", wrong.join("\n"));
+    }
+}
+
+/// The solvers are those of all proofs.
+#[test]
+fn every_solver_is_compared() {
+    let (rows, samplers) = (common::solvers::rows(), common::samplers::samplers(2, DType::F32));
+    roster::assert_complete(&roster::solvers(), rows.iter().map(|row| row.of), &[]);
+    roster::assert_complete(&roster::samplers(), samplers.iter().map(|entry| entry.of), &[]);
+    let names: BTreeSet<&str> =
+        rows.iter().map(|row| row.name).chain(samplers.iter().map(|entry| entry.name)).collect();
+    let solvers = sampling::solvers(&Device::flex());
+    assert_eq!(names, solvers.iter().map(|(name, _)| name.as_str()).collect());
+    assert!(solvers.iter().all(|(_, found)| found.values.iter().all(|value| value.is_finite())));
 }
 
 /// What public layers are made of or told: tested by the layers.

@@ -10,9 +10,9 @@ use langevin::data::digits;
 use langevin::models::autoencoder::AutoencoderKlTemporalDecoderConfig;
 use langevin::models::control::ControlOptions;
 use langevin::models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
-use langevin::models::unet::video::{UNet3dConfig, UNetMotionConfig, UNetSpatioTemporalConfig};
+use langevin::models::unet::video::{UNet3dConditionalConfig, UNetMotionConfig, UNetSpatioTemporalConfig};
 use langevin::models::{
-    AutoencoderKlConfig, ControlNetConfig, Edm2Config, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition,
+    AutoencoderKlConfig, ControlNetConfig, Edm2UNetConfig, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition,
     TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, UNet2dConfig, VqModelConfig,
 };
 use langevin::train::{Objective, Trainer};
@@ -53,7 +53,7 @@ fn published(device: &Device, json: &str, labels: &Labels) -> Measured {
 }
 
 fn edm2(device: &Device) -> Measured {
-    let network = Edm2Config::new(2, 8, 16).classes(10).init(device).expect("a valid configuration");
+    let network = Edm2UNetConfig::new(2, 8, 16).classes(10).init(device).expect("a valid configuration");
     module(network, [2, 2, 8, 8], device, |network, x| {
         let time = Tensor::from_data([-0.7, 0.4], &x.device());
         network.forward_with(x, time, &Labels::of([3, 7]), &mut Tap::none()).expect("a valid input")
@@ -137,7 +137,8 @@ fn signals(device: &Device, json: &str, length: usize) -> Measured {
 }
 
 fn text_to_video(device: &Device) -> Measured {
-    let network = UNet3dConfig::from_json(VIDEO).expect("a published configuration").init(device).expect("valid");
+    let network =
+        UNet3dConditionalConfig::from_json(VIDEO).expect("a published configuration").init(device).expect("valid");
     let text = TextCondition::new(tensor([1, 6, 16], 5, device));
     module(network, [1, 4, 3, 8, 8], device, |network, x| {
         let time = Tensor::from_data([30.0], &x.device());

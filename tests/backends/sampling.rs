@@ -1,8 +1,10 @@
 //! Solvers, guidance and thresholding as a device computes them.
 
 use crate::Case;
+use crate::common::samplers::samplers_on;
+use crate::common::solvers::rows;
 use crate::probe::{Measured, filled, value};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use langevin::core::denoiser::{Conditions, Guided, Projection, Threshold};
 use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
@@ -10,43 +12,57 @@ use langevin::core::{
     DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Levels, Load, Network, Prediction, Process, Query,
 };
 use langevin::models::{Labels, Mlp, MlpConfig};
-use langevin::schedulers::{
-    Ddim, Ddpm, DormandPrince, EulerMaruyama, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, Sampler,
-    SamplerExt, Solver, Variance,
-};
+use langevin::schedulers::{Ddim, Sampler, SamplerExt, Solver};
 
-/// A smooth denoiser of images, made of elementwise operations.
+/// A smooth denoiser made of elementwise operations.
 struct Wave;
 
-impl Denoiser<4> for Wave {
-    fn denoise(&self, query: Query<'_, 4>) -> Result<Estimate<4>, DenoiseError> {
-        let shift = query.levels.times(&query.x).mul_scalar(1e-3).reshape([-1, 1, 1, 1]);
+impl<const D: usize> Denoiser<D> for Wave {
+    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
+        let mut column = [1; D];
+        column[0] = query.x.dims()[0];
+        let shift = query.levels.times(&query.x).mul_scalar(1e-3).reshape(column);
         let wave = query.x.clone().mul_scalar(1.3).add(shift).sin();
         let output = query.x.clone().mul_scalar(0.3).add(wave.clone().mul_scalar(0.7));
         Ok(Estimate::new(query.x, output, query.levels.clone(), Prediction::Velocity).with_variance(wave))
     }
 }
 
-fn run(sampler: &dyn Sampler<4>, denoiser: &dyn Denoiser<4>, device: &Device) -> Measured {
+/// A sample's width.
+const WIDTH: usize = 32;
+
+fn run<const D: usize>(
+    sampler: &dyn Sampler<D>,
+    shape: [usize; D],
+    denoiser: &dyn Denoiser<D>,
+    device: &Device,
+) -> Measured {
     let noise = Seeded::new(5);
-    let run = sampler.start([3, 2, 4, 4], denoiser, &noise, Load::on(device)).expect("a run");
+    let reads = !sampler.auxiliaries().is_empty();
+    let mut run = (&sampler).start(shape, denoiser, &noise, Load::on(device)).expect("a run");
+    if reads {
+        let known = |value: f32| Tensor::full(shape.map(|_| 1), value, device);
+        run = run.known(known(0.4), known(0.25)).expect("an image and a mask");
+    }
     value(run.finish().expect("all steps"))
 }
 
-fn on_chain(solver: &dyn Solver, device: &Device) -> Measured {
-    let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
-    run(&solver.plan(&chain, &Grid::trailing(10)).expect("a plan"), &Wave, device)
-}
-
-fn on_vp(solver: &dyn Solver, device: &Device) -> Measured {
-    let vp = VpSde::default();
-    run(&solver.plan(&vp, &Grid::uniform(10)).expect("a plan"), &Wave, device)
+/// Every solver and every sampler, in a few steps, by name.
+pub fn solvers(device: &Device) -> Vec<(String, Measured)> {
+    let plans = rows().into_iter().map(|row| {
+        let plan = row.short();
+        (row.name.to_owned(), run(&plan, [3, 2, 4, 4], &Wave, device))
+    });
+    let samplers = samplers_on(device, WIDTH, DType::F32).into_iter();
+    let samplers = samplers.map(|entry| (entry.name.to_owned(), run(&*entry.sampler, [3, WIDTH], &Wave, device)));
+    plans.chain(samplers).collect()
 }
 
 fn thresholded(threshold: Threshold, device: &Device) -> Measured {
     let chain = DiscreteChain::new(Betas::DDPM, 1000).expect("a chain");
     let plan = Ddim::new().plan(&chain, &Grid::leading(8)).expect("a plan");
-    run(&plan, &Wave.thresholded(threshold).expect("a threshold"), device)
+    let denoiser = DenoiserExt::<4>::thresholded(Wave, threshold).expect("a threshold");
+    run(&plan, [3, 2, 4, 4], &denoiser, device)
 }
 
 type Guidance = Guided<Conditions<Mlp, 2>>;
@@ -67,27 +83,10 @@ fn guided(device: &Device, rule: fn(Guidance) -> Result<Guidance, DenoiseError>)
     value(past[0].x0().expect("x_0"))
 }
 
-/// The table of what samples.
+/// The table of what changes answers.
 pub fn table() -> Vec<Case> {
     let case = |item, settings, run: fn(&Device) -> Measured| Case { item, settings, run, limit: None };
     vec![
-        case("Ddpm", "fixed small variance", |d| on_chain(&Ddpm::new(), d)),
-        case("Ddpm", "learned range", |d| on_chain(&Ddpm::new().variance(Variance::LearnedRange), d)),
-        case("Ddim", "eta 0", |d| on_chain(&Ddim::new(), d)),
-        case("Ddim", "eta 0.7", |d| on_chain(&Ddim::new().eta(0.7).expect("in range"), d)),
-        case("EulerMaruyama", "white noise", |d| on_vp(&EulerMaruyama::new(), d)),
-        case("EulerMaruyama", "a Brownian path", |d| on_vp(&EulerMaruyama::new().path(), d)),
-        case("ReverseDiffusion", "", |d| on_vp(&ReverseDiffusion::new(), d)),
-        case("ProbabilityFlow", "Heun", |d| on_vp(&ProbabilityFlow::heun(), d)),
-        case("ProbabilityFlow", "RK4", |d| on_vp(&ProbabilityFlow::rk4(), d)),
-        case("DormandPrince", "tolerances 1e-3", |d| {
-            let sampler = DormandPrince::new(1e-3, 1e-3).expect("tolerances").over(VpSde::default());
-            run(&sampler.expect("a sampler"), &Wave, d)
-        }),
-        case("PredictorCorrector", "one correction", |d| {
-            let plan = ReverseDiffusion::new().plan(&VpSde::default(), &Grid::uniform(8)).expect("a plan");
-            run(&PredictorCorrector::new(plan, 0.16, 1).expect("settings"), &Wave, d)
-        }),
         case("Threshold", "static", |d| thresholded(Threshold::Static { range: 0.8 }, d)),
         case("Threshold", "dynamic", |d| thresholded(Threshold::Dynamic { ratio: 0.9, max: 1.5 }, d)),
         case("Guided", "classifier-free, one call", |d| guided(d, Ok)),

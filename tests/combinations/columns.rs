@@ -13,6 +13,7 @@ use langevin::core::{
 };
 use langevin::schedulers::exponential::UniC;
 use langevin::schedulers::inverse::DpsSteps;
+use langevin::schedulers::sigma::{Churn, Churned};
 use langevin::schedulers::{
     Picard, Plan, PlanError, PredictorCorrector, RePaint, Restart, Sampler, SamplerExt, Solver,
 };
@@ -98,11 +99,14 @@ pub fn runs() -> Vec<Column> {
                 run(&plan(&corrected, Way::Sampling)?, &answer(1.0), None)
             })
         }),
-        column("churn", "`.churn(..)`", |row| match &row.made {
-            Made::Planned { churned: Some(churned), .. } => {
-                compared(row, || run(&plan(&**churned, Way::Sampling)?, &answer(1.0), None))
-            }
-            _ => Cell::NoMethod,
+        column("churn", "`.churn(..)`, or `sigma::Churned::new(solver, ..)` where there is no such method", |row| {
+            let Made::Planned { solver, churned } = &row.made else { return Cell::NoMethod };
+            compared(row, || {
+                let around = || Churned::new(Borrowed(&**solver), Churn::new(1.0).expect("in range"));
+                let plan =
+                    churned.as_ref().map_or_else(|| plan(&around(), Way::Sampling), |own| plan(&**own, Way::Sampling));
+                run(&plan?, &answer(1.0), None)
+            })
         }),
         column("Picard", "`Picard::over(plan, 3)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
@@ -123,12 +127,7 @@ pub fn runs() -> Vec<Column> {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
             compared(row, || {
                 let repaint = RePaint::around(Borrowed(&**solver)).jumps(2, 2).map_err(refused)?;
-                let plan = plan(&repaint, Way::Sampling)?;
-                let (noise, load) = (Seeded::new(5), Load::on(&Device::flex()).dtype(DType::F64));
-                let denoiser = answer(1.0);
-                let run = plan.start([3, 2], &denoiser, &noise, load).map_err(refused)?;
-                let run = run.known(row_of(0.4, 0.0), row_of(1.0, 0.0)).map_err(refused)?;
-                Ok(run.finish().map_err(refused)?.try_to_vec_as::<f64>().expect("a readable tensor"))
+                run(&plan(&repaint, Way::Sampling)?, &answer(1.0), None)
             })
         }),
         column("inversion", "`grid.inverted()`, or from a clean time to a noisy one", |row| {
@@ -231,6 +230,9 @@ impl Solver for Borrowed<'_> {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.0.plan(process, grid)
     }
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.0.churned(churn, process, grid)
+    }
 }
 
 fn sampler(row: &Row, way: Way) -> Outcome<Box<dyn Sampler<2>>> {
@@ -248,7 +250,9 @@ fn run(
 ) -> Outcome<Vec<f64>> {
     let noise = Seeded::new(5);
     let load = Load::on(&Device::flex()).dtype(DType::F64);
+    let reads = sampler.auxiliaries();
     let run = (&sampler).start([3, 2], denoiser, &noise, load).map_err(refused)?;
+    let run = if reads.is_empty() { run } else { run.known(row_of(0.4, 0.0), row_of(1.0, 0.0)).map_err(refused)? };
     let run = match constraint {
         Some(constraint) => run.constrained(constraint),
         None => run,

@@ -2,9 +2,12 @@
 //! `docs/combinations.md` is what this test measures: `LANGEVIN_WRITE_DOCS=1` writes it.
 
 mod columns;
+#[path = "../common/mod.rs"]
+mod common;
 mod solvers;
 
 use columns::Column;
+use common::roster;
 use std::fmt::{Debug, Display, Write};
 
 /// How a solver is run.
@@ -60,7 +63,7 @@ in the plane, on `VpSde` (the last column on `RectifiedFlow`, from t = 1), with 
 
 * **yes**: the run ends with finite samples, and they differ from those of the solver alone.
 * **no effect**: the run ends with the same samples: the solver does not read what is changed. A solver in ε̂ does not see
-  a threshold of x̂_0 unless ε̂ is derived from it again; DDRM writes over what is measured.
+  a threshold of x̂_0 unless ε̂ is derived from it again; DDRM and RePaint write over what is measured.
 * **a letter**: a typed error, before the first step where it can be known. The messages are below the table.
 * Picard's iterations change nothing by design: there **yes** is a run to the end.
 * **–**: there is no such method; it does not compile.
@@ -152,10 +155,17 @@ fn what_must_combine_does() {
     };
     for row in &rows {
         for column in ["guided", "rescaled", "projected", "composed", "and ε̂", "energy", "DPS", "ΠGDM", "filled"] {
-            // DDRM knows its measurement, and writes over what is measured.
-            let own = row.name == "DDRM" && ["DPS", "ΠGDM", "filled"].contains(&column);
+            let found = cell(column, row);
+            // DPS takes the gradient through what it asks, and autodiff has gradients of first order only.
+            if row.name == "DPS, steps" && ["energy", "DPS", "ΠGDM"].contains(&column) {
+                assert!(matches!(found, Cell::Refused(_)), "{} with {column}: {found:?}", row.name);
+                continue;
+            }
+            // DDRM and RePaint write over what is measured, as they know it themselves.
+            let writes = ["DDRM", "RePaint around DDPM"].contains(&row.name);
+            let own = writes && ["DPS", "ΠGDM", "filled"].contains(&column);
             let expected = if own { Cell::NoEffect } else { Cell::Works };
-            assert_eq!(cell(column, row), expected, "{} with {column}", row.name);
+            assert_eq!(found, expected, "{} with {column}", row.name);
         }
         let splits = matches!(cell("CFG++", row), Cell::Works);
         assert!(splits || matches!(cell("CFG++", row), Cell::Refused(refusal) if refusal.kind == "Split"));
@@ -166,4 +176,15 @@ fn what_must_combine_does() {
             assert!(!splits, "{}", row.name);
         }
     }
+}
+
+#[test]
+fn every_solver_has_a_row() {
+    let rows = solvers::rows();
+    let mut public = roster::solvers();
+    public.extend(roster::samplers());
+    let simulated = "it simulates an SDE of one's own, and asks no denoiser";
+    let known =
+        [("sde::simulation::Simulation", simulated), ("sde::adaptive_simulation::AdaptiveSimulation", simulated)];
+    roster::assert_complete(&public, rows.iter().map(|row| row.of), &known);
 }

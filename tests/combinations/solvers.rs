@@ -1,22 +1,32 @@
 //! The rows of the matrix: one line for each family of solvers.
 
+use crate::common::solvers::type_of;
 use crate::{Outcome, Way, refused};
 use langevin::core::grid::End;
 use langevin::core::process::{RectifiedFlow, VpSde};
 use langevin::core::{Grid, Process};
 use langevin::schedulers::consistency::{Lcm, Multistep, Tcd};
-use langevin::schedulers::exponential::{Basis, SaSolver, Singlestep, UniPc};
+use langevin::schedulers::exponential::{
+    AdaptiveDpm, Basis, DpmAdaptive, DpmSolverSde, SaSolver, Singlestep, UniC, UniPc,
+};
 use langevin::schedulers::flow;
-use langevin::schedulers::inverse::Ddrm;
-use langevin::schedulers::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::inverse::{Ddrm, DpsSteps};
+use langevin::schedulers::ode::AdaptiveFlow;
+use langevin::schedulers::sde::{AdaptiveReverse, AdaptiveSde};
+use langevin::schedulers::sigma::{
+    Churn, Churned, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms,
+    Pndm,
+};
 use langevin::schedulers::{
-    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Plan, PredictorCorrector,
-    ProbabilityFlow, ReverseDiffusion, Sampler, Solver,
+    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Picard, Plan, PredictorCorrector,
+    ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Sampler, Solver,
 };
 
 /// A solver, or a sampler that is none.
 pub struct Row {
     pub name: &'static str,
+    /// The public type, as in [`type_of`].
+    pub of: &'static str,
     pub made: Made,
 }
 
@@ -26,20 +36,22 @@ pub enum Made {
         solver: Box<dyn Solver>,
         churned: Option<Box<dyn Solver>>,
     },
-    Sampler(fn(Way) -> Outcome<Box<dyn Sampler<2>>>),
+    Sampler(Make),
 }
 
-fn planned(name: &'static str, solver: impl Solver + 'static) -> Row {
-    Row { name, made: Made::Planned { solver: Box::new(solver), churned: None } }
+type Make = Box<dyn Fn(Way) -> Outcome<Box<dyn Sampler<2>>>>;
+
+fn planned<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
+    Row { name, of: type_of::<S>(), made: Made::Planned { solver: Box::new(solver), churned: None } }
 }
 
 fn with_churn<S: Solver + Clone + 'static>(name: &'static str, solver: S, churn: fn(S, Churn) -> S) -> Row {
     let churned = churn(solver.clone(), Churn::new(1.0).expect("in range"));
-    Row { name, made: Made::Planned { solver: Box::new(solver), churned: Some(Box::new(churned)) } }
+    Row { name, of: type_of::<S>(), made: Made::Planned { solver: Box::new(solver), churned: Some(Box::new(churned)) } }
 }
 
-fn sampler(name: &'static str, make: fn(Way) -> Outcome<Box<dyn Sampler<2>>>) -> Row {
-    Row { name, made: Made::Sampler(make) }
+fn sampler<S: Sampler<2> + 'static>(name: &'static str, make: fn(Way) -> Outcome<S>) -> Row {
+    Row { name, of: type_of::<S>(), made: Made::Sampler(Box::new(move |way| Ok(Box::new(make(way)?)))) }
 }
 
 pub fn rows() -> Vec<Row> {
@@ -73,23 +85,34 @@ pub fn rows() -> Vec<Row> {
         with_churn("LMS 3", Lms::new(3).expect("an order"), Lms::churn),
         with_churn("PNDM", Pndm::new(), Pndm::churn),
         with_churn("iPNDM", Ipndm::new(), Ipndm::churn),
+        with_churn("Heun++", HeunPp::new(), HeunPp::churn),
+        with_churn("gradient estimation", GradientEstimation::new(), GradientEstimation::churn),
+        planned("ER-SDE 3", ErSde::new(3).expect("an order")),
+        planned("SEEDS-3", Singlestep::new(3).and_then(|solver| solver.sde(1.0)).expect("settings")),
+        planned("DPM-Solver++ SDE", DpmSolverSde::new()),
+        planned("UniC 1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")),
+        planned("churn around DDIM", Churned::new(Ddim::new(), Churn::new(1.0).expect("in range"))),
+        planned("Restart around DDIM", Restart::around(Ddim::new()).interval(0.5, 2.0, 1).expect("an interval")),
+        planned("RePaint around DDPM", RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings")),
+        sampler("Picard over DDIM", |way| Picard::over(plan(&Ddim::new(), way)?, 3).map_err(refused)),
         sampler("predictor-corrector", |way| {
-            let plan = plan(&ReverseDiffusion::new(), way)?;
-            Ok(Box::new(PredictorCorrector::new(plan, 0.16, 1).map_err(refused)?))
+            PredictorCorrector::new(plan(&ReverseDiffusion::new(), way)?, 0.16, 1).map_err(refused)
         }),
         sampler("DDRM", |way| {
             let measurement = crate::columns::measurement();
-            Ok(match way {
-                Way::Sampling => Box::new(Ddrm::new(&VpSde::default(), &grid(), measurement).map_err(refused)?),
-                Way::Inversion => {
-                    Box::new(Ddrm::new(&VpSde::default(), &grid().inverted(), measurement).map_err(refused)?)
-                }
-                Way::PureNoise => {
-                    let grid = Grid::uniform(6).ending(End::Range);
-                    Box::new(Ddrm::new(&RectifiedFlow::new(), &grid, measurement).map_err(refused)?)
-                }
-            })
+            let (vp, flow) = (VpSde::default(), RectifiedFlow::new());
+            let (process, grid): (&dyn Process, Grid) = match way {
+                Way::Sampling => (&vp, grid()),
+                Way::Inversion => (&vp, grid().inverted()),
+                Way::PureNoise => (&flow, Grid::uniform(6).ending(End::Range)),
+            };
+            Ddrm::new(process, &grid, measurement).map_err(refused)
         }),
+        sampler("DPS, steps", |way| {
+            DpsSteps::new(plan(&Ddpm::new(), way)?, crate::columns::measurement(), 0.1).map_err(refused)
+        }),
+        sampler("adaptive SDE steps", |way| adaptive_sde(AdaptiveSde::new(0.1, 0.1).map_err(refused)?, way)),
+        sampler("adaptive DPM-Solver", |way| adaptive_dpm(DpmAdaptive::new(1e-2, 1e-2).map_err(refused)?, way)),
         sampler("Dormand-Prince", |way| dormand_prince(DormandPrince::new(1e-3, 1e-3).map_err(refused)?, way)),
         sampler("Dormand-Prince, batch control", |way| {
             dormand_prince(DormandPrince::new(1e-3, 1e-3).map_err(refused)?.batch_control(), way)
@@ -97,13 +120,28 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-fn dormand_prince(method: DormandPrince, way: Way) -> Outcome<Box<dyn Sampler<2>>> {
-    let flow = match way {
-        Way::Sampling => method.between(VpSde::default(), 0.9, 0.1),
-        Way::Inversion => method.between(VpSde::default(), 0.1, 0.9),
-        Way::PureNoise => return Ok(Box::new(method.over(RectifiedFlow::new()).map_err(refused)?)),
-    };
-    Ok(Box::new(flow.map_err(refused)?))
+/// The process that a way goes along, and where it begins and ends.
+fn way_of(way: Way) -> (Box<dyn Process>, f64, f64) {
+    match way {
+        Way::Sampling => (Box::new(VpSde::default()), 0.9, 0.1),
+        Way::Inversion => (Box::new(VpSde::default()), 0.1, 0.9),
+        Way::PureNoise => (Box::new(RectifiedFlow::new()), 1.0, 0.1),
+    }
+}
+
+fn dormand_prince(method: DormandPrince, way: Way) -> Outcome<AdaptiveFlow<Box<dyn Process>>> {
+    let (process, from, to) = way_of(way);
+    method.between(process, from, to).map_err(refused)
+}
+
+fn adaptive_sde(method: AdaptiveSde, way: Way) -> Outcome<AdaptiveReverse<Box<dyn Process>>> {
+    let (process, from, to) = way_of(way);
+    method.between(process, from, to).map_err(refused)
+}
+
+fn adaptive_dpm(method: DpmAdaptive, way: Way) -> Outcome<AdaptiveDpm<Box<dyn Process>>> {
+    let (process, from, to) = way_of(way);
+    method.between(process, from, to).map_err(refused)
 }
 
 fn grid() -> Grid {

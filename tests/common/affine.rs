@@ -142,11 +142,11 @@ fn push_layout(
 /// What the network says of its variance, everywhere: a learned one is between its bounds by (1 + this)/2.
 pub const VARIANCE: f64 = 0.4;
 
-/// x̂_0 and ε̂ of Gaussian data at one level as matrices (by columns) and shifts.
+/// x̂_0 and ε̂ of Gaussian data at one level as matrices (column by column) and shifts.
 struct Maps {
     dimension: usize,
-    x0: (Vec<Vec<f64>>, Vec<f64>),
-    eps: (Vec<Vec<f64>>, Vec<f64>),
+    x0: (Vec<f64>, Vec<f64>),
+    eps: (Vec<f64>, Vec<f64>),
 }
 
 impl Maps {
@@ -158,9 +158,9 @@ impl Maps {
             let column = |i: usize| {
                 let mut unit = vec![0.0; d];
                 unit[i] = 1.0;
-                of(&unit).iter().zip(&shift).map(|(value, shift)| value - shift).collect()
+                of(&unit).iter().zip(&shift).map(|(value, shift)| value - shift).collect::<Vec<f64>>()
             };
-            ((0..d).map(column).collect(), shift)
+            ((0..d).flat_map(column).collect(), shift)
         };
         Self {
             dimension: d,
@@ -171,14 +171,17 @@ impl Maps {
 
     /// The maps on blocks; the shift is added to the first `points` of them.
     fn answer(&self, x: &[f64], points: usize) -> HostAnswer {
-        let apply = |(matrix, shift): &(Vec<Vec<f64>>, Vec<f64>)| {
+        let apply = |(matrix, shift): &(Vec<f64>, Vec<f64>)| {
             let mut out = vec![0.0; x.len()];
-            for (b, (x, out)) in x.chunks(self.dimension).zip(out.chunks_mut(self.dimension)).enumerate() {
-                if b < points {
-                    out.copy_from_slice(shift);
-                }
-                for (value, column) in x.iter().zip(matrix) {
-                    out.iter_mut().zip(column).for_each(|(out, c)| *out += value * c);
+            // Plain loops: this is what the statistics spend their time on.
+            let d = self.dimension;
+            for (b, (x, out)) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)).enumerate() {
+                for i in 0..d {
+                    let mut sum = if b < points { shift[i] } else { 0.0 };
+                    for j in 0..d {
+                        sum += x[j] * matrix[j * d + i];
+                    }
+                    out[i] = sum;
                 }
             }
             out

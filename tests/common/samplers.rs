@@ -26,6 +26,11 @@ fn entry<S: Sampler<2> + 'static>(name: &'static str, sampler: S) -> Entry {
 
 /// All of them, on samples of `width` values.
 pub fn samplers(width: usize, dtype: DType) -> Vec<Entry> {
+    samplers_on(&Device::flex(), width, dtype)
+}
+
+/// As [`samplers`], for samples on a device.
+pub fn samplers_on(device: &Device, width: usize, dtype: DType) -> Vec<Entry> {
     let vp = VpSde::default();
     let (noisy, clean) = ends(&vp);
     let plan = |solver: &dyn Solver| solver.plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
@@ -40,7 +45,7 @@ pub fn samplers(width: usize, dtype: DType) -> Vec<Entry> {
     // Every other value is measured.
     let row = |values: fn(usize) -> f64| {
         let values: Vec<f64> = (0..width).map(values).collect();
-        Tensor::<1>::from_data(values.as_slice(), (&Device::flex(), dtype)).reshape([1, width])
+        Tensor::<1>::from_data(values.as_slice(), (device, dtype)).reshape([1, width])
     };
     let measurement = || {
         let mask = Masking::new(row(|i| ((i + 1) % 2) as f64)).expect("a mask");

@@ -4,11 +4,11 @@ use crate::common::affine::{marginal, marginal_covariance, push, push_on};
 use crate::common::order::rms;
 use crate::common::problem::{LAMBDA, STARTS, ask_mixture, ends, gaussian, mixture, wide_gaussian};
 use crate::common::reference;
-use langevin::core::exact::Gaussian;
 use langevin::core::noise::Injected;
 use langevin::core::{Level, Process};
 use langevin::schedulers::Plan;
 use langevin::schedulers::plan::{Coef, Draw, HostAnswer, Src, Term};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// Error of x/α at the end on the mixture, over several starting points.
@@ -110,12 +110,13 @@ pub fn weak_error(process: &dyn Process, plan: &Plan) -> f64 {
     rms(&found, &exact)
 }
 
-/// Root mean square distance of x/α at the end from the exact solution of the reverse SDE along the same path.
+/// Root mean square distance of x/α at the end from the exact solution, along the same path, of the reverse SDE with noise
+/// of strength τ.
 ///
-/// In the clock c = α²/σ² with v = α·x/σ² the reverse SDE is `dv = x̂_0 dc + dW`. On Gaussian data with precision P
-/// `u = (P + c)⁻¹(P·μ + v)` obeys `du = (P + c)⁻¹ dW`, so that the end's response to `dW_c` is
-/// `Ψ(c) = (σ²/α)(P + c_end)(P + c)⁻¹`, and to the start `Ψ(c_start)·α/σ²`.
-pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
+/// On Gaussian data the SDE is linear. Along an eigenvector of the covariance with variance s, `u = (x − α·μ)/σ` obeys
+/// `du = (c·s − τ²)/(1 + c·s)·u dλ + τ dW/√c` in the clock `c = e^{2λ} = α²/σ²`, so that u at the end responds to u at c by
+/// `Φ(c) = (c_end/c)^{−τ²/2}·((1 + c_end·s)/(1 + c·s))^{(1 + τ²)/2}`, and to `dW_c` by `τ·Φ(c)/√c`.
+pub fn strong_error(process: &dyn Process, plan: &Plan, tau: f64) -> f64 {
     let data = gaussian();
     let (noisy, clean) = ends(process);
     let (start, end) = (process.level(noisy), process.level(clean));
@@ -130,12 +131,18 @@ pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
     clocks.sort_unstable_by(f64::total_cmp);
     clocks.dedup();
     let affine = push_on(plan, &data, &mean, &factor, &clocks);
-    let response = |c: f64| -> [f64; 4] {
-        let (now, last) = (resolvent(&data, c), inverse(resolvent(&data, clock(&end))));
-        product(last, now).map(|value| value * end.sigma * end.sigma / end.alpha)
+    let eigen = Eigen::of(data.covariance());
+    let last = clock(&end);
+    let carried = |c: f64| {
+        eigen.of_variances(|s| {
+            end.sigma
+                * (last / c).powf(-0.5 * tau * tau)
+                * ((1.0 + last * s) / (1.0 + c * s)).powf(0.5 + 0.5 * tau * tau)
+        })
     };
+    let response = |c: f64| carried(c).map(|value| value * tau / c.sqrt());
     let mut squares = 0.0;
-    let from_start = response(clock(&start)).map(|value| value * start.alpha / (start.sigma * start.sigma));
+    let from_start = carried(clock(&start)).map(|value| value / start.sigma);
     for (column, seed) in affine.columns.iter().zip(&factor) {
         let exact =
             [from_start[0] * seed[0] + from_start[1] * seed[1], from_start[2] * seed[0] + from_start[3] * seed[1]];
@@ -160,21 +167,29 @@ pub fn strong_error(process: &dyn Process, plan: &Plan) -> f64 {
     (squares / 2.0).sqrt() / end.alpha
 }
 
-/// The plan with the noise of a Brownian path in the clock α²/σ² in place of white noise: that of its step.
+/// The plan with the noise of a Brownian path in the clock α²/σ² in place of white noise. A draw has that of the way since
+/// the last one, or since its step began; where it is used again later, it is the same.
 pub fn along_path(plan: &Plan) -> Plan {
     let mut begin = plan.start_node().level;
     let mut rows = plan.rows().to_vec();
+    // What a register's noise is multiplied by.
+    let mut scales = BTreeMap::new();
     for row in &mut rows {
         let (from, until) = (clock(&begin), clock(&row.after.level));
         for draw in &mut row.draws {
-            let Draw::White { to, .. } = *draw else { continue };
-            assert!(row.step.is_some(), "white noise of an inner stage");
-            *draw = Draw::Path { to, from, until };
-            let terms = row.post.iter_mut().flat_map(|set| &mut set.sum).filter(|term| term.of == Src::Z(to));
-            for term in terms {
-                let Coef::C(c) = term.c else { panic!("a number") };
-                term.c = Coef::C(c / (until - from).sqrt());
+            match *draw {
+                Draw::White { to, .. } => {
+                    *draw = Draw::Path { to, from, until };
+                    scales.insert(to, 1.0 / (until - from).sqrt());
+                    begin = row.after.level;
+                }
+                _ => drop(scales.insert(draw.register(), 1.0)),
             }
+        }
+        for term in row.post.iter_mut().flat_map(|set| &mut set.sum) {
+            let Src::Z(register) = term.of else { continue };
+            let Coef::C(c) = term.c else { panic!("a number") };
+            term.c = Coef::C(c * scales[&register]);
         }
         if row.step.is_some() {
             begin = row.after.level;
@@ -208,18 +223,24 @@ pub fn clock(level: &Level) -> f64 {
     (level.alpha / level.sigma).powi(2)
 }
 
-/// `(P + c)⁻¹ = Σ·(cΣ + 1)⁻¹`: the posterior covariance.
-fn resolvent(data: &Gaussian, c: f64) -> [f64; 4] {
-    let level = Level { alpha: c.sqrt(), sigma: 1.0, time: 0.0 };
-    let jacobian = data.at(&level).expect("a level").x0_jacobian();
-    [0, 1, 2, 3].map(|i| jacobian[i] / level.alpha)
+/// A symmetric matrix in the plane by its eigenvalues and the angle of the first eigenvector.
+struct Eigen {
+    values: [f64; 2],
+    angle: f64,
 }
 
-fn inverse([a, b, c, d]: [f64; 4]) -> [f64; 4] {
-    let determinant = a * d - b * c;
-    [d, -b, -c, a].map(|value| value / determinant)
-}
+impl Eigen {
+    fn of(matrix: &[f64]) -> Self {
+        let [a, b, _, d] = *matrix else { panic!("a matrix in the plane") };
+        let (middle, spread) = (0.5 * (a + d), (0.5 * (a - d)).hypot(b));
+        Self { values: [middle + spread, middle - spread], angle: 0.5 * (2.0 * b).atan2(a - d) }
+    }
 
-fn product(a: [f64; 4], b: [f64; 4]) -> [f64; 4] {
-    [a[0] * b[0] + a[1] * b[2], a[0] * b[1] + a[1] * b[3], a[2] * b[0] + a[3] * b[2], a[2] * b[1] + a[3] * b[3]]
+    /// The matrix with the same eigenvectors and functions of the eigenvalues.
+    fn of_variances(&self, f: impl Fn(f64) -> f64) -> [f64; 4] {
+        let (sin, cos) = self.angle.sin_cos();
+        let [p, q] = self.values.map(f);
+        let across = (p - q) * sin * cos;
+        [p * cos * cos + q * sin * sin, across, across, p * sin * sin + q * cos * cos]
+    }
 }

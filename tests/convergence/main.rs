@@ -27,6 +27,7 @@ use langevin::core::{Grid, Level, Process};
 use langevin::schedulers::exponential::DpmSolverSde;
 use langevin::schedulers::plan::{Coef, Src};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
@@ -112,7 +113,8 @@ const KINDS: [fn(Kind) -> bool; 5] = [
 ];
 
 /// The error of a claim in so many steps.
-fn error(row: &Row, kind: Kind, process: &dyn Process, n: usize, grid: Grid) -> f64 {
+fn error(row: &Row, claim: &Claim, process: &dyn Process, n: usize, grid: Grid) -> f64 {
+    let kind = claim.kind;
     let grid = if kind == Kind::Upwards { grid.inverted() } else { grid };
     let plan = row.solver.plan(process, &grid).expect("a plan");
     // A fine start has more.
@@ -122,7 +124,7 @@ fn error(row: &Row, kind: Kind, process: &dyn Process, n: usize, grid: Grid) -> 
         Kind::Upwards => upward_error(process, &plan),
         Kind::Started { before } => started_error(process, &plan, before),
         Kind::Weak => weak_error(process, &plan),
-        Kind::Strong => strong_error(process, &along_path(&plan)),
+        Kind::Strong => strong_error(process, &along_path(&plan), claim.tau),
     }
 }
 
@@ -130,9 +132,8 @@ fn line(row: &Row, claim: Claim, grid: &'static str, grid_of: GridOf) -> Line {
     let mut slopes = Vec::new();
     let mut smallest = f64::INFINITY;
     for (_, process) in processes() {
-        let errors = Errors::measure(claim.first, claim.doublings, |n| {
-            error(row, claim.kind, &process, n, grid_of(&process, n))
-        });
+        let errors =
+            Errors::measure(claim.first, claim.doublings, |n| error(row, &claim, &process, n, grid_of(&process, n)));
         slopes.push(errors.slope());
         smallest = errors.errors.iter().copied().fold(smallest, f64::min);
     }
@@ -266,7 +267,7 @@ fn table() -> String {
          pushed exactly through the plan. *Started*: as *path*, with the exact state after each of the first p − 1 steps of a \
          multistep solver of order p. *Strong*: root mean square distance from the exact solution along the same \
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form; plans that draw white noise are given that \
-         of the path. No number here has a sampling error.\n\n\
+         of the path, and those with less noise are compared with the SDE of that strength. No number here has a sampling error.\n\n\
          Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
          steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
          right there, and first steps hardly count.\n\n\
@@ -383,21 +384,49 @@ fn ddim_with_eta_1_is_the_ddpm_posterior() {
     assert!(rows > 6000);
 }
 
-/// Every deterministic solver has an order here, and every stochastic one a weak order, or is named with the reason why not.
+/// Every row has a claim, or says why not; every deterministic solver has an order of its paths, and every stochastic one a
+/// weak and a strong order, or is named with the reason why not.
 #[test]
 fn every_solver_has_a_row() {
+    let rows = rows();
+    for row in &rows {
+        let reason = row.own_law.or(row.no_order);
+        assert!(row.claims.is_empty() == reason.is_some(), "{}: one of a claim and a reason for none", row.name);
+        let of_noise = |claim: &Claim| matches!(claim.kind, Kind::Weak | Kind::Strong);
+        let fits = row.claims.iter().all(|claim| of_noise(claim) == row.is_noisy());
+        assert!(
+            row.known || fits,
+            "{}: claims about paths are for solvers without noise, others for those with",
+            row.name
+        );
+    }
     let distilled = "it is for networks that jump to the end, and has no order on others";
+    let fixed = "its steps have a fixed length: more levels are more steps, not shorter ones";
+    let inside = "its law is that of what it is given; the solver inside has the order";
     let known = [
         ("consistency::lcm::Lcm", distilled),
         ("consistency::tcd::Tcd", distilled),
         ("consistency::multistep::Multistep", distilled),
-        (
-            "sde::annealed::AnnealedLangevin",
-            "its steps have a fixed length: more levels are more steps, not shorter ones",
-        ),
-        ("jumps::repaint::RePaint", "its law is that of what it is given; the solver inside has the order"),
+        ("sde::annealed::AnnealedLangevin", fixed),
+        ("jumps::repaint::RePaint", inside),
     ];
-    let rows = rows();
-    let claims = rows.iter().filter(|row| !row.claims.is_empty());
-    roster::assert_complete(&roster::solvers(), claims.map(|row| row.of), &known);
+    let with = |kinds: &[Kind]| -> Vec<&str> {
+        let claims = |row: &&Row| row.claims.iter().any(|claim| kinds.contains(&claim.kind));
+        rows.iter().filter(claims).map(|row| row.of).collect()
+    };
+    let any = rows.iter().filter(|row| !row.claims.is_empty());
+    roster::assert_complete(&roster::solvers(), any.map(|row| row.of), &known);
+
+    let noisy = |row: &&Row| !row.known && row.is_noisy();
+    let noisy: BTreeSet<String> = rows.iter().filter(noisy).map(|row| row.of.to_owned()).collect();
+    let known: Vec<_> = known.into_iter().filter(|(name, _)| noisy.contains(*name)).collect();
+    roster::assert_complete(&noisy, with(&[Kind::Weak]), &known);
+    let churn = "churn draws before a step what the step takes away again: that is no increment of a path";
+    let raised = ["Euler", "HeunPp", "GradientEstimation", "Heun", "Dpm2", "Lms", "Pndm", "Ipndm", "Churned"];
+    let raised =
+        raised.map(|name| noisy.iter().find(|of| of.ends_with(&format!("::{name}"))).expect("a type").as_str());
+    let raised = raised.into_iter().map(|name| (name, churn));
+    let jumps = ("jumps::restart::Restart", "a jump is back and forth at once: it is no part of an equation");
+    let known: Vec<_> = known.into_iter().chain(raised).chain([jumps]).collect();
+    roster::assert_complete(&noisy, with(&[Kind::Strong]), &known);
 }

@@ -62,7 +62,7 @@ type Points = Vec<(f64, f64)>;
 /// Logarithms to the base 10 of steps and errors on VP.
 fn points(row: &Row, claim: &Claim) -> Points {
     let vp = VpSde::default();
-    let errors = Errors::measure(claim.first, claim.doublings, |n| error(row, claim.kind, &vp, n, even_lambda(&vp, n)));
+    let errors = Errors::measure(claim.first, claim.doublings, |n| error(row, claim, &vp, n, even_lambda(&vp, n)));
     errors.steps.iter().zip(&errors.errors).map(|(n, e)| ((*n as f64).log10(), e.log10())).collect()
 }
 

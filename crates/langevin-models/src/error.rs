@@ -348,6 +348,45 @@ pub(crate) fn at_least_one(field: &'static str, given: usize) -> Result<(), Mode
     Ok(())
 }
 
+/// The largest number of layers: that of configurations in files, too.
+pub(crate) const MOST_LAYERS: usize = 1 << 12;
+
+/// Checks the number of layers of a kind, of which there is one at least.
+pub(crate) fn layer_count(field: &'static str, given: usize) -> Result<(), ModelError> {
+    at_least_one(field, given)?;
+    layer_limit(field, given)
+}
+
+/// Checks the number of layers of a kind, of which there may be none.
+pub(crate) fn layer_limit(field: &'static str, given: usize) -> Result<(), ModelError> {
+    at_most(MOST_LAYERS, field, given)
+}
+
+/// Checks the number of levels of resolution, each of which but one halves the sides.
+pub(crate) fn level_count(field: &'static str, given: usize) -> Result<(), ModelError> {
+    at_least_one(field, given)?;
+    at_most(32, field, given)
+}
+
+fn at_most(most: usize, field: &'static str, given: usize) -> Result<(), ModelError> {
+    if given > most {
+        return Err(ModelError::Config { field, given: given.to_string(), expected: format!("at most {most}") });
+    }
+    Ok(())
+}
+
+/// Checks that heads share a width evenly.
+pub(crate) fn whole_heads(field: &'static str, heads: usize, width: usize) -> Result<(), ModelError> {
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return Err(ModelError::Config {
+            field,
+            given: heads.to_string(),
+            expected: format!("a divisor of the width {width}"),
+        });
+    }
+    Ok(())
+}
+
 /// Checks that a float of a configuration is finite and above zero.
 pub(crate) fn positive(field: &'static str, given: f64) -> Result<(), ModelError> {
     if !(given > 0.0 && given.is_finite()) {

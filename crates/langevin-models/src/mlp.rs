@@ -8,7 +8,7 @@ use langevin_core::{DenoiseError, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Labels;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, positive};
 use crate::layers::{
     Activation, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, SinusoidalEmbedding,
     TimestepEmbedding, TimestepEmbeddingConfig,
@@ -122,7 +122,7 @@ impl MlpConfig {
     pub fn init(&self, device: &Device) -> Result<Mlp, ModelError> {
         at_least_one("dim", self.dim)?;
         at_least_one("hidden", self.hidden)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         positive("time_scale", self.time_scale)?;
         let hidden = self.hidden;
         let linear = |input, output| LinearConfig::new(input, output).init(device);
@@ -291,7 +291,7 @@ impl Mlp {
 pub(crate) fn for_batch(time: Tensor<1>, batch: usize) -> Result<Tensor<1>, ModelError> {
     match time.dims() {
         [rows] if rows == batch => Ok(time),
-        [1] => Ok(time.expand([batch])),
+        [1] if batch > 0 => Ok(time.expand([batch])),
         given => Err(ModelError::Shape {
             what: "time",
             given: given.to_vec(),

@@ -2,7 +2,33 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ModelError;
+use crate::error::{MOST_LAYERS, ModelError};
+
+/// The entry of a table that has a published name.
+pub(crate) fn named<T: Copy>(
+    key: &'static str,
+    name: &str,
+    table: &[(&str, T)],
+    supported: &'static str,
+) -> Result<T, ModelError> {
+    let entry = table.iter().find(|(known, _)| *known == name);
+    entry.map(|(_, value)| *value).ok_or_else(|| unsupported(key, name, supported))
+}
+
+/// The first published name of a value that a table has.
+pub(crate) fn name_of<T: PartialEq>(value: &T, table: &[(&str, T)]) -> Option<String> {
+    table.iter().find(|(_, known)| known == value).map(|(name, _)| (*name).to_owned())
+}
+
+/// The name of a block; configurations that were written before the blocks were renamed have longer ones.
+pub(crate) fn block_name(name: &str) -> &str {
+    name.strip_prefix("UNetRes").unwrap_or(name)
+}
+
+/// An option of a published configuration that has no implementation.
+pub(crate) fn unsupported(key: &'static str, value: impl ToString, supported: &'static str) -> ModelError {
+    ModelError::Unsupported { key, value: value.to_string(), supported }
+}
 
 /// One value for all levels of a network, or one for each, finest first.
 ///
@@ -31,9 +57,14 @@ impl<T: Clone> PerLevel<T> {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Config`] for `field` if there are values for another number of levels.
+    /// [`ModelError::Config`] for `field` if there are values for another number of levels, or more levels than 4096.
     pub fn levels(&self, field: &'static str, count: usize) -> Result<Vec<T>, ModelError> {
         match self {
+            Self::Same(_) if count > MOST_LAYERS => Err(ModelError::Config {
+                field,
+                given: format!("one value for each of {count}"),
+                expected: format!("at most {MOST_LAYERS}"),
+            }),
             Self::Same(value) => Ok(vec![value.clone(); count]),
             Self::Each(values) if values.len() == count => Ok(values.clone()),
             Self::Each(values) => Err(ModelError::Config {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 /// What a sub-module returned, by its rank.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,23 @@ impl Tapped<'_> {
             Self::Rank3(t) => t.to_data(),
             Self::Rank4(t) => t.to_data(),
             Self::Rank5(t) => t.to_data(),
+        }
+    }
+}
+
+impl Tapped<'_> {
+    /// Whether every number is finite. This waits for the device.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        fn finite<const D: usize>(tensor: &Tensor<D>) -> bool {
+            // Zero times a number is zero, or NaN.
+            tensor.clone().mul_scalar(0.0).sum().cast(DType::F32).into_scalar::<f32>() == 0.0
+        }
+        match self {
+            Self::Rank2(t) => finite(t),
+            Self::Rank3(t) => finite(t),
+            Self::Rank4(t) => finite(t),
+            Self::Rank5(t) => finite(t),
         }
     }
 }
@@ -114,6 +131,39 @@ impl<'a> Tap<'a> {
         self.callback.is_some()
     }
 
+    /// Runs a network, and names the first sub-module whose output has a NaN or an infinity: where numbers leave the range of half
+    /// precision, or a division has gone wrong. Each output is summed up on its device and read back until one is found.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use langevin_models::{Tap, UNet2dConfig, Labels};
+    /// use burn::tensor::Tensor;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let device = burn::tensor::Device::flex();
+    /// let mut net = UNet2dConfig::images(1, 8).channels(&[32, 32]).init(&device)?;
+    /// net.conv_in.weight = net.conv_in.weight.map(|weight| weight * f32::INFINITY);
+    /// let (x, time) = (Tensor::<4>::ones([1, 1, 8, 8], &device), Tensor::<1>::zeros([1], &device));
+    /// let (_, name) = Tap::first_not_finite(|tap| net.forward_with(x, time, &Labels::none(1), tap))?;
+    /// assert_eq!(name.as_deref(), Some("conv_in"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the network.
+    pub fn first_not_finite<T, E>(run: impl FnOnce(&mut Tap<'_>) -> Result<T, E>) -> Result<(T, Option<String>), E> {
+        let mut found = None;
+        let mut see = |name: &str, tensor: Tapped<'_>| {
+            if found.is_none() && !tensor.is_finite() {
+                found = Some(name.to_owned());
+            }
+        };
+        let result = run(&mut Tap::new(&mut see))?;
+        Ok((result, found))
+    }
+
     /// Runs `inside` with `name` appended to the path.
     pub fn scope<R>(&mut self, name: impl Display, inside: impl FnOnce(&mut Self) -> R) -> R {
         if self.callback.is_none() {
@@ -156,6 +206,23 @@ impl<'a> Tap<'a> {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+
+    #[test]
+    fn the_first_output_that_is_not_finite_is_named() {
+        let device = Device::flex();
+        let outputs = [1.0, f32::NAN, f32::INFINITY].map(|v| Tensor::<2>::from_data([[0.5, v]], &device));
+        let run = |tap: &mut Tap<'_>| {
+            tap.scope("blocks", |tap| outputs.iter().enumerate().for_each(|(i, output)| tap.see(i, output)));
+            Ok::<_, ()>(7)
+        };
+        assert_eq!(Tap::first_not_finite(run), Ok((7, Some("blocks.1".to_owned()))));
+        let fine = |tap: &mut Tap<'_>| {
+            tap.see("a", &outputs[0]);
+            Ok::<_, ()>(())
+        };
+        assert_eq!(Tap::first_not_finite(fine), Ok(((), None)));
+        assert_eq!(Tap::first_not_finite(|_| Err::<(), _>("refused")), Err("refused"));
+    }
 
     #[test]
     fn names_follow_the_scopes() {

@@ -5,6 +5,7 @@
 //! its place, flushed to the disk and renamed: whenever the process is killed, the last complete checkpoint is intact.
 
 use crate::CheckpointError;
+use crate::precision::LossScale;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Tensor};
@@ -86,6 +87,7 @@ pub(crate) struct Checkpoint {
     pub(crate) optimizer_updates: Vec<u64>,
     /// Updates of the average, if there is one.
     pub(crate) ema_updates: Option<u64>,
+    pub(crate) loss_scale: LossScale,
     pub(crate) records: Records,
     /// The loss of each step.
     pub(crate) losses: Vec<f32>,
@@ -107,6 +109,8 @@ struct Header {
     parameters: Vec<Parameter>,
     optimizer_updates: Vec<u64>,
     ema_updates: Option<u64>,
+    #[serde(default)]
+    loss_scale: LossScale,
     /// Lengths of network, first and second moments, average, losses.
     sections: [u64; 5],
 }
@@ -145,6 +149,7 @@ impl Checkpoint {
             parameters: self.parameters,
             optimizer_updates: self.optimizer_updates,
             ema_updates: self.ema_updates,
+            loss_scale: self.loss_scale,
             sections: sections.each_ref().map(|section| section.len() as u64),
         };
         let header = serde_json::to_vec(&header).map_err(|source| CheckpointError::Header { path: None, source })?;
@@ -240,6 +245,7 @@ impl Checkpoint {
             parameters: header.parameters,
             optimizer_updates: header.optimizer_updates,
             ema_updates: header.ema_updates,
+            loss_scale: header.loss_scale,
             records,
             losses,
         })

@@ -129,6 +129,25 @@ pub enum TrainError {
         /// Steps in the last good checkpoint, which stays, if there is one.
         checkpoint: Option<u64>,
     },
+    /// The device does not compute in the type that was asked for.
+    #[error("the network's device does not compute in {dtype:?}: train with another `precision`")]
+    Precision {
+        /// The type.
+        dtype: burn::tensor::DType,
+    },
+    /// Gradients are NaN or infinite in half precision, however little the loss is scaled.
+    #[error(
+        "the gradient of `{parameter}` in step {step} is NaN or infinite even where the loss is not scaled: {}; try          `Precision::Bf16`, or a network whose numbers stay below 65,504",
+        kept(.checkpoint)
+    )]
+    NonFiniteGradient {
+        /// The step, from 0.
+        step: u64,
+        /// Path of the first parameter with such a gradient.
+        parameter: String,
+        /// Steps in the last good checkpoint, which stays, if there is one.
+        checkpoint: Option<u64>,
+    },
     /// A tensor could not be read back from its device.
     #[error("cannot read a tensor back from its device")]
     Read(#[from] TensorReadError),

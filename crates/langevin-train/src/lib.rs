@@ -3,7 +3,7 @@
 //! * [`Objective`]: a process and a prediction as a regression problem; loss weights ([`Weighting`]) and the noise levels
 //!   it is asked at ([`Times`]).
 //! * [`Trainer`]: the loop, with AdamW, warm-up and cosine learning rate, clipping, conditioning dropout, moving
-//!   average, progress bar, checkpoints and exact resume.
+//!   average, half precision, progress bar, checkpoints and exact resume.
 //! * [`HeldOut`]: the loss of data that training does not see.
 //! * [`Ema`], [`LearningRate`], [`AdamW`]: its parts, for loops of your own.
 //!
@@ -19,6 +19,7 @@ mod error;
 mod held_out;
 mod objective;
 mod optimizer;
+mod precision;
 mod progress;
 mod random;
 mod run;
@@ -36,6 +37,7 @@ pub use error::TrainError;
 pub use held_out::HeldOut;
 pub use objective::Objective;
 pub use optimizer::AdamW;
+pub use precision::Precision;
 pub use schedule::{Decay, LearningRate};
 pub use times::Times;
 pub use trainer::{Trained, Trainer};

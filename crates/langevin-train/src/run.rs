@@ -4,6 +4,7 @@ use crate::batches::{Prepared, Source};
 use crate::checkpoint::{self, Checkpoint, Records, parameters};
 use crate::conditioning::drop_labels;
 use crate::optimizer::{Optimizer, OptimizerState, clip_by_global_norm};
+use crate::precision::{LossScale, Precision, first_not_finite, in_precision, unscale};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::trainer::{Settings, Trained, Trainer};
@@ -35,6 +36,7 @@ where
     let Trainer { network, objective, condition, settings } = trainer;
     let seed = settings.seed;
     let device = plain_device(&network)?;
+    let working_type = settings.precision.dtype(|dtype| device.supports_dtype(dtype))?;
     // Parameters that do not exist yet are drawn when first used: here, under the seed of the run.
     device.seed(device_seed(seed, u64::MAX));
     network.visit(&mut Touch);
@@ -61,13 +63,16 @@ where
             let labels = drop_labels(labels, rows, settings.condition_dropout, seed, step);
             let cond = condition(&labels)?;
             device.seed(device_seed(seed, step));
-            let loss = objective.loss(&state.network, x, noise, &levels, &cond)?;
+            let working = working_type.map(|dtype| in_precision(&state.network, dtype));
+            let loss = objective.loss(working.as_ref().unwrap_or(&state.network), x, noise, &levels, &cond)?;
             pending.push(loss.clone().inner());
-            let mut gradients = GradientsParams::from_grads(loss.backward(), &state.network);
-            if let Some(norm) = settings.clip_norm {
-                gradients = clip_by_global_norm(gradients, &state.network, norm);
+            if let Some(gradients) = state.gradients(loss, working, settings.precision, step)? {
+                let gradients = match settings.clip_norm {
+                    Some(norm) => clip_by_global_norm(gradients, &state.network, norm),
+                    None => gradients,
+                };
+                state = state.update(settings.learning_rate.at(step), gradients);
             }
-            state = state.update(settings.learning_rate.at(step), gradients);
 
             let done = step + 1;
             let stopping = settings.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
@@ -142,13 +147,45 @@ struct State<N> {
     losses: Vec<f32>,
     /// Steps in the last checkpoint.
     saved: Option<u64>,
+    /// In half precision.
+    loss_scale: LossScale,
 }
 
 impl<N: Module> State<N> {
     fn new(network: N, settings: &Settings) -> Result<Self, TrainError> {
         let ema = settings.ema.map(|decay| Ema::new(&network, decay)).transpose()?;
         let optimizer = Optimizer::new(settings.optimizer);
-        Ok(Self { network, optimizer, ema, losses: Vec::new(), saved: None })
+        Ok(Self { network, optimizer, ema, losses: Vec::new(), saved: None, loss_scale: LossScale::default() })
+    }
+
+    /// The gradients of the loss of `working`, the network in another precision, or of the network itself. `None` for a step to be
+    /// left out, whose gradients overflowed.
+    fn gradients(
+        &mut self,
+        loss: Tensor<1>,
+        working: Option<N>,
+        precision: Precision,
+        step: u64,
+    ) -> Result<Option<GradientsParams>, TrainError> {
+        let Some(working) = working else {
+            return Ok(Some(GradientsParams::from_grads(loss.backward(), &self.network)));
+        };
+        if precision != Precision::F16 {
+            let gradients = GradientsParams::from_grads(loss.backward(), &working);
+            return Ok(Some(unscale(gradients, &self.network, 1.0)));
+        }
+        let LossScale { factor, .. } = self.loss_scale;
+        let gradients = GradientsParams::from_grads(loss.mul_scalar(factor).backward(), &working);
+        let gradients = unscale(gradients, &self.network, factor);
+        let overflowed = first_not_finite(&gradients, &self.network)?;
+        self.loss_scale = self.loss_scale.after(overflowed.is_none());
+        match overflowed {
+            Some(parameter) if self.loss_scale.factor < LossScale::LEAST => {
+                Err(TrainError::NonFiniteGradient { step, parameter, checkpoint: self.saved })
+            }
+            Some(_) => Ok(None),
+            None => Ok(Some(gradients)),
+        }
     }
 
     fn update(mut self, learning_rate: f64, gradients: GradientsParams) -> Self {
@@ -200,6 +237,7 @@ impl<N: Module> State<N> {
             parameters: parameters(&network),
             optimizer_updates: updates,
             ema_updates: self.ema.as_ref().map(Ema::updates),
+            loss_scale: self.loss_scale,
             records: Records {
                 network: checkpoint::record(network)?,
                 first: checkpoint::record(first)?,
@@ -226,7 +264,7 @@ impl<N: Module> State<N> {
         let path = checkpoint::file(folder);
         let plain = self.network.valid();
         checkpoint.check(fingerprint, &parameters(&plain), &path)?;
-        let Checkpoint { step, optimizer_updates: updates, ema_updates, records, losses, .. } = checkpoint;
+        let Checkpoint { step, optimizer_updates: updates, ema_updates, loss_scale, records, losses, .. } = checkpoint;
         if step > settings.steps {
             return Err(CheckpointError::Beyond { path, step, steps: settings.steps });
         }
@@ -238,6 +276,7 @@ impl<N: Module> State<N> {
             ema.resume(restore(ema.network(), records.ema)?, updates);
         }
         self.losses = losses;
+        self.loss_scale = loss_scale;
         self.saved = Some(step);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The trainer and its settings.
 
 use crate::error::require;
+use crate::precision::Precision;
 use crate::schedule::{Decay, LearningRate};
 use crate::watch::{Watch, WatchError, Watcher};
 use crate::{AdamW, EmaDecay, FromLabels, Objective, TrainError, run};
@@ -89,6 +90,7 @@ pub(crate) struct Settings {
     pub(crate) clip_norm: Option<f64>,
     pub(crate) ema: Option<EmaDecay>,
     pub(crate) condition_dropout: f64,
+    pub(crate) precision: Precision,
     pub(crate) checkpoint_every: u64,
     pub(crate) folder: Option<PathBuf>,
     pub(crate) workers: usize,
@@ -108,6 +110,7 @@ impl Default for Settings {
             clip_norm: Some(1.0),
             ema: Some(EmaDecay::from(0.9999)),
             condition_dropout: 0.0,
+            precision: Precision::Full,
             checkpoint_every: 1000,
             folder: None,
             workers: 0,
@@ -220,6 +223,15 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
         self.set(|s| s.condition_dropout = probability)
     }
 
+    /// Sets what the network computes in. Default: [`Precision::Full`].
+    ///
+    /// With [`Precision::F16`] each step waits for the device once, to see whether gradients overflowed; a step whose gradients
+    /// did changes nothing.
+    #[must_use]
+    pub fn precision(self, precision: Precision) -> Self {
+        self.set(|s| s.precision = precision)
+    }
+
     /// Writes checkpoints into `folder`, the last one after the last step, and goes on from the one that is there, if
     /// there is one.
     ///
@@ -297,8 +309,8 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     ///
     /// # Errors
     /// Settings: [`TrainError::Setting`], [`TrainError::BatchSize`]. The network: [`TrainError::NoParameters`],
-    /// [`TrainError::Devices`], [`TrainError::Denoise`]. Along the way: [`TrainError::Data`] and
-    /// [`TrainError::NonFiniteLoss`]; the last checkpoint stays then. [`TrainError::Checkpoint`] for one that cannot be
+    /// [`TrainError::Devices`], [`TrainError::Denoise`]; [`TrainError::Precision`] on its device. Along the way: [`TrainError::Data`],
+    /// [`TrainError::NonFiniteLoss`] and [`TrainError::NonFiniteGradient`]; the last checkpoint stays then. [`TrainError::Checkpoint`] for one that cannot be
     /// written, is damaged, or belongs to another configuration.
     pub fn fit<S: DataSet<D> + ?Sized>(mut self, data: &S) -> Result<Trained<N>, TrainError> {
         self.settings.resolve(data.len())?;
@@ -350,6 +362,7 @@ impl Settings {
             ("clip_norm", format!("{:?}", self.clip_norm)),
             ("ema", format!("{:?}", self.ema)),
             ("condition_dropout", format!("{:?}", self.condition_dropout)),
+            ("precision", format!("{:?}", self.precision)),
         ]
         .map(|(name, value)| (name.to_string(), value))
         .into()

@@ -52,7 +52,9 @@ pub fn rows() -> Vec<Row> {
             .in_lambda()
             .started(2, 2.0, (64, 6))
             .in_lambda(),
-        row("DPM-Solver++ 3M, published, lower at the ends", halved.lower_order_below(15)),
+        row("DPM-Solver++ 3M, published, lower at the ends", halved.lower_order_below(15))
+            .path(2.0, (32, 6))
+            .in_lambda(),
         row("DPM-Solver 2M", multi(2).basis(Basis::Noise)).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("DPM-Solver 3M", multi(3).basis(Basis::Noise)).path(2.0, (32, 6)).in_lambda().started(2, 3.0, (32, 6)),
         row("DEIS 2", deis(2)).path(2.0, (32, 6)).upwards(2.0, (32, 6)).started(1, 2.0, (32, 6)),
@@ -63,10 +65,10 @@ pub fn rows() -> Vec<Row> {
         row("UniPC-1", unipc(1)).upwards(2.0, (32, 6)).started(0, 2.0, (32, 6)),
         row("UniPC-2", unipc(2)).started(1, 3.0, (32, 6)),
         row("UniPC-3", unipc(3)).started(2, 4.0, (32, 6)),
-        row("UniPC-3, linear", unipc(3).b(UniB::Linear).lower_order_final(true)),
-        row("UniPC-2 in ε̂", unipc(2).basis(Basis::Noise).skipping([0])),
+        row("UniPC-3, linear", unipc(3).b(UniB::Linear).lower_order_final(true)).path(2.0, (32, 6)).in_lambda(),
+        row("UniPC-2 in ε̂", unipc(2).basis(Basis::Noise).skipping([0])).path(2.0, (32, 6)).in_lambda(),
         row("UniC-1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")).started(0, 2.0, (32, 6)),
-        row("SA-Solver without noise", quiet),
+        row("SA-Solver without noise", quiet).path(2.0, (32, 6)).in_lambda(),
         row("DPM-Solver++ 2S", single(2)).path(2.0, (16, 6)).upwards(2.0, (32, 6)),
         row("DPM-Solver++ 3S", single(3)).path(3.0, (32, 5)).upwards(3.0, (32, 5)),
         row("DPM-Solver++ 3S, whole polynomial", single(3).last_stage(SecondOrder::Heun)).path(3.0, (32, 5)),
@@ -76,7 +78,8 @@ pub fn rows() -> Vec<Row> {
             .path(3.0, (32, 5)),
         // Its last step has order 1, and its local error order 2.
         row("DPM-Solver-fast", Fast { eta: 0.0 }).of::<Singlestep>().path(2.0, (128, 6)),
-        row("DPM-Solver++ 3S on the grid", single(3).on_grid().lower_order_final(true)),
+        // Whole steps for every number of steps, and at the end one of order 1.
+        row("DPM-Solver++ 3S on the grid", single(3).on_grid().lower_order_final(true)).path(2.0, (48, 6)),
     ]
 }
 
@@ -84,8 +87,12 @@ pub fn rows() -> Vec<Row> {
 pub fn noisy() -> Vec<Row> {
     let sde = |order, eta| DpmSolver::multistep(order).and_then(|s| s.sde(eta)).expect("settings");
     let sa = |p, c| SaSolver::new(p, c).expect("orders");
+    let seeds = |order, eta| Singlestep::new(order).and_then(|s| s.sde(eta)).expect("settings");
+    let seeds_in_noise = seeds(2, 1.0).basis(Basis::Noise);
+    let even = || Tau::Constant(0.7);
     let ancestral = |order, eta| Singlestep::new(order).and_then(|s| s.ancestral(eta)).expect("settings");
     let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
+    let on_grid = |eta| single(2).on_grid().sde(eta).expect("in range");
     let unip = unipc(2).without_corrector().tau(tau()).expect("settings");
     let third = DpmSolverSde::new().midpoint(1.0 / 3.0).and_then(|s| s.eta(0.6)).expect("settings");
     vec![
@@ -94,11 +101,31 @@ pub fn noisy() -> Vec<Row> {
         row("DPM-Solver++ SDE, less noise", third.noise(0.98).expect("settings"))
             .own_law("of its noise a fiftieth is left out"),
         row("DPM-Solver++ SDE, τ of λ", DpmSolverSde::new().tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
-        row("DPM-Solver++ 2S ancestral", ancestral(2, 1.0)).weak(2.0, (64, 4)),
-        row("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5)).weak(2.0, (64, 4)),
+        // On EDM the errors of singlestep solvers with noise on the other grid are not in their asymptotic range: its last
+        // steps are as long as their levels.
+        row("DPM-Solver++ 2S SDE on the grid", on_grid(1.0))
+            .weak(2.0, (64, 4))
+            .in_lambda()
+            .strong(1.0, (32, 4))
+            .in_lambda(),
+        row("DPM-Solver++ 2S SDE on the grid, η = 0.5", on_grid(0.5)).weak(2.0, (64, 4)).in_lambda(),
+        // How the noise of a stage acts on the step is left out.
+        row("DPM-Solver++ 2S SDE on the grid, as diffusers", on_grid(1.0).compat_diffusers())
+            .weak(1.0, (64, 4))
+            .in_lambda(),
+        row("DPM-Solver++ 2S ancestral", ancestral(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
+        row("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
         // On EDM its errors on the other grid are not in their asymptotic range, nor are some below.
-        row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (64, 4)).in_lambda(),
-        row("DPM-Solver++ 3S ancestral, η = 0.5", ancestral(3, 0.5)),
+        row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (64, 4)).in_lambda().strong(1.0, (32, 4)),
+        row("DPM-Solver++ 3S ancestral, η = 0.5", ancestral(3, 0.5)).weak(3.0, (64, 4)).in_lambda().strong_at(
+            0.5,
+            1.0,
+            (32, 4),
+        ),
+        row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
+        row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
+        row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (32, 4)).in_lambda(),
+        row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)),
         row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)),
         row("DPM-Solver++ SDE, order 1", sde(1, 1.0)).weak(1.0, (64, 4)),
         row("DPM-Solver++ SDE, order 1, path", sde(1, 1.0).path()).strong(1.0, (32, 4)),
@@ -109,15 +136,29 @@ pub fn noisy() -> Vec<Row> {
         row("DPM-Solver++ 2M, τ of λ", multi(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
         row("DPM-Solver++ 3M SDE", sde(3, 1.0)).weak(2.0, (64, 4)).in_lambda(),
         row("DPM-Solver++ 3M SDE, path", sde(3, 1.0).path()).strong(1.0, (64, 4)).in_lambda(),
-        row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)),
+        row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)).weak(2.0, (64, 4)),
         row("DEIS 2, τ of λ", deis(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
+        row("DEIS 2, τ = 0.7", deis(2).tau(even()).expect("a strength")).strong_at(0.7, 1.0, (64, 4)),
+        row("UniP-2, τ = 0.7", unipc(2).without_corrector().tau(even()).expect("a strength")).strong_at(
+            0.7,
+            1.0,
+            (64, 4),
+        ),
         row("UniP-2, τ of λ", unip).weak(2.0, (64, 3)),
-        row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)),
+        row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
         row("SA-Solver 2, τ of λ", sa(2, 0).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).in_lambda(),
-        row("SA-Solver 2, corrector 2", sa(2, 2)).weak(2.0, (64, 4)).in_lambda(),
-        row("SA-Solver 2, corrector 2, τ of λ", sa(2, 2).tau(tau()).expect("a strength")),
-        row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (64, 4)).in_lambda(),
-        row("SA-Solver 3, corrector 4", sa(3, 4)),
-        row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)),
+        row("SA-Solver 2, corrector 2", sa(2, 2)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (64, 4)).in_lambda(),
+        row("SA-Solver 2, corrector 2, τ = 0.7", sa(2, 2).tau(even()).expect("a strength"))
+            .weak(2.0, (64, 4))
+            .in_lambda()
+            .strong_at(0.7, 1.0, (64, 4))
+            .in_lambda(),
+        row("SA-Solver 2, corrector 2, τ of λ", sa(2, 2).tau(tau()).expect("a strength"))
+            .weak(2.0, (64, 4))
+            .in_lambda(),
+        row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (64, 4)).in_lambda(),
+        row("SA-Solver 3, corrector 4", sa(3, 4)).weak(2.0, (64, 4)).in_lambda(),
+        // A corrector through one answer has order 1.
+        row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)).weak(1.0, (64, 4)),
     ]
 }

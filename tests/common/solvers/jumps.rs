@@ -1,6 +1,6 @@
 //! Solvers around solvers: jumps, and churn.
 
-use super::{Row, churn, row};
+use super::{Row, churn, most_churn, row};
 use langevin::schedulers::exponential::{Singlestep, UniPc};
 use langevin::schedulers::sigma::{Churned, Heun};
 use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, ProbabilityFlow, RePaint, Restart};
@@ -24,6 +24,11 @@ pub fn rows() -> Vec<Row> {
         row("DPM-Solver++ 3S, churn", Churned::new(Singlestep::new(3).expect("an order"), churn()))
             .weak(3.0, (64, 3))
             .in_lambda(),
+        row(
+            "DPM-Solver++ 2S, churn up to its limit",
+            Churned::new(Singlestep::new(2).expect("an order"), most_churn()),
+        )
+        .weak(2.0, (64, 3)),
         // They extrapolate across the noise.
         row("DPM-Solver++ 2M, churn", Churned::new(multi(2), churn())).weak(1.0, (64, 4)),
         row("DEIS 2, churn", Churned::new(Deis::new(2).expect("an order"), churn())).weak(1.0, (64, 4)),

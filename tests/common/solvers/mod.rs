@@ -26,8 +26,10 @@ pub struct Row {
     pub claims: Vec<Claim>,
     /// Why x/α at the end depends on more than λ.
     pub beyond_lambda: Option<&'static str>,
-    /// Why its samples do not go to the data's law as steps are added.
+    /// Why its samples do not go to the data's law as steps are added: it has no order either.
     pub own_law: Option<&'static str>,
+    /// Why no order is claimed of it.
+    pub no_order: Option<&'static str>,
     /// Whether it reads a known sample and a mask.
     pub known: bool,
     /// Whether seeded values and bits are those of a chain, not of a continuous process.
@@ -44,6 +46,8 @@ pub struct Claim {
     pub doublings: u32,
     /// Whether it is claimed for the grid that is even in λ alone, for the reason that stands at the row.
     pub even_lambda_only: bool,
+    /// The strength τ of the noise of the SDE whose solution strong errors are distances from.
+    pub tau: f64,
 }
 
 /// How errors are measured.
@@ -78,6 +82,7 @@ fn row<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
         claims: Vec::new(),
         beyond_lambda: None,
         own_law: None,
+        no_order: None,
         known: false,
         chained: false,
     }
@@ -85,7 +90,7 @@ fn row<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
 
 impl Row {
     fn claim(mut self, kind: Kind, order: f64, (first, doublings): (usize, u32)) -> Self {
-        self.claims.push(Claim { kind, order, first, doublings, even_lambda_only: false });
+        self.claims.push(Claim { kind, order, first, doublings, even_lambda_only: false, tau: 1.0 });
         self
     }
     fn path(self, order: f64, steps: (usize, u32)) -> Self {
@@ -106,6 +111,12 @@ impl Row {
     fn strong(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::Strong, order, steps)
     }
+    /// As [`strong`](Self::strong), for the SDE with noise of strength τ.
+    fn strong_at(mut self, tau: f64, order: f64, steps: (usize, u32)) -> Self {
+        self = self.strong(order, steps);
+        self.claims.last_mut().expect("a claim").tau = tau;
+        self
+    }
     /// The last claim is one for grids that are even in λ.
     fn in_lambda(mut self) -> Self {
         self.claims.last_mut().expect("a claim").even_lambda_only = true;
@@ -117,6 +128,10 @@ impl Row {
     }
     fn own_law(mut self, reason: &'static str) -> Self {
         self.own_law = Some(reason);
+        self
+    }
+    fn no_order(mut self, reason: &'static str) -> Self {
+        self.no_order = Some(reason);
         self
     }
     fn reads_what_is_known(mut self) -> Self {
@@ -192,7 +207,12 @@ fn chain() -> DiscreteChain {
     DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain")
 }
 
-/// As much as a few steps of 2 take, or a step of Euler's variance.
+/// In six steps less than the most that a step takes, √2 − 1 of its level: what it says is what there is.
 fn churn() -> Churn {
     Churn::new(2.0).expect("in range")
+}
+
+/// In six or seven steps more than that.
+fn most_churn() -> Churn {
+    Churn::new(3.0).expect("in range")
 }

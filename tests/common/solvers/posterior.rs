@@ -8,7 +8,7 @@ pub fn rows() -> Vec<Row> {
     let ddpm = |variance| Ddpm::new().variance(variance);
     vec![
         row("DDIM", Ddim::new()).path(1.0, (64, 6)).upwards(1.0, (64, 6)).on_a_chain(),
-        row("DDIM, η = 0.5", ddim(0.5)).weak(1.0, (64, 4)).on_a_chain(),
+        row("DDIM, η = 0.5", ddim(0.5)).weak(1.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)).on_a_chain(),
         row("DDIM, η = 1", ddim(1.0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)).on_a_chain(),
         row("DDPM, small variance", Ddpm::new()).weak(1.0, (64, 4)).strong(1.0, (32, 4)).on_a_chain(),
         row("DDPM, large variance", ddpm(Variance::FixedLarge))
@@ -21,6 +21,7 @@ pub fn rows() -> Vec<Row> {
             .beyond_lambda("it is the same number whatever α is")
             .on_a_chain(),
         row("DDPM, learned range", ddpm(Variance::LearnedRange))
+            .weak(1.0, (64, 4))
             .beyond_lambda("the larger of its bounds is the noise of the forward step")
             .on_a_chain(),
     ]

@@ -1,27 +1,59 @@
 //! Solvers in σ/α, or in σ/(α+σ).
 
-use super::{Row, churn, row};
+use super::{Row, churn, most_churn, row};
 use langevin::core::Prediction;
 use langevin::schedulers::flow;
-use langevin::schedulers::sigma::{Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use langevin::schedulers::sigma::{
+    Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, NoiseScale, Pndm,
+};
 
 pub fn rows() -> Vec<Row> {
     let lms = |order| Lms::new(order).expect("in range");
+    let er = |order, noise| ErSde::new(order).and_then(|solver| solver.noise(noise)).expect("settings");
     let late = Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity);
     let loud = EulerAncestral::new().eta(1.2).and_then(|solver| solver.noise(0.98)).expect("in range");
     vec![
         row("Euler in σ/α", Euler::new()).path(1.0, (64, 6)),
         row("Euler in σ/α, churn", Euler::new().churn(churn())).weak(1.0, (64, 4)),
-        row("Euler in σ/α, late churn", late),
+        row("Euler in σ/α, churn up to its limit", Euler::new().churn(most_churn())).weak(1.0, (64, 4)),
+        row("Euler in σ/α, late churn", late).weak(1.0, (64, 4)),
         row("Euler ancestral", EulerAncestral::new()).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
-        row("Euler ancestral, η = 0.5", EulerAncestral::new().eta(0.5).expect("in range")).weak(1.0, (64, 4)),
+        row("Euler ancestral, η = 0.5", EulerAncestral::new().eta(0.5).expect("in range"))
+            .weak(1.0, (64, 4))
+            .strong_at(0.5, 1.0, (32, 4)),
         row("Euler ancestral, η = 1.2", loud).own_law("of its noise a fiftieth is left out").on_a_chain(),
         row("Heun in σ/α", Heun::new()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("Heun in σ/α, churn", Heun::new().churn(churn())).weak(2.0, (64, 4)).on_a_chain(),
+        row("Heun in σ/α, churn up to its limit", Heun::new().churn(most_churn())).weak(2.0, (64, 4)),
         row("Heun in σ/(α+σ)", flow::Heun::new()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("DPM2", Dpm2::new()).path(2.0, (32, 6)),
         row("DPM2, churn", Dpm2::new().churn(churn())).weak(2.0, (64, 4)),
-        row("DPM2 ancestral", Dpm2Ancestral::new()).weak(2.0, (64, 4)).on_a_chain(),
+        row("DPM2 ancestral", Dpm2Ancestral::new()).weak(2.0, (64, 4)).strong(1.0, (32, 4)).on_a_chain(),
+        row("DPM2 ancestral, η = 0.5", Dpm2Ancestral::new().eta(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
+            0.5,
+            1.0,
+            (32, 4),
+        ),
+        row("Heun++", HeunPp::new()).path(1.0, (64, 6)),
+        row("Heun++, churn", HeunPp::new().churn(churn())).weak(1.0, (64, 4)),
+        row("gradient estimation", GradientEstimation::new()).path(1.0, (64, 6)),
+        row("gradient estimation, γ = 1.3", GradientEstimation::new().gamma(1.3).expect("in range")).path(1.0, (64, 6)),
+        row("gradient estimation, churn", GradientEstimation::new().churn(churn())).weak(1.0, (64, 4)),
+        // On EDM strong errors on the other grid are not in their asymptotic range, nor the weak ones of order 3.
+        row("ER-SDE 1", er(1, NoiseScale::Exponential)).weak(1.0, (64, 4)),
+        row("ER-SDE 2", er(2, NoiseScale::Exponential)).weak(2.0, (64, 4)),
+        row("ER-SDE 3", er(3, NoiseScale::Exponential)).weak(2.0, (64, 4)).in_lambda(),
+        row("ER-SDE 2 of the reverse SDE", er(2, NoiseScale::Power(2.0)))
+            .weak(2.0, (64, 4))
+            .strong(1.0, (64, 4))
+            .in_lambda(),
+        row("ER-SDE 3 of the reverse SDE", er(3, NoiseScale::Power(2.0)))
+            .weak(2.0, (64, 4))
+            .in_lambda()
+            .strong(1.0, (64, 4))
+            .in_lambda(),
+        row("ER-SDE 2 without noise", er(2, NoiseScale::Power(1.0))).path(2.0, (32, 6)),
+        row("ER-SDE 3 without noise", er(3, NoiseScale::Power(1.0))).path(2.0, (32, 6)).in_lambda(),
         // From order 2 on, the first step of order 1 limits the whole to order 2.
         row("LMS of order 1", lms(1)).path(1.0, (64, 6)),
         row("LMS of order 2", lms(2)).path(2.0, (64, 6)).finely_started(2.0, (64, 5)),
@@ -33,6 +65,7 @@ pub fn rows() -> Vec<Row> {
             .path(2.0, (128, 6))
             .beyond_lambda("its inner stages lie half-way in the process's time"),
         row("PNDM, outputs", Pndm::new().combining_outputs(Prediction::Velocity))
+            .path(1.0, (64, 6))
             .beyond_lambda("it mixes velocities, which depend on α and σ"),
         row("PNDM, churn", Pndm::new().churn(churn())).weak(1.0, (64, 4)),
         row("iPNDM", Ipndm::new()).path(2.0, (128, 6)),

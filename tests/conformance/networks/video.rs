@@ -25,7 +25,9 @@ pub fn conditional(case: &Case<'_>) -> Outcome {
 
 pub fn motion(case: &Case<'_>) -> Outcome {
     let network = load(case, UNetMotion::load)?;
-    let (x, cond, control) = (tensor(case, "in.sample"), condition(case, ClassInput::None), control(case));
+    let (x, control) = (tensor::<5>(case, "in.sample"), control(case));
+    // The class is told a text for each frame.
+    let cond = condition(case, ClassInput::None).frames(x.dims()[2]);
     let mut seen = Seen::default();
     match seen.tap(|tap| network.forward_added(x, time(case), &cond, control.as_ref(), tap)) {
         Ok(output) => seen.output("out.sample", &output),

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::blocks::{CoderMidBlock2d, DownEncoderBlock2d, EPSILON, Parts, UpDecoderBlock2d};
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, layer_count, level_count};
 use crate::layers::{Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SpatialNorm, SpatialNormConfig};
 use crate::tap::Tap;
 
@@ -93,8 +93,8 @@ impl CoderConfig {
     }
 
     fn check(&self) -> Result<(), ModelError> {
-        at_least_one("channels", self.channels.len())?;
-        at_least_one("layers", self.layers)?;
+        level_count("channels", self.channels.len())?;
+        layer_count("layers", self.layers)?;
         if self.blocks.len() != self.channels.len() {
             return Err(ModelError::Config {
                 field: "blocks",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AutoencoderKl;
 use super::coder::{Block, CoderConfig};
-use super::published::{DOWN, UP, activation};
+use super::published::{DOWN, UP, activation, groups, scale};
 use super::tiling::Tiling;
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::Activation;
@@ -77,7 +77,6 @@ impl AutoencoderKlConfig {
     /// its levels, finest first; the rest as Stable Diffusion has it, with two residual blocks in each level.
     #[must_use]
     pub fn new(channels: usize, latents: usize, levels: &[usize]) -> Self {
-        let fits = |groups: &usize| levels.iter().all(|c| c.is_multiple_of(*groups) && c / groups >= 4);
         Self {
             in_channels: channels,
             out_channels: channels,
@@ -86,7 +85,7 @@ impl AutoencoderKlConfig {
             down: vec![Block::Plain; levels.len()],
             up: vec![Block::Plain; levels.len()],
             layers: 2,
-            norm_groups: [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1),
+            norm_groups: groups(levels),
             ..Self::of_class()
         }
     }
@@ -139,7 +138,7 @@ impl AutoencoderKlConfig {
     /// How many pixels a latent stands for along each side: 2 to the number of levels less one.
     #[must_use]
     pub fn scale(&self) -> usize {
-        1 << self.channels.len().saturating_sub(1).min(31)
+        scale(self.channels.len())
     }
 
     /// Tiles of the size that the network was trained on, a quarter of which overlaps.

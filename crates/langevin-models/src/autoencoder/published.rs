@@ -3,52 +3,46 @@
 use super::coder::Block;
 use crate::error::ModelError;
 use crate::layers::Activation;
+use crate::published::{block_name, name_of, named};
 
 /// Published names of the blocks of a coder.
 pub(super) struct BlockNames {
     key: &'static str,
-    plain: &'static str,
-    attention: &'static str,
+    table: [(&'static str, Block); 2],
     supported: &'static str,
 }
 
 pub(super) const DOWN: BlockNames = BlockNames {
     key: "down_block_types",
-    plain: "DownEncoderBlock2D",
-    attention: "AttnDownEncoderBlock2D",
+    table: [("DownEncoderBlock2D", Block::Plain), ("AttnDownEncoderBlock2D", Block::Attention)],
     supported: "DownEncoderBlock2D and AttnDownEncoderBlock2D",
 };
 
 pub(super) const UP: BlockNames = BlockNames {
     key: "up_block_types",
-    plain: "UpDecoderBlock2D",
-    attention: "AttnUpDecoderBlock2D",
+    table: [("UpDecoderBlock2D", Block::Plain), ("AttnUpDecoderBlock2D", Block::Attention)],
     supported: "UpDecoderBlock2D and AttnUpDecoderBlock2D",
 };
 
 impl BlockNames {
     pub(super) fn read(&self, names: &[String]) -> Result<Vec<Block>, ModelError> {
-        let block = |name: &String| {
-            // Configurations written before the blocks were renamed.
-            let plain = name.strip_prefix("UNetRes").unwrap_or(name);
-            if plain == self.plain {
-                Ok(Block::Plain)
-            } else if plain == self.attention {
-                Ok(Block::Attention)
-            } else {
-                Err(ModelError::Unsupported { key: self.key, value: name.clone(), supported: self.supported })
-            }
-        };
-        names.iter().map(block).collect()
+        names.iter().map(|name| named(self.key, block_name(name), &self.table, self.supported)).collect()
     }
 
     pub(super) fn write(&self, blocks: &[Block]) -> Vec<String> {
-        let name = |block: &Block| match block {
-            Block::Plain => self.plain.to_owned(),
-            Block::Attention => self.attention.to_owned(),
-        };
-        blocks.iter().map(name).collect()
+        blocks.iter().filter_map(|block| name_of(block, &self.table)).collect()
     }
+}
+
+/// The most groups of four channels or more that all levels can be divided into.
+pub(super) fn groups(levels: &[usize]) -> usize {
+    let fits = |groups: &usize| levels.iter().all(|c| c.is_multiple_of(*groups) && c / groups >= 4);
+    [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1)
+}
+
+/// How many pixels a latent stands for along each side, with so many levels.
+pub(super) fn scale(levels: usize) -> usize {
+    1 << levels.saturating_sub(1).min(31)
 }
 
 pub(super) fn activation(name: &str) -> Result<Activation, ModelError> {

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::coder::{Block, CoderConfig, Encoder};
 use super::gaussian::DiagonalGaussian;
-use super::published::DOWN;
+use super::published::{DOWN, scale};
 use super::temporal_decoder::TemporalDecoder;
 use super::{check_image, check_latents, upcast};
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
 use crate::layers::{Conv2d, Conv2dConfig};
 use crate::published::Sides;
 use crate::tap::Tap;
@@ -103,7 +103,7 @@ impl AutoencoderKlTemporalDecoderConfig {
     /// How many pixels a latent stands for along each side: 2 to the number of levels less one.
     #[must_use]
     pub fn scale(&self) -> usize {
-        1 << self.channels.len().saturating_sub(1).min(31)
+        scale(self.channels.len())
     }
 
     /// Makes the network.
@@ -120,8 +120,8 @@ impl AutoencoderKlTemporalDecoderConfig {
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
         at_least_one("latent_channels", self.latent_channels)?;
-        at_least_one("channels", self.channels.len())?;
-        at_least_one("layers", self.layers)?;
+        level_count("channels", self.channels.len())?;
+        layer_count("layers", self.layers)?;
         positive("scaling_factor", self.scaling_factor)?;
         if let Some(width) = self.channels.iter().find(|width| **width == 0 || !width.is_multiple_of(GROUPS)) {
             return Err(ModelError::Config {

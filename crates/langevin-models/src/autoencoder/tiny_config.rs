@@ -4,9 +4,9 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::TinyAutoencoder;
-use super::published::activation;
+use super::published::{activation, scale};
 use super::tiling::Tiling;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_limit, level_count, positive};
 use crate::layers::Activation;
 use crate::weights::{published_value, read_config};
 
@@ -115,7 +115,7 @@ impl TinyAutoencoderConfig {
     /// By what the encoder divides each side, rounded up: 2 to the number of its levels less one.
     #[must_use]
     pub fn encoder_scale(&self) -> usize {
-        1 << self.encoder_blocks.len().saturating_sub(1).min(31)
+        scale(self.encoder_blocks.len())
     }
 
     /// By what the decoder multiplies each side.
@@ -156,7 +156,8 @@ impl TinyAutoencoderConfig {
 }
 
 fn check_levels(fields: [&'static str; 2], channels: &[usize], blocks: &[usize]) -> Result<(), ModelError> {
-    at_least_one(fields[0], channels.len())?;
+    level_count(fields[0], channels.len())?;
+    blocks.iter().try_for_each(|count| layer_limit(fields[1], *count))?;
     at_least_one(fields[0], channels[0])?;
     if channels.iter().any(|c| *c != channels[0]) {
         return Err(ModelError::Config {

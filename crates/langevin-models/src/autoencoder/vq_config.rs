@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::VqModel;
 use super::coder::{Block, CoderConfig};
-use super::published::{DOWN, UP, activation};
+use super::published::{DOWN, UP, activation, groups, scale};
 use crate::error::{ModelError, at_least_one, positive};
 use crate::layers::Activation;
 use crate::published::Sides;
@@ -74,7 +74,6 @@ impl VqModelConfig {
     /// levels, finest first, and `codes` entries in its codebook, with two residual blocks in each level.
     #[must_use]
     pub fn new(channels: usize, latents: usize, levels: &[usize], codes: usize) -> Self {
-        let fits = |groups: &usize| levels.iter().all(|c| c.is_multiple_of(*groups) && c / groups >= 4);
         Self {
             in_channels: channels,
             out_channels: channels,
@@ -83,7 +82,7 @@ impl VqModelConfig {
             down: vec![Block::Plain; levels.len()],
             up: vec![Block::Plain; levels.len()],
             layers: 2,
-            norm_groups: [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1),
+            norm_groups: groups(levels),
             codes,
             ..Self::of_class()
         }
@@ -136,7 +135,7 @@ impl VqModelConfig {
     /// How many pixels a latent stands for along each side: 2 to the number of levels less one.
     #[must_use]
     pub fn scale(&self) -> usize {
-        1 << self.channels.len().saturating_sub(1).min(31)
+        scale(self.channels.len())
     }
 
     /// Channels of an entry of the codebook.

@@ -44,7 +44,7 @@ impl ControlCondition {
     /// A text condition without images or features.
     #[must_use]
     pub fn new(text: TextCondition) -> Self {
-        let rows = text.states.dims()[0];
+        let rows = text.rows_of_states();
         Self { text, images: vec![], strengths: vec![1.0; rows], features: vec![] }
     }
 
@@ -99,10 +99,10 @@ impl ControlCondition {
     /// The rows for a batch: as many as samples, a single one repeated.
     pub(crate) fn for_batch(&self, batch: usize) -> Result<Self, ModelError> {
         let rows = self.count()?;
-        if rows == batch {
+        if rows == batch && batch > 0 {
             return Ok(self.clone());
         }
-        if rows != 1 {
+        if rows != 1 || batch == 0 {
             return Err(ModelError::Rows { given: rows, batch });
         }
         Ok(Self {

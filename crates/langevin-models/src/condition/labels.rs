@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Device, Int, Tensor};
 use langevin_core::{Condition, DenoiseError};
 
+use super::rows_of;
 use crate::error::ModelError;
 
 /// The class, or another label, of each sample: the condition of [`UNet2d`](crate::UNet2d) and
@@ -99,10 +100,10 @@ impl Labels {
     /// The rows for a batch: as many as samples, a single one repeated.
     pub(crate) fn for_batch(&self, batch: usize) -> Result<Self, ModelError> {
         let rows = self.count();
-        if rows == batch {
+        if rows == batch && batch > 0 {
             return Ok(self.clone());
         }
-        if rows != 1 {
+        if rows != 1 || batch == 0 {
             return Err(ModelError::Rows { given: rows, batch });
         }
         Ok(Self(match &self.0 {
@@ -113,6 +114,15 @@ impl Labels {
                 Kind::Embeddings(Box::new((**tensor).clone().expand([batch, width])))
             }
         }))
+    }
+
+    /// Some rows.
+    pub(crate) fn select(&self, rows: &[usize]) -> Self {
+        Self(match &self.0 {
+            Kind::Classes(classes) => Kind::Classes(rows.iter().map(|row| classes[*row]).collect()),
+            Kind::Values(values) => Kind::Values(rows.iter().map(|row| values[*row]).collect()),
+            Kind::Embeddings(tensor) => Kind::Embeddings(Box::new(rows_of(tensor, rows))),
+        })
     }
 
     /// Parts behind one another.

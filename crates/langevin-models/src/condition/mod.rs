@@ -2,9 +2,11 @@
 
 mod control;
 mod labels;
+mod parts;
 mod text;
 
 pub use control::ControlCondition;
 pub use labels::Labels;
-pub(crate) use text::Part;
+pub(crate) use parts::{Part, rows_of};
 pub use text::TextCondition;
+pub(crate) use text::each_frame;

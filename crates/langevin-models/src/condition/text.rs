@@ -4,8 +4,10 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{Condition, DenoiseError};
 
 use super::Labels;
+use super::parts::Part;
 use crate::error::ModelError;
 use crate::layers::SinusoidalEmbedding;
+use crate::tap::Tap;
 
 /// The states of a text encoder, and what some networks are told beside them: the condition of text-conditional UNets and
 /// transformers.
@@ -30,8 +32,11 @@ use crate::layers::SinusoidalEmbedding;
 /// ```
 #[derive(Debug, Clone)]
 pub struct TextCondition {
-    /// States of the text encoder `[rows, tokens, width]`.
+    /// States of the text encoder `[rows, tokens, width]`, or `[rows·frames, tokens, width]` with a text for each frame.
     pub states: Tensor<3>,
+    /// Number of texts of each row: one for each frame of a video, those of a video behind one another. Default: one for
+    /// the whole row.
+    pub frames: Option<usize>,
     /// Which tokens to see `[rows, tokens]`, 1 or 0. Default: all.
     pub mask: Option<Tensor<2>>,
     /// One vector for the whole text `[rows, width]`.
@@ -61,6 +66,7 @@ impl TextCondition {
     pub fn new(states: Tensor<3>) -> Self {
         Self {
             states,
+            frames: None,
             mask: None,
             pooled: None,
             sizes: None,
@@ -70,6 +76,14 @@ impl TextCondition {
             image_embedding: None,
             guidance_embedding: None,
         }
+    }
+
+    /// Says that the states are `[rows·frames, tokens, width]`, a text for each of `frames` frames of a video. Networks
+    /// with motion modules take them.
+    #[must_use]
+    pub fn frames(mut self, frames: usize) -> Self {
+        self.frames = Some(frames);
+        self
     }
 
     /// Sets which tokens to see, 1 or 0. `[rows, tokens]`
@@ -131,7 +145,15 @@ impl TextCondition {
 
     /// Number of rows; [`ModelError::Rows`] if the parts do not agree on it.
     pub(crate) fn count(&self) -> Result<usize, ModelError> {
-        let rows = self.states.dims()[0];
+        let texts = self.states.dims()[0];
+        let rows = self.rows_of_states();
+        if self.frames.is_some_and(|frames| frames == 0 || rows * frames != texts) {
+            return Err(ModelError::Shape {
+                what: "text states",
+                given: self.states.dims().to_vec(),
+                expected: format!("a multiple of {} rows, one for each frame", self.frames.unwrap_or_default()),
+            });
+        }
         let others = [
             self.mask.as_ref().map(|t| t.dims()[0]),
             self.pooled.as_ref().map(|t| t.dims()[0]),
@@ -151,14 +173,17 @@ impl TextCondition {
     /// The rows for a batch: as many as samples, a single one repeated.
     pub(crate) fn for_batch(&self, batch: usize) -> Result<Self, ModelError> {
         let rows = self.count()?;
-        if rows == batch {
+        if rows == batch && batch > 0 {
             return Ok(self.clone());
         }
-        if rows != 1 {
+        if rows != 1 || batch == 0 {
             return Err(ModelError::Rows { given: rows, batch });
         }
+        let [texts, tokens, width] = self.states.dims();
+        let states = self.states.clone().reshape([1, texts * tokens, width]);
         Ok(Self {
-            states: repeat(&self.states, batch),
+            states: repeat(&states, batch).reshape([batch * texts, tokens, width]),
+            frames: self.frames,
             mask: self.mask.as_ref().map(|t| repeat(t, batch)),
             pooled: self.pooled.as_ref().map(|t| repeat(t, batch)),
             sizes: self.sizes.as_ref().map(|rows| vec![rows[0].clone(); batch]),
@@ -168,77 +193,6 @@ impl TextCondition {
             image_embedding: self.image_embedding.as_ref().map(|t| repeat(t, batch)),
             guidance_embedding: self.guidance_embedding.as_ref().map(|t| repeat(t, batch)),
         })
-    }
-
-    /// Checks the states, and that every part which the network knows is there and no other.
-    pub(crate) fn check(&self, width: usize, known: &[Part]) -> Result<(), ModelError> {
-        let mask = if known.contains(&Part::Mask) { &[Part::Mask][..] } else { &[] };
-        let required: Vec<Part> = known.iter().copied().filter(|part| *part != Part::Mask).collect();
-        self.check_parts(width, &required, mask)
-    }
-
-    /// Checks the states, and that every required part is there, and no other but the optional ones.
-    pub(crate) fn check_parts(&self, width: usize, required: &[Part], optional: &[Part]) -> Result<(), ModelError> {
-        self.count()?;
-        if self.guidance.is_some() && self.guidance_embedding.is_some() {
-            return Err(ModelError::UnknownPart { part: "guidance_embedding" });
-        }
-        let dims = self.states.dims();
-        if dims[2] != width || dims[1] == 0 {
-            return Err(ModelError::Shape {
-                what: "text states",
-                given: dims.to_vec(),
-                expected: format!("[rows, tokens, {width}]"),
-            });
-        }
-        if let Some(mask) = &self.mask
-            && mask.dims()[1] != dims[1]
-        {
-            let expected = format!("[rows, {}], one for each token", dims[1]);
-            return Err(ModelError::Shape { what: "mask", given: mask.dims().to_vec(), expected });
-        }
-        for part in Part::ALL {
-            let given = self.has(part);
-            if given && !required.contains(&part) && !optional.contains(&part) {
-                return Err(ModelError::UnknownPart { part: part.name() });
-            }
-            if !given && required.contains(&part) {
-                return Err(ModelError::MissingPart { part: part.name() });
-            }
-        }
-        Ok(())
-    }
-
-    fn has(&self, part: Part) -> bool {
-        match part {
-            Part::Mask => self.mask.is_some(),
-            Part::Pooled => self.pooled.is_some(),
-            Part::Sizes => self.sizes.is_some(),
-            Part::Labels => self.labels.is_some(),
-            Part::Guidance => self.guidance.is_some() || self.guidance_embedding.is_some(),
-            Part::Image => self.image.is_some(),
-            Part::ImageEmbedding => self.image_embedding.is_some(),
-        }
-    }
-
-    /// The condition with the states and the given parts only.
-    pub(crate) fn only(&self, known: &[Part]) -> Self {
-        let mut cond = Self::new(self.states.clone());
-        for part in known {
-            match part {
-                Part::Mask => cond.mask.clone_from(&self.mask),
-                Part::Pooled => cond.pooled.clone_from(&self.pooled),
-                Part::Sizes => cond.sizes.clone_from(&self.sizes),
-                Part::Labels => cond.labels.clone_from(&self.labels),
-                Part::Guidance => {
-                    cond.guidance.clone_from(&self.guidance);
-                    cond.guidance_embedding.clone_from(&self.guidance_embedding);
-                }
-                Part::Image => cond.image.clone_from(&self.image),
-                Part::ImageEmbedding => cond.image_embedding.clone_from(&self.image_embedding),
-            }
-        }
-        cond
     }
 
     /// The state with the image's channels behind its own.
@@ -256,17 +210,18 @@ impl TextCondition {
         Ok(Tensor::cat(vec![x, image], 1))
     }
 
-    /// The embedding of the guidance scale, of the given width: sines and cosines of `1000·(scale - 1)`, which tells a
-    /// network that was trained so how strong the guidance was that it imitates.
-    pub(crate) fn guidance_of(&self, width: usize, device: &Device) -> Result<Tensor<2>, ModelError> {
+    /// The embedding of the guidance scale, of the given width, for networks that have one: sines and cosines of
+    /// `1000·(scale - 1)`, which tells a network that was trained so how strong the guidance was that it imitates.
+    pub(crate) fn guidance_of(&self, width: Option<usize>, device: &Device) -> Result<Option<Tensor<2>>, ModelError> {
+        let Some(width) = width else { return Ok(None) };
         self.check_guidance(width)?;
         if let Some(embedding) = &self.guidance_embedding {
-            return Ok(embedding.clone());
+            return Ok(Some(embedding.clone()));
         }
         let scales = self.guidance.as_deref().ok_or(ModelError::MissingPart { part: Part::Guidance.name() })?;
         let times: Vec<f64> = scales.iter().map(|scale| 1000.0 * (scale - 1.0)).collect();
         let times = Tensor::<1>::from_data(times.as_slice(), (device, DType::F32));
-        Ok(SinusoidalEmbedding::new(width).shift(1.0).check()?.forward(times))
+        Ok(Some(SinusoidalEmbedding::new(width).shift(1.0).check()?.forward(times)))
     }
 
     /// Checks the guidance scale or its embedding.
@@ -312,6 +267,36 @@ impl TextCondition {
         Ok(flat.reshape([rows, count]))
     }
 
+    /// The features of `count` numbers for each sample side by side, each embedded as a time is. In f32,
+    /// `[rows, count·width]`.
+    pub(crate) fn size_features(
+        &self,
+        count: usize,
+        embedding: SinusoidalEmbedding,
+        device: &Device,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor<2>, ModelError> {
+        let numbers = self.sizes_of(count, device)?;
+        let [rows, _] = numbers.dims();
+        let features = embedding.forward(numbers.reshape([rows * count]));
+        tap.see("add_time_proj", &features);
+        Ok(features.reshape([rows, count * embedding.width()]))
+    }
+
+    /// How many numbers stand beside the vector for the whole text, where all together have `width` features and each
+    /// number has `features`.
+    pub(crate) fn sizes_count(&self, features: usize, width: usize) -> Result<usize, ModelError> {
+        let pooled = self.pooled.as_ref().ok_or(ModelError::MissingPart { part: Part::Pooled.name() })?.dims();
+        match width.checked_sub(pooled[1]) {
+            Some(rest) if rest > 0 && rest.is_multiple_of(features) => Ok(rest / features),
+            _ => Err(ModelError::Shape {
+                what: "pooled",
+                given: pooled.to_vec(),
+                expected: format!("[rows, width], {width} less {features} for each of the sizes"),
+            }),
+        }
+    }
+
     /// Those numbers on the host.
     pub(crate) fn check_sizes(&self, count: usize) -> Result<Vec<f64>, ModelError> {
         let rows = self.sizes.as_deref().ok_or(ModelError::MissingPart { part: Part::Sizes.name() })?;
@@ -329,6 +314,25 @@ impl TextCondition {
         Ok(flat)
     }
 
+    /// Number of rows that the states are for, rounded down.
+    pub(super) fn rows_of_states(&self) -> usize {
+        self.states.dims()[0] / self.frames.unwrap_or(1).max(1)
+    }
+
+    /// The states with a text for each of `frames` frames, where a number is given: a text for the whole video is that of
+    /// each frame.
+    pub(crate) fn states_for(&self, frames: Option<usize>) -> Result<Tensor<3>, ModelError> {
+        match (self.frames, frames) {
+            (given, wanted) if given == wanted => Ok(self.states.clone()),
+            (None, Some(frames)) => Ok(each_frame(self.states.clone(), frames)),
+            (given, wanted) => Err(ModelError::Shape {
+                what: "frames",
+                given: given.into_iter().collect(),
+                expected: format!("{}, a text for each frame", wanted.unwrap_or(1)),
+            }),
+        }
+    }
+
     pub(super) fn join(parts: &[&Self]) -> Result<Self, ModelError> {
         let Some((first, rest)) = parts.split_first() else {
             return Err(ModelError::Rows { given: 0, batch: 1 });
@@ -337,7 +341,7 @@ impl TextCondition {
             part.count()?;
         }
         for part in rest {
-            let differs = Part::ALL.into_iter().find(|p| *p != Part::Mask && first.has(*p) != part.has(*p));
+            let differs = Part::ALL.into_iter().find(|p| !p.may_be_absent() && first.has(*p) != part.has(*p));
             if let Some(differs) = differs {
                 return Err(ModelError::MissingPart { part: differs.name() });
             }
@@ -350,16 +354,19 @@ impl TextCondition {
         let masks = parts.iter().any(|part| part.mask.is_some()).then(|| {
             // Without a mask all tokens are seen.
             let mask = |part: &&Self| {
-                let [rows, tokens, _] = part.states.dims();
-                part.mask
-                    .clone()
-                    .unwrap_or_else(|| Tensor::ones([rows, tokens], (&part.states.device(), part.states.dtype())))
+                let [_, tokens, _] = part.states.dims();
+                part.mask.clone().unwrap_or_else(|| {
+                    Tensor::ones([part.rows_of_states(), tokens], (&part.states.device(), part.states.dtype()))
+                })
             };
             stack("mask", parts.iter().map(mask).collect())
         });
         let labels: Option<Vec<&Labels>> = parts.iter().map(|part| part.labels.as_ref()).collect();
+        let frames = parts.iter().find_map(|part| part.frames);
+        let states = parts.iter().map(|part| part.states_for(frames)).collect::<Result<_, _>>()?;
         Ok(Self {
-            states: stack("text states", parts.iter().map(|part| part.states.clone()).collect())?,
+            states: stack("text states", states)?,
+            frames,
             mask: masks.transpose()?,
             pooled: optional("pooled", parts.iter().map(|part| part.pooled.clone()))?,
             sizes: parts.iter().map(|part| part.sizes.clone()).collect::<Option<Vec<_>>>().map(|rows| rows.concat()),
@@ -375,33 +382,13 @@ impl TextCondition {
     }
 }
 
-/// A part of a [`TextCondition`] that not every network takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    Mask,
-    Pooled,
-    Sizes,
-    Labels,
-    Guidance,
-    Image,
-    ImageEmbedding,
-}
-
-impl Part {
-    const ALL: [Self; 7] =
-        [Self::Mask, Self::Pooled, Self::Sizes, Self::Labels, Self::Guidance, Self::Image, Self::ImageEmbedding];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mask => "mask",
-            Self::Pooled => "pooled",
-            Self::Sizes => "sizes",
-            Self::Labels => "labels",
-            Self::Guidance => "guidance",
-            Self::Image => "image",
-            Self::ImageEmbedding => "image_embedding",
-        }
-    }
+/// Repeats each row for every frame of its video: `[batch, ..]` to `[batch·frames, ..]`.
+pub(crate) fn each_frame<const D: usize>(x: Tensor<D>, frames: usize) -> Tensor<D> {
+    let mut shape = x.dims();
+    let rest = shape[1..].iter().product();
+    let x = x.reshape([shape[0], 1, rest]).expand([shape[0], frames, rest]);
+    shape[0] *= frames;
+    x.reshape(shape)
 }
 
 pub(super) fn repeat<const D: usize>(tensor: &Tensor<D>, batch: usize) -> Tensor<D> {
@@ -434,7 +421,7 @@ fn optional<const D: usize>(
 
 impl Condition for TextCondition {
     fn rows(&self) -> Option<usize> {
-        Some(self.states.dims()[0])
+        Some(self.rows_of_states())
     }
 
     fn expand(&self, rows: usize) -> Result<Self, DenoiseError> {
@@ -449,7 +436,7 @@ impl Condition for TextCondition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{flex, tensor, values};
+    use crate::testing::{assert_close, flex, tensor, values};
 
     fn text(rows: usize, seed: f64) -> TextCondition {
         TextCondition::new(tensor([rows, 3, 4], seed, &flex()))
@@ -484,19 +471,20 @@ mod tests {
         assert!(matches!(text(2, 0.3).for_batch(5), Err(ModelError::Rows { given: 2, batch: 5 })));
         let uneven = text(2, 0.3).guidance([2.0]);
         assert!(matches!(uneven.for_batch(2), Err(ModelError::Rows { given: 1, batch: 2 })));
+        assert!(matches!(text(1, 0.3).for_batch(0), Err(ModelError::Rows { given: 1, batch: 0 })));
     }
 
     #[test]
     fn a_guidance_scale_is_embedded_as_a_time() {
         // Half the width sines, then cosines, of 1000(w - 1) at frequencies 10000^(-i/(half - 1)).
-        let given = values(&text(1, 0.1).guidance([7.5]).guidance_of(8, &flex()).unwrap());
+        let given = values(&text(1, 0.1).guidance([7.5]).guidance_of(Some(8), &flex()).unwrap().unwrap());
         for i in 0..4 {
             let angle = 6500.0 * 10_000f64.powf(-(i as f64) / 3.0);
             // An angle of 6500 has a rounding error of 5e-4 in f32.
             assert!((given[i] - angle.sin()).abs() < 1e-3 && (given[4 + i] - angle.cos()).abs() < 1e-3, "{given:?}");
         }
         let own = tensor([1, 8], 0.4, &flex());
-        let given = text(1, 0.1).guidance_embedding(own.clone()).guidance_of(8, &flex()).unwrap();
+        let given = text(1, 0.1).guidance_embedding(own.clone()).guidance_of(Some(8), &flex()).unwrap().unwrap();
         assert_eq!(values(&given), values(&own));
         let error = text(1, 0.1).guidance_embedding(own).check_guidance(6).unwrap_err();
         assert!(matches!(error, ModelError::Shape { what: "guidance_embedding", .. }), "{error}");
@@ -550,5 +538,37 @@ mod tests {
         assert!(matches!(uneven.sizes_of(2, &flex()), Err(ModelError::Shape { what: "sizes", .. })));
         let broken = text(1, 0.1).sizes([vec![1.0, f64::NAN]]);
         assert!(matches!(broken.sizes_of(2, &flex()), Err(ModelError::NotFinite { row: 0, .. })));
+    }
+
+    #[test]
+    fn rows_of_a_video_follow_one_another() {
+        let x = tensor([2, 3, 2], 0.3, &flex());
+        let rows = each_frame(x.clone(), 3);
+        assert_eq!(rows.dims(), [6, 3, 2]);
+        for row in 0..6 {
+            assert_close(&rows.clone().narrow(0, row, 1), &values(&x.clone().narrow(0, row / 3, 1)), 0.0);
+        }
+    }
+
+    #[test]
+    fn texts_of_frames_stay_together() {
+        let video = |seed| text(3, seed).frames(3).guidance([seed]);
+        assert_eq!(video(0.1).rows(), Some(1));
+        let both = video(0.1).for_batch(2).unwrap();
+        assert_eq!((both.rows(), both.states.dims()), (Some(2), [6, 3, 4]));
+        assert_close(&both.states.narrow(0, 3, 3), &values(&text(3, 0.1).states), 0.0);
+        // Beside a text for each frame, one for the whole video is that of every frame.
+        let joined = TextCondition::cat(&[&text(1, 0.5).guidance([1.0]), &video(0.1)]).unwrap();
+        assert_eq!((joined.rows(), joined.frames), (Some(2), Some(3)));
+        assert_close(&joined.states.clone().narrow(0, 2, 1), &values(&text(1, 0.5).states), 0.0);
+        assert_close(&joined.states.narrow(0, 3, 3), &values(&text(3, 0.1).states), 0.0);
+        for (states, frames) in [(3, 2), (3, 0), (2, 3)] {
+            let error = text(states, 0.1).frames(frames).count().unwrap_err();
+            assert!(matches!(error, ModelError::Shape { what: "text states", .. }), "{error}");
+        }
+        let error = TextCondition::join(&[&text(2, 0.1).frames(2), &text(3, 0.1).frames(3)]).unwrap_err();
+        assert!(matches!(error, ModelError::Shape { what: "frames", .. }), "{error}");
+        assert!(matches!(video(0.1).check(4, &[Part::Guidance]), Err(ModelError::UnknownPart { part: "frames" })));
+        video(0.1).check(4, &[Part::Guidance, Part::Frames]).unwrap();
     }
 }

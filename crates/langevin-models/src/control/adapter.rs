@@ -8,10 +8,10 @@ use langevin_core::Load;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count, level_count};
 use crate::layers::{Activation, Conv2d, Conv2dConfig, avg_pool_2x};
+use crate::published::{name_of, named};
 use crate::tap::Tap;
-use crate::unet::conditional::unsupported;
 use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes this configuration.
@@ -115,8 +115,8 @@ impl T2iAdapterConfig {
     /// [`ModelError::Config`] names the field with which no network can be built.
     pub fn validate(&self) -> Result<(), ModelError> {
         at_least_one("in_channels", self.in_channels)?;
-        at_least_one("channels", self.channels.len())?;
-        at_least_one("layers", self.layers)?;
+        level_count("channels", self.channels.len())?;
+        layer_count("layers", self.layers)?;
         at_least_one("downscale", self.downscale)?;
         let least = if self.kind == AdapterKind::Light { 4 } else { 1 };
         for (i, &channels) in self.channels.iter().enumerate() {
@@ -420,26 +420,20 @@ impl TryFrom<PublishedT2iAdapter> for T2iAdapterConfig {
 
     fn try_from(p: PublishedT2iAdapter) -> Result<Self, ModelError> {
         let supported = "\"full_adapter\", \"full_adapter_xl\" and \"light_adapter\"";
-        let kind = KINDS.iter().find(|(name, _)| *name == p.adapter_type).map(|(_, kind)| *kind);
         Ok(Self {
             in_channels: p.in_channels,
             channels: p.channels,
             layers: p.num_res_blocks,
             downscale: p.downscale_factor,
-            kind: kind.ok_or_else(|| unsupported("adapter_type", &p.adapter_type, supported))?,
+            kind: named("adapter_type", &p.adapter_type, &KINDS, supported)?,
         })
     }
 }
 
 impl From<T2iAdapterConfig> for PublishedT2iAdapter {
     fn from(c: T2iAdapterConfig) -> Self {
-        let name = match c.kind {
-            AdapterKind::Full => "full_adapter",
-            AdapterKind::FullXl => "full_adapter_xl",
-            AdapterKind::Light => "light_adapter",
-        };
         Self {
-            adapter_type: name.into(),
+            adapter_type: name_of(&c.kind, &KINDS).unwrap_or_default(),
             channels: c.channels,
             downscale_factor: c.downscale,
             in_channels: c.in_channels,

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ControlNet;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, level_count};
+use crate::published::unsupported;
 use crate::unet::conditional::{
     Addition, ClassInput, ContextInput, EncoderConfig, LevelBlock, Middle, PublishedEncoder, TimeInput,
-    UNet2dConditionalConfig, unsupported,
+    UNet2dConditionalConfig,
 };
 use crate::weights::{published_value, read_config};
 
@@ -123,7 +124,7 @@ impl ControlNetConfig {
         let e = &self.encoder;
         e.validate()?;
         at_least_one("image_channels", self.image_channels)?;
-        at_least_one("embedding_channels", self.embedding_channels.len())?;
+        level_count("embedding_channels", self.embedding_channels.len())?;
         for &channels in &self.embedding_channels {
             at_least_one("embedding_channels", channels)?;
         }
@@ -146,7 +147,10 @@ impl ControlNetConfig {
             ("concatenate_class", e.concatenate_class),
             ("mid_only_cross_attention", e.mid_only_cross_attention && e.middle == Middle::AddedAttention),
             ("layers", e.levels.iter().any(|level| level.layers != e.levels[0].layers)),
-            ("levels", e.levels.iter().any(|level| level.block == LevelBlock::AddedAttention)),
+            ("levels", {
+                let other = |block: LevelBlock| block == LevelBlock::AddedAttention || block.is_time_norm();
+                e.levels.iter().any(|level| other(level.block))
+            }),
         ];
         match differs.into_iter().find(|(_, differs)| *differs) {
             Some((field, _)) => Err(ModelError::Config {

@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 use langevin_core::{DenoiseError, Network};
 
 use super::controlnet::{ControlNet, ControlOptions};
-use crate::condition::{ControlCondition, TextCondition};
+use crate::condition::{ControlCondition, TextCondition, rows_of};
 use crate::error::ModelError;
+use crate::mlp::for_batch;
 use crate::tap::Tap;
 use crate::unet::conditional::{ControlResiduals, Residuals, UNet2dConditional};
 
@@ -74,7 +75,7 @@ impl Controlled {
         &self.nets
     }
 
-    /// The forward pass. `tap` sees the modules of the UNet under their own names, and those of the ControlNets under
+    /// The forward pass. ControlNets are asked about the rows in which they count. `tap` sees the modules of the UNet under their own names, and those of the ControlNets under
     /// `controlnets.0` and so on.
     ///
     /// # Shapes
@@ -95,18 +96,29 @@ impl Controlled {
         let [batch, ..] = x.dims();
         self.check_images(cond)?;
         let cond = cond.for_batch(batch)?;
+        let time = for_batch(time, batch)?;
+        let steered: Vec<usize> = (0..batch).filter(|row| cond.strengths[*row] != 0.0).collect();
+        let all = steered.len() == batch;
+        let of_rows = |t: &Tensor<4>| if all { t.clone() } else { rows_of(t, &steered) };
         let mut control: Option<ControlResiduals> = None;
         for (i, ((net, scale), image)) in self.nets.iter().zip(&cond.images).enumerate() {
             let text = net.known_of(&cond.text);
+            net.check_condition(&text)?;
+            if steered.is_empty() || *scale == 0.0 {
+                continue;
+            }
+            let text = if all { text } else { text.select(&steered) };
+            let time = if all { time.clone() } else { rows_of(&time, &steered) };
             let options = ControlOptions { scale: *scale, guess: self.guess };
             let residuals = tap.scope(format_args!("controlnets.{i}"), |tap| {
-                net.forward_with(x.clone(), time.clone(), &text, image.clone(), &options, tap)
+                net.forward_with(of_rows(&x), time, &text, of_rows(image), &options, tap)
             })?;
             control = Some(match control {
                 Some(sum) => sum.plus(residuals)?,
                 None => residuals,
             });
         }
+        control = control.map(|control| if all { control } else { control.spread(&steered, batch) });
         if let Some(strengths) = cond.strengths_of(&x.device())? {
             control = control.map(|control| control.times(&strengths));
         }

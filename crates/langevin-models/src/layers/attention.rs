@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, activation};
 use super::convolution::{has_kernels, to_image, to_tokens};
 use super::norm::widen;
 use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
+use crate::condition::each_frame;
 use crate::error::{ModelError, at_least_one, positive};
 use crate::tap::Tap;
 
@@ -51,6 +52,10 @@ pub fn attention_with(
     bias: Option<Tensor<4>>,
     scale: f64,
 ) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::cpu::attend(&query, &key, &value, bias.as_ref(), scale) {
+        return y;
+    }
     let [batch, heads, _, _] = query.dims();
     let [_, _, keys, _] = key.dims();
     let largest = if has_kernels(&query.device()) { LARGEST_SCORES } else { LARGEST_SCORES_ON_CPU };
@@ -335,7 +340,7 @@ impl Attention {
     /// # Shapes
     ///
     /// - tokens and output: `[batch, tokens, channels]`
-    /// - context: `[batch, keys, context]`
+    /// - context: `[batch, keys, context]`, or fewer rows, each for as many rows of tokens behind one another
     /// - bias: `[batch or 1, heads or 1, tokens or 1, keys]`
     pub fn forward(
         &self,
@@ -356,6 +361,7 @@ impl Attention {
         bias: Option<Tensor<4>>,
         tap: &mut Tap<'_>,
     ) -> Tensor<3> {
+        let [rows, _, _] = tokens.dims();
         // Flattened once: the projections of pixels then share one copy.
         let flat = |x: Tensor<3>| {
             let [batch, count, channels] = x.dims();
@@ -366,6 +372,8 @@ impl Attention {
             let y = layer.forward(x.clone());
             let inner = y.dims()[1];
             let y = y.reshape([batch, count, inner]);
+            // What stands for several rows is projected once.
+            let y = if batch == rows { y } else { each_frame(y, rows / batch) };
             tap.see(name, &y);
             split_heads(y, self.heads)
         };

@@ -87,8 +87,7 @@ impl Conv2dConfig {
 
 /// Two-dimensional cross-correlation with zero padding. Made by [`Conv2dConfig::init`].
 ///
-/// The algorithm is chosen by device, dtype and size. The bias is added after the convolution: in half precision a GPU
-/// then keeps its fast kernel.
+/// The algorithm is chosen by device, dtype and size.
 #[derive(Module, Debug)]
 pub struct Conv2d {
     /// `[output, input, kernel, kernel]`
@@ -107,15 +106,8 @@ impl Conv2d {
     /// - input: `[batch, input, height, width]`
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = convolve(x, self.weight.val(), [self.stride; 2], [self.padding; 2]);
-        match &self.bias {
-            Some(bias) => {
-                let bias = bias.val();
-                let [channels] = bias.dims();
-                y + bias.reshape([1, channels, 1, 1])
-            }
-            None => y,
-        }
+        let bias = self.bias.as_ref().map(Param::val);
+        convolve(x, self.weight.val(), bias, [self.stride; 2], [self.padding; 2])
     }
 }
 

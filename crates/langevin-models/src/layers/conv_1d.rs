@@ -137,9 +137,9 @@ impl Conv1d {
         let ([batch, input, length], [output, _, kernel]) = (x.dims(), self.weight.dims());
         let x = x.reshape([batch, input, 1, length]);
         let weight = self.weight.val().reshape([output, input, 1, kernel]);
-        let y = convolve(x, weight, [1, self.stride], [0, self.padding]);
+        let y = convolve(x, weight, self.bias.as_ref().map(Param::val), [1, self.stride], [0, self.padding]);
         let [_, _, _, length] = y.dims();
-        add_bias(y.reshape([batch, output, length]), self.bias.as_ref())
+        y.reshape([batch, output, length])
     }
 }
 

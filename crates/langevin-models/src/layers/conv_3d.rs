@@ -111,23 +111,27 @@ impl Conv3d {
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let ([batch, input, frames, height, width], [output, _, k, rows, columns]) = (x.dims(), self.weight.dims());
         let weight = self.weight.val();
+        let bias = self.bias.as_ref().map(Param::val);
         let y = match (rows * columns, self.stride, self.padding) {
             (1, [stride, 1, 1], [padding, 0, 0]) => {
                 let x = x.reshape([batch, input, frames, height * width]);
-                let y = convolve(x, weight.reshape([output, input, k, 1]), [stride, 1], [padding, 0]);
+                let y = convolve(x, weight.reshape([output, input, k, 1]), bias, [stride, 1], [padding, 0]);
                 let [_, _, frames, _] = y.dims();
                 y.reshape([batch, output, frames, height, width])
             }
-            (_, stride, padding) => module::conv3d(x, weight, None, ConvOptions::new(stride, padding, [1; 3], 1)),
+            (_, stride, padding) => {
+                let y = module::conv3d(x, weight, None, ConvOptions::new(stride, padding, [1; 3], 1));
+                match bias {
+                    Some(bias) => y + bias.reshape([1, output, 1, 1, 1]),
+                    None => y,
+                }
+            }
         };
         debug_assert_eq!(
             y.dims()[2..],
             output_size([frames, height, width], [k, rows, columns], self.stride, self.padding)
         );
-        match &self.bias {
-            Some(bias) => y + bias.val().reshape([1, output, 1, 1, 1]),
-            None => y,
-        }
+        y
     }
 }
 

@@ -106,13 +106,29 @@ pub(super) fn has_kernels(device: &Device) -> bool {
     format!("{device:?}").contains("Cube(")
 }
 
-/// Convolves with the fastest algorithm for this input, without a bias: [`Algorithm::run`].
-pub(crate) fn convolve(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
+/// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]` by the fastest algorithm for this input, and
+/// adds the bias `[output]`: on the CPU the kernels of this library, else [`Algorithm::of`].
+pub(crate) fn convolve(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::cpu::convolve(&x, &weight, bias.as_ref(), stride, padding) {
+        return y;
+    }
     let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
     let [rows, columns] = output_size([height, width], [k, l], stride, padding);
     let table = batch * rows * columns * k * l * input;
     let shape = Convolved { input, output, kernel: [k, l], stride, table };
-    Algorithm::of(&x.device(), x.dtype(), shape).run(x, weight, stride, padding)
+    let y = Algorithm::of(&x.device(), x.dtype(), shape).run(x, weight, stride, padding);
+    // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
+    match bias {
+        Some(bias) => y + bias.reshape([1, output, 1, 1]),
+        None => y,
+    }
 }
 
 /// Sizes of the output.

@@ -1,7 +1,7 @@
 //! Dropout.
 
 use burn::module::{Flag, Module, Param};
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 
 use crate::error::ModelError;
 
@@ -52,13 +52,18 @@ pub struct Dropout {
 }
 
 impl Dropout {
+    /// Whether it changes tensors of this device.
+    pub(crate) fn acts_on(&self, device: &Device) -> bool {
+        self.probability > 0.0 && self.training.is_enabled() && device.is_autodiff()
+    }
+
     /// Applies dropout while training, and returns the input otherwise.
     ///
     /// # Shapes
     ///
     /// - input and output: `[..]`, any shape
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        if self.probability == 0.0 || !self.training.is_enabled() || !x.device().is_autodiff() {
+        if !self.acts_on(&x.device()) {
             return x;
         }
         let keep = 1.0 - self.probability;

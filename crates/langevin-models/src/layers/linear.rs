@@ -75,7 +75,12 @@ impl Linear {
     /// - input: `[.., input]`
     /// - output: `[.., output]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::linear(x, self.weight.val().transpose(), self.bias.as_ref().map(Param::val))
+        let (weight, bias) = (self.weight.val(), self.bias.as_ref().map(Param::val));
+        #[cfg(feature = "flex")]
+        if let Some(y) = crate::cpu::map_last(&x, &weight, bias.as_ref()) {
+            return y;
+        }
+        module::linear(x, weight.transpose(), bias)
     }
 }
 

@@ -65,6 +65,7 @@ pub(crate) use norm::widen;
 pub use norm::{GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 pub use patches::{GridPositions, PatchEmbedding, PatchEmbeddingConfig, PatchOrder, patchify, unpatchify};
 pub use resample::{avg_pool_2x, fir_downsample_2x, fir_upsample_2x, upsample_nearest, upsample_nearest_2x};
+pub(crate) use resample::{smooth_downsample_2x, smooth_upsample_2x};
 pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
 pub use rotary::RotaryEmbedding;
@@ -76,6 +77,7 @@ pub(crate) use temporal::{to_frames, to_video};
 pub use time::{
     GaussianFourier, GaussianFourierConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
+pub(crate) use transformer_block::positions;
 pub use transformer_block::{BasicTransformerBlock, BasicTransformerBlockConfig, SinusoidalPositions};
 pub use transformer2d::{PixelProjection, Transformer2d, Transformer2dConfig};
 pub use video_transformer::{

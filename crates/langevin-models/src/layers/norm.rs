@@ -99,6 +99,10 @@ impl GroupNorm {
     ///
     /// - input and output: `[batch, channels, ..]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if let Some(y) = self.on_cpu(&x, false) {
+            return y;
+        }
         #[cfg(feature = "cube")]
         if has_kernels(&x.device()) {
             return self.by_kernels(x, false);
@@ -106,12 +110,15 @@ impl GroupNorm {
         self.by_groups(x)
     }
 
-    /// Normalizes and applies the activation: as one operation where the device compiles kernels.
-    ///
-    /// # Shapes
-    ///
-    /// - input and output: `[batch, channels, ..]`
-    pub fn forward_activated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    /// [`forward`](Self::forward) and then the activation: as one operation, on the CPU and where the device compiles
+    /// kernels, if that is SiLU.
+    pub(crate) fn forward_activated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if activation == Activation::Silu
+            && let Some(y) = self.on_cpu(&x, true)
+        {
+            return y;
+        }
         #[cfg(feature = "cube")]
         if activation == Activation::Silu && has_kernels(&x.device()) {
             return self.by_kernels(x, true);
@@ -124,6 +131,11 @@ impl GroupNorm {
         let settings = langevin_gpu::Normalization { groups: self.groups, epsilon: self.epsilon, silu };
         let (weight, bias) = (self.weight.val(), self.bias.val());
         layout::channels_last(x, |x| langevin_gpu::group_norm(x, weight, bias, settings))
+    }
+
+    #[cfg(feature = "flex")]
+    fn on_cpu<const D: usize>(&self, x: &Tensor<D>, silu: bool) -> Option<Tensor<D>> {
+        crate::cpu::normalize_groups(x, &self.weight.val(), &self.bias.val(), self.groups, self.epsilon, silu)
     }
 
     /// Each group as one row.

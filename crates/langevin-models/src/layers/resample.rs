@@ -112,6 +112,32 @@ pub fn fir_upsample_2x(x: Tensor<4>) -> Tensor<4> {
     ])
 }
 
+/// The image with one more pixel on each side, the mirror image of the one behind the border. Sides are 2 or more.
+fn mirrored(x: Tensor<4>) -> Tensor<4> {
+    let along = |x: Tensor<4>, axis: usize| {
+        let side = x.dims()[axis];
+        let [before, after] = [1, side - 2].map(|i| x.clone().narrow(axis, i, 1));
+        Tensor::cat(vec![before, x, after], axis)
+    };
+    along(along(x, 2), 3)
+}
+
+/// [`fir_downsample_2x`] with the image mirrored at its border instead of zeros around it. Sides are even.
+pub(crate) fn smooth_downsample_2x(x: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let kernel = fir_kernel(1.0, &x);
+    let x = mirrored(x).reshape([batch * channels, 1, height + 2, width + 2]);
+    let y = module::conv2d(x, kernel, None, ConvOptions::new([2, 2], [0, 0], [1, 1], 1));
+    y.reshape([batch, channels, height / 2, width / 2])
+}
+
+/// [`fir_upsample_2x`] with the image mirrored at its border instead of zeros around it. Sides are 2 or more.
+pub(crate) fn smooth_upsample_2x(x: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    // The border makes two pixels on each side, which are cut off.
+    fir_upsample_2x(mirrored(x)).narrow(2, 2, 2 * height).narrow(3, 2, 2 * width)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,15 +213,29 @@ mod tests {
     }
 
     #[test]
+    fn mirrored_filters_keep_the_border_of_a_ramp() {
+        // Along each axis 0, 1, .. 5 with mirror images of 1 and 4 beside them.
+        let ramp: Vec<f64> = (0..36).map(|i| f64::from(i % 6)).collect();
+        let x = Tensor::<1>::from_data(ramp.as_slice(), (&flex(), burn::tensor::DType::F32)).reshape([1, 1, 6, 6]);
+        let row = [[1.0, 0.0, 1.0, 2.0], [1.0, 2.0, 3.0, 4.0], [3.0, 4.0, 5.0, 4.0]]
+            .map(|[a, b, c, d]| (a + 3.0 * b + 3.0 * c + d) / 8.0);
+        assert_close(&smooth_downsample_2x(x.clone()), &row.repeat(3), 1e-6);
+        let row = [0.25, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 4.75];
+        assert_close(&smooth_upsample_2x(x), &row.repeat(12), 1e-6);
+    }
+
+    #[test]
     fn gradients_are_the_transposed_maps() {
         // <A x, y> = <x, Aᵀ y>: the sum of the gradient against x is the value of the linear form.
         let device = flex().autodiff();
         type Map = fn(Tensor<4>) -> Tensor<4>;
-        let maps: [(Map, [usize; 4]); 4] = [
+        let maps: [(Map, [usize; 4]); 6] = [
             (upsample_nearest_2x, [1, 2, 8, 8]),
             (avg_pool_2x, [1, 2, 2, 2]),
             (fir_upsample_2x, [1, 2, 8, 8]),
             (fir_downsample_2x, [1, 2, 2, 2]),
+            (smooth_upsample_2x, [1, 2, 8, 8]),
+            (smooth_downsample_2x, [1, 2, 2, 2]),
         ];
         for (map, shape) in maps {
             let x = tensor([1, 2, 4, 4], 0.3, &device).require_grad();

@@ -197,7 +197,8 @@ impl ResnetBlock2d {
     ///
     /// If a block that is told a time gets none.
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>, tap: &mut Tap<'_>) -> Tensor<4> {
-        let h = self.resample.apply(self.activated("norm1", &self.norm1, x.clone(), tap));
+        let h = self.activated("norm1", &self.norm1, x.clone(), tap);
+        let h = self.resample.apply(h);
         let h = self.conv1.forward(h);
         tap.see("conv1", &h);
         let h = match &self.time_emb_proj {
@@ -219,17 +220,7 @@ impl ResnetBlock2d {
         y
     }
 
-    /// Normalization and activation, as one operation if nobody wants to see what is between.
-    fn activated(&self, name: &str, norm: &GroupNorm, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
-        if !tap.is_listening() {
-            return norm.forward_activated(x, self.activation);
-        }
-        let h = norm.forward(x);
-        tap.see(name, &h);
-        self.activation.forward(h)
-    }
-
-    /// Adds the time before the second normalization, or scales and shifts after it, and applies the activation.
+    /// Adds the time before the second normalization, or scales and shifts after it, and activates.
     fn tell(&self, h: Tensor<4>, time: Tensor<2>, tap: &mut Tap<'_>) -> Tensor<4> {
         tap.see("time_emb_proj", &time);
         let [batch, features] = time.dims();
@@ -242,5 +233,15 @@ impl ResnetBlock2d {
         let half = features / 2;
         let scale = time.clone().narrow(1, 0, half) + 1.0;
         self.activation.forward(h * scale + time.narrow(1, half, half))
+    }
+
+    /// Normalizes and activates: two steps where somebody looks at what is between them.
+    fn activated(&self, name: &str, norm: &GroupNorm, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
+        if !tap.is_listening() {
+            return norm.forward_activated(x, self.activation);
+        }
+        let h = norm.forward(x);
+        tap.see(name, &h);
+        self.activation.forward(h)
     }
 }

@@ -8,7 +8,7 @@ use super::{
     BasicTransformerBlock, BasicTransformerBlockConfig, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, Linear,
     LinearConfig,
 };
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, layer_count};
 use crate::tap::Tap;
 
 /// Configuration of a [`Transformer2d`].
@@ -89,7 +89,7 @@ impl Transformer2dConfig {
     /// [`ModelError::Config`] if a size is zero, the groups do not divide the channels, or the blocks refuse their
     /// options.
     pub fn init(&self, device: &Device) -> Result<Transformer2d, ModelError> {
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         let inner = self.block.width;
         let projection = |input, output| {
             Ok(match self.linear_projection {

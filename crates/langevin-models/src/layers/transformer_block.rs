@@ -277,6 +277,21 @@ pub struct SinusoidalPositions {
     pub pe: Param<Tensor<3>>,
 }
 
+/// The table of positions of [`SinusoidalPositions`], as a stored tensor of the given shape.
+pub(crate) fn positions(shape: [usize; 3], device: &Device) -> Param<Tensor<3>> {
+    let width = shape[2];
+    let entry = move |p: usize, i: usize| {
+        let angle = p as f64 * 10_000f64.powf(-((i / 2 * 2) as f64) / width as f64);
+        if i.is_multiple_of(2) { angle.sin() } else { angle.cos() }
+    };
+    let table = move |device: &Device, _: bool| {
+        let rows = 0..shape[0] * shape[1];
+        let entries: Vec<f64> = rows.flat_map(|p| (0..width).map(move |i| entry(p, i))).collect();
+        Tensor::<1>::from_data(entries.as_slice(), device).reshape(shape)
+    };
+    Param::uninitialized(ParamId::new(), table, device.clone(), false, Shape::from(shape))
+}
+
 impl SinusoidalPositions {
     /// A table of `count` positions.
     ///
@@ -292,23 +307,7 @@ impl SinusoidalPositions {
                 expected: "an even number: a sine and a cosine for each frequency".into(),
             });
         }
-        let table = move |device: &Device| {
-            let entry = |p: usize, i: usize| {
-                let angle = p as f64 * 10_000f64.powf(-((i / 2 * 2) as f64) / width as f64);
-                if i.is_multiple_of(2) { angle.sin() } else { angle.cos() }
-            };
-            let entries: Vec<f64> = (0..count).flat_map(|p| (0..width).map(move |i| entry(p, i))).collect();
-            Tensor::<1>::from_data(entries.as_slice(), device).reshape([1, count, width])
-        };
-        Ok(Self {
-            pe: Param::uninitialized(
-                ParamId::new(),
-                move |device, _| table(device),
-                device.clone(),
-                false,
-                Shape::from([1, count, width]),
-            ),
-        })
+        Ok(Self { pe: positions([1, count, width], device) })
     }
 
     /// Number of positions.

@@ -9,7 +9,7 @@ use super::{
     FeedForwardConfig, Gate, GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
     SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count, whole_heads};
 use crate::tap::Tap;
 
 /// Configuration of a [`TransformerTemporal`].
@@ -75,7 +75,7 @@ impl TransformerTemporalConfig {
     ///
     /// [`ModelError::Config`] if a size is zero or the groups do not divide the channels.
     pub fn init(&self, device: &Device) -> Result<TransformerTemporal, ModelError> {
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("heads", self.heads)?;
         at_least_one("head_dim", self.head_dim)?;
         let inner = self.heads * self.head_dim;
@@ -178,7 +178,7 @@ impl TemporalBlock {
         })
     }
 
-    /// Pixels of frames in, pixels of frames out: `[batch·frames, pixels, width]`. The context has a row for each pixel.
+    /// Pixels of frames in, pixels of frames out: `[batch·frames, pixels, width]`. The context has a row for each video.
     fn forward(&self, x: Tensor<3>, context: Tensor<3>, frames: usize, tap: &mut Tap<'_>) -> Tensor<3> {
         let [rows, pixels, width] = x.dims();
         let batch = rows / frames;
@@ -246,15 +246,9 @@ impl TransformerSpatioTemporalConfig {
     ///
     /// [`ModelError::Config`] if a size is zero, the heads do not divide the channels, or those are no multiple of 32.
     pub fn init(&self, device: &Device) -> Result<TransformerSpatioTemporal, ModelError> {
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("channels", self.channels)?;
-        if self.heads == 0 || !self.channels.is_multiple_of(self.heads) {
-            return Err(ModelError::Config {
-                field: "heads",
-                given: self.heads.to_string(),
-                expected: format!("a divisor of the {} channels", self.channels),
-            });
-        }
+        whole_heads("heads", self.heads, self.channels)?;
         let width = self.channels;
         let block = BasicTransformerBlockConfig::new(width, self.heads, width / self.heads).context(self.context);
         let positions = TimestepEmbeddingConfig { inner: 4 * width, ..TimestepEmbeddingConfig::new(width, width) };
@@ -303,13 +297,13 @@ impl TransformerSpatioTemporal {
     /// # Shapes
     ///
     /// - x and output: `[batch·frames, channels, height, width]`
-    /// - context: `[batch·frames, keys, context]`
+    /// - context: `[batch·frames, keys, context]`, or `[batch, keys, context]` with one for all frames of a video
     pub fn forward(&self, x: Tensor<4>, context: &Tensor<3>, frames: usize, tap: &mut Tap<'_>) -> Tensor<4> {
         let [rows, channels, height, width] = x.dims();
-        let (batch, pixels) = (rows / frames, height * width);
-        let [_, keys, features] = context.dims();
-        let first = context.clone().reshape([batch, frames, keys, features]).narrow(1, 0, 1);
-        let first = first.expand([batch, pixels, keys, features]).reshape([batch * pixels, keys, features]);
+        let batch = rows / frames;
+        let [given, keys, features] = context.dims();
+        let first = context.clone().reshape([batch, given / batch, keys, features]).narrow(1, 0, 1);
+        let first = first.reshape([batch, keys, features]);
 
         let h = self.norm.forward(x.clone());
         tap.see("norm", &h);

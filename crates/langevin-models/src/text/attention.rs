@@ -3,7 +3,6 @@
 use burn::tensor::Tensor;
 
 use super::tokens::Sight;
-use crate::error::ModelError;
 use crate::layers::{Embedding, attention_with, join_heads, random, split_heads};
 use burn::tensor::{Device, Distribution};
 
@@ -20,16 +19,4 @@ pub(super) fn attend([query, key, value]: [Tensor<3>; 3], heads: usize, sight: &
 /// A table of vectors with entries of standard deviation `deviation`.
 pub(super) fn table(count: usize, width: usize, deviation: f64, device: &Device) -> Embedding {
     Embedding { weight: random([count, width], Distribution::Normal(0.0, deviation), device) }
-}
-
-/// Checks that the heads share the width.
-pub(super) fn whole_heads(field: &'static str, heads: usize, width: usize) -> Result<(), ModelError> {
-    if heads == 0 || !width.is_multiple_of(heads) {
-        return Err(ModelError::Config {
-            field,
-            given: heads.to_string(),
-            expected: format!("a divisor of the width {width}"),
-        });
-    }
-    Ok(())
 }

@@ -7,10 +7,10 @@ use burn::tensor::{Device, Tensor};
 use langevin_core::Load;
 use serde::{Deserialize, Serialize};
 
-use super::attention::{table, whole_heads};
+use super::attention::table;
 use super::tokens::{Sight, Tokens};
 use crate::condition::TextCondition;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count, whole_heads};
 use crate::layers::{
     Attention, AttentionConfig, Embedding, FeedForward, FeedForwardConfig, LayerNorm, LayerNormConfig,
 };
@@ -105,7 +105,7 @@ impl ByteTextConfig {
     /// [`ModelError::Config`] if a size is zero, the heads do not divide the width, or the dropout is no probability.
     pub fn init(&self, device: &Device) -> Result<ByteText, ModelError> {
         at_least_one("width", self.width)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("length", self.length)?;
         whole_heads("heads", self.heads, self.width)?;
         let layer = |_| {

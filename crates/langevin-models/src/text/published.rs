@@ -131,13 +131,14 @@ impl Unused {
     }
 }
 
-/// The JSON object of a configuration, with the class that it is of.
+/// The JSON object of a configuration, with the class that it is of. A null would take the place of what the class
+/// finds out by itself; one that was read stays.
 pub(super) fn write<T: Serialize>(fields: &T, unused: &Unused, model_type: &str, class: &str) -> Value {
     let mut object = Map::new();
     object.insert("architectures".into(), Value::from(vec![class]));
     object.insert("model_type".into(), model_type.into());
     if let Ok(Value::Object(fields)) = serde_json::to_value(fields) {
-        object.extend(fields);
+        object.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
     }
     object.extend(unused.0.clone());
     Value::Object(object)

@@ -197,10 +197,10 @@ impl Condition for Tokens {
     }
 
     fn expand(&self, rows: usize) -> Result<Self, DenoiseError> {
-        if self.ids.len() == rows {
+        if self.ids.len() == rows && rows > 0 {
             return Ok(self.clone());
         }
-        if self.ids.len() != 1 {
+        if self.ids.len() != 1 || rows == 0 {
             return Err(DenoiseError::ConditionRows { condition: self.ids.len(), batch: rows });
         }
         let mask = self.mask.as_ref().map(|mask| vec![mask[0].clone(); rows]);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{ModelError, at_least_one};
 use crate::layers::Gate;
+use crate::published::unsupported;
 
 /// Channels of all heads together.
 pub(super) fn width(heads: usize, head_dim: usize) -> Result<usize, ModelError> {
@@ -53,11 +54,6 @@ pub(super) fn has_name(gate: Gate) -> Result<(), ModelError> {
             expected: format!("one with a published name: {}", Gate::PUBLISHED),
         }),
     }
-}
-
-/// An option of a published configuration that has no implementation.
-pub(super) fn unsupported(key: &'static str, value: impl ToString, supported: &'static str) -> ModelError {
-    ModelError::Unsupported { key, value: value.to_string(), supported }
 }
 
 /// Checks an option of which one value is supported.

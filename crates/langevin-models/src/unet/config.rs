@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UNet2d;
 use super::published::PublishedUNet2d;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
 use crate::layers::Activation;
 
 /// Configuration of a [`UNet2d`].
@@ -325,11 +325,11 @@ impl UNet2dConfig {
     pub fn validate(&self) -> Result<(), ModelError> {
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
-        at_least_one("channels", self.channels.len())?;
+        level_count("channels", self.channels.len())?;
         for &width in &self.channels {
             at_least_one("channels", width)?;
         }
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         positive("mid_scale", self.mid_scale)?;
         positive("norm_epsilon", self.norm_epsilon)?;
         at_least_one("time_width", self.time_embedding_width())?;

@@ -13,9 +13,8 @@ pub mod video;
 pub use blocks::{DownBlock2d, MidBlock2d, UpBlock2d};
 pub use config::{Block, Classes, Resampling, TimeFeatures, UNet2dConfig};
 pub use edm2::{
-    Edm2Block, Edm2Config, Edm2Layer, Edm2UNet, MpConv2d, MpFourier, MpLinear, Named, mp_cat, mp_silu, mp_sum,
+    Edm2Block, Edm2Layer, Edm2UNet, Edm2UNetConfig, MpConv2d, MpFourier, MpLinear, Named, mp_cat, mp_silu, mp_sum,
     unit_magnitude,
 };
 pub use model::{ClassEmbedding, TimeProjection, UNet2d};
 pub use one_dimensional::{UNet1d, UNet1dConfig};
-pub use video::{MotionAdapter, UNet3dConditional, UNetMotion, UNetSpatioTemporal};

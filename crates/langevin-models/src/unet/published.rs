@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::config::{Block, Classes, Resampling, TimeFeatures, UNet2dConfig};
 use crate::error::ModelError;
 use crate::layers::Activation;
-use crate::published::Sides;
+use crate::published::{Sides, block_name, name_of, named};
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
@@ -116,20 +116,6 @@ const UP: [(&str, Block); 5] = [
     ("AttnSkipUpBlock2D", Block::AttentionSkip),
 ];
 
-fn block(key: &'static str, name: &str, table: &[(&str, Block)], supported: &'static str) -> Result<Block, ModelError> {
-    // Configurations written before the blocks were renamed.
-    let plain = name.strip_prefix("UNetRes").unwrap_or(name);
-    table.iter().find(|(known, _)| *known == plain).map(|(_, block)| *block).ok_or_else(|| ModelError::Unsupported {
-        key,
-        value: name.to_owned(),
-        supported,
-    })
-}
-
-fn name_of(block: Block, table: &[(&str, Block)]) -> String {
-    table.iter().find(|(_, b)| *b == block).map_or_else(String::new, |(name, _)| (*name).to_owned())
-}
-
 fn resampling(key: &'static str, name: Option<&str>) -> Result<Resampling, ModelError> {
     match name {
         None | Some("conv") => Ok(Resampling::Conv),
@@ -198,7 +184,7 @@ impl TryFrom<PublishedUNet2d> for UNet2dConfig {
             return unsupported("act_fn", &p.act_fn, "\"silu\", \"swish\", \"mish\", \"gelu\" and \"relu\"");
         };
         let blocks = |key, names: &[String], table: &[(&str, Block)], supported| {
-            names.iter().map(|name| block(key, name, table, supported)).collect::<Result<Vec<_>, _>>()
+            names.iter().map(|name| named(key, block_name(name), table, supported)).collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
             sample_size: p.sample_size.map(Into::into),
@@ -258,7 +244,7 @@ impl From<UNet2dConfig> for PublishedUNet2d {
                 Classes::Identity => Some("identity".into()),
                 Classes::None | Classes::Table { .. } => None,
             },
-            down_block_types: c.down.iter().map(|b| name_of(*b, &DOWN)).collect(),
+            down_block_types: c.down.iter().filter_map(|b| name_of(b, &DOWN)).collect(),
             downsample_padding: c.downsample_padding,
             downsample_type: resampling_name(c.downsample),
             dropout: c.dropout,
@@ -288,7 +274,7 @@ impl From<UNet2dConfig> for PublishedUNet2d {
                 TimeFeatures::Learned { .. } => "learned",
             }
             .into(),
-            up_block_types: c.up.iter().map(|b| name_of(*b, &UP)).collect(),
+            up_block_types: c.up.iter().filter_map(|b| name_of(b, &UP)).collect(),
             upsample_type: resampling_name(c.upsample),
             _null_class: matches!(c.classes, Classes::Table { null: true, .. }),
         }

@@ -2,19 +2,17 @@
 //! `autoencoders/make.py` says how the reference was made.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::formula::{self, assert_agrees, filled, input};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Int, Tensor};
 use langevin_models::autoencoder::{
     AutoencoderKl, AutoencoderKlConfig, Block, CoderConfig, Tiling, TinyAutoencoder, TinyAutoencoderConfig, VqModel,
     VqModelConfig,
 };
-use langevin_models::weights::{parameters, read_weights};
+use langevin_models::weights::parameters;
 use langevin_models::{Load, ModelError, Tap, Tapped};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 
 fn kl() -> AutoencoderKlConfig {
     let mut config = AutoencoderKlConfig::new(3, 4, &[4, 8]);
@@ -38,59 +36,8 @@ fn tiny() -> TinyAutoencoderConfig {
     TinyAutoencoderConfig::new(4, 4, &[1, 1, 1, 1])
 }
 
-/// `sin((i + 1)·12.9898·factor)`, as in `make.py`.
-fn numbers(count: usize, factor: f64) -> Vec<f64> {
-    (0..count).map(|i| ((i as f64 + 1.0) * 12.9898 * factor).sin()).collect()
-}
-
-/// The network with the weights of `make.py`.
-fn filled<M: Module>(net: M, load: &Load) -> M {
-    let mut named = parameters(&net);
-    named.sort_by(|a, b| a.name.cmp(&b.name));
-    let bytes: Vec<Vec<u8>> = named
-        .iter()
-        .enumerate()
-        .map(|(k, parameter)| {
-            let values = numbers(parameter.shape.iter().product(), 0.1 + k as f64 / 7.0);
-            let fan_in: usize = parameter.shape[1..].iter().product();
-            let start = if parameter.name.ends_with(".weight") { 1.0 } else { 0.0 };
-            let value = |v: f64| if parameter.shape.len() > 1 { v / (fan_in as f64).sqrt() } else { v * 0.2 + start };
-            values.into_iter().flat_map(|v| value(v).to_le_bytes()).collect()
-        })
-        .collect();
-    let views = named.iter().zip(&bytes).map(|(parameter, bytes)| {
-        (parameter.name.clone(), TensorView::new(Dtype::F64, parameter.shape.clone(), bytes).unwrap())
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("w.safetensors");
-    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
-    read_weights(net, path, load).unwrap()
-}
-
-fn input(shape: [usize; 4], factor: f64, device: &Device) -> Tensor<4> {
-    Tensor::<1>::from_data(numbers(shape.iter().product(), factor).as_slice(), device).reshape(shape)
-}
-
 fn reference() -> BTreeMap<String, Vec<f64>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/autoencoders/reference.safetensors");
-    let bytes = std::fs::read(path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let floats = |data: &[u8]| data.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
-    let doubles = |data: &[u8]| data.chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
-    let read = |view: &TensorView<'_>| match view.dtype() {
-        Dtype::F32 => floats(view.data()),
-        Dtype::F64 => doubles(view.data()),
-        other => panic!("{other:?}"),
-    };
-    file.iter().map(|(name, view)| (name.to_owned(), read(&view))).collect()
-}
-
-#[track_caller]
-fn assert_agrees(given: &[f64], expected: &[f64]) {
-    assert_eq!(given.len(), expected.len());
-    for (i, (g, e)) in given.iter().zip(expected).enumerate() {
-        assert!((g - e).abs() <= 1e-5 + 1e-4 * e.abs(), "entry {i}: {g}, expected {e}");
-    }
+    formula::reference("autoencoders")
 }
 
 #[test]

@@ -4,9 +4,9 @@ use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::Seeded;
-use langevin_core::{DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
+use langevin_core::{Condition, DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::control::{AdapterKind, ChannelOrder, ControlOptions};
-use langevin_models::unet::conditional::{Addition, LevelBlock, Middle};
+use langevin_models::unet::conditional::{Addition, LevelBlock, Middle, Residuals};
 use langevin_models::weights::parameters;
 use langevin_models::{
     ControlCondition, ControlNet, ControlNetConfig, Controlled, Load, ModelError, T2iAdapter, T2iAdapterConfig, Tap,
@@ -140,13 +140,35 @@ fn guided_and_controlled_is_the_sum_of_its_answers() {
     let ask = |cond| controlled.forward(x.clone(), times(&[400.0], &device), &cond).unwrap();
     let (a, b) = (ask(prompt.clone()), ask(nothing.clone()));
     assert!(largest_difference(&guided, &(b.clone() + (a.clone() - b.clone()) * 3.0)) < 1e-4);
-    // Without strength it is the UNet alone; with it, it is not.
-    let alone =
-        |cond: &ControlCondition| controlled.unet().forward(x.clone(), times(&[400.0], &device), &cond.text).unwrap();
-    assert!(largest_difference(&b, &alone(&nothing)) < 1e-6);
-    assert!(largest_difference(&a, &alone(&prompt)) > 1e-3);
+    // Without strength it is the UNet alone; with it, what the ControlNet says is added.
+    let (unet, net) = (controlled.unet(), controlled.nets()[0].0.clone());
+    let with = |strength: f64| {
+        let told = prompt.clone().expand(2).unwrap();
+        let (options, time) = (ControlOptions { scale: 0.7 * strength, guess: false }, times(&[400.0], &device));
+        let image = told.images[0].clone();
+        let control = net.forward_with(x.clone(), time.clone(), &told.text, image, &options, &mut Tap::none()).unwrap();
+        let residuals = Residuals { control: Some(control), features: vec![] };
+        unet.forward_added(x.clone(), time, &told.text, &residuals, &mut Tap::none()).unwrap()
+    };
+    let alone = unet.forward(x.clone(), times(&[400.0], &device), &nothing.text).unwrap();
+    assert!(largest_difference(&b, &alone) < 1e-6);
+    assert!(largest_difference(&a, &with(1.0)) < 1e-5);
+    assert!(largest_difference(&a, &with(0.0)) > 1e-3);
+    // Rows with strengths of their own, of which none is asked for nothing.
+    let mixed = ControlCondition::cat(&[&prompt.clone().strength(0.0), &prompt.clone().strength(0.3)]).unwrap();
+    let mut asked = vec![];
+    let mut see = |name: &str, data: Tapped<'_>| {
+        if name.ends_with("controlnet_mid_block") || name.starts_with("controlnets.0.time_embedding.linear_1") {
+            asked.push(data.dims()[0]);
+        }
+    };
+    let time = times(&[400.0], &device);
+    let mixed = controlled.forward_with(x.clone(), time, &mixed, &mut Tap::new(&mut see)).unwrap();
+    assert!(!asked.is_empty() && asked.iter().all(|rows| *rows == 1), "{asked:?}");
+    let row = |y: &Tensor<4>, row| y.clone().narrow(0, row, 1);
+    assert!(largest_difference(&row(&mixed, 0), &row(&with(0.0), 0)) < 1e-5);
+    assert!(largest_difference(&row(&mixed, 1), &row(&with(0.3), 1)) < 1e-5);
     // Two at half strength are one.
-    let net = controlled.nets()[0].0.clone();
     let two = Controlled::new(controlled.unet().clone()).with(net.clone(), 0.35).with(net, 0.35);
     let both = prompt.clone().image(prompt.images[0].clone());
     let given = two.forward(x.clone(), times(&[400.0], &device), &both).unwrap();
@@ -167,10 +189,23 @@ fn an_adapter_adds_its_features() {
     let x = tensor([2, 4, 8, 8], 0.3, &device);
     let ask = |cond: &ControlCondition| controlled.forward(x.clone(), times(&[400.0], &device), cond).unwrap();
     let plain = ControlCondition::new(text(1, &device));
-    let steered = plain.clone().features(features).unwrap();
-    assert!(largest_difference(&ask(&plain), &ask(&steered)) > 1e-3);
-    // One image stands for all samples.
-    assert!(largest_difference(&ask(&steered), &ask(&steered.features(half).unwrap())) > 1e-3);
+    let nothing = ask(&plain);
+    // One image stands for all samples, and two adapters are one with the sum of their features.
+    for (cond, strength) in [
+        (plain.clone().features(features.clone()).unwrap(), 1.0),
+        (plain.clone().features(features.clone()).unwrap().features(half).unwrap(), 1.5),
+    ] {
+        let both = ask(&cond);
+        assert!(largest_difference(&both, &nothing) > 1e-3);
+        for row in 0..2 {
+            let features = features.iter().map(|feature| feature.clone() * strength).collect();
+            let (x, time) = (x.clone().narrow(0, row, 1), times(&[400.0], &device));
+            let residuals = Residuals { control: None, features };
+            let alone =
+                controlled.unet().forward_added(x, time, &text(1, &device), &residuals, &mut Tap::none()).unwrap();
+            assert!(largest_difference(&alone, &both.clone().narrow(0, row, 1)) < 1e-5);
+        }
+    }
 }
 
 #[test]

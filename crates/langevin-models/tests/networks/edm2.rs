@@ -6,12 +6,12 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::{Key, Seeded, like};
 use langevin_core::process::Edm;
 use langevin_core::{Denoiser, Levels, Network, Prediction, Process, Query};
-use langevin_models::unet::{Edm2Config, Edm2UNet};
+use langevin_models::unet::{Edm2UNet, Edm2UNetConfig};
 use langevin_models::weights::parameters;
 use langevin_models::{Labels, Load, ModelError, Tap, Tapped};
 
-fn small() -> Edm2Config {
-    Edm2Config::new(2, 8, 8)
+fn small() -> Edm2UNetConfig {
+    Edm2UNetConfig::new(2, 8, 8)
 }
 
 /// With gains as training would leave them: at their start the output is zero and the embedding does not count.
@@ -51,7 +51,7 @@ impl ModuleMapper for Scale {
 
 #[test]
 fn parameters_have_the_published_names() {
-    let net = Edm2Config::xs().init(&flex()).unwrap();
+    let net = Edm2UNetConfig::xs().init(&flex()).unwrap();
     let named = parameters(&net);
     let shape = |name: &str| {
         let found = named.iter().find(|p| p.name == name);
@@ -89,7 +89,7 @@ fn parameters_have_the_published_names() {
 #[test]
 fn magnitudes_stay_near_one_through_the_network() {
     let device = flex();
-    let mut config = Edm2Config::new(4, 16, 32).classes(10);
+    let mut config = Edm2UNetConfig::new(4, 16, 32).classes(10);
     config.head_dim = 16;
     let net = config.init(&device).unwrap();
     let mut checked = 0;

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use langevin_models::autoencoder::AutoencoderKlTemporalDecoderConfig;
 use langevin_models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig};
-use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConfig, UNetSpatioTemporalConfig};
+use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConditionalConfig, UNetSpatioTemporalConfig};
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{
     AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, MdmConfig, ModelError, PixArtConfig, PriorConfig,
@@ -45,7 +45,7 @@ fn adapter(json: &str) -> Result<Vec<Parameter>, ModelError> {
 }
 
 fn unet_3d(json: &str) -> Result<Vec<Parameter>, ModelError> {
-    names(UNet3dConfig::from_json(json)?.init(&Device::flex()))
+    names(UNet3dConditionalConfig::from_json(json)?.init(&Device::flex()))
 }
 
 fn motion_adapter(json: &str) -> Result<Vec<Parameter>, ModelError> {
@@ -150,6 +150,12 @@ const ROWS: &[Row] = &[
         build: unet_2d_conditional,
         stored: 870_173_124,
         hash: 0x7ad7_20ce_8e5f_3ef9,
+    },
+    Row {
+        name: "sd-x2-latent-upscaler-unet",
+        build: unet_2d_conditional,
+        stored: 372_560_645,
+        hash: 0x76e8_b83d_9d74_b10d,
     },
     Row {
         name: "stable-diffusion-x4-upscaler-unet",
@@ -270,6 +276,20 @@ fn networks_have_the_names_and_shapes_of_their_checkpoints() {
         let stored: usize = found.iter().map(|p| p.shape.iter().product::<usize>()).sum();
         assert_eq!(stored, row.stored, "{}", row.name);
         assert_eq!(hash(&found), row.hash, "{}: {:#018x}", row.name, hash(&found));
+    }
+}
+
+#[test]
+fn a_key_more_is_named() {
+    for row in ROWS {
+        let mut config: serde_json::Value = serde_json::from_str(&json(row.name)).unwrap();
+        config["key_of_nobody"] = serde_json::json!(1);
+        let error = (row.build)(&config.to_string()).unwrap_err();
+        assert!(
+            matches!(&error, ModelError::UnknownKeys { keys, .. } if keys == &["key_of_nobody"]),
+            "{}: {error}",
+            row.name
+        );
     }
 }
 

@@ -300,7 +300,7 @@ fn residuals_that_are_zero_change_nothing_and_others_do() {
     assert!(matches!(ask(Some(short), vec![]), Err(ModelError::Shape { what: "control residuals", .. })));
     let mut wide = control(0.1, 1.0);
     wide.mid = tensor([1, 16, 4, 5], 0.1, &device);
-    assert!(matches!(ask(Some(wide), vec![]), Err(ModelError::Shape { what: "control residual", .. })));
+    assert!(matches!(ask(Some(wide), vec![]), Err(ModelError::Shape { what: "control residuals", .. })));
     let error = ask(None, vec![tensor([1, 8, 4, 4], 0.1, &device)]).unwrap_err();
     assert!(matches!(error, ModelError::Shape { what: "adapter features", .. }), "{error}");
     let many = [features(1.0), features(1.0)].concat();
@@ -423,7 +423,7 @@ fn published_options_that_are_not_supported_are_named() {
         ("class_embed_type", json!("other")),
         ("cross_attention_dim", json!([6, 8])),
         ("cross_attention_norm", json!("batch_norm")),
-        ("down_block_types", json!(["AttnDownBlock2D", "DownBlock2D"])),
+        ("down_block_types", json!(["SkipDownBlock2D", "DownBlock2D"])),
         ("dual_cross_attention", json!(true)),
         ("encoder_hid_dim_type", json!("text_proj")),
         ("mid_block_type", json!("UNetMidBlock3D")),
@@ -433,7 +433,7 @@ fn published_options_that_are_not_supported_are_named() {
         ("time_embedding_type", json!("learned")),
         ("time_embedding_act_fn", json!("sigmoid")),
         ("timestep_post_act", json!("sigmoid")),
-        ("up_block_types", json!(["UpBlock2D", "AttnUpBlock2D"])),
+        ("up_block_types", json!(["UpBlock2D", "SkipUpBlock2D"])),
     ] {
         let error = read(key, value.clone()).unwrap_err();
         let named = matches!(&error, ModelError::Unsupported { key: k, .. } if *k == key || *k == "encoder_hid_dim");

@@ -82,7 +82,7 @@ pub(super) fn read_singlestep(keys: &mut Keys) -> Result<Configured, ConfigError
         if order == 3 {
             return Err(keys.bad("solver_order", order, "1 or 2 with sde-dpmsolver++"));
         }
-        solver = solver.sde(1.0)?;
+        solver = solver.sde(1.0)?.compat_diffusers();
     }
     let ending = ending(keys, basis)?;
     // A last step to no noise has order 1 anyhow; the option makes room for it.

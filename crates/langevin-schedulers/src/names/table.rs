@@ -7,7 +7,9 @@ use crate::exponential::{
 };
 use crate::flow;
 use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
-use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use crate::sigma::{
+    Churn, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
+};
 use crate::solver::{PlanError, Solver};
 use crate::{Ddim, Ddpm, EulerMaruyama, Restart, ReverseDiffusion, Variance};
 use langevin_core::Process;
@@ -119,6 +121,7 @@ pub(super) const SOLVERS: &[Entry] = &[
         let churn = Churn::new(80.0)?.between(0.05, 50.0)?.noise(1.007)?;
         s.solver(Heun::new().churn(churn))
     }).on(Spacing::Exponential),
+    row("heunpp2", &[], "Heun++: slopes of two levels ahead, weighed by their noise", |s| s.solver(HeunPp::new())),
     row("flow_heun", &["FlowMatchHeunDiscreteScheduler"], "Heun in σ/(α+σ)", |s| s.solver(flow::Heun::new())),
     row("dpm_2", &[], "midpoints in ln(σ/α)", |s| s.solver(Dpm2::new())).passing_over(),
     row("KDPM2DiscreteScheduler", &[], "the same on all levels", |s| s.solver(Dpm2::new())),
@@ -132,6 +135,9 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("PNDMScheduler", &["pndm_rk"], "PNDM, Runge-Kutta start",
         |s| s.solver(Pndm::runge_kutta())).on(Spacing::Leading),
     row("ipndm", &["IPNDMScheduler"], "iPNDM, order 4", |s| s.solver(Ipndm::new())),
+    row("gradient_estimation", &["ge_euler"], "Euler in σ/α with the change of the slope taken further, γ = 2",
+        |s| s.solver(GradientEstimation::new())),
+    row("er_sde", &[], "extended reverse SDE, three answers, the authors' noise", |s| s.solver(ErSde::new(3)?)),
     row("restart", &[], "Heun, restarted between σ/α = 0.1 and 2 as A1111 does from 20 steps on", |s| {
         let (again, times) = match s.steps {
             0..20 => return s.solver(Heun::new()),
@@ -181,6 +187,8 @@ pub(super) const SOLVERS: &[Entry] = &[
     // In λ, with inner stages.
     row("dpmpp_2s", &[], "DPM-Solver++, singlestep, order 2", |s| s.solver(Singlestep::new(2)?)),
     row("dpmpp_3s", &[], "the same, order 3", |s| s.solver(Singlestep::new(3)?)),
+    row("seeds_2", &[], "SEEDS: the same for the reverse SDE, order 2", |s| s.solver(Singlestep::new(2)?.sde(s.eta)?)).eta(1.0),
+    row("seeds_3", &[], "SEEDS, order 3", |s| s.solver(Singlestep::new(3)?.sde(s.eta)?)).eta(1.0),
     row("DPMSolverSinglestepScheduler", &[], "order 2, with stages on the grid",
         |s| s.solver(Singlestep::new(2)?.on_grid().lower_order_final(true))).on(Spacing::Linspace),
     row("dpmpp_2s_ancestral", &["dpmpp_2s_a"], "DPM-Solver++ 2S with ancestral noise",

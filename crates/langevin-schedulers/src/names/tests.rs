@@ -6,7 +6,9 @@ use crate::consistency::{Lcm, Tcd};
 use crate::exponential::{
     Basis, Deis, DpmSolver, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc,
 };
-use crate::sigma::{Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use crate::sigma::{
+    Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
+};
 use crate::{Ddim, Ddpm, Restart};
 use langevin_core::GridError;
 use langevin_core::grid::{AysTable, End};
@@ -94,6 +96,11 @@ fn names_mean_these_solvers() {
         ("Heun", Box::new(Heun::new())),
         ("DPM2", Box::new(Dpm2::new())),
         ("DPM2 a", Box::new(Dpm2Ancestral::new())),
+        ("heunpp2", Box::new(HeunPp::new())),
+        ("gradient_estimation", Box::new(GradientEstimation::new())),
+        ("er_sde", Box::new(ErSde::new(3).unwrap())),
+        ("seeds_2", Box::new(Singlestep::new(2).unwrap().sde(1.0).unwrap())),
+        ("seeds_3", Box::new(Singlestep::new(3).unwrap().sde(1.0).unwrap())),
         ("LMS", Box::new(Lms::new(4).unwrap())),
         ("iPNDM_v", Box::new(Lms::new(4).unwrap())),
         ("PLMS", Box::new(Pndm::new())),
@@ -308,9 +315,9 @@ fn unknown_names_say_which_is_nearest() {
 
 #[test]
 fn what_is_missing_says_what_to_take() {
-    let error = from_name("er_sde karras").unwrap_err();
+    let error = from_name("sa_solver_pece karras").unwrap_err();
     assert!(matches!(error, NameError::Missing { .. }), "{error}");
-    assert!(error.to_string().contains("'er_sde karras' is known but not implemented"), "{error}");
+    assert!(error.to_string().contains("'sa_solver_pece karras' is known but not implemented"), "{error}");
 }
 
 #[test]

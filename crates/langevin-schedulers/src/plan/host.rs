@@ -66,16 +66,24 @@ impl<M: FnMut(&[f64], &Level) -> HostAnswer> Arithmetic for Host<'_, M> {
     fn sum(&mut self, like: &Vec<f64>, terms: &[(Factor<'_, Vec<f64>>, &Vec<f64>)]) -> Vec<f64> {
         let mut out = vec![0.0; like.len()];
         for (factor, value) in terms {
-            for (i, sum) in out.iter_mut().enumerate() {
-                let c = match factor {
-                    Factor::Number(c) => *c,
-                    Factor::LearnedStd { variance, log_min, log_max } => {
-                        let fraction = 0.5 * (variance[i] + 1.0);
-                        libm::exp(0.5 * (fraction * log_max + (1.0 - fraction) * log_min))
+            let pairs = out.iter_mut().zip(value.iter());
+            match factor {
+                Factor::Number(c) => {
+                    for (sum, value) in pairs {
+                        *sum += c * value;
                     }
-                    Factor::PredictedStd { variance } => variance[i].sqrt(),
-                };
-                *sum += c * value[i];
+                }
+                Factor::LearnedStd { variance, log_min, log_max } => {
+                    for ((sum, value), v) in pairs.zip(variance.iter()) {
+                        let fraction = 0.5 * (v + 1.0);
+                        *sum += libm::exp(0.5 * (fraction * log_max + (1.0 - fraction) * log_min)) * value;
+                    }
+                }
+                Factor::PredictedStd { variance } => {
+                    for ((sum, value), v) in pairs.zip(variance.iter()) {
+                        *sum += v.sqrt() * value;
+                    }
+                }
             }
         }
         out

@@ -19,6 +19,10 @@ impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
     type Error = SampleError;
 
     fn sum(&mut self, like: &Tensor<D>, terms: &[(Factor<'_, Tensor<D>>, &Tensor<D>)]) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if let Some(sum) = on_cpu(terms) {
+            return sum;
+        }
         let mut total: Option<Tensor<D>> = None;
         for (n, (factor, value)) in terms.iter().enumerate() {
             let value = (*value).clone();
@@ -65,6 +69,32 @@ impl<const D: usize> Arithmetic for Tensors<'_, '_, D> {
     fn path(&mut self, from: f64, until: f64) -> Result<Tensor<D>, SampleError> {
         Ok(noise::path_like(self.cx.noise, &self.like, self.state.first_sample(), (from, until))?)
     }
+}
+
+/// The sum in one pass and in the same bits, where every factor is a number and every value an `f32` tensor on the CPU without a
+/// place in a graph of gradients.
+#[cfg(feature = "flex")]
+fn on_cpu<const D: usize>(terms: &[(Factor<'_, Tensor<D>>, &Tensor<D>)]) -> Option<Tensor<D>> {
+    use burn::backend::Flex;
+    use burn::backend::flex::FlexTensor;
+    use burn::tensor::{DType, TensorData};
+
+    // A single term is one pass in any case, and a copy of itself costs nothing.
+    if terms.len() < 2 || terms.iter().any(|(_, value)| value.dtype() != DType::F32) {
+        return None;
+    }
+    let shape = terms[0].1.shape();
+    let plain = |(factor, value): &(Factor<'_, Tensor<D>>, &Tensor<D>)| {
+        let Factor::Number(factor) = factor else { return None };
+        let value = (*value).clone().try_into_primitive::<Flex>().ok()?;
+        (*value.layout().shape() == shape).then(|| (*factor as f32, value.to_contiguous()))
+    };
+    let terms: Vec<(f32, FlexTensor)> = terms.iter().map(plain).collect::<Option<_>>()?;
+    let slices: Vec<(f32, &[f32])> =
+        terms.iter().map(|(factor, value)| Some((*factor, value.as_slice()?))).collect::<Option<_>>()?;
+    let mut sum = vec![0.0; shape.num_elements()];
+    langevin_kernels::sums::weighted(&slices, &mut sum);
+    Some(Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(sum, shape))))
 }
 
 /// A part of an estimate, as far as it is needed: a report does without what a prediction does not determine.
@@ -121,5 +151,40 @@ impl<const D: usize> Sampler<D> for Plan {
 
     fn auxiliaries(&self) -> Vec<Aux> {
         Plan::auxiliaries(self)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Device};
+
+    #[test]
+    fn sums_on_the_cpu_have_the_bits_of_burn() {
+        let device = Device::flex();
+        let value = |seed: f32| {
+            let numbers: Vec<f32> = (0..600).map(|i| ((i as f32 + 1.0) * 12.9898 * seed).sin()).collect();
+            Tensor::<1>::from_data(numbers.as_slice(), &device).reshape([3, 20, 10])
+        };
+        let (a, b, c): (Tensor<3>, Tensor<3>, Tensor<3>) = (value(0.3), value(0.7), value(1.1));
+        let bits = |tensor: Tensor<3>| {
+            tensor.try_into_vec_as::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let number = Factor::Number;
+        let sum = on_cpu(&[(number(0.3), &a), (number(1.0), &b), (number(-1.7), &c)]).unwrap();
+        let expected = a.clone().mul_scalar(0.3) + b.clone() + c.clone().mul_scalar(-1.7);
+        assert_eq!(bits(sum), bits(expected));
+        // A view in another order of memory, and one that is expanded.
+        let turned = a.clone().swap_dims(0, 2);
+        let wide = b.clone().narrow(0, 0, 1).swap_dims(0, 2).expand([10, 20, 3]);
+        let sum = on_cpu(&[(number(2.0), &turned), (number(0.1), &wide)]).unwrap();
+        assert_eq!(bits(sum), bits(turned.mul_scalar(2.0) + wide.mul_scalar(0.1)));
+        // What it does not serve.
+        let double = a.clone().cast(DType::F64);
+        assert!(on_cpu(&[(number(1.0), &double), (number(1.0), &double)]).is_none());
+        let tracked = Tensor::from_inner(a.clone()).require_grad();
+        assert!(on_cpu(&[(number(1.0), &tracked), (number(1.0), &tracked)]).is_none());
+        assert!(on_cpu(&[(Factor::PredictedStd { variance: &b }, &a), (number(1.0), &a)]).is_none());
+        assert!(on_cpu(&[(number(2.0), &a)]).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Whole training runs on small networks.
 
 mod network;
+mod precision;
 mod resume;
 mod training;
 mod watch;

@@ -4,11 +4,10 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::attention::whole_heads;
 use super::super::published;
 use super::encoder::Sizes;
 use super::text::ClipText;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, positive, whole_heads};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.
@@ -127,7 +126,7 @@ impl ClipTextConfig {
         at_least_one("vocabulary", self.vocabulary)?;
         at_least_one("width", self.width)?;
         at_least_one("inner", self.inner)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("positions", self.positions)?;
         at_least_one("projection", self.projection.unwrap_or(1))?;
         whole_heads("heads", self.heads, self.width)?;

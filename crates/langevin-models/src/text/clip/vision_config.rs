@@ -4,11 +4,10 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::attention::whole_heads;
 use super::super::published;
 use super::encoder::Sizes;
 use super::vision::ClipVision;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, positive, whole_heads};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.
@@ -113,7 +112,7 @@ impl ClipVisionConfig {
         at_least_one("channels", self.channels)?;
         at_least_one("width", self.width)?;
         at_least_one("inner", self.inner)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("projection", self.projection.unwrap_or(1))?;
         whole_heads("heads", self.heads, self.width)?;
         positive("epsilon", self.epsilon)?;

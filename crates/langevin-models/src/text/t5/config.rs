@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::published;
 use super::model::T5Encoder;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, positive};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.
@@ -117,7 +117,7 @@ impl T5EncoderConfig {
         at_least_one("vocabulary", self.vocabulary)?;
         at_least_one("width", self.width)?;
         at_least_one("inner", self.inner)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("heads", self.heads)?;
         at_least_one("head_dim", self.head_dim)?;
         positive("epsilon", self.epsilon)?;
@@ -302,6 +302,7 @@ mod tests {
         ] {
             let config = read(json!({"feed_forward_proj": name, "num_layers": 3, "d_kv": 5})).unwrap();
             assert_eq!(config.feed_forward, expected);
+            assert!(!config.to_json().contains("null"), "the class would take it for a choice");
             assert_eq!(T5EncoderConfig::from_json(&config.to_json()).unwrap(), config);
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DiT;
 use super::published::PublishedDiT;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, positive};
 use crate::layers::{Activation, DropoutConfig, Gate, PatchEmbeddingConfig};
 use crate::transformer::checks;
 
@@ -53,6 +53,10 @@ pub struct DiTConfig {
     pub norm_epsilon: f64,
     /// Probability of dropout after attention and in the feed-forward layers. Default: `0`.
     pub dropout: f64,
+    /// Whether half-precision queries and keys are multiplied in f32. Default: `false`.
+    pub upcast: bool,
+    /// Groups of a normalization that the class does not have; kept for saving. Default: `32`.
+    pub unused_groups: usize,
 }
 
 impl DiTConfig {
@@ -73,6 +77,8 @@ impl DiTConfig {
             norm_affine: false,
             norm_epsilon: 1e-5,
             dropout: 0.0,
+            upcast: false,
+            unused_groups: 32,
         }
     }
 
@@ -156,7 +162,7 @@ impl DiTConfig {
         checks::width(self.heads, self.head_dim)?;
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("classes", self.classes)?;
         positive("norm_epsilon", self.norm_epsilon)?;
         checks::has_name(self.gate)?;

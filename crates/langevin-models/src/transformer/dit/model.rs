@@ -85,6 +85,7 @@ impl DiTBlock {
         Ok(Self {
             norm1: AdaLayerNormLabels::new(width, config.classes, device)?,
             attn1: AttentionConfig::new(width, config.heads, config.head_dim)
+                .upcast(config.upcast)
                 .bias(config.attention_bias)
                 .init(device)?,
             norm3: if config.norm_affine { norm3 } else { norm3.plain() }.init(device)?,

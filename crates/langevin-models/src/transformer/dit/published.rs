@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::DiTConfig;
 use crate::error::ModelError;
-use crate::transformer::checks::{self, unsupported};
+use crate::published::unsupported;
+use crate::transformer::checks;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
@@ -28,7 +29,6 @@ pub(super) struct PublishedDiT {
     patch_size: usize,
     activation_fn: String,
     num_embeds_ada_norm: Option<usize>,
-    /// The softmax is in f32 here in any case.
     upcast_attention: bool,
     norm_type: String,
     norm_elementwise_affine: bool,
@@ -96,6 +96,8 @@ impl TryFrom<PublishedDiT> for DiTConfig {
             norm_affine: p.norm_elementwise_affine,
             norm_epsilon: p.norm_eps,
             dropout: p.dropout,
+            upcast: p.upcast_attention,
+            unused_groups: p.norm_num_groups,
         })
     }
 }
@@ -109,11 +111,13 @@ impl From<DiTConfig> for PublishedDiT {
             out_channels: Some(c.out_channels),
             num_layers: c.layers,
             dropout: c.dropout,
+            norm_num_groups: c.unused_groups,
             attention_bias: c.attention_bias,
             sample_size: c.sample_size,
             patch_size: c.patch_size,
             activation_fn: checks::gate_name(c.gate),
             num_embeds_ada_norm: Some(c.classes),
+            upcast_attention: c.upcast,
             norm_elementwise_affine: c.norm_affine,
             norm_eps: c.norm_epsilon,
             ..Self::default()

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Flux;
 use super::published::PublishedFlux;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_limit};
 use crate::transformer::checks;
 
 /// Configuration of a [`Flux`].
@@ -136,6 +136,8 @@ impl FluxConfig {
         at_least_one("out_channels", self.out_channels)?;
         at_least_one("text_width", self.text_width)?;
         at_least_one("pooled_width", self.pooled_width)?;
+        layer_limit("layers", self.layers)?;
+        layer_limit("single_layers", self.single_layers)?;
         if self.axes.iter().any(|width| !width.is_multiple_of(2)) || self.axes.iter().sum::<usize>() != self.head_dim {
             return Err(ModelError::Config {
                 field: "axes",

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Mdm;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count};
 use crate::layers::{Activation, DropoutConfig};
 use crate::weights::read_config;
 
@@ -165,6 +165,7 @@ impl MdmConfig {
         ] {
             at_least_one(field, given)?;
         }
+        layer_count("num_layers", self.num_layers)?;
         let wrong = |field, given: usize, expected: String| {
             Err(ModelError::Config { field, given: given.to_string(), expected })
         };

@@ -1,13 +1,13 @@
 //! The layers of torch's `TransformerEncoder`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor, module};
+use burn::tensor::{Device, Distribution, Tensor, activation, module};
 
 use super::MdmConfig;
 use crate::error::ModelError;
 use crate::layers::{
     Activation, Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, constant, join_heads, random,
-    scaled_dot_product_attention, split_heads,
+    scaled_dot_product_attention, split_heads, widen,
 };
 use crate::tap::Tap;
 
@@ -20,6 +20,7 @@ pub struct PackedAttention {
     pub in_proj_bias: Param<Tensor<1>>,
     /// Projection of the heads to channels.
     pub out_proj: Linear,
+    dropout: Dropout,
     heads: usize,
 }
 
@@ -32,8 +33,19 @@ impl PackedAttention {
             in_proj_weight: random([3 * width, width], Distribution::Uniform(-bound, bound), device),
             in_proj_bias: constant([3 * width], 0.0, device),
             out_proj: LinearConfig::new(width, width).init(device)?,
+            dropout: DropoutConfig::new(config.dropout).init()?,
             heads: config.num_heads,
         })
+    }
+
+    /// Attention, in training with dropout of its weights.
+    fn attend(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
+        if !self.dropout.acts_on(&query.device()) {
+            return scaled_dot_product_attention(query, key, value);
+        }
+        let [_, _, _, d] = query.dims();
+        let scores = widen((query / (d as f64).sqrt()).matmul(key.swap_dims(2, 3)));
+        self.dropout.forward(activation::softmax(scores, 3).cast(value.dtype())).matmul(value)
     }
 
     /// Attends among tokens.
@@ -45,7 +57,7 @@ impl PackedAttention {
         let [_, _, width] = x.dims();
         let all = module::linear(x, self.in_proj_weight.val().transpose(), Some(self.in_proj_bias.val()));
         let part = |i: usize| split_heads(all.clone().narrow(2, i * width, width), self.heads);
-        let y = self.out_proj.forward(join_heads(scaled_dot_product_attention(part(0), part(1), part(2))));
+        let y = self.out_proj.forward(join_heads(self.attend(part(0), part(1), part(2))));
         tap.see("out_proj", &y);
         tap.see("", &y);
         y
@@ -105,5 +117,32 @@ impl EncoderLayer {
         tap.see("norm2", &y);
         tap.see("", &y);
         y
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{flex, values};
+
+    #[test]
+    fn weights_are_dropped_while_training() {
+        // Without an input all weights are 1/8. Values of 1 that are passed on sum them up.
+        let config = MdmConfig { latent_dim: 4, num_heads: 2, dropout: 0.5, ..MdmConfig::default() };
+        let sums = |device: Device| {
+            let mut layer = PackedAttention::new(&config, &device).unwrap();
+            layer.in_proj_bias =
+                Param::from_tensor(Tensor::from_data([0., 0., 0., 0., 0., 0., 0., 0., 1., 1., 1., 1.], &device));
+            layer.out_proj.weight = Param::from_tensor(Tensor::eye(4, &device));
+            layer.out_proj.bias = None;
+            values(&layer.forward(Tensor::zeros([50, 8, 4], &device), &mut Tap::none()))
+        };
+        assert!(sums(flex()).iter().all(|sum| (sum - 1.0).abs() < 1e-6));
+        let dropped = sums(flex().autodiff());
+        // Each is the count of the weights that are left, a quarter apiece, and 1 in the mean.
+        assert!(dropped.iter().all(|sum| ((sum * 4.0).round() - sum * 4.0).abs() < 1e-5));
+        assert!(dropped.iter().any(|sum| (sum - 1.0).abs() > 0.2));
+        let mean = dropped.iter().sum::<f64>() / dropped.len() as f64;
+        assert!((mean - 1.0).abs() < 0.06, "{mean}");
     }
 }

@@ -3,15 +3,15 @@
 
 use std::path::Path;
 
-use burn::module::{Module, Param, ParamId};
-use burn::tensor::{DType, Device, Distribution, Shape, Tensor, TensorData};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 use langevin_core::{DenoiseError, Load, Network};
 
 use super::config::{CLASS, MdmConfig, MotionCondition};
 use super::encoder::EncoderLayer;
 use crate::condition::Labels;
 use crate::error::ModelError;
-use crate::layers::{Activation, Dropout, DropoutConfig, Linear, LinearConfig, SinusoidalEmbedding, random};
+use crate::layers::{Activation, Dropout, DropoutConfig, Linear, LinearConfig, SinusoidalEmbedding, positions, random};
 use crate::mlp::for_batch;
 use crate::tap::Tap;
 use crate::weights::{published_value, read_config_file, read_folder, write_folder};
@@ -85,7 +85,7 @@ pub struct MotionEncoder {
     pub layers: Vec<EncoderLayer>,
 }
 
-/// A stored table of positions: entries `2i` and `2i + 1` of row p are the sine and the cosine of `p·10000^(-2i/width)`.
+/// A stored table of positions, as [`SinusoidalPositions`](crate::layers::SinusoidalPositions) has it, with another shape.
 #[derive(Module, Debug)]
 pub struct MotionPositions {
     /// `[rows, 1, width]`; not trained.
@@ -110,19 +110,7 @@ pub struct ActionEmbedding {
 
 impl MotionPositions {
     fn new(config: &MdmConfig, device: &Device) -> Self {
-        let (rows, width) = (config.max_len, config.latent_dim);
-        let make = move |device: &Device, _: bool| {
-            let mut table = Vec::with_capacity(rows * width);
-            for p in 0..rows {
-                for i in 0..width / 2 {
-                    let angle = p as f64 / 10_000f64.powf(2.0 * i as f64 / width as f64);
-                    table.extend([angle.sin() as f32, angle.cos() as f32]);
-                }
-            }
-            Tensor::from_data(TensorData::new(table, [rows, 1, width]), (device, DType::F32))
-        };
-        let shape = Shape::from([rows, 1, width]);
-        Self { pe: Param::uninitialized(ParamId::new(), make, device.clone(), false, shape) }
+        Self { pe: positions([config.max_len, 1, config.latent_dim], device) }
     }
 }
 

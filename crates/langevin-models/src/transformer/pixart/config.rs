@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PixArt;
 use super::published::PublishedPixArt;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, positive};
 use crate::layers::{Activation, DropoutConfig, Gate, PatchEmbeddingConfig};
 use crate::transformer::checks;
 
@@ -60,6 +60,12 @@ pub struct PixArtConfig {
     pub norm_epsilon: f64,
     /// Probability of dropout after attention and in the feed-forward layers. Default: `0`.
     pub dropout: f64,
+    /// Whether half-precision queries and keys are multiplied in f32. Default: `false`.
+    pub upcast: bool,
+    /// Groups of a normalization that the class does not have; kept for saving. Default: `32`.
+    pub unused_groups: usize,
+    /// Rows of a table that the class demands and does not have; kept for saving. Default: `1000`.
+    pub unused_classes: usize,
 }
 
 impl PixArtConfig {
@@ -84,6 +90,9 @@ impl PixArtConfig {
             norm_affine: false,
             norm_epsilon: 1e-6,
             dropout: 0.0,
+            upcast: false,
+            unused_groups: 32,
+            unused_classes: 1000,
         }
     }
 
@@ -175,7 +184,7 @@ impl PixArtConfig {
         let width = checks::width(self.heads, self.head_dim)?;
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("context", self.context)?;
         positive("norm_epsilon", self.norm_epsilon)?;
         if let Some(channels) = self.caption_channels {

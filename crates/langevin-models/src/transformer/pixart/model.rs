@@ -107,7 +107,9 @@ impl PixArtBlock {
         let width = config.width();
         let norm = LayerNormConfig::new(width).epsilon(config.norm_epsilon);
         let norm = if config.norm_affine { norm } else { norm.plain() };
-        let attention = AttentionConfig::new(width, config.heads, config.head_dim).bias(config.attention_bias);
+        let attention = AttentionConfig::new(width, config.heads, config.head_dim)
+            .bias(config.attention_bias)
+            .upcast(config.upcast);
         let feed_forward = FeedForwardConfig::new(width).gate(config.gate).dropout(config.dropout);
         Ok(Self {
             norm1: norm.init(device)?,

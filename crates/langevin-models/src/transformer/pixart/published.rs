@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::PixArtConfig;
 use crate::error::ModelError;
-use crate::transformer::checks::{self, unsupported};
+use crate::published::unsupported;
+use crate::transformer::checks;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
@@ -30,7 +31,6 @@ pub(super) struct PublishedPixArt {
     activation_fn: String,
     /// The class demands it and does not use it.
     num_embeds_ada_norm: Option<usize>,
-    /// The softmax is in f32 here in any case.
     upcast_attention: bool,
     norm_type: String,
     norm_elementwise_affine: bool,
@@ -86,9 +86,9 @@ impl TryFrom<PublishedPixArt> for PixArtConfig {
     fn try_from(p: PublishedPixArt) -> Result<Self, ModelError> {
         checks::only("norm_type", &p.norm_type, "ada_norm_single")?;
         checks::only("attention_type", p.attention_type.as_deref().unwrap_or("default"), "default")?;
-        if p.num_embeds_ada_norm.is_none() {
+        let Some(unused_classes) = p.num_embeds_ada_norm else {
             return Err(unsupported("num_embeds_ada_norm", "null", "a number"));
-        }
+        };
         let Some(context) = p.cross_attention_dim else {
             return Err(unsupported("cross_attention_dim", "null", "a number of channels"));
         };
@@ -110,6 +110,9 @@ impl TryFrom<PublishedPixArt> for PixArtConfig {
             norm_affine: p.norm_elementwise_affine,
             norm_epsilon: p.norm_eps,
             dropout: p.dropout,
+            upcast: p.upcast_attention,
+            unused_groups: p.norm_num_groups,
+            unused_classes,
         })
     }
 }
@@ -123,11 +126,14 @@ impl From<PixArtConfig> for PublishedPixArt {
             out_channels: Some(c.out_channels),
             num_layers: c.layers,
             dropout: c.dropout,
+            norm_num_groups: c.unused_groups,
             cross_attention_dim: Some(c.context),
             attention_bias: c.attention_bias,
             sample_size: c.sample_size,
             patch_size: c.patch_size,
             activation_fn: checks::gate_name(c.gate),
+            num_embeds_ada_norm: Some(c.unused_classes),
+            upcast_attention: c.upcast,
             norm_elementwise_affine: c.norm_affine,
             norm_eps: c.norm_epsilon,
             interpolation_scale: Some(c.interpolation_scale),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Prior;
 use super::published::PublishedPrior;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count};
 use crate::layers::{Activation, DropoutConfig};
 use crate::transformer::checks;
 
@@ -146,7 +146,7 @@ impl PriorConfig {
     /// [`ModelError::Config`] names the field with which no network can be built.
     pub fn validate(&self) -> Result<(), ModelError> {
         let width = checks::width(self.heads, self.head_dim)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("embedding_width", self.embedding_width)?;
         at_least_one("tokens", self.tokens)?;
         at_least_one("text_width", self.text_width)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::PriorConfig;
 use crate::error::ModelError;
 use crate::layers::Activation;
-use crate::transformer::checks::unsupported;
+use crate::published::unsupported;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sd3;
 use super::published::PublishedSd3;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count};
 use crate::layers::PatchEmbeddingConfig;
 use crate::transformer::checks;
 
@@ -155,7 +155,7 @@ impl Sd3Config {
         checks::width(self.heads, self.head_dim)?;
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         at_least_one("text_width", self.text_width)?;
         at_least_one("pooled_width", self.pooled_width)?;
         if let Some(block) = self.dual_attention.iter().find(|block| **block >= self.layers) {

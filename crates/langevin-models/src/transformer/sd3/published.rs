@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Sd3Config;
 use crate::error::ModelError;
-use crate::transformer::checks::unsupported;
+use crate::published::unsupported;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.

@@ -1,7 +1,7 @@
 //! Whether a condition is what a text-conditional network is told.
 
 use super::encoder::EncoderConfig;
-use super::told::{Addition, ClassInput, ContextInput, sizes_count};
+use super::told::{Addition, ClassInput, ContextInput};
 use crate::condition::{Part, TextCondition};
 use crate::error::ModelError;
 
@@ -61,9 +61,8 @@ impl EncoderConfig {
                 return Err(ModelError::Shape { what, given, expected: format!("[rows, {width}]") });
             }
         }
-        if let (Addition::TextTime { features, width }, Some(pooled)) = (self.addition, &cond.pooled) {
-            let count = sizes_count(&pooled.dims(), features, width)?;
-            cond.check_sizes(count)?;
+        if let Addition::TextTime { features, width } = self.addition {
+            cond.check_sizes(cond.sizes_count(features, width)?)?;
         }
         if let Some(width) = self.guidance_width {
             cond.check_guidance(width)?;

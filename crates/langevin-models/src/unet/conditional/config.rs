@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::UNet2dConditional;
 use super::encoder::{EncoderConfig, Level, LevelBlock, Middle};
 use super::published::PublishedUNet2dConditional;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{MOST_LAYERS, ModelError, at_least_one, layer_count};
 
 /// Configuration of a [`UNet2dConditional`].
 ///
@@ -37,6 +37,9 @@ pub struct UNet2dConditionalConfig {
     pub out_channels: usize,
     /// Height and width of the kernel of the last convolution, an odd number. Default: `3`.
     pub conv_out_kernel: usize,
+    /// Whether a normalization and an activation stand before the last convolution. Networks of blocks with
+    /// [`LevelBlock::TimeNorm`] may go without. Default: `true`.
+    pub output_norm: bool,
     /// Whether inputs in `[0, 1]` are moved to `[-1, 1]` first. Default: `false`.
     pub center_input: bool,
 }
@@ -50,6 +53,11 @@ pub struct UpLevel {
     pub transformers: Vec<usize>,
 }
 
+/// The length of a list with an entry for each layer; more layers than there may be are refused when a network is made.
+fn listed(layers: usize) -> usize {
+    layers.min(MOST_LAYERS + 1)
+}
+
 impl UNet2dConditionalConfig {
     /// The layout of Stable Diffusion 1 for states of `channels` channels and text states of width `context`: four levels
     /// of 320, 640, 1280 and 1280 channels, two residual blocks at each, 8 heads of attention at all but the coarsest.
@@ -61,6 +69,7 @@ impl UNet2dConditionalConfig {
             up: vec![],
             out_channels: channels,
             conv_out_kernel: 3,
+            output_norm: true,
             center_input: false,
         }
         .channels(&[320, 640, 1280, 1280])
@@ -83,7 +92,7 @@ impl UNet2dConditionalConfig {
     pub fn layers(mut self, layers: usize) -> Self {
         for level in &mut self.encoder.levels {
             level.layers = layers;
-            level.transformers = vec![level.transformers.first().copied().unwrap_or(1); layers];
+            level.transformers = vec![level.transformers.first().copied().unwrap_or(1); listed(layers)];
         }
         self.mirror()
     }
@@ -101,7 +110,7 @@ impl UNet2dConditionalConfig {
     #[must_use]
     pub fn transformers(mut self, counts: &[usize]) -> Self {
         for (level, count) in self.encoder.levels.iter_mut().zip(counts) {
-            level.transformers = vec![*count; level.layers];
+            level.transformers = vec![*count; listed(level.layers)];
         }
         self.mirror()
     }
@@ -124,7 +133,7 @@ impl UNet2dConditionalConfig {
     fn mirror(mut self) -> Self {
         let up = |level: &Level| UpLevel {
             block: level.block,
-            transformers: vec![level.transformers.first().copied().unwrap_or(1); level.layers + 1],
+            transformers: vec![level.transformers.first().copied().unwrap_or(1); listed(level.layers) + 1],
         };
         self.up = self.encoder.levels.iter().rev().map(up).collect();
         self
@@ -195,21 +204,79 @@ impl UNet2dConditionalConfig {
                 }
                 LevelBlock::CrossAttention => {
                     for &count in &up.transformers {
-                        at_least_one("up", count)?;
+                        layer_count("up", count)?;
                     }
                     level.check_heads()?;
                 }
                 // Published weights have the heads in the order of the way down here.
-                LevelBlock::AddedAttention => levels[i].check_head_dim(level.channels)?,
-                LevelBlock::Plain | LevelBlock::Residual => {}
+                LevelBlock::Attention | LevelBlock::AddedAttention => levels[i].check_head_dim(level.channels)?,
+                LevelBlock::TimeNormAttention => {
+                    levels[i].check_head_dim(level.channels)?;
+                    levels[i].check_head_dim(self.above(i))?;
+                }
+                LevelBlock::Plain | LevelBlock::Residual | LevelBlock::TimeNorm => {}
+            }
+        }
+        self.check_time_norm()
+    }
+
+    /// Checks that blocks which are told the time by their normalizations stand together, as their layout demands.
+    fn check_time_norm(&self) -> Result<(), ModelError> {
+        let levels = &self.encoder.levels;
+        let blocks = || levels.iter().map(|level| level.block).chain(self.up.iter().map(|level| level.block));
+        let wrong = |field, given: String, expected: &str| {
+            Err(ModelError::Config { field, given, expected: expected.to_owned() })
+        };
+        if !blocks().any(LevelBlock::is_time_norm) {
+            let expected = "true for blocks with groups of their own";
+            return if self.output_norm { Ok(()) } else { wrong("output_norm", "false".into(), expected) };
+        }
+        if let Some(other) = blocks().find(|block| !block.is_time_norm()) {
+            return wrong(
+                "levels",
+                format!("{other:?}"),
+                "normalizations that are told the time at all levels or at none",
+            );
+        }
+        if self.encoder.middle != Middle::None {
+            return wrong(
+                "middle",
+                format!("{:?}", self.encoder.middle),
+                "none between blocks that are told the time so",
+            );
+        }
+        // With attention the coarsest level hands nothing over, and only there pixels look at each other on the way up.
+        let time = self.encoder.told_width();
+        let coarsest = levels[levels.len() - 1].block == LevelBlock::TimeNormAttention;
+        for (i, (up, level)) in self.up.iter().zip(levels.iter().rev()).enumerate() {
+            let alone = up.block == LevelBlock::TimeNormAttention && [self.above(i), level.channels] == [time; 2];
+            if alone != (i == 0 && coarsest) {
+                let expected = "the width of the time embedding at the two coarsest levels and only there, with attention \
+                                at the coarsest on both ways";
+                return wrong("levels", format!("{} channels, time {time}", level.channels), expected);
             }
         }
         Ok(())
     }
 
-    /// What height and width must be multiples of: blocks that resample by residual blocks halve even sizes only.
+    /// Channels of the next finer level than the one at position `i` on the way up; at the finest its own.
+    pub(super) fn above(&self, i: usize) -> usize {
+        let levels = &self.encoder.levels;
+        levels[(levels.len() - 1 - i).saturating_sub(1)].channels
+    }
+
+    /// The smallest sides: those that are halved by a filter have a pixel behind each border.
+    pub(super) fn smallest(&self) -> usize {
+        let filtered = self.encoder.levels.iter().any(|level| level.block.is_time_norm());
+        if filtered { 2 * self.multiple() } else { 1 }
+    }
+
+    /// What height and width must be multiples of: blocks that resample by residual blocks or filters halve even sizes
+    /// only.
     pub(super) fn multiple(&self) -> usize {
-        let residual = |block: LevelBlock| matches!(block, LevelBlock::Residual | LevelBlock::AddedAttention);
+        let residual = |block: LevelBlock| {
+            block.is_time_norm() || matches!(block, LevelBlock::Residual | LevelBlock::AddedAttention)
+        };
         let levels = &self.encoder.levels;
         let any = levels.iter().any(|l| residual(l.block)) || self.up.iter().any(|l| residual(l.block));
         if any { 1 << (levels.len() - 1) } else { 1 }

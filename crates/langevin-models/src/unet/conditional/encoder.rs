@@ -1,7 +1,8 @@
 //! What text-conditional UNets and ControlNets have in common: the way down, the middle, and what they are told.
 
+use super::time_norm::{TimeNormAttentionConfig, TimeNormResnetConfig};
 use super::told::{Addition, ClassInput, ContextInput, TimeInput};
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
 use crate::layers::{Activation, ContextNorm, ResnetBlock2dConfig, Transformer2dConfig};
 
 /// Configuration of the way down and of what a network is told.
@@ -75,7 +76,7 @@ pub struct Level {
     pub layers: usize,
     /// Kind of the block.
     pub block: LevelBlock,
-    /// Number of heads of transformers. With added attention the channels of each head: published configurations say
+    /// Number of heads of transformers. With other attention the channels of each head: published configurations say
     /// both with the same key.
     pub heads: usize,
     /// Transformer blocks after each residual block.
@@ -91,11 +92,26 @@ pub enum LevelBlock {
     Plain,
     /// Residual blocks, each followed by transformer blocks. `CrossAttnDownBlock2D`, `CrossAttnUpBlock2D`.
     CrossAttention,
+    /// Residual blocks, each followed by attention of pixels to each other; resampling by a convolution.
+    /// `AttnDownBlock2D`, `AttnUpBlock2D`.
+    Attention,
     /// Residual blocks; resampling by a residual block. `ResnetDownsampleBlock2D`, `ResnetUpsampleBlock2D`.
     Residual,
     /// Residual blocks, each followed by attention to pixels and context at once; resampling by a residual block.
     /// `SimpleCrossAttnDownBlock2D`, `SimpleCrossAttnUpBlock2D`.
     AddedAttention,
+    /// Residual blocks that are told the time by their normalizations; resampling by a filter. `KDownBlock2D`, `KUpBlock2D`.
+    TimeNorm,
+    /// The same, each followed by attention to the context, and at the coarsest level to pixels. `KCrossAttnDownBlock2D`,
+    /// `KCrossAttnUpBlock2D`.
+    TimeNormAttention,
+}
+
+impl LevelBlock {
+    /// Whether its normalizations are told the time.
+    pub(crate) fn is_time_norm(self) -> bool {
+        matches!(self, Self::TimeNorm | Self::TimeNormAttention)
+    }
 }
 
 /// The block between down and up.
@@ -127,7 +143,7 @@ impl Level {
 
     fn validate(&self) -> Result<(), ModelError> {
         at_least_one("channels", self.channels)?;
-        at_least_one("layers", self.layers)?;
+        layer_count("layers", self.layers)?;
         match self.block {
             LevelBlock::CrossAttention => {
                 self.check_heads()?;
@@ -138,10 +154,12 @@ impl Level {
                         expected: format!("one for each of the {} residual blocks", self.layers),
                     });
                 }
-                self.transformers.iter().try_for_each(|count| at_least_one("transformers", *count))
+                self.transformers.iter().try_for_each(|count| layer_count("transformers", *count))
             }
-            LevelBlock::AddedAttention => self.check_head_dim(self.channels),
-            LevelBlock::Plain | LevelBlock::Residual => Ok(()),
+            LevelBlock::Attention | LevelBlock::AddedAttention | LevelBlock::TimeNormAttention => {
+                self.check_head_dim(self.channels)
+            }
+            LevelBlock::Plain | LevelBlock::Residual | LevelBlock::TimeNorm => Ok(()),
         }
     }
 
@@ -161,7 +179,7 @@ impl Level {
             return Err(ModelError::Config {
                 field: "heads",
                 given: self.heads.to_string(),
-                expected: format!("a divisor of the {channels} channels: the size of a head of added attention"),
+                expected: format!("a divisor of the {channels} channels: the size of a head"),
             });
         }
         Ok(())
@@ -223,7 +241,7 @@ impl EncoderConfig {
     /// [`ModelError::Config`] names the field with which no network can be built.
     pub fn validate(&self) -> Result<(), ModelError> {
         at_least_one("in_channels", self.in_channels)?;
-        at_least_one("levels", self.levels.len())?;
+        level_count("levels", self.levels.len())?;
         at_least_one("context", self.context)?;
         at_least_one("norm_groups", self.norm_groups)?;
         positive("mid_scale", self.mid_scale)?;
@@ -244,7 +262,7 @@ impl EncoderConfig {
         }
         for level in &self.levels {
             level.validate()?;
-            if !level.channels.is_multiple_of(self.norm_groups) {
+            if !level.block.is_time_norm() && !level.channels.is_multiple_of(self.norm_groups) {
                 return wrong("norm_groups", self.norm_groups, format!("a divisor of {} channels", level.channels));
             }
         }
@@ -253,7 +271,7 @@ impl EncoderConfig {
         match self.middle {
             Middle::CrossAttention => {
                 last.check_heads()?;
-                at_least_one("transformers", self.middle_transformers())?;
+                layer_count("transformers", self.middle_transformers())?;
             }
             Middle::AddedAttention => last.check_head_dim(last.channels)?,
             Middle::None | Middle::Residual => {}
@@ -300,5 +318,30 @@ impl EncoderConfig {
             .linear_projection(self.linear_projection)
             .context(self.context)
             .block(|block| block.only_cross_attention(only_cross).upcast(self.upcast))
+    }
+
+    /// A residual block that is told the time by its normalizations.
+    pub(super) fn time_norm_resnet(&self, input: usize, output: usize) -> TimeNormResnetConfig {
+        TimeNormResnetConfig {
+            input,
+            middle: output,
+            output,
+            counted: output,
+            time: self.told_width(),
+            epsilon: self.norm_epsilon,
+            dropout: self.dropout,
+            activation: self.activation,
+        }
+    }
+
+    /// Attention whose normalizations are told the time.
+    pub(super) fn time_norm_attention(
+        &self,
+        channels: usize,
+        head_dim: usize,
+        to_pixels: bool,
+    ) -> TimeNormAttentionConfig {
+        let (context, time) = (self.context, self.told_width());
+        TimeNormAttentionConfig { channels, head_dim, context, time, to_pixels }
     }
 }

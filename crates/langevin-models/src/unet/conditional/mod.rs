@@ -11,15 +11,17 @@ mod model;
 mod pooling;
 mod published;
 mod residuals;
+mod time_norm;
 mod told;
 
-pub use blocks::{ConditionalDownBlock2d, ConditionalMidBlock2d, ConditionalUpBlock2d, LevelAttention};
+pub use blocks::{ConditionalDownBlock2d, ConditionalMidBlock2d, ConditionalUpBlock2d, LevelAttention, LevelResnet};
 pub use config::{UNet2dConditionalConfig, UpLevel};
 pub use encoder::{EncoderConfig, Level, LevelBlock, Middle};
 pub use model::UNet2dConditional;
 pub use pooling::{AttentionPooling, TextTimeEmbedding};
-pub(crate) use published::{PublishedEncoder, unsupported};
+pub(crate) use published::PublishedEncoder;
 pub use residuals::{ControlResiduals, Residuals};
+pub use time_norm::{AdaGroupNorm, HeadAttention, TimeNormAttention, TimeNormResnet};
 pub(crate) use told::Teller;
 pub use told::{
     AddedEmbedding, Addition, ClassInput, ConditionalClass, ContextInput, ContextProjection, ImageContext,

@@ -66,7 +66,7 @@ pub struct UNet2dConditional {
     /// Blocks on the way up, coarsest level first.
     pub up_blocks: Vec<ConditionalUpBlock2d>,
     /// Normalization before the last convolution.
-    pub conv_norm_out: GroupNorm,
+    pub conv_norm_out: Option<GroupNorm>,
     /// Last convolution.
     pub conv_out: Conv2d,
     #[module(skip)]
@@ -81,6 +81,7 @@ impl UNet2dConditional {
         let conv = |input, output, kernel: usize| {
             Conv2dConfig::new(input, output, kernel).padding((kernel - 1) / 2).init(device)
         };
+        let norm = GroupNormConfig::new(encoder.norm_groups, first).epsilon(encoder.norm_epsilon);
         let (time_proj, features) = encoder.time_projection(device)?;
         Ok(Self {
             conv_in: conv(encoder.in_channels, first, encoder.conv_in_kernel)?,
@@ -94,9 +95,7 @@ impl UNet2dConditional {
                 .collect::<Result<_, _>>()?,
             mid_block: ConditionalMidBlock2d::new(encoder, device)?,
             up_blocks: (0..levels).map(|i| ConditionalUpBlock2d::new(config, i, device)).collect::<Result<_, _>>()?,
-            conv_norm_out: GroupNormConfig::new(encoder.norm_groups, first)
-                .epsilon(encoder.norm_epsilon)
-                .init(device)?,
+            conv_norm_out: config.output_norm.then(|| norm.init(device)).transpose()?,
             conv_out: conv(first, config.out_channels, config.conv_out_kernel)?,
             config: config.clone(),
         })
@@ -221,10 +220,12 @@ impl UNet2dConditional {
             let size = skips.last().map(|next| [next.dims()[2], next.dims()[3]]);
             h = tap.scope(format_args!("up_blocks.{i}"), |tap| block.forward(h, kept, told, size, tap));
         }
-        let h = self.conv_norm_out.forward(h);
-        tap.see("conv_norm_out", &h);
-        let h = self.config.encoder.activation.forward(h);
-        tap.see("conv_act", &h);
+        if let Some(norm) = &self.conv_norm_out {
+            h = norm.forward(h);
+            tap.see("conv_norm_out", &h);
+            h = self.config.encoder.activation.forward(h);
+            tap.see("conv_act", &h);
+        }
         let y = self.conv_out.forward(h);
         tap.see("conv_out", &y);
         y
@@ -233,14 +234,18 @@ impl UNet2dConditional {
     /// Checks the shape of one sample; `given` is the shape to report. Channels may be missing that an image brings.
     fn check_sample(&self, sample: &[usize], given: &[usize], whole: bool) -> Result<(), ModelError> {
         let channels = self.config.encoder.in_channels;
-        let step = self.config.multiple();
+        let (step, smallest) = (self.config.multiple(), self.config.smallest());
         let fits = matches!(sample, [c, h, w]
             if (*c == channels || !whole && *c > 0 && *c < channels)
-                && *h > 0 && *w > 0 && h.is_multiple_of(step) && w.is_multiple_of(step));
+                && *h >= smallest && *w >= smallest && h.is_multiple_of(step) && w.is_multiple_of(step));
         if fits {
             return Ok(());
         }
-        let sizes = if step == 1 { String::new() } else { format!(", height and width multiples of {step}") };
+        let sizes = match (step, smallest) {
+            (1, 1) => String::new(),
+            (_, 1) => format!(", height and width multiples of {step}"),
+            _ => format!(", height and width multiples of {step} and at least {smallest}"),
+        };
         let less = if whole { "" } else { " (or less, with an image in the condition)" };
         Err(ModelError::Shape {
             what: "x",

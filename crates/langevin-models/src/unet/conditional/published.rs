@@ -8,7 +8,7 @@ use super::encoder::{EncoderConfig, Level, LevelBlock, Middle};
 use super::told::{Addition, ClassInput, ContextInput, TimeInput};
 use crate::error::ModelError;
 use crate::layers::{Activation, ContextNorm};
-use crate::published::{PerLevel, Sides};
+use crate::published::{PerLevel, Sides, block_name, name_of, named, unsupported};
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
@@ -154,18 +154,24 @@ impl Default for PublishedUNet2dConditional {
     }
 }
 
-const DOWN: [(&str, LevelBlock); 4] = [
+const DOWN: [(&str, LevelBlock); 7] = [
     ("DownBlock2D", LevelBlock::Plain),
     ("CrossAttnDownBlock2D", LevelBlock::CrossAttention),
     ("ResnetDownsampleBlock2D", LevelBlock::Residual),
     ("SimpleCrossAttnDownBlock2D", LevelBlock::AddedAttention),
+    ("AttnDownBlock2D", LevelBlock::Attention),
+    ("KDownBlock2D", LevelBlock::TimeNorm),
+    ("KCrossAttnDownBlock2D", LevelBlock::TimeNormAttention),
 ];
 
-const UP: [(&str, LevelBlock); 4] = [
+const UP: [(&str, LevelBlock); 7] = [
     ("UpBlock2D", LevelBlock::Plain),
     ("CrossAttnUpBlock2D", LevelBlock::CrossAttention),
     ("ResnetUpsampleBlock2D", LevelBlock::Residual),
     ("SimpleCrossAttnUpBlock2D", LevelBlock::AddedAttention),
+    ("AttnUpBlock2D", LevelBlock::Attention),
+    ("KUpBlock2D", LevelBlock::TimeNorm),
+    ("KCrossAttnUpBlock2D", LevelBlock::TimeNormAttention),
 ];
 
 const MIDDLE: [(&str, Middle); 3] = [
@@ -173,26 +179,6 @@ const MIDDLE: [(&str, Middle); 3] = [
     ("UNetMidBlock2DSimpleCrossAttn", Middle::AddedAttention),
     ("UNetMidBlock2D", Middle::Residual),
 ];
-
-/// The entry of a table with a published name.
-fn named<T: Copy>(
-    key: &'static str,
-    name: &str,
-    table: &[(&str, T)],
-    supported: &'static str,
-) -> Result<T, ModelError> {
-    let plain = name.strip_prefix("UNetRes").unwrap_or(name);
-    let entry = table.iter().find(|(known, _)| *known == plain);
-    entry.map(|(_, value)| *value).ok_or_else(|| unsupported(key, name, supported))
-}
-
-fn name_of<T: PartialEq>(value: &T, table: &[(&str, T)]) -> Option<String> {
-    table.iter().find(|(_, known)| known == value).map(|(name, _)| (*name).to_owned())
-}
-
-pub(crate) fn unsupported(key: &'static str, value: &str, supported: &'static str) -> ModelError {
-    ModelError::Unsupported { key, value: value.to_owned(), supported }
-}
 
 /// A number that another option needs.
 fn needed(key: &'static str, value: Option<usize>, with: &'static str) -> Result<usize, ModelError> {
@@ -216,7 +202,8 @@ impl PublishedEncoder {
                 expected: format!("one for each of the {count} levels in `block_out_channels`"),
             });
         }
-        let supported = "DownBlock2D, CrossAttnDownBlock2D, ResnetDownsampleBlock2D and SimpleCrossAttnDownBlock2D";
+        let supported = "DownBlock2D, CrossAttnDownBlock2D, AttnDownBlock2D, ResnetDownsampleBlock2D, \
+                         SimpleCrossAttnDownBlock2D, KDownBlock2D and KCrossAttnDownBlock2D";
         let head_dims = self.attention_head_dim.levels("attention_head_dim", count)?;
         let heads = match &self.num_attention_heads {
             Some(heads) => heads.levels("num_attention_heads", count)?,
@@ -226,8 +213,8 @@ impl PublishedEncoder {
         let only_cross = self.only_cross_attention.levels("only_cross_attention", count)?;
         let transformers = self.transformer_layers_per_block.levels("transformer_layers_per_block", count)?;
         let level = |i: usize| {
-            let block = named("down_block_types", &blocks[i], &DOWN, supported)?;
-            let heads = if block == LevelBlock::AddedAttention { head_dims[i] } else { heads[i] };
+            let block = named("down_block_types", block_name(&blocks[i]), &DOWN, supported)?;
+            let heads = if block == LevelBlock::CrossAttention { heads[i] } else { head_dims[i] };
             let transformers = match &transformers[i] {
                 PerLevel::Same(one) => vec![*one; layers[i]],
                 PerLevel::Each(many) => many.clone(),
@@ -239,12 +226,14 @@ impl PublishedEncoder {
             PerLevel::Same(context) => context,
             PerLevel::Each(many) => {
                 let supported = "one width: all levels look at the same text states";
-                return Err(unsupported("cross_attention_dim", &format!("{many:?}"), supported));
+                return Err(unsupported("cross_attention_dim", format!("{many:?}"), supported));
             }
         };
         let supported = "null, \"UNetMidBlock2DCrossAttn\", \"UNetMidBlock2DSimpleCrossAttn\" and \"UNetMidBlock2D\"";
+        let levels: Vec<Level> = (0..count).map(level).collect::<Result<_, ModelError>>()?;
+        let own_groups = levels.iter().all(|level| level.block.is_time_norm());
         Ok(EncoderConfig {
-            levels: (0..count).map(level).collect::<Result<_, ModelError>>()?,
+            levels,
             middle: match &self.mid_block_type {
                 None => Middle::None,
                 Some(name) => named("mid_block_type", name, &MIDDLE, supported)?,
@@ -252,7 +241,11 @@ impl PublishedEncoder {
             mid_scale: self.mid_block_scale_factor,
             downsample_padding: self.downsample_padding,
             activation: activation("act_fn", &self.act_fn)?,
-            norm_groups: needed("norm_num_groups", self.norm_num_groups, "a number")?,
+            // Blocks with groups of their own need none.
+            norm_groups: match self.norm_num_groups {
+                None if own_groups => 32,
+                given => needed("norm_num_groups", given, "a number")?,
+            },
             norm_epsilon: self.norm_eps,
             scale_shift: match self.resnet_time_scale_shift.as_str() {
                 "default" => false,
@@ -429,11 +422,12 @@ impl PublishedUNet2dConditional {
                 down
             }
         };
-        let supported = "UpBlock2D, CrossAttnUpBlock2D, ResnetUpsampleBlock2D and SimpleCrossAttnUpBlock2D";
+        let supported = "UpBlock2D, CrossAttnUpBlock2D, AttnUpBlock2D, ResnetUpsampleBlock2D, \
+                         SimpleCrossAttnUpBlock2D, KUpBlock2D and KCrossAttnUpBlock2D";
         let up = self.up_block_types.iter().zip(reversed).zip(levels.iter().rev());
         up.map(|((name, transformers), level)| {
             Ok(UpLevel {
-                block: named("up_block_types", name, &UP, supported)?,
+                block: named("up_block_types", block_name(name), &UP, supported)?,
                 transformers: match transformers {
                     PerLevel::Same(one) => vec![one; level.layers + 1],
                     PerLevel::Each(many) => many,
@@ -456,7 +450,7 @@ impl TryFrom<PublishedUNet2dConditional> for UNet2dConditionalConfig {
         }
         if let Some(heads) = &p.encoder.num_attention_heads {
             let supported = "null: the class takes the number of heads from `attention_head_dim`";
-            return Err(unsupported("num_attention_heads", &format!("{heads:?}"), supported));
+            return Err(unsupported("num_attention_heads", format!("{heads:?}"), supported));
         }
         let base = p.encoder.typed()?;
         let cosine_first = p.encoder.flip_sin_to_cos;
@@ -499,6 +493,7 @@ impl TryFrom<PublishedUNet2dConditional> for UNet2dConditionalConfig {
             ..base
         };
         Ok(Self {
+            output_norm: p.encoder.norm_num_groups.is_some(),
             sample_size: p.sample_size.map(Into::into),
             up: p.up(&encoder.levels)?,
             encoder,
@@ -515,8 +510,10 @@ impl From<UNet2dConditionalConfig> for PublishedUNet2dConditional {
         let down: Vec<_> = e.levels.iter().map(|level| PerLevel::gather(level.transformers.clone())).collect();
         let up: Vec<_> = c.up.iter().map(|level| PerLevel::gather(level.transformers.clone())).collect();
         let mirrored = down.iter().rev().eq(&up) && up.iter().all(|level| matches!(level, PerLevel::Same(_)));
+        let mut encoder = PublishedEncoder::of(e);
+        encoder.norm_num_groups = encoder.norm_num_groups.filter(|_| c.output_norm);
         Self {
-            encoder: PublishedEncoder::of(e),
+            encoder,
             attention_type: "default".into(),
             center_input_sample: c.center_input,
             class_embeddings_concat: e.concatenate_class,

@@ -28,7 +28,7 @@ impl ControlResiduals {
             let pixels = left[2..] == right[2..] || left[2..] == [1, 1] || right[2..] == [1, 1];
             if left[..2] != right[..2] || !pixels {
                 return Err(ModelError::Shape {
-                    what: "control residual",
+                    what: "control residuals",
                     given: right.to_vec(),
                     expected: format!("{left:?}, that of the ControlNet before"),
                 });
@@ -38,6 +38,43 @@ impl ControlResiduals {
         };
         let down = self.down.into_iter().zip(other.down).map(|(a, b)| plus(a, b)).collect::<Result<_, _>>()?;
         Ok(Self { down, mid: plus(self.mid, other.mid)? })
+    }
+
+    /// Checks every shape against what a network keeps on its way down over levels of so many channels and layers each,
+    /// for `[batch, _, height, width]`.
+    pub(crate) fn check(
+        &self,
+        levels: &[(usize, usize)],
+        padding: usize,
+        [batch, _, mut height, mut width]: [usize; 4],
+    ) -> Result<(), ModelError> {
+        let mut shapes = vec![[batch, levels[0].0, height, width]];
+        for (i, &(channels, layers)) in levels.iter().enumerate() {
+            shapes.extend(vec![[batch, channels, height, width]; layers]);
+            if i + 1 < levels.len() {
+                [height, width] = [height, width].map(|side| (side + padding) / 2);
+                shapes.push([batch, channels, height, width]);
+            }
+        }
+        count("control residuals", self.down.len(), shapes.len())?;
+        let middle = shapes[shapes.len() - 1];
+        for (given, expected) in self.down.iter().chain([&self.mid]).zip(shapes.into_iter().chain([middle])) {
+            fits("control residuals", given, expected, true)?;
+        }
+        Ok(())
+    }
+
+    /// The residuals of `batch` samples, of which these are those of some `rows`; others get none.
+    pub(crate) fn spread(self, rows: &[usize], batch: usize) -> Self {
+        let spread = |t: Tensor<4>| {
+            let nothing = t.clone().narrow(0, 0, 1).zeros_like();
+            let row = |row| match rows.iter().position(|given| *given == row) {
+                Some(at) => t.clone().narrow(0, at, 1),
+                None => nothing.clone(),
+            };
+            Tensor::cat((0..batch).map(row).collect(), 0)
+        };
+        Self { down: self.down.into_iter().map(spread).collect(), mid: spread(self.mid) }
     }
 
     /// Multiplies every sample's residuals with its own number. `[batch]`
@@ -83,13 +120,18 @@ impl Residuals {
         if self.control.is_none() && self.features.is_empty() {
             return Ok(());
         }
-        let shapes = config.shapes(x);
-        if let Some(control) = &self.control {
-            count("control residuals", control.down.len(), shapes.skips.len())?;
-            for (given, expected) in control.down.iter().zip(&shapes.skips).chain([(&control.mid, &shapes.mid)]) {
-                fits("control residual", given, *expected, true)?;
-            }
+        if config.levels.iter().any(|level| level.block.is_time_norm()) {
+            return Err(ModelError::Unsupported {
+                key: "down_block_types",
+                value: "\"KDownBlock2D\" with what ControlNets or adapters add".into(),
+                supported: "the other types",
+            });
         }
+        let levels: Vec<_> = config.levels.iter().map(|level| (level.channels, level.layers)).collect();
+        if let Some(control) = &self.control {
+            control.check(&levels, config.downsample_padding, x)?;
+        }
+        let shapes = config.shapes(x);
         let middle = usize::from(config.middle != Middle::None);
         if self.features.len() > config.levels.len() + middle {
             count("adapter features", self.features.len(), config.levels.len())?;
@@ -108,27 +150,23 @@ impl Residuals {
     }
 }
 
-/// The shapes on the way down.
+/// The shapes of what adapters add on the way down.
 struct Shapes {
-    skips: Vec<[usize; 4]>,
     features: Vec<[usize; 4]>,
     mid: [usize; 4],
 }
 
 impl EncoderConfig {
     fn shapes(&self, [batch, _, mut height, mut width]: [usize; 4]) -> Shapes {
-        let first = self.levels[0].channels;
-        let mut shapes = Shapes { skips: vec![[batch, first, height, width]], features: vec![], mid: [0; 4] };
+        let mut shapes = Shapes { features: vec![], mid: [0; 4] };
         for (i, level) in self.levels.iter().enumerate() {
             let here = [batch, level.channels, height, width];
-            shapes.skips.extend(vec![here; level.layers]);
-            let mut after = here;
             if i + 1 < self.levels.len() {
                 [height, width] = [height, width].map(|n| (n + self.downsample_padding) / 2);
-                after = [batch, level.channels, height, width];
-                shapes.skips.push(after);
             }
-            shapes.features.push(if level.block == LevelBlock::CrossAttention { here } else { after });
+            let after = [batch, level.channels, height, width];
+            let before = matches!(level.block, LevelBlock::CrossAttention | LevelBlock::Attention);
+            shapes.features.push(if before { here } else { after });
             shapes.mid = after;
         }
         shapes

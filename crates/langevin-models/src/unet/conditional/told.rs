@@ -243,10 +243,7 @@ impl Teller<'_> {
         let device = time.device();
         let features = self.time_proj.forward(time)?.cast(dtype);
         tap.see("time_proj", &features);
-        let guidance = match config.guidance_width {
-            Some(width) => Some(cond.guidance_of(width, &device)?.cast(dtype)),
-            None => None,
-        };
+        let guidance = cond.guidance_of(config.guidance_width, &device)?.map(|guidance| guidance.cast(dtype));
         let mut embedding =
             tap.scope("time_embedding", |tap| self.time_embedding.forward_told(features, guidance, tap));
         if let Some(class) = self.class(cond, &device, dtype, tap)? {
@@ -314,13 +311,9 @@ impl Teller<'_> {
                 return Ok(Some(tap.scope("add_embedding", |tap| layers.forward(states, tap))));
             }
             (Addition::TextTime { features, width }, Some(AddedEmbedding::TextTime(layers))) => {
-                let pooled = pooled.ok_or(ModelError::MissingPart { part: "pooled" })?;
-                let count = sizes_count(&pooled.dims(), features, width)?;
-                let [batch, _] = pooled.dims();
-                let numbers = cond.sizes_of(count, device)?.reshape([batch * count]);
-                let told = size_features(self.config, features)?.forward(numbers);
-                tap.see("add_time_proj", &told);
-                let both = Tensor::cat(vec![pooled, told.reshape([batch, count * features]).cast(dtype)], 1);
+                let count = cond.sizes_count(features, width)?;
+                let sizes = cond.size_features(count, size_features(self.config, features)?, device, tap)?;
+                let both = Tensor::cat(pooled.into_iter().chain([sizes.cast(dtype)]).collect(), 1);
                 return Ok(Some(tap.scope("add_embedding", |tap| layers.forward(both, tap))));
             }
             (Addition::TextImage | Addition::Image { .. }, Some(AddedEmbedding::Image(layers))) => {
@@ -351,18 +344,6 @@ impl Teller<'_> {
     fn image(&self, cond: &TextCondition, dtype: DType) -> Result<Tensor<2>, ModelError> {
         let image = cond.image_embedding.clone().ok_or(ModelError::MissingPart { part: "image_embedding" })?;
         Ok(image.cast(dtype))
-    }
-}
-
-/// Numbers that are told beside a vector of the given shape.
-pub(super) fn sizes_count(pooled: &[usize; 2], features: usize, width: usize) -> Result<usize, ModelError> {
-    match width.checked_sub(pooled[1]) {
-        Some(rest) if rest > 0 && rest.is_multiple_of(features) => Ok(rest / features),
-        _ => Err(ModelError::Shape {
-            what: "pooled",
-            given: pooled.to_vec(),
-            expected: format!("[rows, width], {width} less {features} for each of the sizes"),
-        }),
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::config::Edm2Config;
+use super::config::Edm2UNetConfig;
 use super::magnitude::{MpConv2d, MpLinear, mp_silu, mp_sum, unit_magnitude};
 use crate::error::ModelError;
 use crate::layers::{Dropout, DropoutConfig, attention_with, avg_pool_2x, constant, upsample_nearest_2x};
@@ -59,7 +59,7 @@ pub struct Edm2Block {
 }
 
 impl Edm2Block {
-    pub(super) fn new(config: &Edm2Config, place: Place, device: &Device) -> Result<Self, ModelError> {
+    pub(super) fn new(config: &Edm2UNetConfig, place: Place, device: &Device) -> Result<Self, ModelError> {
         let Place { input, output, .. } = place;
         let conv = |input, output, kernel| MpConv2d::new(input, output, kernel, device);
         let pointwise = |asked: bool, input, output| match asked {
@@ -163,7 +163,7 @@ mod tests {
     use crate::testing::{assert_close, flex, tensor, values};
 
     fn block(place: Place) -> Edm2Block {
-        let mut config = Edm2Config::new(1, 8, 4);
+        let mut config = Edm2UNetConfig::new(1, 8, 4);
         config.head_dim = 2;
         Edm2Block::new(&config, place, &flex()).unwrap()
     }

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Edm2UNet;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
 use crate::weights::{published_value, read_config};
 
 /// The class that this crate writes into configurations. The authors publish none.
@@ -15,20 +15,20 @@ const CLASS: &str = "Edm2UNet";
 /// # Example
 ///
 /// ```
-/// use langevin_models::unet::Edm2Config;
+/// use langevin_models::unet::Edm2UNetConfig;
 ///
 /// # fn main() -> Result<(), langevin_models::ModelError> {
 /// # let device = burn::tensor::Device::flex();
 /// // The published size S, for ImageNet at 512 pixels in the latents of an autoencoder.
-/// let config = Edm2Config::s();
+/// let config = Edm2UNetConfig::s();
 /// assert_eq!((config.channels, config.size, config.classes), (192, 64, 1000));
 /// // A small one for digits.
-/// let net = Edm2Config::new(1, 8, 16).classes(10).init(&device)?;
+/// let net = Edm2UNetConfig::new(1, 8, 16).classes(10).init(&device)?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Edm2Config {
+pub struct Edm2UNetConfig {
     /// Height and width it is meant for; names of parameters contain it. It takes others that its levels can halve.
     pub size: usize,
     /// Channels of images or latents.
@@ -59,13 +59,13 @@ pub struct Edm2Config {
     pub activation_limit: f64,
 }
 
-impl Default for Edm2Config {
+impl Default for Edm2UNetConfig {
     fn default() -> Self {
         Self::s()
     }
 }
 
-impl Edm2Config {
+impl Edm2UNetConfig {
     /// A network for square images of `size` pixels with `channels` channels at its first level, which doubles at the
     /// second and stays: as many levels as keep the coarsest at 4 pixels or more (four at most), two blocks in each,
     /// attention in the coarsest.
@@ -204,9 +204,9 @@ impl Edm2Config {
         at_least_one("size", self.size)?;
         at_least_one("image_channels", self.image_channels)?;
         at_least_one("channels", self.channels)?;
-        at_least_one("blocks", self.blocks)?;
+        layer_count("blocks", self.blocks)?;
         at_least_one("head_dim", self.head_dim)?;
-        at_least_one("multipliers", self.multipliers.len())?;
+        level_count("multipliers", self.multipliers.len())?;
         at_least_one("multipliers", self.multipliers.iter().min().copied().unwrap_or_default())?;
         let levels = self.multipliers.len();
         let halvings = u32::try_from(levels - 1).unwrap_or(u32::MAX);
@@ -248,12 +248,12 @@ mod tests {
     #[test]
     fn published_sizes_have_the_published_numbers_of_parameters() {
         for (config, millions) in [
-            (Edm2Config::xs(), 125),
-            (Edm2Config::s(), 280),
-            (Edm2Config::m(), 498),
-            (Edm2Config::l(), 777),
-            (Edm2Config::xl(), 1119),
-            (Edm2Config::xxl(), 1523),
+            (Edm2UNetConfig::xs(), 125),
+            (Edm2UNetConfig::s(), 280),
+            (Edm2UNetConfig::m(), 498),
+            (Edm2UNetConfig::l(), 777),
+            (Edm2UNetConfig::xl(), 1119),
+            (Edm2UNetConfig::xxl(), 1523),
         ] {
             let net = config.init(&flex()).unwrap();
             let trained = parameters(&net).into_iter().filter(|p| !p.name.starts_with("emb_fourier"));
@@ -264,18 +264,18 @@ mod tests {
 
     #[test]
     fn the_json_form_round_trips() {
-        let config = Edm2Config::new(3, 32, 24).classes(7).dropout(0.2);
-        assert_eq!(Edm2Config::from_json(&config.to_json()).unwrap(), config);
-        assert_eq!(Edm2Config::from_json("{}").unwrap(), Edm2Config::s());
-        let error = Edm2Config::from_json(r#"{"chanels": 3}"#).unwrap_err();
+        let config = Edm2UNetConfig::new(3, 32, 24).classes(7).dropout(0.2);
+        assert_eq!(Edm2UNetConfig::from_json(&config.to_json()).unwrap(), config);
+        assert_eq!(Edm2UNetConfig::from_json("{}").unwrap(), Edm2UNetConfig::s());
+        let error = Edm2UNetConfig::from_json(r#"{"chanels": 3}"#).unwrap_err();
         assert!(matches!(error, ModelError::UnknownKeys { .. }), "{error}");
-        let error = Edm2Config::from_json(r#"{"_class_name": "UNet2DModel"}"#).unwrap_err();
+        let error = Edm2UNetConfig::from_json(r#"{"_class_name": "UNet2DModel"}"#).unwrap_err();
         assert!(matches!(error, ModelError::WrongClass { .. }), "{error}");
     }
 
     #[test]
     fn refuses_impossible_values() {
-        type Change = fn(&mut Edm2Config);
+        type Change = fn(&mut Edm2UNetConfig);
         let cases: [(Change, &str); 14] = [
             (|c| c.size = 0, "size"),
             (|c| c.size = 12, "size"),
@@ -293,7 +293,7 @@ mod tests {
             (|c| c.dropout = 2.0, "dropout"),
         ];
         for (change, name) in cases {
-            let mut config = Edm2Config::new(1, 32, 16);
+            let mut config = Edm2UNetConfig::new(1, 32, 16);
             change(&mut config);
             let error = config.init(&flex()).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name), "{name}: {error}");

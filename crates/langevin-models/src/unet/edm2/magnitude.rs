@@ -114,7 +114,7 @@ impl MpConv2d {
         let [_, input, kernel, _] = self.weight.dims();
         let weight = normalized(self.weight.val()) / ((input * kernel * kernel) as f64).sqrt();
         let dtype = x.dtype();
-        convolve(x, weight.cast(dtype), [1; 2], [kernel / 2; 2])
+        convolve(x, weight.cast(dtype), None, [1; 2], [kernel / 2; 2])
     }
 
     pub(super) fn force(self) -> Self {

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use langevin_core::{DenoiseError, Load, Network};
 
 use super::block::{Edm2Block, Place, Resample};
-use super::config::Edm2Config;
+use super::config::Edm2UNetConfig;
 use super::magnitude::{MpConv2d, MpFourier, MpLinear, mp_cat, mp_silu, mp_sum};
 use super::named::Named;
 use crate::condition::Labels;
@@ -17,7 +17,7 @@ use crate::mlp::for_batch;
 use crate::tap::Tap;
 use crate::weights::{read_config_file, read_folder, write_folder};
 
-/// The magnitude-preserving UNet of EDM2. Made by [`Edm2Config::init`] or [`Edm2UNet::load`].
+/// The magnitude-preserving UNet of EDM2. Made by [`Edm2UNetConfig::init`] or [`Edm2UNet::load`].
 ///
 /// Its output is the F of EDM's preconditioning, and its time is `ln(σ)/4`: bind it with
 /// [`Prediction::Edm`](langevin_core::Prediction::Edm) and use it on the process
@@ -38,11 +38,11 @@ use crate::weights::{read_config_file, read_folder, write_folder};
 /// use burn::tensor::Tensor;
 /// use langevin_core::{Network, Prediction};
 /// use langevin_models::Labels;
-/// use langevin_models::unet::Edm2Config;
+/// use langevin_models::unet::Edm2UNetConfig;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let device = burn::tensor::Device::flex();
-/// let net = Edm2Config::new(1, 8, 8).classes(10).init(&device)?;
+/// let net = Edm2UNetConfig::new(1, 8, 8).classes(10).init(&device)?;
 /// let x = Tensor::<4>::zeros([2, 1, 8, 8], &device);
 /// let y = net.forward(x, Tensor::from_data([-1.0, 0.3], &device), &Labels::of([3, 7]))?;
 /// assert_eq!(y.dims(), [2, 1, 8, 8]);
@@ -66,7 +66,7 @@ pub struct Edm2UNet {
     /// Last convolution.
     pub out_conv: MpConv2d,
     #[module(skip)]
-    config: Edm2Config,
+    config: Edm2UNetConfig,
 }
 
 /// A layer of the encoder.
@@ -93,7 +93,7 @@ impl Edm2Layer {
 }
 
 impl Edm2UNet {
-    pub(super) fn new(config: &Edm2Config, device: &Device) -> Result<Self, ModelError> {
+    pub(super) fn new(config: &Edm2UNetConfig, device: &Device) -> Result<Self, ModelError> {
         let levels = config.multipliers.len();
         let name = |level: usize, what: &str| {
             let size = config.size >> level;
@@ -160,10 +160,10 @@ impl Edm2UNet {
     ///
     /// # Errors
     ///
-    /// Those of [`Edm2Config::from_json`] and of [`read_weights`](crate::weights::read_weights).
+    /// Those of [`Edm2UNetConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = Edm2Config::from_json(&read_config_file(folder)?)?;
+        let config = Edm2UNetConfig::from_json(&read_config_file(folder)?)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 
@@ -178,7 +178,7 @@ impl Edm2UNet {
 
     /// The configuration it was built from.
     #[must_use]
-    pub fn config(&self) -> &Edm2Config {
+    pub fn config(&self) -> &Edm2UNetConfig {
         &self.config
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UNet1d;
 use super::published::PublishedUNet1d;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_limit, level_count};
 use crate::layers::Activation;
 
 /// Groups of the normalizations in residual blocks, which the family fixes.
@@ -285,7 +285,8 @@ impl UNet1dConfig {
         at_least_one("sample_size", self.sample_size)?;
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
-        at_least_one("channels", self.channels.len())?;
+        level_count("channels", self.channels.len())?;
+        layer_limit("layers", self.layers)?;
         for &width in &self.channels {
             at_least_one("channels", width)?;
         }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::config::{DownKind, MidKind, OutKind, UNet1dConfig, UpKind};
 use crate::error::ModelError;
 use crate::layers::Activation;
+use crate::published::{name_of, named, unsupported};
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
@@ -96,25 +97,14 @@ const UP: [(&str, UpKind); 4] = [
 
 const OUT: [(&str, OutKind); 2] = [("OutConv1DBlock", OutKind::Conv), ("ValueFunction", OutKind::Value)];
 
-fn find<K: Copy>(key: &'static str, name: &str, table: &[(&str, K)], supported: &'static str) -> Result<K, ModelError> {
-    let kind = table.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    kind.ok_or_else(|| ModelError::Unsupported { key, value: name.to_owned(), supported })
-}
-
-fn name_of<K: PartialEq>(kind: K, table: &[(&str, K)]) -> String {
-    table.iter().find(|(_, k)| *k == kind).map_or_else(String::new, |(name, _)| (*name).to_owned())
-}
-
 impl TryFrom<PublishedUNet1d> for UNet1dConfig {
     type Error = ModelError;
 
     fn try_from(p: PublishedUNet1d) -> Result<Self, ModelError> {
-        let unsupported =
-            |key, value: &str, supported| Err(ModelError::Unsupported { key, value: value.to_owned(), supported });
         let fourier = match p.time_embedding_type.as_str() {
             "fourier" => true,
             "positional" => false,
-            other => return unsupported("time_embedding_type", other, "\"fourier\" and \"positional\""),
+            other => return Err(unsupported("time_embedding_type", other, "\"fourier\" and \"positional\"")),
         };
         let activation = match p.act_fn.as_deref() {
             None => None,
@@ -122,7 +112,7 @@ impl TryFrom<PublishedUNet1d> for UNet1dConfig {
                 Some(activation) => Some(activation),
                 None => {
                     let supported = "null, \"silu\", \"swish\", \"mish\", \"gelu\" and \"relu\"";
-                    return unsupported("act_fn", name, supported);
+                    return Err(unsupported("act_fn", name, supported));
                 }
             },
         };
@@ -149,11 +139,11 @@ impl TryFrom<PublishedUNet1d> for UNet1dConfig {
             freq_shift: p.freq_shift,
             embed_time: p.use_timestep_embedding,
             down: (p.down_block_types.iter())
-                .map(|name| find("down_block_types", name, &DOWN, down))
+                .map(|name| named("down_block_types", name, &DOWN, down))
                 .collect::<Result<_, _>>()?,
-            mid: find("mid_block_type", p.mid_block_type.as_deref().unwrap_or("null"), &MID, mid)?,
-            up: p.up_block_types.iter().map(|name| find("up_block_types", name, &UP, up)).collect::<Result<_, _>>()?,
-            out: p.out_block_type.as_deref().map(|name| find("out_block_type", name, &OUT, out)).transpose()?,
+            mid: named("mid_block_type", p.mid_block_type.as_deref().unwrap_or("null"), &MID, mid)?,
+            up: p.up_block_types.iter().map(|name| named("up_block_types", name, &UP, up)).collect::<Result<_, _>>()?,
+            out: p.out_block_type.as_deref().map(|name| named("out_block_type", name, &OUT, out)).transpose()?,
             channels: p.block_out_channels,
             activation,
             norm_groups: p.norm_num_groups,
@@ -168,22 +158,22 @@ impl From<UNet1dConfig> for PublishedUNet1d {
         Self {
             act_fn: c.activation.map(|activation| activation.name().into()),
             block_out_channels: c.channels,
-            down_block_types: c.down.iter().map(|kind| name_of(*kind, &DOWN)).collect(),
+            down_block_types: c.down.iter().filter_map(|kind| name_of(kind, &DOWN)).collect(),
             downsample_each_block: c.downsample_each,
             extra_in_channels: c.extra_in_channels,
             flip_sin_to_cos: c.cosine_first,
             freq_shift: c.freq_shift,
             in_channels: c.in_channels,
             layers_per_block: c.layers,
-            mid_block_type: Some(name_of(c.mid, &MID)),
+            mid_block_type: name_of(&c.mid, &MID),
             norm_num_groups: c.norm_groups,
-            out_block_type: c.out.map(|kind| name_of(kind, &OUT)),
+            out_block_type: c.out.and_then(|kind| name_of(&kind, &OUT)),
             out_channels: c.out_channels,
             sample_rate: c.sample_rate,
             sample_size: c.sample_size,
             time_embedding_dim: c.time_width,
             time_embedding_type: if c.fourier { "fourier" } else { "positional" }.into(),
-            up_block_types: c.up.iter().map(|kind| name_of(*kind, &UP)).collect(),
+            up_block_types: c.up.iter().filter_map(|kind| name_of(kind, &UP)).collect(),
             use_timestep_embedding: c.embed_time,
         }
     }

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::common::{check_heads, wrong};
+use super::from_images::as_video;
 use super::{UNetMotion, UNetMotionConfig};
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count, level_count};
 use crate::layers::{Conv2d, Conv2dConfig, TransformerTemporal, TransformerTemporalConfig};
 use crate::published::PerLevel;
-use crate::unet::conditional::UNet2dConditional;
+use crate::unet::conditional::{UNet2dConditional, UNet2dConditionalConfig};
 use crate::weights::{Transplant, published_value, read_config, read_config_file, read_folder, write_folder};
 
 /// The class that publishes these configurations.
@@ -112,7 +113,7 @@ impl MotionAdapterConfig {
     ///
     /// [`ModelError::Config`] names the field with which no adapter can be built.
     pub fn validate(&self) -> Result<(), ModelError> {
-        at_least_one("block_out_channels", self.block_out_channels.len())?;
+        level_count("block_out_channels", self.block_out_channels.len())?;
         at_least_one("motion_max_seq_length", self.motion_max_seq_length)?;
         at_least_one("motion_norm_num_groups", self.motion_norm_num_groups)?;
         if let Some(channels) = self.conv_in_channels {
@@ -124,9 +125,13 @@ impl MotionAdapterConfig {
                 return Err(wrong("block_out_channels", width, expected));
             }
         }
+        let levels = self.block_out_channels.len();
+        for count in self.motion_layers_per_block.levels("motion_layers_per_block", levels)? {
+            layer_count("motion_layers_per_block", count)?;
+        }
         let plans = self.plans()?;
         for config in plans.down.iter().chain(&plans.up).chain(&plans.mid).flatten() {
-            at_least_one("motion_transformer_layers_per_block", config.layers)?;
+            layer_count("motion_transformer_layers_per_block", config.layers)?;
             check_heads("motion_num_attention_heads", config.heads, config.channels)?;
             if !(config.heads * config.head_dim).is_multiple_of(2) {
                 let expected = "heads with an even number of channels together, for sines and cosines of positions";
@@ -258,33 +263,6 @@ impl MotionAdapter {
     }
 }
 
-/// Options of networks for images that those with motion modules do not have, with the value that changes nothing.
-fn left_out() -> [(&'static str, Value); 21] {
-    [
-        ("attention_type", "default".into()),
-        ("center_input_sample", false.into()),
-        ("class_embed_type", Value::Null),
-        ("class_embeddings_concat", false.into()),
-        ("conv_in_kernel", 3.into()),
-        ("conv_out_kernel", 3.into()),
-        ("cross_attention_norm", Value::Null),
-        ("dropout", 0.0.into()),
-        ("dual_cross_attention", false.into()),
-        ("flip_sin_to_cos", true.into()),
-        ("freq_shift", 0.0.into()),
-        ("mid_block_type", "UNetMidBlock2DCrossAttn".into()),
-        ("num_class_embeds", Value::Null),
-        ("only_cross_attention", false.into()),
-        ("resnet_out_scale_factor", 1.0.into()),
-        ("resnet_skip_time_act", false.into()),
-        ("resnet_time_scale_shift", "default".into()),
-        ("time_embedding_act_fn", Value::Null),
-        ("time_embedding_type", "positional".into()),
-        ("timestep_post_act", Value::Null),
-        ("upcast_attention", false.into()),
-    ]
-}
-
 impl UNetMotion {
     /// Puts the motion modules of an adapter into a network for images. The weights have the element type and the device
     /// of that network.
@@ -309,7 +287,7 @@ impl UNetMotion {
     /// ```
     pub fn from_unet2d(unet: &UNet2dConditional, adapter: &MotionAdapter) -> Result<Self, ModelError> {
         let weight = unet.conv_in.weight.val();
-        let config = with_adapter(&unet.config().to_json(), adapter.config())?;
+        let config = with_adapter(unet.config(), adapter.config())?;
         let mut parts = Transplant::default().with(adapter).with(unet);
         if adapter.conv_in.is_some() {
             parts = parts.with_tensor("conv_in.weight", adapter.extended(weight.clone())?);
@@ -319,34 +297,8 @@ impl UNetMotion {
 }
 
 /// The configuration of a network for images with the motion modules of an adapter.
-fn with_adapter(unet: &str, adapter: &MotionAdapterConfig) -> Result<UNetMotionConfig, ModelError> {
-    let json = |e: serde_json::Error| ModelError::Json { class: "UNet2DConditionModel", reason: e.to_string() };
-    let given: serde_json::Map<String, Value> = serde_json::from_str(unet).map_err(json)?;
-    for (key, neutral) in left_out() {
-        let value = given.get(key).unwrap_or(&neutral);
-        let same = *value == neutral || value.as_f64().is_some_and(|v| neutral.as_f64() == Some(v));
-        if !same {
-            let supported = "what networks with motion modules have, the default";
-            return Err(ModelError::Unsupported { key, value: value.to_string(), supported });
-        }
-    }
-    let known = UNetMotionConfig::default().to_value();
-    let mut config: serde_json::Map<_, _> = given
-        .iter()
-        .filter(|(key, _)| known.get(key.as_str()).is_some())
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    for key in ["down_block_types", "up_block_types"] {
-        let renamed = |name: &Value| Value::from(name.as_str().unwrap_or("").replace("2D", "Motion"));
-        let names: Vec<Value> = given.get(key).and_then(Value::as_array).into_iter().flatten().map(renamed).collect();
-        config.insert(key.into(), names.into());
-    }
-    // An old misnomer of the class for images.
-    if config.get("num_attention_heads").is_none_or(Value::is_null) {
-        config.insert("num_attention_heads".into(), given.get("attention_head_dim").cloned().unwrap_or(8.into()));
-    }
-    config.insert("_class_name".into(), "UNetMotionModel".into());
-    let images = UNetMotionConfig::from_json(&Value::Object(config).to_string())?;
+fn with_adapter(unet: &UNet2dConditionalConfig, adapter: &MotionAdapterConfig) -> Result<UNetMotionConfig, ModelError> {
+    let images = as_video(unet)?;
     let n = images.block_out_channels.len();
     if adapter.block_out_channels != images.block_out_channels {
         let given = format!("{:?}", adapter.block_out_channels);

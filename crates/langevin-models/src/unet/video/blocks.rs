@@ -88,7 +88,7 @@ pub struct VideoBlock {
 pub(super) struct Told {
     /// The time embedding of each frame after its activation `[batch·frames, width]`.
     pub time: Tensor<2>,
-    /// The text of each frame `[batch·frames, tokens, width]`.
+    /// The text of each video `[batch, tokens, width]`, or of each frame `[batch·frames, tokens, width]`.
     pub text: Tensor<3>,
     pub frames: usize,
 }
@@ -241,29 +241,8 @@ pub(super) struct LevelPlans {
 impl LevelPlans {
     /// Checks the shapes of what a ControlNet adds, for frames `[rows, _, height, width]`.
     pub fn check_control(&self, control: &ControlResiduals, frames: [usize; 4]) -> Result<(), ModelError> {
-        let [rows, _, mut height, mut width] = frames;
-        let mut shapes = vec![[rows, self.channels[0], height, width]];
-        for (i, (&channels, &layers)) in self.channels.iter().zip(&self.layers).enumerate() {
-            shapes.extend(vec![[rows, channels, height, width]; layers]);
-            if i + 1 < self.channels.len() {
-                [height, width] = [height, width].map(|side| (side + self.downsample_padding) / 2);
-                shapes.push([rows, channels, height, width]);
-            }
-        }
-        let wrong =
-            |given: Vec<usize>, expected: String| Err(ModelError::Shape { what: "control residuals", given, expected });
-        if control.down.len() != shapes.len() {
-            return wrong(vec![control.down.len()], format!("{} tensors", shapes.len()));
-        }
-        let middle = shapes[shapes.len() - 1];
-        for (given, expected) in control.down.iter().chain([&control.mid]).zip(shapes.iter().chain([&middle])) {
-            let given = given.dims();
-            // Pooled ones are the same for all pixels.
-            if given != *expected && given != [expected[0], expected[1], 1, 1] {
-                return wrong(given.to_vec(), format!("{expected:?}"));
-            }
-        }
-        Ok(())
+        let levels: Vec<_> = self.channels.iter().copied().zip(self.layers.iter().copied()).collect();
+        control.check(&levels, self.downsample_padding, frames)
     }
 
     pub fn init(&self, device: &Device) -> Result<Levels, ModelError> {

@@ -2,17 +2,23 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::error::{ModelError, at_least_one, positive};
-use crate::layers::{Activation, Conv2d, GroupNorm};
+use crate::error::{ModelError, at_least_one, level_count, positive};
+use crate::layers::{Activation, Conv2d, GroupNorm, SinusoidalEmbedding, TimestepEmbedding};
 use crate::tap::Tap;
 
-/// Repeats each row for every frame of its video: `[batch, ..]` to `[batch·frames, ..]`.
-pub(super) fn each_frame<const D: usize>(x: Tensor<D>, frames: usize) -> Tensor<D> {
-    let mut shape = x.dims();
-    let rest = shape[1..].iter().product();
-    let x = x.reshape([shape[0], 1, rest]).expand([shape[0], frames, rest]);
-    shape[0] *= frames;
-    x.reshape(shape)
+/// The embedding of the time of each video, where `width` sines and cosines are looked at.
+pub(super) fn embed_time(
+    layers: &TimestepEmbedding,
+    width: usize,
+    time: Tensor<1>,
+    guidance: Option<Tensor<2>>,
+    dtype: DType,
+    tap: &mut Tap<'_>,
+) -> Tensor<2> {
+    let features = SinusoidalEmbedding::new(width).cosine_first(true).forward(time).cast(dtype);
+    tap.see("time_proj", &features);
+    let guidance = guidance.map(|guidance| guidance.cast(dtype));
+    tap.scope("time_embedding", |tap| layers.forward_told(features, guidance, tap))
 }
 
 /// The last layers of a network, on frames.
@@ -49,7 +55,7 @@ pub(super) fn check_sizes(
 ) -> Result<(), ModelError> {
     at_least_one("in_channels", input)?;
     at_least_one("out_channels", output)?;
-    at_least_one("block_out_channels", channels.len())?;
+    level_count("block_out_channels", channels.len())?;
     at_least_one("norm_num_groups", groups)?;
     for (field, count) in [("down_block_types", down), ("up_block_types", up)] {
         if count != channels.len() {
@@ -109,20 +115,4 @@ pub(super) fn check_video(
     let frames = most_frames.map_or_else(String::new, |most| format!(", with 1 to {most} frames"));
     let expected = format!("{}{frames} and both sides at least {smallest}", layout());
     Err(ModelError::Shape { what: "x", given: given.to_vec(), expected })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{assert_close, flex, tensor, values};
-
-    #[test]
-    fn rows_of_a_video_follow_one_another() {
-        let x = tensor([2, 3, 2], 0.3, &flex());
-        let rows = each_frame(x.clone(), 3);
-        assert_eq!(rows.dims(), [6, 3, 2]);
-        for row in 0..6 {
-            assert_close(&rows.clone().narrow(0, row, 1), &values(&x.clone().narrow(0, row / 3, 1)), 0.0);
-        }
-    }
 }

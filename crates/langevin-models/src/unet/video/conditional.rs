@@ -10,15 +10,14 @@ use serde_json::Value;
 
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBlock, run};
 use super::common::{
-    at_least_two, check_heads, check_resnets, check_sizes, check_video, dtype, each_frame, finish, smallest_side,
+    at_least_two, check_heads, check_resnets, check_sizes, check_video, dtype, embed_time, finish, smallest_side,
 };
 use super::level::VideoLevel;
-use crate::condition::{Part, TextCondition};
-use crate::error::{ModelError, at_least_one};
+use crate::condition::{Part, TextCondition, each_frame};
+use crate::error::{ModelError, at_least_one, layer_count};
 use crate::layers::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, ResnetBlock2dConfig, SinusoidalEmbedding,
-    TimestepEmbedding, TimestepEmbeddingConfig, Transformer2dConfig, TransformerTemporal, TransformerTemporalConfig,
-    to_frames, to_video,
+    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, ResnetBlock2dConfig, TimestepEmbedding,
+    TimestepEmbeddingConfig, Transformer2dConfig, TransformerTemporal, TransformerTemporalConfig, to_frames, to_video,
 };
 use crate::mlp::for_batch;
 use crate::published::Sides;
@@ -36,24 +35,24 @@ const FIRST_HEADS: usize = 8;
 /// # Example
 ///
 /// ```
-/// use langevin_models::unet::video::{UNet3dConfig, VideoLevel};
+/// use langevin_models::unet::video::{UNet3dConditionalConfig, VideoLevel};
 ///
 /// # fn main() -> Result<(), langevin_models::ModelError> {
 /// # let device = burn::tensor::Device::flex();
-/// let config = UNet3dConfig {
+/// let config = UNet3dConditionalConfig {
 ///     block_out_channels: vec![32, 64],
 ///     down_block_types: vec![VideoLevel::Attention, VideoLevel::Plain],
 ///     up_block_types: vec![VideoLevel::Plain, VideoLevel::Attention],
 ///     attention_head_dim: 16,
 ///     cross_attention_dim: 64,
-///     ..UNet3dConfig::default()
+///     ..UNet3dConditionalConfig::default()
 /// };
 /// let net = config.init(&device)?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct UNet3dConfig {
+pub struct UNet3dConditionalConfig {
     /// Height and width the network is meant for; it takes others. Default: not said.
     pub sample_size: Option<Sides>,
     /// Channels of the input. Default: `4`.
@@ -90,7 +89,7 @@ pub struct UNet3dConfig {
     pub time_cond_proj_dim: Option<usize>,
 }
 
-impl Default for UNet3dConfig {
+impl Default for UNet3dConditionalConfig {
     fn default() -> Self {
         let (plain, attention) = (VideoLevel::Plain, VideoLevel::Attention);
         Self {
@@ -114,7 +113,7 @@ impl Default for UNet3dConfig {
     }
 }
 
-impl UNet3dConfig {
+impl UNet3dConditionalConfig {
     /// Reads a published `config.json` of a `UNet3DConditionModel`.
     ///
     /// # Errors
@@ -157,7 +156,7 @@ impl UNet3dConfig {
         let kinds = (self.down_block_types.len(), self.up_block_types.len());
         check_sizes(&self.block_out_channels, kinds, (self.in_channels, self.out_channels), self.norm_num_groups)?;
         check_resnets(self.downsample_padding, self.norm_eps, self.mid_block_scale_factor)?;
-        at_least_one("layers_per_block", self.layers_per_block)?;
+        layer_count("layers_per_block", self.layers_per_block)?;
         at_least_one("cross_attention_dim", self.cross_attention_dim)?;
         at_least_one("attention_head_dim", self.attention_head_dim)?;
         if let Some(heads) = self.num_attention_heads {
@@ -223,7 +222,7 @@ impl UNet3dConfig {
 }
 
 /// A UNet for videos that is told a text: levels of residual blocks, convolutions over frames, attention to the text, and
-/// attention over frames. Made by [`UNet3dConfig::init`] or [`UNet3dConditional::load`].
+/// attention over frames. Made by [`UNet3dConditionalConfig::init`] or [`UNet3dConditional::load`].
 ///
 /// # References
 ///
@@ -236,11 +235,11 @@ impl UNet3dConfig {
 /// use burn::tensor::Tensor;
 /// use langevin_core::Network;
 /// use langevin_models::TextCondition;
-/// use langevin_models::unet::video::{UNet3dConfig, VideoLevel};
+/// use langevin_models::unet::video::{UNet3dConditionalConfig, VideoLevel};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let device = burn::tensor::Device::flex();
-/// let config = UNet3dConfig {
+/// let config = UNet3dConditionalConfig {
 ///     block_out_channels: vec![8],
 ///     down_block_types: vec![VideoLevel::Attention],
 ///     up_block_types: vec![VideoLevel::Plain],
@@ -248,7 +247,7 @@ impl UNet3dConfig {
 ///     norm_num_groups: 4,
 ///     attention_head_dim: 4,
 ///     cross_attention_dim: 6,
-///     ..UNet3dConfig::default()
+///     ..UNet3dConditionalConfig::default()
 /// };
 /// let net = config.init(&device)?;
 /// let x = Tensor::<5>::zeros([1, 4, 3, 8, 8], &device);
@@ -276,11 +275,11 @@ pub struct UNet3dConditional {
     /// Last convolution.
     pub conv_out: Conv2d,
     #[module(skip)]
-    config: UNet3dConfig,
+    config: UNet3dConditionalConfig,
 }
 
 impl UNet3dConditional {
-    fn new(config: &UNet3dConfig, device: &Device) -> Result<Self, ModelError> {
+    fn new(config: &UNet3dConditionalConfig, device: &Device) -> Result<Self, ModelError> {
         let first = config.block_out_channels[0];
         let groups = config.norm_num_groups;
         let levels = config.plans().init(device)?;
@@ -305,10 +304,10 @@ impl UNet3dConditional {
     ///
     /// # Errors
     ///
-    /// Those of [`UNet3dConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
+    /// Those of [`UNet3dConditionalConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = UNet3dConfig::from_json(&read_config_file(folder)?)?;
+        let config = UNet3dConditionalConfig::from_json(&read_config_file(folder)?)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 
@@ -323,7 +322,7 @@ impl UNet3dConditional {
 
     /// The configuration it was built from.
     #[must_use]
-    pub fn config(&self) -> &UNet3dConfig {
+    pub fn config(&self) -> &UNet3dConditionalConfig {
         &self.config
     }
 
@@ -373,19 +372,11 @@ impl UNet3dConditional {
             self.config.plans().check_control(control, [batch * frames, 0, height, width])?;
         }
         let (given, dtype) = (x.dtype(), dtype(&self.conv_in));
-        let guidance = match self.config.time_cond_proj_dim {
-            Some(width) => Some(cond.guidance_of(width, &x.device())?.cast(dtype)),
-            None => None,
-        };
-        let features = SinusoidalEmbedding::new(self.config.block_out_channels[0]).cosine_first(true);
-        let features = features.forward(for_batch(time, batch)?).cast(dtype);
-        tap.see("time_proj", &features);
-        let time = tap.scope("time_embedding", |tap| self.time_embedding.forward_told(features, guidance, tap));
-        let told = Told {
-            time: each_frame(self.config.act_fn.forward(time), frames),
-            text: each_frame(cond.states.cast(dtype), frames),
-            frames,
-        };
+        let guidance = cond.guidance_of(self.config.time_cond_proj_dim, &x.device())?;
+        let (width, time) = (self.config.block_out_channels[0], for_batch(time, batch)?);
+        let time = embed_time(&self.time_embedding, width, time, guidance, dtype, tap);
+        let told =
+            Told { time: each_frame(self.config.act_fn.forward(time), frames), text: cond.states.cast(dtype), frames };
         let h = self.conv_in.forward(to_frames(x.cast(dtype)));
         tap.see("conv_in", &h);
         let h = tap.scope("transformer_in", |tap| self.transformer_in.forward(h, frames, "0", tap));
@@ -396,7 +387,8 @@ impl UNet3dConditional {
 
     fn check_parts(&self, cond: &TextCondition) -> Result<(), ModelError> {
         let known: &[Part] = if self.config.time_cond_proj_dim.is_some() { &[Part::Guidance] } else { &[] };
-        cond.check(self.config.cross_attention_dim, known)
+        cond.check(self.config.cross_attention_dim, known)?;
+        self.config.time_cond_proj_dim.map_or(Ok(()), |width| cond.check_guidance(width))
     }
 
     /// Checks the shape of one sample; `given` is the shape to report.

@@ -7,9 +7,9 @@ use burn::tensor::{Device, Tensor};
 use langevin_core::{DenoiseError, Load, Network};
 
 use super::blocks::{Told, VideoBlock, run};
-use super::common::{check_video, dtype, each_frame, finish, smallest_side};
+use super::common::{check_video, dtype, embed_time, finish, smallest_side};
 use super::motion_config::UNetMotionConfig;
-use crate::condition::{Part, TextCondition};
+use crate::condition::{Part, TextCondition, each_frame};
 use crate::error::ModelError;
 use crate::layers::{
     Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
@@ -81,7 +81,7 @@ impl UNetMotion {
         let first = config.block_out_channels[0];
         let levels = config.plans()?.init(device)?;
         let embed = |features| TimestepEmbeddingConfig::new(features, 4 * first);
-        let added = config.projection_class_embeddings_input_dim.filter(|_| config.adds_text());
+        let added = config.text_and_sizes().map(|(_, width)| width);
         let norm = GroupNormConfig::new(config.norm_num_groups, first).epsilon(config.norm_eps);
         Ok(Self {
             conv_in: Conv2dConfig::new(config.in_channels, first, 3).padding(1).init(device)?,
@@ -130,8 +130,8 @@ impl UNetMotion {
     ///
     /// - x: `[batch, in_channels, frames, height, width]`, at most `motion_max_seq_length` frames
     /// - time: `[batch]`, or `[1]` for all samples
-    /// - states of the text: `[batch, tokens, cross_attention_dim]`, one row for all samples, or
-    ///   `[batch·frames, tokens, cross_attention_dim]` with a text for each frame
+    /// - states of the text: `[batch, tokens, cross_attention_dim]`, or one row for all samples; with
+    ///   [`TextCondition::frames`] a text for each frame
     /// - output: `[batch, out_channels, frames, height, width]`
     ///
     /// # Errors
@@ -164,22 +164,21 @@ impl UNetMotion {
     ) -> Result<Tensor<5>, ModelError> {
         let [batch, _, frames, height, width] = x.dims();
         self.check_sample(&x.dims()[1..], &x.dims())?;
-        let (cond, text) = self.texts(cond, batch, frames)?;
+        let cond = cond.for_batch(batch)?;
         self.check_parts(&cond)?;
+        let text = cond.states_for(cond.frames.map(|_| frames))?;
         if let Some(control) = control {
             self.config.plans()?.check_control(control, [batch * frames, 0, height, width])?;
         }
         let (given, dtype) = (x.dtype(), dtype(&self.conv_in));
-        let guidance = match self.config.time_cond_proj_dim {
-            Some(width) => Some(cond.guidance_of(width, &x.device())?.cast(dtype)),
-            None => None,
-        };
-        let features = SinusoidalEmbedding::new(self.config.block_out_channels[0]).cosine_first(true);
-        let features = features.forward(for_batch(time, batch)?).cast(dtype);
-        tap.see("time_proj", &features);
-        let mut time = tap.scope("time_embedding", |tap| self.time_embedding.forward_told(features, guidance, tap));
-        if let Some(layers) = &self.add_embedding {
-            let features = self.text_and_sizes(&cond, tap)?.cast(dtype);
+        let guidance = cond.guidance_of(self.config.time_cond_proj_dim, &x.device())?;
+        let (width, time) = (self.config.block_out_channels[0], for_batch(time, batch)?);
+        let mut time = embed_time(&self.time_embedding, width, time, guidance, dtype, tap);
+        if let (Some(layers), Some((features, width))) = (&self.add_embedding, self.config.text_and_sizes()) {
+            let embedding = SinusoidalEmbedding::new(features).cosine_first(true);
+            let sizes = cond.size_features(cond.sizes_count(features, width)?, embedding, &x.device(), tap)?;
+            let parts = cond.pooled.iter().cloned().chain([sizes]).map(|part| part.cast(dtype));
+            let features = Tensor::cat(parts.collect(), 1);
             time = time + tap.scope("add_embedding", |tap| layers.forward(features, tap));
         }
         let told = Told { time: each_frame(self.config.act_fn.forward(time), frames), text: text.cast(dtype), frames };
@@ -190,57 +189,19 @@ impl UNetMotion {
         Ok(to_video(y, frames).cast(given))
     }
 
-    /// The condition with one row for each video, and the text states of every frame.
-    fn texts(
-        &self,
-        cond: &TextCondition,
-        batch: usize,
-        frames: usize,
-    ) -> Result<(TextCondition, Tensor<3>), ModelError> {
-        let states = cond.states.clone();
-        let [rows, tokens, width] = states.dims();
-        if rows != batch * frames || rows == batch {
-            let cond = cond.for_batch(batch)?;
-            let text = each_frame(cond.states.clone(), frames);
-            return Ok((cond, text));
-        }
-        let first = states.clone().reshape([batch, frames, tokens, width]).narrow(1, 0, 1);
-        let mut cond = cond.clone();
-        cond.states = first.reshape([batch, tokens, width]);
-        Ok((cond.for_batch(batch)?, states))
-    }
-
-    /// The vector for the text and the features of the sizes side by side.
-    fn text_and_sizes(&self, cond: &TextCondition, tap: &mut Tap<'_>) -> Result<Tensor<2>, ModelError> {
-        let missing = || ModelError::MissingPart { part: "pooled" };
-        let pooled = cond.pooled.clone().ok_or_else(missing)?;
-        let width = self.config.addition_time_embed_dim.unwrap_or(0);
-        let all = self.config.projection_class_embeddings_input_dim.unwrap_or(0);
-        let [rows, vector] = pooled.dims();
-        let count = cond.sizes.as_ref().and_then(|sizes| sizes.first()).map_or(0, Vec::len);
-        if vector + count * width != all {
-            return Err(ModelError::Shape {
-                what: "pooled",
-                given: vec![rows, vector],
-                expected: format!("[rows, {}] beside {count} sizes", all.saturating_sub(count * width)),
-            });
-        }
-        let sizes = cond.sizes_of(count, &pooled.device())?.reshape([rows * count]);
-        let features = SinusoidalEmbedding::new(width).cosine_first(true).forward(sizes);
-        tap.see("add_time_proj", &features);
-        let features = features.reshape([rows, count * width]).cast(pooled.dtype());
-        Ok(Tensor::cat(vec![pooled, features], 1))
-    }
-
     fn check_parts(&self, cond: &TextCondition) -> Result<(), ModelError> {
-        let mut known = vec![];
-        if self.config.adds_text() {
+        let mut known = vec![Part::Frames];
+        if self.config.text_and_sizes().is_some() {
             known.extend([Part::Pooled, Part::Sizes]);
         }
         if self.config.time_cond_proj_dim.is_some() {
             known.push(Part::Guidance);
         }
-        cond.check(self.config.context_widths()?[0], &known)
+        cond.check(self.config.context_widths()?[0], &known)?;
+        if let Some((features, width)) = self.config.text_and_sizes() {
+            cond.check_sizes(cond.sizes_count(features, width)?)?;
+        }
+        self.config.time_cond_proj_dim.map_or(Ok(()), |width| cond.check_guidance(width))
     }
 
     /// Checks the shape of one sample; `given` is the shape to report.

@@ -8,7 +8,7 @@ use super::UNetMotion;
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan};
 use super::common::{at_least_two, check_heads, check_resnets, check_sizes, wrong};
 use super::level::VideoLevel;
-use crate::error::{ModelError, at_least_one};
+use crate::error::{ModelError, at_least_one, layer_count};
 use crate::layers::{Activation, ResnetBlock2dConfig, Transformer2dConfig, TransformerTemporalConfig};
 use crate::published::{PerLevel, Sides};
 use crate::weights::{published_value, read_config};
@@ -180,9 +180,10 @@ impl UNetMotionConfig {
         UNetMotion::new(self, device)
     }
 
-    /// Whether a vector for the text and sizes are added to the time.
-    pub(super) fn adds_text(&self) -> bool {
-        self.addition_embed_type.is_some()
+    /// Where a vector for the text and sizes are added to the time: the features of each size, and of all together.
+    pub(super) fn text_and_sizes(&self) -> Option<(usize, usize)> {
+        self.addition_embed_type.as_ref()?;
+        self.addition_time_embed_dim.zip(self.projection_class_embeddings_input_dim)
     }
 
     /// Checks the configuration.
@@ -200,7 +201,7 @@ impl UNetMotionConfig {
         if let Some(width) = self.time_cond_proj_dim {
             at_least_two("time_cond_proj_dim", width)?;
         }
-        if self.adds_text() {
+        if self.addition_embed_type.is_some() {
             for (field, value) in [
                 ("addition_time_embed_dim", self.addition_time_embed_dim),
                 ("projection_class_embeddings_input_dim", self.projection_class_embeddings_input_dim),
@@ -210,10 +211,10 @@ impl UNetMotionConfig {
                 }
             }
         }
-        let plans = self.plans()?;
-        for &count in &plans.layers {
-            at_least_one("layers_per_block", count)?;
+        for count in self.layers_per_block.levels("layers_per_block", self.block_out_channels.len())? {
+            layer_count("layers_per_block", count)?;
         }
+        let plans = self.plans()?;
         let widths = self.context_widths()?;
         if widths.iter().any(|width| *width != widths[0]) {
             return Err(wrong(
@@ -226,11 +227,11 @@ impl UNetMotionConfig {
         for plan in plans.down.iter().chain(&plans.up).chain([&plans.mid]) {
             for attention in &plan.attention {
                 let AttentionPlan::Pixels(config) = attention else { continue };
-                at_least_one("transformer_layers_per_block", config.layers)?;
+                layer_count("transformer_layers_per_block", config.layers)?;
                 check_heads("num_attention_heads", config.block.heads, config.channels)?;
             }
             for motion in &plan.motion {
-                at_least_one("temporal_transformer_layers_per_block", motion.layers)?;
+                layer_count("temporal_transformer_layers_per_block", motion.layers)?;
                 check_heads("motion_num_attention_heads", motion.heads, motion.channels)?;
                 if !(motion.heads * motion.head_dim).is_multiple_of(2) {
                     let expected = "heads with an even number of channels together, for sines and cosines of positions";

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::blocks::{AttentionPlan, LevelPlans, Plan, ResnetPlan, Told, VideoBlock, run};
-use super::common::{at_least_two, check_sizes, check_video, dtype, each_frame, finish, wrong};
+use super::common::{at_least_two, check_sizes, check_video, dtype, embed_time, finish, wrong};
 use super::level::VideoLevel;
-use crate::condition::{Part, TextCondition};
-use crate::error::{ModelError, at_least_one};
+use crate::condition::{Part, TextCondition, each_frame};
+use crate::error::{ModelError, at_least_one, layer_count, whole_heads};
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SinusoidalEmbedding, SpatioTemporalResnetConfig,
     TimestepEmbedding, TimestepEmbeddingConfig, TransformerSpatioTemporalConfig,
@@ -155,10 +155,10 @@ impl UNetSpatioTemporalConfig {
             let expected = format!("a multiple of {each}, the features of each number");
             return Err(wrong("projection_class_embeddings_input_dim", all, expected));
         }
-        let plans = self.plans()?;
-        for count in plans.layers {
-            at_least_one("layers_per_block", count)?;
+        for count in self.layers_per_block.levels("layers_per_block", self.block_out_channels.len())? {
+            layer_count("layers_per_block", count)?;
         }
+        let plans = self.plans()?;
         let widths = self.context_widths()?;
         if widths.iter().any(|width| *width != widths[0]) {
             return Err(wrong(
@@ -171,11 +171,8 @@ impl UNetSpatioTemporalConfig {
             for attention in &plan.attention {
                 let AttentionPlan::SpatioTemporal(config) = attention else { continue };
                 at_least_one("cross_attention_dim", config.context)?;
-                at_least_one("transformer_layers_per_block", config.layers)?;
-                if config.heads == 0 || !config.channels.is_multiple_of(config.heads) {
-                    let expected = format!("divisors of the channels, {} at a level with attention", config.channels);
-                    return Err(wrong("num_attention_heads", config.heads, expected));
-                }
+                layer_count("transformer_layers_per_block", config.layers)?;
+                whole_heads("num_attention_heads", config.heads, config.channels)?;
             }
         }
         Ok(())
@@ -360,22 +357,15 @@ impl UNetSpatioTemporal {
         let (given, dtype) = (x.dtype(), dtype(&self.conv_in));
         let x = self.with_image(x, cond.image.as_ref())?.cast(dtype);
 
-        let features = SinusoidalEmbedding::new(self.config.block_out_channels[0]).cosine_first(true);
-        let device = x.device();
-        let features = features.forward(for_batch(time, batch)?).cast(dtype);
-        tap.see("time_proj", &features);
-        let time = tap.scope("time_embedding", |tap| self.time_embedding.forward(features, tap));
-        let count = self.config.numbers();
-        let numbers = cond.sizes_of(count, &device)?.reshape([batch * count]);
+        let (width, time) = (self.config.block_out_channels[0], for_batch(time, batch)?);
+        let time = embed_time(&self.time_embedding, width, time, None, dtype, tap);
         let features = SinusoidalEmbedding::new(self.config.addition_time_embed_dim).cosine_first(true);
-        let features = features.forward(numbers);
-        tap.see("add_time_proj", &features);
-        let features = features.reshape([batch, self.config.projection_class_embeddings_input_dim]).cast(dtype);
+        let features = cond.size_features(self.config.numbers(), features, &x.device(), tap)?.cast(dtype);
         let numbers = tap.scope("add_embedding", |tap| self.add_embedding.forward(features, tap));
 
         let told = Told {
             time: each_frame(Activation::Silu.forward(time + numbers), frames),
-            text: each_frame(cond.states.cast(dtype), frames),
+            text: cond.states.cast(dtype),
             frames,
         };
         let h = self.conv_in.forward(rows(x));
@@ -409,7 +399,16 @@ impl UNetSpatioTemporal {
     fn check_parts(&self, cond: &TextCondition) -> Result<(), ModelError> {
         let width = self.config.context_widths()?[0];
         let known: &[Part] = if cond.image.is_some() { &[Part::Sizes, Part::Image] } else { &[Part::Sizes] };
-        cond.check(width, known)
+        cond.check(width, known)?;
+        cond.check_sizes(self.config.numbers())?;
+        match &cond.image {
+            Some(image) if image.dims()[1] >= self.config.in_channels => Err(ModelError::Shape {
+                what: "image",
+                given: image.dims().to_vec(),
+                expected: format!("less than the {} channels of the network", self.config.in_channels),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks the shape of one sample; `given` is the shape to report.
@@ -447,8 +446,6 @@ impl Network<5> for UNetSpatioTemporal {
     }
 
     fn check_condition(&self, cond: &TextCondition) -> Result<(), DenoiseError> {
-        self.check_parts(cond)?;
-        cond.sizes_of(self.config.numbers(), &cond.states.device())?;
-        Ok(())
+        Ok(self.check_parts(cond)?)
     }
 }

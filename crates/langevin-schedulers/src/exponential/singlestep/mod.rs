@@ -1,11 +1,12 @@
 //! DPM-Solver and DPM-Solver++, singlestep: no memory, inner stages instead.
 
-use super::dpm_solver::SecondOrder;
-use super::leg::{Basis, Leg};
-use super::multistep::{finite, interpolate, joined_stops, plan};
-use super::tau::Tau;
 use crate::ddpm::ratio;
+use crate::exponential::dpm_solver::SecondOrder;
+use crate::exponential::leg::{Basis, Leg};
+use crate::exponential::multistep::{finite, interpolate, joined_stops, plan};
+use crate::exponential::tau::Tau;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
+use crate::sde::clock;
 use crate::sigma::{AncestralNoise, Churn, node_at_lambda, plan_raised};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
@@ -41,7 +42,8 @@ enum Stages {
 /// ```
 ///
 /// # References
-/// Lu et al. 2022a, "DPM-Solver", algorithms 1 and 2 and appendix B; Lu et al. 2022b, "DPM-Solver++", algorithm 1.
+/// Lu et al. 2022a, "DPM-Solver", algorithms 1 and 2 and appendix B; Lu et al. 2022b, "DPM-Solver++", algorithm 1;
+/// Gonzalez et al. 2023, "SEEDS: exponential SDE solvers for fast high-quality sampling from diffusion models".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Singlestep {
     order: usize,
@@ -58,6 +60,9 @@ pub struct Singlestep {
     ancestral: Option<AncestralNoise>,
     /// Never further down than the grid.
     capped: bool,
+    /// Noise anew for each stage, in place of that of one path.
+    #[serde(default)]
+    compat: bool,
 }
 
 impl Singlestep {
@@ -72,7 +77,7 @@ impl Singlestep {
     }
 
     /// In the noise basis, of an order that is known to be there.
-    pub(super) fn of_noise(order: usize) -> Self {
+    pub(in crate::exponential) fn of_noise(order: usize) -> Self {
         let (basis, kind) = (Basis::Noise, SecondOrder::Midpoint);
         Self {
             order,
@@ -85,6 +90,7 @@ impl Singlestep {
             tau: None,
             ancestral: None,
             capped: false,
+            compat: false,
         }
     }
 
@@ -113,8 +119,20 @@ impl Singlestep {
         self
     }
 
-    /// On the grid and of order 1 or 2, solves the reverse SDE with noise of strength η: each stage starts again from the
-    /// step's beginning, with noise of its own.
+    /// Solves the reverse SDE with noise of strength η = τ²: 1 is the reverse of the forward SDE, 0 the probability flow.
+    ///
+    /// Between the levels of the grid these are the solvers SEEDS-1 to SEEDS-3 of Gonzalez et al.: each stage draws the noise
+    /// of its part of the way, and the later ones keep what was drawn as far as it has not faded. On the grid, for orders 1
+    /// and 2, each stage has the noise of the whole way from the step's beginning; all see one Brownian path, in the clock
+    /// `c = α²/σ²`.
+    ///
+    /// ```
+    /// use langevin_core::{Grid, process::Edm};
+    /// use langevin_schedulers::{Solver, exponential::Singlestep};
+    /// let plan = Singlestep::new(3)?.sde(1.0)?.plan(&Edm::default(), &Grid::karras(10, 7.0)?)?; // "SEEDS-3"
+    /// assert_eq!((plan.evaluations(), plan.is_stochastic()), (28, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
@@ -124,8 +142,15 @@ impl Singlestep {
         Ok(self)
     }
 
-    /// As [`sde`](Self::sde), with noise of strength τ, which may change from step to step: a step has the τ of its first
-    /// part on the grid.
+    /// Draws anew for each stage, as diffusers' `DPMSolverSinglestepScheduler` does: how the noise of a stage acts on the
+    /// next is left out, and a solver of order 2 has weak order 1.
+    pub fn compat_diffusers(mut self) -> Self {
+        self.compat = true;
+        self
+    }
+
+    /// As [`sde`](Self::sde), with noise of strength τ, which may change from step to step. With stages on the grid a step
+    /// has the τ of its first part.
     ///
     /// # Errors
     /// [`PlanError::Setting`] unless τ is 0 or more and finite everywhere.
@@ -249,7 +274,14 @@ impl Singlestep {
     }
 
     /// From `start`, by the answers there and at the stages so far, to `to`.
-    pub(super) fn stage(&self, start: &Level, stages: &[Level], to: &Level, from: Reg, last: bool) -> Vec<Term> {
+    pub(in crate::exponential) fn stage(
+        &self,
+        start: &Level,
+        stages: &[Level],
+        to: &Level,
+        from: Reg,
+        last: bool,
+    ) -> Vec<Term> {
         self.stage_of(&Leg::new(self.basis, 0.0, *start, *to), start, stages, from, last)
     }
 
@@ -280,11 +312,14 @@ impl Singlestep {
         let mut rows = Vec::new();
         for (index, stop) in stops.iter().enumerate() {
             let order = self.orders.as_ref().map_or(self.order, |orders| orders[index]);
-            let (goal, std) = self.goal(stop, &stops[stops.len() - 1].to.level);
+            let (goal, ancestral) = self.goal(stop, &stops[stops.len() - 1].to.level);
+            let strength = self.strength(stop);
             // Stages between infinitely distant levels are nowhere, and those of a step that stands still are all one.
             let (begin, end) = (stop.from.level.lambda(), goal.lambda());
             let order = if (end - begin).is_finite() && end != begin { order } else { 1 };
             let mut asked: Vec<Level> = Vec::new();
+            // The noise of each part of the way: its deviation where that part ends.
+            let mut parts: Vec<(f64, Level)> = Vec::new();
             for stage in 0..order {
                 let last = stage + 1 == order;
                 let to = if last {
@@ -295,20 +330,48 @@ impl Singlestep {
                 };
                 let (x, at) = asked.last().map_or((0, stop.ask), |inner| (1, *inner));
                 let reached = if last { goal } else { to.level };
-                let mut sum = self.stage(&stop.from.level, &asked, &reached, 0, last);
-                let noisy = last && std > 0.0;
-                sum.extend(noisy.then(|| Term::new(std, Src::Z(0))));
+                let leg = |from: Level| Leg::new(self.basis, strength, from, reached);
+                let mut sum = self.stage_of(&leg(stop.from.level), &stop.from.level, &asked, 0, last);
+                let part = leg(asked.last().copied().unwrap_or(stop.from.level)).std();
+                let fresh = if last { part + ancestral } else { part };
+                // What was drawn on the way fades like the state.
+                let drawn = parts.iter().enumerate();
+                sum.extend(drawn.map(|(z, (std, end))| Term::new(std * leg(*end).decay(), Src::Z(z as Reg))));
+                let mut draws = Vec::new();
+                if fresh > 0.0 {
+                    let z = parts.len() as Reg;
+                    draws.push(Draw::White { to: z, lane: 0 });
+                    sum.push(Term::new(fresh, Src::Z(z)));
+                    parts.push((fresh, reached));
+                }
                 finite(NAME, stop, &sum)?;
                 let set = Set::new(if last { 0 } else { 1 }, sum);
                 let eval = Eval { at, x, into: stage as Slot };
                 let report = if last { vec![Term::new(1.0, Src::X0(stage as Slot))] } else { vec![] };
                 let step = last.then_some(index as u32);
-                let draws = if noisy { vec![Draw::WHITE] } else { vec![] };
                 rows.push(Row { draws, pre: vec![], eval: Some(eval), post: vec![set], step, after: to, report });
                 asked.push(to.level);
             }
         }
         Ok(rows)
+    }
+
+    /// τ² of a step.
+    fn strength(&self, stop: &Stop) -> f64 {
+        self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(stop))
+    }
+
+    /// The noise of a leg of the reverse SDE on the grid.
+    fn noise(&self, leg: &Leg, from: &Level, to: &Level) -> Option<(Draw, Term)> {
+        let std = leg.std();
+        if !(std > 0.0) {
+            return None;
+        }
+        if self.compat {
+            return Some((Draw::WHITE, Term::new(std, Src::Z(0))));
+        }
+        let (from, until) = (clock(from), clock(to));
+        Some((Draw::Path { to: 0, from, until }, Term::new(std / (until - from).sqrt(), Src::Z(0))))
     }
 
     fn on_grid_rows(&self, stops: &[Stop]) -> Result<Vec<Row>, PlanError> {
@@ -324,19 +387,17 @@ impl Singlestep {
             let stages: Vec<Level> = stops[first + 1..=index].iter().map(|stop| stop.from.level).collect();
             let slot = (index - first) as Slot;
             let from = if usable == 1 { 0 } else { 1 };
-            let tau_squared = self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(&stops[first]));
-            let leg = Leg::new(self.basis, tau_squared, *begin, stop.to.level);
+            let leg = Leg::new(self.basis, self.strength(&stops[first]), *begin, stop.to.level);
             let mut sum = self.stage_of(&leg, begin, &stages, from, true);
-            let std = leg.std();
-            let draws = if std > 0.0 { vec![Draw::WHITE] } else { vec![] };
-            sum.extend((std > 0.0).then(|| Term::new(std, Src::Z(0))));
+            let noise = self.noise(&leg, begin, &stop.to.level);
+            sum.extend(noise.map(|(_, term)| term));
             finite(NAME, stop, &sum)?;
             // Later stages start again from here, unless here is pure noise.
             let finite_begin = order == 1 && begin.lambda().is_finite();
             let begins = finite_begin && orders.get(index + 1).is_some_and(|order| *order > 1);
             let keep = begins.then(|| Set::new(1, [Term::new(1.0, Src::X(0))]));
             rows.push(Row {
-                draws,
+                draws: noise.map(|(draw, _)| draw).into_iter().collect(),
                 pre: vec![],
                 eval: Some(Eval { at: stop.ask, x: 0, into: slot }),
                 post: keep.into_iter().chain([Set::new(0, sum)]).collect(),
@@ -358,10 +419,16 @@ impl Singlestep {
         }
         let refuse =
             |first: &str, second: String, reason| Err(PlanError::Combination { first: first.into(), second, reason });
-        if self.is_noisy() && (self.order == 3 || self.stages == Stages::Between) {
-            let reason = "noise of the SDE is for orders 1 and 2 with stages on the grid; between the levels of the grid \
-                          take DpmSolverSde, or ancestral noise";
-            return refuse("noise", format!("{NAME} of order {}", self.order), reason);
+        if self.is_noisy() && self.order == 3 && self.stages == Stages::OnGrid {
+            let reason = "with stages on the grid the noise of the SDE is for orders 1 and 2";
+            return refuse("noise", format!("{NAME} of order 3"), reason);
+        }
+        if self.is_noisy() && self.ancestral.is_some() {
+            return refuse(
+                "ancestral noise",
+                "noise of the SDE".into(),
+                "each is all the noise of a step; take one of the two",
+            );
         }
         if self.ancestral.is_some() && self.stages == Stages::OnGrid {
             let reason = "the stages of an ancestral step lie on its way down, which does not end on the grid";
@@ -405,129 +472,4 @@ impl Solver for Singlestep {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{Coef, HostAnswer};
-    use langevin_core::Key;
-    use langevin_core::grid::End;
-    use langevin_core::noise::Injected;
-    use langevin_core::process::{Edm, VpSde};
-
-    #[test]
-    fn stages_on_the_grid_count_as_published() {
-        let orders = |order, n, lower, clean| {
-            Singlestep::new(order).unwrap().on_grid().lower_order_final(lower).orders_on_grid(n, clean)
-        };
-        assert_eq!(orders(3, 6, true, false), [1, 2, 3, 1, 2, 1]);
-        assert_eq!(orders(3, 7, true, false), [1, 2, 3, 1, 2, 3, 1]);
-        assert_eq!(orders(3, 8, true, false), [1, 2, 3, 1, 2, 3, 1, 2]);
-        assert_eq!(orders(3, 8, true, true), [1, 2, 3, 1, 2, 3, 1, 1]);
-        assert_eq!(orders(2, 6, true, false), [1, 2, 1, 2, 1, 1]);
-        assert_eq!(orders(2, 5, true, false), [1, 2, 1, 2, 1]);
-        assert_eq!(orders(3, 6, false, false), [1, 2, 3, 1, 2, 3]);
-        assert_eq!(orders(3, 6, false, true), [1, 2, 3, 1, 2, 1]);
-        assert_eq!(orders(1, 3, true, true), [1, 1, 1]);
-    }
-
-    #[test]
-    fn fast_spends_every_evaluation() {
-        for evaluations in 1..12 {
-            let solver = Singlestep::fast(evaluations).unwrap();
-            let grid = Grid::uniform(solver.steps().unwrap()).ending(End::Range);
-            let plan = solver.plan(&VpSde::default(), &grid).unwrap();
-            assert_eq!(plan.evaluations(), evaluations);
-        }
-        // Whole steps of order 3, then what is left; each the step of a solver of that order.
-        let orders = |n| Singlestep::fast(n).unwrap().orders.unwrap();
-        assert_eq!((orders(9), orders(10), orders(11)), (vec![3, 3, 2, 1], vec![3, 3, 3, 1], vec![3, 3, 3, 2]));
-        let grid = Grid::uniform(4).ending(End::Range);
-        let fast = Singlestep::fast(9).unwrap().plan(&VpSde::default(), &grid).unwrap();
-        for (order, step) in [(3, 1), (2, 2), (1, 3)] {
-            let whole = Singlestep::new(order).unwrap().basis(Basis::Noise).plan(&VpSde::default(), &grid).unwrap();
-            let rows = |plan: &Plan| -> Vec<Row> {
-                let last = plan.rows().iter().position(|row| row.step == Some(step)).unwrap();
-                plan.rows()[last + 1 - order..=last].to_vec()
-            };
-            assert_eq!(rows(&fast), rows(&whole));
-        }
-        assert!(matches!(Singlestep::fast(0), Err(PlanError::Setting { .. })));
-    }
-
-    /// The lines of k-diffusion's 2S ancestral step, in σ and x/α.
-    #[test]
-    fn ancestral_steps_are_those_of_the_published_method() {
-        let denoise = |x: f64, sigma: f64| 0.3 * x + (0.4 * x + sigma).sin();
-        let model = |x: &[f64], at: &Level| {
-            let x0 = denoise(x[0], at.sigma);
-            HostAnswer { x0: vec![x0], eps: vec![(x[0] - x0) / at.sigma], variance: None }
-        };
-        let times = [10.0f64, 4.0, 1.5, 0.3];
-        let mut noise = Injected::new();
-        let mut x = 7.0;
-        for (i, pair) in times.windows(2).enumerate() {
-            let (z, (from, to)) = (0.3 + i as f64, (pair[0], pair[1]));
-            noise = noise.with(Key::step(2 * i as u64 + 1, 0), 0..1, vec![z]).unwrap();
-            let up = 0.8 * (to * to * (from * from - to * to) / (from * from)).sqrt();
-            let down = (to * to - up * up).sqrt();
-            let middle = (from * down).sqrt();
-            let inner = middle / from * x + (1.0 - middle / from) * denoise(x, from);
-            x = down / from * x + (1.0 - down / from) * denoise(inner, middle) + 0.9 * up * z;
-        }
-        let solver = Singlestep::new(2).unwrap().ancestral(0.8).unwrap().noise_scale(0.9).unwrap();
-        let plan = solver.plan(&Edm::default(), &Grid::times(times.to_vec()).unwrap()).unwrap();
-        let found = plan.run_host(vec![7.0], 0, &noise, model).unwrap();
-        assert!((found[0] - x).abs() < 1e-12, "{} and {x}", found[0]);
-    }
-
-    /// Noise brings a step back to its level, whatever it was capped at.
-    #[test]
-    fn capped_steps_stay_on_the_grid() {
-        let grid = Grid::times(vec![10.0, 4.0, 1.5]).unwrap();
-        let solver = Singlestep::new(1).unwrap().basis(Basis::Noise).ancestral(1.0).unwrap();
-        for (solver, lowest) in [(solver.clone(), 0.5625), (solver.capped(), 1.5)] {
-            let plan = solver.plan(&Edm::default(), &grid).unwrap();
-            let last = plan.rows().last().unwrap();
-            // y + (down − from)·ε̂ with from = 4.
-            let Coef::C(length) = last.post[0].sum[1].c else { panic!("a number") };
-            assert!((4.0 + length - lowest).abs() < 1e-12, "{length}");
-            assert_eq!(last.draws.is_empty(), lowest == 1.5);
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        for order in [0, 4] {
-            assert!(matches!(Singlestep::new(order), Err(PlanError::Setting { setting: "order", .. })));
-        }
-        let solver = Singlestep::new(3).unwrap().orders(vec![3, 2]).unwrap();
-        let plan = |solver: &Singlestep| solver.plan(&VpSde::default(), &Grid::uniform(3));
-        assert!(matches!(plan(&solver), Err(PlanError::Setting { setting: "number of orders", .. })));
-        for refused in
-            [Singlestep::new(2).unwrap().sde(1.0).unwrap(), Singlestep::new(3).unwrap().sde(1.0).unwrap().on_grid()]
-        {
-            assert!(matches!(plan(&refused), Err(PlanError::Combination { .. })));
-        }
-        assert!(plan(&Singlestep::new(2).unwrap().sde(1.0).unwrap().on_grid()).unwrap().is_stochastic());
-        let tau = Tau::OfLambda(vec![(-4.0, 0.0), (4.0, 1.0)]);
-        let changing = Singlestep::new(2).unwrap().on_grid().tau(tau.clone()).unwrap();
-        assert!(plan(&changing).unwrap().is_stochastic());
-        let between = Singlestep::new(2).unwrap().tau(tau).unwrap();
-        assert!(matches!(plan(&between), Err(PlanError::Combination { .. })));
-        for bad in [-1.0, f64::NAN] {
-            let error = Singlestep::new(2).unwrap().tau(Tau::Constant(bad)).unwrap_err();
-            assert!(matches!(error, PlanError::Setting { setting: "tau", .. }));
-            let error = Singlestep::new(2).unwrap().sde(bad).unwrap_err();
-            assert!(matches!(error, PlanError::Setting { setting: "eta", .. }));
-        }
-        let both = solver.orders(vec![3, 2, 1]).unwrap().on_grid();
-        assert!(matches!(plan(&both), Err(PlanError::Combination { .. })));
-        let ancestral = Singlestep::new(2).unwrap().ancestral(1.0).unwrap();
-        assert!(matches!(plan(&ancestral.clone().on_grid()), Err(PlanError::Combination { .. })));
-        assert!(matches!(plan(&ancestral.sde(1.0).unwrap()), Err(PlanError::Combination { .. })));
-        for bad in [-1.0, f64::NAN, f64::INFINITY] {
-            let solver = Singlestep::new(2).unwrap();
-            assert!(matches!(solver.clone().ancestral(bad), Err(PlanError::Setting { setting: "eta", .. })));
-            assert!(matches!(solver.noise_scale(bad), Err(PlanError::Setting { setting: "the noise factor", .. })));
-        }
-    }
-}
+mod tests;

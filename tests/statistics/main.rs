@@ -7,9 +7,11 @@
 
 #![allow(clippy::print_stdout, reason = "how far the moments are off is worth seeing with --nocapture")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod samplers;
 
-use common::affine::{Affine, VARIANCE, ask_points, marginal, push};
+use common::affine::{VARIANCE, ask_points, marginal, push};
 use common::problem::{even_lambda, gaussian};
 use common::roster;
 use common::solvers::{Row, rows};
@@ -17,7 +19,7 @@ use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
 use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
-use langevin::core::{Grid, Key, NoiseSource, Process};
+use langevin::core::{Grid, Key, Level, NoiseSource, Process};
 use langevin::schedulers::Plan;
 use langevin::schedulers::plan::Src;
 use serde_json::{Value, json};
@@ -35,55 +37,94 @@ fn noisy() -> Vec<Row> {
     rows().into_iter().filter(|row| row.is_noisy() && !row.known).collect()
 }
 
-/// Mean and covariance of samples of `plan`, started from the exact marginal.
-fn sampled(plan: &Plan, data: &Gaussian, seed: u64) -> (Vec<f64>, Vec<f64>) {
-    let d = data.dimension();
-    let noise = Seeded::new(seed);
-    let (mean, factor) = marginal(data, &plan.start_node().level);
-    let (mut sum, mut squares) = (vec![0.0; d], vec![0.0; d * d]);
-    // Sums about the data's mean, so that squares do not cancel.
-    let center: Vec<f64> = data.mean().to_vec();
-    for run in 0..(SAMPLES / POINTS) as u64 {
-        let mut z = vec![0.0; POINTS * d];
-        noise.fill(run, Key::INITIAL, &mut z).expect("seeded noise");
-        let start = |z: &[f64]| -> Vec<f64> {
-            (0..d).map(|i| mean[i] + factor.iter().zip(z).map(|(column, z)| column[i] * z).sum::<f64>()).collect()
-        };
-        let x = z.chunks(d).flat_map(start).collect();
-        let x = plan.run_host(x, run, &noise, ask_points(data)).expect("a host run");
-        for point in x.chunks(d) {
-            for i in 0..d {
-                sum[i] += point[i] - center[i];
-                for j in 0..d {
-                    squares[i * d + j] += (point[i] - center[i]) * (point[j] - center[j]);
-                }
+/// A mean and a covariance, row-major.
+#[derive(Clone, Debug)]
+struct Moments {
+    mean: Vec<f64>,
+    covariance: Vec<f64>,
+}
+
+/// Sums over points, about the data's mean, so that squares do not cancel.
+struct Sums {
+    center: Vec<f64>,
+    count: usize,
+    sum: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Sums {
+    fn new(data: &Gaussian) -> Self {
+        let d = data.dimension();
+        Self { center: data.mean().to_vec(), count: 0, sum: vec![0.0; d], squares: vec![0.0; d * d] }
+    }
+
+    /// Adds points that lie behind one another.
+    fn add(&mut self, x: &[f64]) {
+        let d = self.center.len();
+        for point in x.chunks_exact(d) {
+            let off = |i: usize| point[i] - self.center[i];
+            for (i, sum) in self.sum.iter_mut().enumerate() {
+                *sum += off(i);
+            }
+            for (k, square) in self.squares.iter_mut().enumerate() {
+                *square += off(k / d) * off(k % d);
             }
         }
+        self.count += x.len() / d;
     }
-    let n = SAMPLES as f64;
-    let shift: Vec<f64> = sum.iter().map(|s| s / n).collect();
-    let covariance = squares.iter().enumerate().map(|(k, s)| s / n - shift[k / d] * shift[k % d]).collect();
-    (shift.iter().zip(center).map(|(s, c)| s + c).collect(), covariance)
+
+    fn moments(&self) -> Moments {
+        assert_eq!(self.count, SAMPLES);
+        let (n, d) = (self.count as f64, self.center.len());
+        let shift: Vec<f64> = self.sum.iter().map(|s| s / n).collect();
+        let covariance = self.squares.iter().enumerate().map(|(k, s)| s / n - shift[k / d] * shift[k % d]).collect();
+        Moments { mean: shift.iter().zip(&self.center).map(|(s, c)| s + c).collect(), covariance }
+    }
+}
+
+/// Points of the exact marginal at a level, from standard normal values.
+fn points(data: &Gaussian, level: &Level, z: &[f64]) -> Vec<f64> {
+    let (mean, factor) = marginal(data, level);
+    let d = mean.len();
+    let mut x = Vec::with_capacity(z.len());
+    for z in z.chunks_exact(d) {
+        x.extend((0..d).map(|i| mean[i] + factor.iter().zip(z).map(|(column, z)| column[i] * z).sum::<f64>()));
+    }
+    x
+}
+
+/// Mean and covariance of samples of `plan`, started from the exact marginal.
+fn sampled(plan: &Plan, data: &Gaussian, seed: u64) -> Moments {
+    let noise = Seeded::new(seed);
+    let mut sums = Sums::new(data);
+    for run in 0..(SAMPLES / POINTS) as u64 {
+        let mut z = vec![0.0; POINTS * data.dimension()];
+        noise.fill(run, Key::INITIAL, &mut z).expect("seeded noise");
+        let x = points(data, &plan.start_node().level, &z);
+        sums.add(&plan.run_host(x, run, &noise, ask_points(data)).expect("a host run"));
+    }
+    sums.moments()
 }
 
 /// The largest distance of sampled moments from predicted ones, in standard errors.
-fn distance(predicted: &Affine, (mean, covariance): &(Vec<f64>, Vec<f64>)) -> f64 {
-    let (d, exact, n) = (predicted.dimension, predicted.covariance(), SAMPLES as f64);
+fn distance(predicted: &Moments, sampled: &Moments) -> f64 {
+    let (d, exact, n) = (predicted.mean.len(), &predicted.covariance, SAMPLES as f64);
     let mut worst: f64 = 0.0;
     for i in 0..d {
-        worst = worst.max((mean[i] - predicted.mean[i]).abs() / (exact[i * d + i] / n).sqrt());
+        worst = worst.max((sampled.mean[i] - predicted.mean[i]).abs() / (exact[i * d + i] / n).sqrt());
         for j in 0..=i {
             // Wishart: var(S_ij) = (C_ii·C_jj + C_ij²)/n.
             let variance = (exact[i * d + i] * exact[j * d + j] + exact[i * d + j].powi(2)) / n;
-            worst = worst.max((covariance[i * d + j] - exact[i * d + j]).abs() / variance.sqrt());
+            worst = worst.max((sampled.covariance[i * d + j] - exact[i * d + j]).abs() / variance.sqrt());
         }
     }
     worst
 }
 
-fn predicted(plan: &Plan, data: &Gaussian) -> Affine {
+fn predicted(plan: &Plan, data: &Gaussian) -> Moments {
     let (mean, factor) = marginal(data, &plan.start_node().level);
-    push(plan, data, &mean, &factor)
+    let affine = push(plan, data, &mean, &factor);
+    Moments { covariance: affine.covariance(), mean: affine.mean }
 }
 
 /// A few steps that end where noise still counts.
@@ -181,6 +222,29 @@ fn samples_have_the_moments_that_the_plan_predicts() {
     assert!(worst > 2.0, "{worst}");
 }
 
+/// The same for samplers that are no plans, whose moments are those of plans made of what they did.
+#[test]
+fn samples_of_samplers_have_the_moments_of_their_steps() {
+    let data = gaussian();
+    let cases = samplers::cases();
+    let measured = common::parallel::each(cases.len(), |index| {
+        // Samplers are not sent between threads: each makes its own.
+        let case = samplers::cases().swap_remove(index);
+        let (samples, right, off) = case.measure(&data, SEEDS + 500 + index as u64);
+        (distance(&right, &samples), off.map(|off| distance(&off, &samples)))
+    });
+    let mut wrong = Vec::new();
+    for (case, (errors, off)) in cases.iter().zip(measured) {
+        println!("{}: {errors:.2} standard errors, {off:.2?} with noise off by 1%", case.name);
+        if !(errors < STANDARD_ERRORS) || off.is_some_and(|off| !(off > STANDARD_ERRORS)) {
+            wrong.push(format!("{}: {errors:.2} standard errors, {off:.2?} with noise off by 1%", case.name));
+        }
+        assert_eq!(off.is_some(), case.noisy, "{}", case.name);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    roster::assert_complete(&roster::samplers(), cases.iter().map(|case| case.of), &samplers::ELSEWHERE);
+}
+
 /// The other way round: samples whose noise is off by 1% do not have the moments of the right plan.
 #[test]
 fn a_noise_coefficient_that_is_off_by_one_percent_is_noticed() {
@@ -206,8 +270,7 @@ fn predicted_moments_go_to_those_of_the_data() {
                 let plan = row.solver.plan(&process, &Grid::uniform_lambda(n).ending(End::Range)).expect("a plan");
                 let found = predicted(&plan, &data);
                 let mean = found.mean.iter().zip(data.mean()).map(|(a, b)| (a - b).abs());
-                let covariance = found.covariance();
-                let covariance = covariance.iter().zip(data.covariance()).map(|(a, b)| (a - b).abs());
+                let covariance = found.covariance.iter().zip(data.covariance()).map(|(a, b)| (a - b).abs());
                 mean.chain(covariance).fold(0.0, f64::max)
             };
             let errors = [16, 64, 256].map(error);

@@ -1,0 +1,371 @@
+//! Attention that never holds all scores: a block of queries meets the keys block by block.
+
+use rayon::prelude::*;
+
+use crate::exponential::exp;
+use crate::product::{Into, Matrix, product};
+use crate::scratch::Scratch;
+use crate::vectors::on_vectors;
+
+/// Queries that a thread takes at once, and keys that they meet at once: their scores, 128 KiB, stay in a core's cache.
+const QUERIES: usize = 64;
+/// See [`QUERIES`].
+const KEYS: usize = 256;
+/// Numbers that are computed side by side.
+const LANES: usize = 16;
+
+/// Sizes of attention: `softmax(scale·q·kᵀ + bias)·v`.
+///
+/// # References
+///
+/// The softmax of blocks: Milakov, Gimelshein 2018, [arXiv:1805.02867](https://arxiv.org/abs/1805.02867); the gradient without
+/// stored scores: Dao, Fu, Ermon, Rudra, Ré 2022, [arXiv:2205.14135](https://arxiv.org/abs/2205.14135).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
+    /// Samples.
+    pub batch: usize,
+    /// Heads of a sample.
+    pub heads: usize,
+    /// Queries of a head.
+    pub queries: usize,
+    /// Keys of a head.
+    pub keys: usize,
+    /// Numbers of a query and of a key.
+    pub width: usize,
+    /// Numbers of a value.
+    pub value_width: usize,
+    /// What the scores are multiplied by.
+    pub scale: f32,
+}
+
+/// What is added to scores, with distances between batch, heads and queries: zero where one serves all. Keys lie side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Bias<'a> {
+    /// The numbers.
+    pub values: &'a [f32],
+    /// Distances between the rows of two samples, two heads, two queries.
+    pub steps: [usize; 3],
+}
+
+impl<'a> Bias<'a> {
+    /// What is added to the scores of the queries and keys of a head from the first ones given, and the distance between
+    /// queries.
+    fn from(&self, sizes: &Sizes, head: usize, query: usize, key: usize) -> (&'a [f32], usize) {
+        let at = head / sizes.heads * self.steps[0] + head % sizes.heads * self.steps[1] + query * self.steps[2];
+        (&self.values[at + key..], self.steps[2])
+    }
+}
+
+/// Adds the bias of a query to its scores.
+#[inline(always)]
+fn add(scores: &mut [f32], bias: Option<(&[f32], usize)>, query: usize) {
+    if let Some((bias, step)) = bias {
+        scores.iter_mut().zip(&bias[query * step..]).for_each(|(s, b)| *s += b);
+    }
+}
+
+/// A number for each query of a block.
+type OfQueries = [f32; QUERIES];
+
+/// What is known of a block of queries after some of the keys.
+struct Weights {
+    /// The largest score.
+    tops: OfQueries,
+    /// The sum of exponentials of the differences from it.
+    sums: OfQueries,
+}
+
+type Weighed<'a> = (&'a mut [f32], usize, Option<(&'a [f32], usize)>, &'a mut Weights, &'a mut [f32]);
+
+/// Takes the scores `[keys, QUERIES]` of a block of keys to exponentials, and what was computed of earlier blocks, `[.., QUERIES]`,
+/// to the same top. Of the queries, `some` are there.
+#[inline(always)]
+fn weigh((scores, some, bias, weights, out): Weighed<'_>) {
+    let (scores, _) = scores.as_chunks_mut::<QUERIES>();
+    if let Some((bias, step)) = bias {
+        for (key, scores) in scores.iter_mut().enumerate() {
+            for (query, score) in scores[..some].iter_mut().enumerate() {
+                *score += bias[query * step + key];
+            }
+        }
+    }
+    let mut tops = weights.tops;
+    for scores in scores.iter() {
+        for query in 0..QUERIES {
+            tops[query] = if scores[query] > tops[query] { scores[query] } else { tops[query] };
+        }
+    }
+    let mut sums: OfQueries = [0.0; QUERIES];
+    for scores in scores {
+        for query in 0..QUERIES {
+            scores[query] = exp(scores[query] - tops[query]);
+            sums[query] += scores[query];
+        }
+    }
+    let mut factors: OfQueries = [1.0; QUERIES];
+    for query in 0..QUERIES {
+        // Both are without end where every key so far is hidden.
+        if weights.tops[query] != tops[query] {
+            factors[query] = exp(weights.tops[query] - tops[query]);
+        }
+        weights.sums[query] = weights.sums[query] * factors[query] + sums[query];
+    }
+    weights.tops = tops;
+    for out in out.as_chunks_mut::<QUERIES>().0 {
+        for query in 0..QUERIES {
+            out[query] *= factors[query];
+        }
+    }
+}
+
+type Sloped<'a> = (&'a mut [f32], &'a mut [f32], usize, Option<(&'a [f32], usize)>, &'a [f32], &'a [f32]);
+
+/// Takes scores to weights, and the slopes of the weights to those of the scores.
+#[inline(always)]
+fn slope((scores, slopes, count, bias, sums, shifts): Sloped<'_>) {
+    for (row, (scores, slopes)) in scores.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count)).enumerate() {
+        add(scores, bias, row);
+        exponentials(scores, sums[row]);
+        let shift = shifts[row];
+        slopes.iter_mut().zip(scores).for_each(|(d, p)| *d = (*d - shift) * *p);
+    }
+}
+
+/// Takes each number `x` to `e^(x - top)`, and returns their sum.
+#[inline(always)]
+fn exponentials(row: &mut [f32], top: f32) -> f32 {
+    let (whole, rest) = row.as_chunks_mut::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for some in whole {
+        for (sum, x) in sums.iter_mut().zip(some) {
+            *x = exp(*x - top);
+            *sum += *x;
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *x = exp(*x - top);
+        *sum += *x;
+    }
+    sums.iter().sum()
+}
+
+impl Sizes {
+    fn check(&self, q: &[f32], k: &[f32], v: &[f32], bias: Option<Bias<'_>>, out: &[f32]) {
+        let heads = self.batch * self.heads;
+        assert!(heads * self.queries * self.keys * self.width * self.value_width > 0, "a size is zero: {self:?}");
+        assert_eq!(q.len(), heads * self.queries * self.width, "queries of {self:?}");
+        assert_eq!(k.len(), heads * self.keys * self.width, "keys of {self:?}");
+        assert_eq!(v.len(), heads * self.keys * self.value_width, "values of {self:?}");
+        assert_eq!(out.len(), heads * self.queries * self.value_width, "results of {self:?}");
+        if let Some(bias) = bias {
+            let (last, _) = bias.from(self, heads - 1, self.queries - 1, 0);
+            assert!(last.len() >= self.keys, "a bias of {self:?}");
+        }
+    }
+
+    /// Writes the results to `out`, and returns the logarithm of each query's sum of exponentials, which the gradient needs.
+    ///
+    /// # Shapes
+    ///
+    /// - q: `[batch, heads, queries, width]`
+    /// - k: `[batch, heads, keys, width]`
+    /// - v: `[batch, heads, keys, value_width]`
+    /// - out: `[batch, heads, queries, value_width]`
+    /// - returned: `[batch, heads, queries]`
+    ///
+    /// # Panics
+    ///
+    /// If a slice has another length than these, or a size is zero.
+    pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32], bias: Option<Bias<'_>>, out: &mut [f32]) -> Vec<f32> {
+        self.check(q, k, v, bias, out);
+        let &Self { queries, keys, width, value_width: deep, scale, .. } = self;
+        let mut sums = vec![0.0f32; self.batch * self.heads * queries];
+        // One piece of work for each block of queries of each head.
+        let of_heads = out.par_chunks_mut(queries * deep).zip(sums.par_chunks_mut(queries)).enumerate();
+        of_heads
+            .flat_map(|(head, (out, sums))| {
+                let blocks = out.par_chunks_mut(QUERIES * deep).zip(sums.par_chunks_mut(QUERIES)).enumerate();
+                blocks.map(move |(block, (out, sums))| (head, block * QUERIES, out, sums))
+            })
+            .for_each_init(
+                || [width * QUERIES, KEYS.min(keys) * QUERIES, deep * QUERIES].map(Scratch::new),
+                |[turned, scores, turned_out], (head, first, out, sums)| {
+                    // Queries side by side, whatever their width: the products then fill the vectors.
+                    let some = sums.len();
+                    turned.fill(0.0);
+                    for (query, q) in q[(head * queries + first) * width..].chunks_exact(width).take(some).enumerate() {
+                        q.iter().zip(turned.chunks_exact_mut(QUERIES)).for_each(|(q, turned)| turned[query] = *q);
+                    }
+                    turned_out.fill(0.0);
+                    let mut weights = Weights { tops: [f32::NEG_INFINITY; QUERIES], sums: [0.0; QUERIES] };
+                    for from in (0..keys).step_by(KEYS) {
+                        let count = KEYS.min(keys - from);
+                        let k = Matrix::new(&k[(head * keys + from) * width..], count, width);
+                        let scores = &mut scores[..count * QUERIES];
+                        product(k, Matrix::new(turned, width, QUERIES), scale, Into::Place, scores, QUERIES);
+                        let own = bias.map(|bias| bias.from(self, head, first, from));
+                        on_vectors(weigh, (&mut *scores, some, own, &mut weights, &mut turned_out[..]));
+                        let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep).transposed();
+                        product(v, Matrix::new(scores, count, QUERIES), 1.0, Into::Sum, turned_out, QUERIES);
+                    }
+                    for (query, (out, sum)) in out.chunks_exact_mut(deep).zip(sums).enumerate() {
+                        let factor = 1.0 / weights.sums[query];
+                        let of_query = turned_out.chunks_exact(QUERIES);
+                        out.iter_mut().zip(of_query).for_each(|(o, turned)| *o = turned[query] * factor);
+                        *sum = weights.tops[query] + weights.sums[query].ln();
+                    }
+                },
+            );
+        sums
+    }
+
+    /// Writes the gradients with respect to queries, keys and values, given that with respect to the results. `out` and `sums`
+    /// are what [`forward`](Self::forward) wrote and returned; shapes are those given there.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward) does.
+    #[expect(clippy::too_many_arguments, reason = "three inputs, what came of them, and three gradients")]
+    pub fn gradient(
+        &self,
+        [q, k, v]: [&[f32]; 3],
+        bias: Option<Bias<'_>>,
+        out: &[f32],
+        sums: &[f32],
+        gradient: &[f32],
+        of_q: &mut [f32],
+        of_k: &mut [f32],
+        of_v: &mut [f32],
+    ) {
+        self.check(q, k, v, bias, out);
+        self.check(of_q, of_k, of_v, bias, gradient);
+        let &Self { queries, keys, width, value_width: deep, scale, .. } = self;
+        assert_eq!(sums.len(), self.batch * self.heads * queries, "sums of {self:?}");
+        let heads = of_q.par_chunks_mut(queries * width).zip(of_k.par_chunks_mut(keys * width));
+        heads.zip(of_v.par_chunks_mut(keys * deep)).enumerate().for_each_init(
+            || [Scratch::new(QUERIES * KEYS.min(keys)), Scratch::new(QUERIES * KEYS.min(keys))],
+            |[scores, slopes], (head, ((of_q, of_k), of_v))| {
+                [&mut *of_q, &mut *of_k, &mut *of_v].into_iter().for_each(|gradient| gradient.fill(0.0));
+                for first in (0..queries).step_by(QUERIES) {
+                    let some = QUERIES.min(queries - first);
+                    let at = head * queries + first;
+                    let (out, gradient) = (&out[at * deep..][..some * deep], &gradient[at * deep..][..some * deep]);
+                    // What a row of the softmax's slopes is shifted by: the sum of out·gradient.
+                    let mut shifts = [0.0f32; QUERIES];
+                    for (row, shift) in shifts[..some].iter_mut().enumerate() {
+                        let rows = out[row * deep..][..deep].iter().zip(&gradient[row * deep..][..deep]);
+                        *shift = rows.map(|(o, g)| o * g).sum();
+                    }
+                    let q = Matrix::new(&q[at * width..], some, width);
+                    let gradient = Matrix::new(gradient, some, deep);
+                    for from in (0..keys).step_by(KEYS) {
+                        let count = KEYS.min(keys - from);
+                        let k = Matrix::new(&k[(head * keys + from) * width..], count, width);
+                        let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep);
+                        let (scores, slopes) = (&mut scores[..some * count], &mut slopes[..some * count]);
+                        product(q, k.transposed(), scale, Into::Place, scores, count);
+                        product(gradient, v.transposed(), 1.0, Into::Place, slopes, count);
+                        let own = bias.map(|bias| bias.from(self, head, first, from));
+                        on_vectors(slope, (scores, slopes, count, own, &sums[at..], &shifts));
+                        let (scores, slopes) = (Matrix::new(scores, some, count), Matrix::new(slopes, some, count));
+                        product(scores.transposed(), gradient, 1.0, Into::Sum, &mut of_v[from * deep..], deep);
+                        product(slopes, k, scale, Into::Sum, &mut of_q[first * width..], width);
+                        product(slopes.transposed(), q, scale, Into::Sum, &mut of_k[from * width..], width);
+                    }
+                }
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, numbers};
+
+    /// The definition in f64: results, and gradients of the sum of out·g.
+    fn by_hand(s: &Sizes, q: &[f32], k: &[f32], v: &[f32], bias: Option<Bias<'_>>, g: &[f32]) -> [Vec<f64>; 4] {
+        let (d, e) = (s.width, s.value_width);
+        let mut out = vec![0.0; g.len()];
+        let (mut of_q, mut of_k, mut of_v) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+        let wide = |x: &[f32], at: usize| f64::from(x[at]);
+        for row in 0..s.batch * s.heads * s.queries {
+            let (head, query) = (row / s.queries, row % s.queries);
+            let mut p: Vec<f64> = (0..s.keys)
+                .map(|j| {
+                    let dot: f64 = (0..d).map(|i| wide(q, row * d + i) * wide(k, (head * s.keys + j) * d + i)).sum();
+                    f64::from(s.scale) * dot + bias.map_or(0.0, |b| wide(b.from(s, head, query, 0).0, j))
+                })
+                .collect();
+            let top = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            p.iter_mut().for_each(|p| *p = (*p - top).exp());
+            let sum: f64 = p.iter().sum();
+            p.iter_mut().for_each(|p| *p /= sum);
+            let dp: Vec<f64> = (0..s.keys)
+                .map(|j| (0..e).map(|c| wide(g, row * e + c) * wide(v, (head * s.keys + j) * e + c)).sum())
+                .collect();
+            let shift: f64 = p.iter().zip(&dp).map(|(p, d)| p * d).sum();
+            for j in 0..s.keys {
+                let at = head * s.keys + j;
+                for c in 0..e {
+                    out[row * e + c] += p[j] * wide(v, at * e + c);
+                    of_v[at * e + c] += p[j] * wide(g, row * e + c);
+                }
+                let slope = f64::from(s.scale) * p[j] * (dp[j] - shift);
+                for i in 0..d {
+                    of_q[row * d + i] += slope * wide(k, at * d + i);
+                    of_k[at * d + i] += slope * wide(q, row * d + i);
+                }
+            }
+        }
+        [out, of_q, of_k, of_v]
+    }
+
+    #[test]
+    fn values_and_gradients_agree_with_the_definition() {
+        for (batch, heads, queries, keys, width, value_width) in [
+            (1, 1, 1, 1, 1, 1),
+            (2, 3, 7, 5, 4, 6),
+            (1, 2, 130, 77, 40, 40),
+            (1, 1, 65, 1100, 8, 5),
+            (2, 1, 3, 512, 16, 16),
+        ] {
+            let s = Sizes { batch, heads, queries, keys, width, value_width, scale: 0.7 };
+            let count = batch * heads;
+            let [q, k, v, g] = [queries * width, keys * width, keys * value_width, queries * value_width]
+                .map(|n| numbers(count * n, n as u64 + 1));
+            let shared = numbers(keys, 8);
+            let own = numbers(count * queries * keys, 9);
+            let biases = [
+                None,
+                Some(Bias { values: &shared, steps: [0; 3] }),
+                Some(Bias { values: &own, steps: [heads * queries * keys, queries * keys, keys] }),
+            ];
+            for bias in biases {
+                let [out, of_q, of_k, of_v] = by_hand(&s, &q, &k, &v, bias, &g);
+                let mut given = vec![f32::NAN; out.len()];
+                let sums = s.forward(&q, &k, &v, bias, &mut given);
+                assert_close(&given, &out, 2e-6);
+                let mut gradients = [&of_q, &of_k, &of_v].map(|e| vec![f32::NAN; e.len()]);
+                let [a, b, c] = &mut gradients;
+                s.gradient([&q, &k, &v], bias, &given, &sums, &g, a, b, c);
+                let largest = of_q.iter().chain(&of_k).chain(&of_v).fold(0.0f64, |m, v| m.max(v.abs()));
+                for (given, expected) in gradients.iter().zip([of_q, of_k, of_v]) {
+                    for (given, expected) in given.iter().zip(expected) {
+                        assert!((f64::from(*given) - expected).abs() <= 1e-5 * largest.max(1e-6), "{s:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hidden_keys_are_not_seen() {
+        let s = Sizes { batch: 1, heads: 1, queries: 2, keys: 3, width: 1, value_width: 1, scale: 1.0 };
+        let hidden = [0.0, f32::NEG_INFINITY, -1e4];
+        let mut out = [0.0; 2];
+        let bias = Some(Bias { values: &hidden, steps: [0; 3] });
+        s.forward(&[1.0, 2.0], &[0.5, 9.0, 9.0], &[4.0, 50.0, 60.0], bias, &mut out);
+        assert_eq!(out, [4.0, 4.0]);
+    }
+}

@@ -1,0 +1,214 @@
+//! Convolution of 3x3 kernels by tiles: which are transformed when, and by whom.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Sizes;
+use super::winograd::{
+    Kernels, Lines, PRODUCTS, Row, STEP, kernels_back, spread, transform_kernels, transform_results_back,
+    transform_values, write_results,
+};
+use crate::product::{Into, Matrix, product};
+use crate::scratch::Scratch;
+use crate::vectors::on_vectors;
+
+/// Transformed values that are held at once: what a processor keeps near, 12 MiB.
+const LARGEST_VALUES: usize = 3 << 20;
+/// Outputs whose kernels a thread transforms and applies at once.
+const OUTPUTS: usize = 32;
+/// The same where there are [`FEW_TILES`], and the kernels take most of the memory.
+const OUTPUTS_OF_FEW_TILES: usize = 8;
+/// See [`OUTPUTS_OF_FEW_TILES`].
+const FEW_TILES: usize = 64;
+
+/// Rows of tiles, counted through all images.
+#[derive(Debug, Clone, Copy)]
+struct Tiles {
+    /// Rows of tiles of an image.
+    high: usize,
+    /// Tiles of a row.
+    wide: usize,
+}
+
+/// A convolution whose results are as large as its images.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiled {
+    batch: usize,
+    input: usize,
+    output: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Tiled {
+    /// If the kernel is 3x3 with one zero on each side, and moves by one.
+    pub(super) fn of(sizes: &Sizes) -> Option<Self> {
+        let Sizes { batch, input, output, image: [height, width], .. } = *sizes;
+        let fits = sizes.kernel == [3, 3] && sizes.stride == [1, 1] && sizes.padding == [1, 1];
+        fits.then_some(Self { batch, input, output, height, width })
+    }
+
+    /// Tiles of all images.
+    pub(super) fn count(&self) -> usize {
+        let Tiles { high, wide } = self.tiles();
+        self.batch * high * wide
+    }
+
+    pub(super) fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        self.convolve(x, Kernels::of(weight, self.output, self.input), bias, y);
+    }
+
+    pub(super) fn input_gradient(&self, gradient: &[f32], weight: &[f32], of_x: &mut [f32]) {
+        let back = Self { input: self.output, output: self.input, ..*self };
+        back.convolve(gradient, Kernels::of(weight, self.output, self.input).back(), None, of_x);
+    }
+
+    pub(super) fn weight_gradient(&self, x: &[f32], gradient: &[f32], of_weight: &mut [f32]) {
+        let wide = self.tiles().wide;
+        let (input, output) = (self.input, self.output);
+        let portions = self.portions(input + output);
+        let most = spread(portions[0].len() * wide);
+        let mut values = Scratch::new(PRODUCTS * input * most);
+        let mut slopes = Scratch::new(PRODUCTS * output * most);
+        let row = PRODUCTS * spread(input);
+        // What several portions add to is kept for all outputs.
+        let mut sums = Scratch::new(if portions.len() > 1 { output * row } else { 0 });
+        let add = |sums: &mut [f32], slopes: &[f32], values: &[f32], count: usize, into: Into| {
+            let (some, step) = (sums.len() / row, spread(count));
+            for p in 0..PRODUCTS {
+                let slopes = Matrix::spaced(&slopes[p * step..], some, count, PRODUCTS * step);
+                let values = Matrix::spaced(&values[p * step..], input, count, PRODUCTS * step);
+                product(slopes, values.transposed(), 1.0, into, &mut sums[p * spread(input)..], row);
+            }
+        };
+        let finish = |sums: &[f32], to: &mut [f32]| {
+            for (sums, to) in sums.chunks_exact(row).zip(to.chunks_exact_mut(9 * input)) {
+                on_vectors(kernels_back, (sums, spread(input), to));
+            }
+        };
+        let single = portions.len() == 1;
+        for (at, rows) in portions.into_iter().enumerate() {
+            let count = rows.len() * wide;
+            let step = PRODUCTS * spread(count);
+            self.transform_values(x, input, &rows, &mut values[..input * step], false);
+            self.transform_values(gradient, output, &rows, &mut slopes[..output * step], true);
+            let (values, slopes) = (&values[..], &slopes[..output * step]);
+            if single {
+                of_weight.par_chunks_mut(9 * input * OUTPUTS).zip(slopes.par_chunks(step * OUTPUTS)).for_each_init(
+                    || Scratch::new(OUTPUTS * row),
+                    |sums, (to, slopes)| {
+                        let sums = &mut sums[..to.len() / (9 * input) * row];
+                        add(sums, slopes, values, count, Into::Place);
+                        finish(sums, to);
+                    },
+                );
+            } else {
+                let into = if at == 0 { Into::Place } else { Into::Sum };
+                sums.par_chunks_mut(row * OUTPUTS)
+                    .zip(slopes.par_chunks(step * OUTPUTS))
+                    .for_each(|(sums, slopes)| add(sums, slopes, values, count, into));
+            }
+        }
+        if !single {
+            of_weight
+                .par_chunks_mut(9 * input * OUTPUTS)
+                .zip(sums.par_chunks(row * OUTPUTS))
+                .for_each(|(to, sums)| finish(sums, to));
+        }
+    }
+
+    fn tiles(&self) -> Tiles {
+        Tiles { high: self.height.div_ceil(STEP), wide: self.width.div_ceil(STEP) }
+    }
+
+    /// Rows of tiles whose transformed values of so many channels are held at once.
+    fn portions(&self, channels: usize) -> Vec<Range<usize>> {
+        let tiles = self.tiles();
+        let total = self.batch * tiles.high;
+        let most = (LARGEST_VALUES / (PRODUCTS * channels * tiles.wide)).clamp(1, total);
+        // As even as can be.
+        let portions = total.div_ceil(most);
+        let rows = total.div_ceil(portions);
+        (0..total).step_by(rows).map(|from| from..(from + rows).min(total)).collect()
+    }
+
+    /// Transforms images, or gradients of results going back, to `[channels, PRODUCTS, tiles]`, with [`spread`] tiles.
+    fn transform_values(&self, x: &[f32], channels: usize, rows: &Range<usize>, to: &mut [f32], back: bool) {
+        let Tiles { high, wide } = self.tiles();
+        let (pixels, step) = (self.height * self.width, spread(rows.len() * wide));
+        to.par_chunks_mut(PRODUCTS * step).enumerate().for_each_init(
+            || Lines::new(self.width, rows.len()),
+            |lines, (channel, to)| {
+                let rows = rows.clone().map(|row| {
+                    let image = &x[(row / high * channels + channel) * pixels..][..pixels];
+                    Row { image, number: row % high }
+                });
+                let rows: Vec<_> = rows.collect();
+                if back {
+                    on_vectors(transform_results_back, (lines, &rows[..], to, step));
+                } else {
+                    on_vectors(transform_values, (lines, &rows[..], to, step));
+                }
+            },
+        );
+    }
+
+    fn convolve(&self, x: &[f32], kernels: Kernels<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+        let Tiles { high, wide } = self.tiles();
+        let (input, output) = (self.input, self.output);
+        let portions = self.portions(input);
+        let most = spread(portions[0].len() * wide);
+        let mut values = Scratch::new(PRODUCTS * input * most);
+        let together = if most > FEW_TILES { OUTPUTS } else { OUTPUTS_OF_FEW_TILES };
+        let blocks: Vec<_> = (0..output).step_by(together).map(|o| o..(o + together).min(output)).collect();
+        // Kernels that serve several portions are transformed once, those of one portion where they are applied.
+        let row = PRODUCTS * spread(input);
+        let single = portions.len() == 1;
+        let mut whole = Scratch::new(if single { 0 } else { output * row });
+        whole.par_chunks_mut(row * together).zip(&blocks).for_each(|(to, outputs)| {
+            on_vectors(transform_kernels, (kernels, outputs.clone(), to));
+        });
+        // Each strip of rows is written by one thread: strips[portion][output], in the order of tiles.
+        let mut strips: Vec<Vec<Vec<&mut [f32]>>> =
+            portions.iter().map(|_| (0..output).map(|_| Vec::new()).collect()).collect();
+        let rows_of_portion = portions[0].len();
+        for (plane, y) in y.chunks_mut(self.height * self.width).enumerate() {
+            let (image, o) = (plane / output, plane % output);
+            for (i, strip) in y.chunks_mut(STEP * self.width).enumerate() {
+                strips[(image * high + i) / rows_of_portion][o].push(strip);
+            }
+        }
+        for (rows, mut strips) in portions.into_iter().zip(strips) {
+            let count = rows.len() * wide;
+            let step = spread(count);
+            let values = &mut values[..PRODUCTS * input * step];
+            self.transform_values(x, input, &rows, values, false);
+            let values = &*values;
+            strips.par_chunks_mut(together).zip(&blocks).for_each_init(
+                || {
+                    let own = Scratch::new(if single { together * row } else { 0 });
+                    (own, Scratch::new(PRODUCTS * together * step), Lines::new(self.width, rows.len()))
+                },
+                |(own, sums, lines), (strips, outputs)| {
+                    let some = outputs.len();
+                    let kernels = if single {
+                        on_vectors(transform_kernels, (kernels, outputs.clone(), own));
+                        &own[..]
+                    } else {
+                        &whole[outputs.start * row..]
+                    };
+                    for p in 0..PRODUCTS {
+                        let kernels = Matrix::spaced(&kernels[p * spread(input)..], some, input, row);
+                        let values = Matrix::spaced(&values[p * step..], input, count, PRODUCTS * step);
+                        product(kernels, values, 1.0, Into::Place, &mut sums[p * step..], PRODUCTS * step);
+                    }
+                    for (at, (o, strips)) in outputs.clone().zip(strips).enumerate() {
+                        let sums = &sums[at * PRODUCTS * step..];
+                        on_vectors(write_results, (lines, sums, step, bias.map_or(0.0, |b| b[o]), strips));
+                    }
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Convolution.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use langevin_kernels::convolution::Sizes;
+
+use super::{Operation, Value, numbers, run, sizes, tensor};
+
+#[derive(Debug, Clone)]
+struct Convolution(Sizes);
+
+impl Convolution {
+    fn compute(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
+        let Sizes { batch, output, .. } = self.0;
+        let [rows, columns] = self.0.result();
+        let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.map(FlexTensor::to_contiguous));
+        let mut y = vec![0.0; batch * output * rows * columns];
+        self.0.forward(numbers(&x), numbers(&weight), bias.as_ref().map(numbers), &mut y);
+        tensor(y, [batch, output, rows, columns])
+    }
+
+    fn gradients(
+        &self,
+        x: &FlexTensor,
+        weight: &FlexTensor,
+        gradient: &FlexTensor,
+        [of_x, of_weight]: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let like = |of: &FlexTensor| vec![0.0; numbers(of).len()];
+        [
+            of_x.then(|| {
+                let mut of_x = like(&x);
+                self.0.input_gradient(numbers(gradient), numbers(&weight), &mut of_x);
+                tensor(of_x, sizes::<4>(&x))
+            }),
+            of_weight.then(|| {
+                let mut of_weight = like(&weight);
+                self.0.weight_gradient(numbers(&x), numbers(gradient), &mut of_weight);
+                tensor(of_weight, sizes::<4>(&weight))
+            }),
+        ]
+    }
+}
+
+impl Operation<2> for Convolution {
+    type Saved = ();
+
+    fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, ()) {
+        (self.compute(&x, &weight, None), ())
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: [FlexTensor; 2],
+        (): (),
+        gradient: FlexTensor,
+        wanted: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        self.gradients(&x, &weight, &gradient.to_contiguous(), wanted)
+    }
+}
+
+impl Operation<3> for Convolution {
+    type Saved = ();
+
+    fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, ()) {
+        (self.compute(&x, &weight, Some(&bias)), ())
+    }
+
+    fn backward(
+        &self,
+        [x, weight, _]: [FlexTensor; 3],
+        (): (),
+        gradient: FlexTensor,
+        [of_x, of_weight, of_bias]: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
+        let gradient = gradient.to_contiguous();
+        let of_bias = of_bias.then(|| {
+            let Sizes { output, .. } = self.0;
+            let [rows, columns] = self.0.result();
+            let mut sums = vec![0.0f64; output];
+            for (plane, slopes) in numbers(&gradient).chunks_exact(rows * columns).enumerate() {
+                sums[plane % output] += slopes.iter().map(|s| f64::from(*s)).sum::<f64>();
+            }
+            tensor(sums.into_iter().map(|s| s as f32).collect(), [output])
+        });
+        let [of_x, of_weight] = self.gradients(&x, &weight, &gradient, [of_x, of_weight]);
+        [of_x, of_weight, of_bias]
+    }
+}
+
+/// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, and adds the bias `[output]`.
+pub(crate) fn convolve(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: Option<&Tensor<1>>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Option<Tensor<4>> {
+    let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
+    // What has no pixels, or a kernel beyond the border, is left to Burn and its messages.
+    let fits = height + 2 * padding[0] >= k && width + 2 * padding[1] >= l;
+    if !fits || batch * input * height * width * output * k * l == 0 || weight.dims()[1] != input {
+        return None;
+    }
+    let sizes = Sizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding };
+    let (x, weight) = (Value::of(x)?, Value::of(weight)?);
+    Some(match bias {
+        Some(bias) => run(Convolution(sizes), [x, weight, Value::of(bias)?]),
+        None => run(Convolution(sizes), [x, weight]),
+    })
+}

@@ -1,0 +1,137 @@
+//! Layers on the CPU, by the kernels of `langevin-kernels`: for `f32` tensors of Burn's backend `flex`, with and without gradients.
+//!
+//! Each function here answers `None` for other tensors, and the layer then computes with Burn's operations.
+
+mod activation;
+mod attention;
+mod convolution;
+mod linear;
+mod normalization;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use activation::activate;
+pub(crate) use attention::attend;
+pub(crate) use convolution::convolve;
+pub(crate) use linear::map_last;
+pub(crate) use normalization::normalize_groups;
+
+use std::fmt::Debug;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::{Autodiff, BackendTypes, Flex};
+use burn::tensor::{DType, Shape, Tensor, TensorData};
+
+/// A tensor in a graph of gradients.
+type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
+
+/// A tensor that the kernels can read.
+pub(crate) enum Value {
+    /// Without gradients.
+    Plain(FlexTensor),
+    /// With a place in the graph of gradients.
+    Tracked(Tracked),
+}
+
+impl Value {
+    /// `None` for tensors of other backends and element types, and where results are computed again going back.
+    pub(crate) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+        if x.dtype() != DType::F32 {
+            return None;
+        }
+        match x.clone().try_into_primitive::<Flex>() {
+            Ok(plain) => Some(Self::Plain(plain)),
+            Err(_) => x.clone().try_into_primitive::<Autodiff<Flex>>().ok().map(Self::Tracked),
+        }
+    }
+
+    fn tensor<const D: usize>(self) -> Tensor<D> {
+        match self {
+            Self::Plain(tensor) => Tensor::from_primitive::<Flex>(tensor),
+            Self::Tracked(tensor) => Tensor::from_primitive::<Autodiff<Flex>>(tensor),
+        }
+    }
+}
+
+/// A function of `N` tensors and its gradient.
+trait Operation<const N: usize>: Debug + Clone + Send + 'static {
+    /// What the gradient needs besides the inputs.
+    type Saved: Debug + Clone + Send + 'static;
+
+    /// The result.
+    fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
+
+    /// The gradients with respect to the inputs that are wanted.
+    fn backward(
+        &self,
+        inputs: [FlexTensor; N],
+        saved: Self::Saved,
+        gradient: FlexTensor,
+        wanted: [bool; N],
+    ) -> [Option<FlexTensor>; N];
+}
+
+/// An operation in the graph of gradients.
+#[derive(Debug)]
+struct Node<O>(O);
+
+impl<const N: usize, O: Operation<N>> Backward<Flex, N> for Node<O> {
+    type State = ([FlexTensor; N], O::Saved);
+
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let (inputs, saved) = ops.state;
+        let of_inputs = self.0.backward(inputs, saved, gradient, wanted);
+        for (parent, gradient) in ops.parents.into_iter().zip(of_inputs) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                gradients.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// Computes the result, and remembers what its gradient needs. Beside inputs with a place in the graph others are constants.
+fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [Value; N]) -> Tensor<D> {
+    if inputs.iter().all(|value| matches!(value, Value::Plain(_))) {
+        let inputs = inputs.map(|value| match value {
+            Value::Plain(tensor) => tensor,
+            Value::Tracked(tensor) => tensor.into_primitive(),
+        });
+        let (result, _) = operation.forward(inputs);
+        return Value::Plain(result).tensor();
+    }
+    let parts = inputs.map(|value| match value {
+        Value::Tracked(tensor) => tensor.into_parts(),
+        Value::Plain(tensor) => Tracked::new(tensor).into_parts(),
+    });
+    let inputs = parts.each_ref().map(|(tensor, _)| tensor.clone());
+    let nodes = parts.map(|(_, node)| node);
+    let result = match Node(operation.clone()).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => {
+            let (result, saved) = operation.forward(inputs.clone());
+            prep.finish((inputs, saved), result)
+        }
+        OpsKind::UnTracked(prep) => prep.finish(operation.forward(inputs).0),
+    };
+    Value::Tracked(result).tensor()
+}
+
+/// The numbers of a contiguous tensor.
+fn numbers(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("a contiguous tensor of f32")
+}
+
+/// A tensor of numbers.
+fn tensor(numbers: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(numbers, shape))
+}
+
+/// The sizes of a tensor.
+fn sizes<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
+    tensor.layout().shape().dims()
+}

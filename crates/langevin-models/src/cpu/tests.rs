@@ -1,0 +1,198 @@
+//! The kernels against Burn's own operations, in value and gradient.
+
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Tensor, activation, module};
+
+use crate::layers::Activation;
+use crate::testing::{assert_close, flex, tensor, values};
+
+/// Value and gradients of a function of three tensors, without and with a graph, where some of the tensors are constants.
+#[track_caller]
+fn agree<const A: usize, const B: usize, const C: usize, const D: usize>(
+    shapes: ([usize; A], [usize; B], [usize; C]),
+    given: impl Fn(Tensor<A>, Tensor<B>, Tensor<C>) -> Tensor<D>,
+    expected: impl Fn(Tensor<A>, Tensor<B>, Tensor<C>) -> Tensor<D>,
+) {
+    let device = flex();
+    let plain = || (tensor(shapes.0, 0.3, &device), tensor(shapes.1, 0.7, &device), tensor(shapes.2, 0.5, &device));
+    let (a, b, c) = plain();
+    let value = values(&expected(a, b, c));
+    let (a, b, c) = plain();
+    assert_close(&given(a, b, c), &value, 1e-5);
+    for tracked in 1..8 {
+        let gradients = |f: &dyn Fn(Tensor<A>, Tensor<B>, Tensor<C>) -> Tensor<D>| {
+            let (a, b, c) = plain();
+            let a = if tracked & 1 > 0 { Tensor::from_inner(a).require_grad() } else { a };
+            let b = if tracked & 2 > 0 { Tensor::from_inner(b).require_grad() } else { b };
+            let c = if tracked & 4 > 0 { Tensor::from_inner(c).require_grad() } else { Tensor::from_inner(c) };
+            let y = f(a.clone(), b.clone(), c.clone());
+            let factors = Tensor::from_inner(tensor(y.dims(), 0.9, &device));
+            let value = values(&y.clone().inner());
+            let gradients = y.mul(factors).sum().backward();
+            let of = |bit: usize, gradient: Option<Vec<f64>>| {
+                assert_eq!(gradient.is_some(), tracked & bit > 0);
+                gradient.unwrap_or_default()
+            };
+            let of_a = if tracked & 1 > 0 { a.grad(&gradients).map(|g| values(&g)) } else { None };
+            let of_b = if tracked & 2 > 0 { b.grad(&gradients).map(|g| values(&g)) } else { None };
+            let of_c = if tracked & 4 > 0 { c.grad(&gradients).map(|g| values(&g)) } else { None };
+            [value, of(1, of_a), of(2, of_b), of(4, of_c)]
+        };
+        for (given, expected) in gradients(&given).iter().zip(gradients(&expected)) {
+            let given = Tensor::<1>::from_data(given.as_slice(), (&device, DType::F64)).cast(DType::F32);
+            assert_close(&given, &expected, 2e-5);
+        }
+    }
+}
+
+#[test]
+fn convolutions_agree_with_burn() {
+    for (kernel, stride, padding, image) in [
+        ([3, 3], [1, 1], [1, 1], [9, 7]),
+        ([3, 3], [1, 1], [1, 1], [2, 3]),
+        ([3, 3], [2, 2], [1, 1], [7, 8]),
+        ([1, 1], [1, 1], [0, 0], [4, 5]),
+        ([1, 3], [1, 2], [0, 1], [1, 9]),
+    ] {
+        let shapes = ([2, 3, image[0], image[1]], [4, 3, kernel[0], kernel[1]], [4]);
+        let burn = |x, weight, bias| module::conv2d(x, weight, bias, ConvOptions::new(stride, padding, [1, 1], 1));
+        agree(
+            shapes,
+            |x, weight, bias| super::convolve(&x, &weight, Some(&bias), stride, padding).expect("f32 on the CPU"),
+            |x, weight, bias| burn(x, weight, Some(bias)),
+        );
+        // Without a bias; the third is added outside, on both sides alike.
+        agree(
+            shapes,
+            |x, weight, c| {
+                let y = super::convolve(&x, &weight, None, stride, padding).expect("f32 on the CPU");
+                y + c.reshape([1, 4, 1, 1])
+            },
+            |x, weight, c| burn(x, weight, None) + c.reshape([1, 4, 1, 1]),
+        );
+    }
+}
+
+#[test]
+fn convolutions_of_many_channels_agree_with_burn() {
+    // Enough channels and pixels for Winograd's algorithm.
+    agree(
+        ([1, 96, 16, 15], [98, 96, 3, 3], [98]),
+        |x, weight, bias| super::convolve(&x, &weight, Some(&bias), [1, 1], [1, 1]).expect("f32 on the CPU"),
+        |x, weight, bias| module::conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+    );
+}
+
+#[test]
+fn affine_maps_agree_with_burn() {
+    agree(
+        ([2, 3, 5], [4, 5], [4]),
+        |x, weight, bias| super::map_last(&x, &weight, Some(&bias)).expect("f32 on the CPU"),
+        |x, weight, bias| module::linear(x, weight.transpose(), Some(bias)),
+    );
+    agree(
+        ([6, 5], [4, 5], [4]),
+        |x, weight, c| super::map_last(&x, &weight, None).expect("f32 on the CPU") + c.reshape([1, 4]),
+        |x, weight, c| module::linear(x, weight.transpose(), None) + c.reshape([1, 4]),
+    );
+    // A view in another order of memory.
+    agree(
+        ([5, 6], [4, 5], [4]),
+        |x, weight, bias| super::map_last(&x.transpose(), &weight, Some(&bias)).expect("f32 on the CPU"),
+        |x, weight, bias| module::linear(x.transpose(), weight.transpose(), Some(bias)),
+    );
+}
+
+#[test]
+fn normalization_agrees_with_burn() {
+    for silu in [false, true] {
+        agree(
+            ([2, 6, 4, 5], [6], [6]),
+            |x, weight, bias| super::normalize_groups(&x, &weight, &bias, 3, 1e-5, silu).expect("f32 on the CPU"),
+            |x, weight, bias| {
+                let x = x.reshape([2, 3, 40]);
+                let centered = x.clone() - x.mean_dim(2);
+                let variance = centered.clone().square().mean_dim(2);
+                let y = (centered / (variance + 1e-5).sqrt()).reshape([2, 6, 4, 5]);
+                let y = y * weight.reshape([1, 6, 1, 1]) + bias.reshape([1, 6, 1, 1]);
+                if silu { activation::silu(y) } else { y }
+            },
+        );
+    }
+}
+
+#[test]
+fn attention_agrees_with_burn() {
+    let burn = |q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>| {
+        let scores = q.matmul(k.swap_dims(2, 3)) * 0.6;
+        activation::softmax(bias.map_or(scores.clone(), |bias| scores + bias), 3).matmul(v)
+    };
+    for bias in [None, Some([1, 1, 1, 6]), Some([2, 1, 1, 6]), Some([1, 3, 5, 6]), Some([2, 3, 5, 6])] {
+        let bias = || bias.map(|shape| tensor(shape, 0.2, &flex()));
+        agree(
+            ([2, 3, 5, 4], [2, 3, 6, 4], [2, 3, 6, 7]),
+            |q, k, v| super::attend(&q, &k, &v, bias().as_ref(), 0.6).expect("f32 on the CPU"),
+            |q, k, v| burn(q, k, v, bias()),
+        );
+    }
+    // Heads as views of tokens.
+    agree(
+        ([2, 5, 3, 4], [2, 6, 3, 4], [2, 6, 3, 4]),
+        |q, k, v| {
+            let [q, k, v] = [q, k, v].map(|x: Tensor<4>| x.swap_dims(1, 2));
+            super::attend(&q, &k, &v, None, 0.6).expect("f32 on the CPU")
+        },
+        |q, k, v| burn(q.swap_dims(1, 2), k.swap_dims(1, 2), v.swap_dims(1, 2), None),
+    );
+}
+
+#[test]
+fn activations_agree_with_burn() {
+    for kind in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
+        let burn = |x: Tensor<2>| match kind {
+            Activation::Silu => activation::silu(x),
+            Activation::Gelu => (x.clone() / std::f64::consts::SQRT_2).erf().add_scalar(1.0) * x * 0.5,
+            Activation::GeluTanh => {
+                let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();
+                (inner.tanh() + 1.0) * x * 0.5
+            }
+            _ => activation::sigmoid(x.clone() * 1.702) * x,
+        };
+        let apply = |x| super::activate(x, kind).expect("f32 on the CPU");
+        agree(
+            ([3, 40], [1], [1]),
+            |x, a, b| apply(x * 3.0 + a.unsqueeze()) + b.unsqueeze(),
+            |x, a, b| burn(x * 3.0 + a.unsqueeze()) + b.unsqueeze(),
+        );
+    }
+}
+
+#[test]
+fn what_others_hold_is_not_overwritten() {
+    let x = tensor([4, 5], 0.4, &flex());
+    let before = values(&x);
+    let part = x.clone().narrow(0, 1, 2);
+    let y = super::activate(part.clone(), Activation::Silu).expect("f32 on the CPU");
+    assert_eq!(values(&x), before);
+    assert_close(&y, &values(&activation::silu(part)), 1e-6);
+    // A view that alone holds a larger memory.
+    let view = tensor([4, 5], 0.4, &flex()).narrow(0, 0, 2);
+    let expected = values(&activation::silu(x.narrow(0, 0, 2)));
+    assert_close(&super::activate(view, Activation::Silu).expect("f32 on the CPU"), &expected, 1e-6);
+}
+
+#[test]
+fn other_tensors_are_left_to_burn() {
+    let x = tensor([1, 2, 4, 4], 0.4, &flex());
+    let weight = tensor([3, 2, 3, 3], 0.2, &flex());
+    for dtype in [DType::F16, DType::F64] {
+        let (x, weight) = (x.clone().cast(dtype), weight.clone().cast(dtype));
+        assert!(super::convolve(&x, &weight, None, [1, 1], [1, 1]).is_none());
+        assert!(super::activate(x, Activation::Silu).is_err());
+    }
+    assert!(super::activate(x, Activation::Mish).is_err());
+    // A bias of attention that is trained.
+    let q = tensor([1, 1, 2, 3], 0.4, &flex());
+    let bias = Tensor::from_inner(tensor([1, 1, 2, 2], 0.4, &flex())).require_grad();
+    assert!(super::attend(&q, &q, &q, Some(&bias), 1.0).is_none());
+}

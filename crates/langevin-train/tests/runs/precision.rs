@@ -1,0 +1,109 @@
+//! Training in half precision.
+
+use crate::network::{alone, bits, objective, points};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor};
+use langevin_core::{DenoiseError, Network};
+use langevin_models::MlpConfig;
+use langevin_train::{CheckpointError, Precision, TrainError, Trainer};
+
+/// Adds `size·√p` to its input: its gradient is as large as one likes, and infinite at p = 0.
+#[derive(Module, Debug)]
+struct Root {
+    p: Param<Tensor<1>>,
+    size: f64,
+}
+
+impl Network<2> for Root {
+    type Cond = ();
+
+    fn forward(&self, x: Tensor<2>, _: Tensor<1>, _: &()) -> Result<Tensor<2>, DenoiseError> {
+        let p = self.p.val();
+        let y = x.clone().cast(p.dtype()) + (p.sqrt() * self.size).reshape([1, 1]);
+        Ok(y.cast(x.dtype()))
+    }
+
+    fn for_sampling(&self) -> Self {
+        self.valid()
+    }
+}
+
+fn root(p: f32, size: f64, steps: u64) -> Trainer<Root, 2> {
+    let network = Root { p: Param::from_data([p], &Device::flex()), size };
+    Trainer::conditioned(network, objective(), |_| Ok(())).steps(steps).batch_size(4).learning_rate(1e-2).quiet()
+}
+
+#[test]
+fn half_precision_learns_what_full_precision_learns() {
+    let _turn = alone();
+    let loss = |precision| {
+        let network = MlpConfig::new(2).hidden(32).classes(3).init(&Device::flex()).unwrap();
+        let trainer = Trainer::new(network, objective()).steps(300).batch_size(13).learning_rate(1e-2).seed(3).quiet();
+        let trained = trainer.precision(precision).fit(&points(13)).unwrap();
+        for network in [&trained.network, trained.ema.as_ref().unwrap()] {
+            assert!(network.linear_in.weight.val().dtype() == DType::F32);
+        }
+        let mean = |steps: &[(u64, f32)]| steps.iter().map(|(_, l)| f64::from(*l)).sum::<f64>() / steps.len() as f64;
+        (mean(&trained.history[..10]), mean(&trained.history[250..]))
+    };
+    let (first, full) = loss(Precision::Full);
+    assert!(full < 0.9 * first, "{first} to {full}");
+    for precision in [Precision::F16, Precision::Bf16] {
+        let (_, half) = loss(precision);
+        // The same noise in every run: what differs is rounding alone.
+        assert!(
+            (half - full).abs() < 0.2 * (first - full) && half != full,
+            "{precision:?}: {half}, in full precision {full}"
+        );
+    }
+}
+
+#[test]
+fn steps_that_overflow_change_nothing_and_a_resumed_run_remembers_them() {
+    let _turn = alone();
+    let fit = |steps| root(1.0, 20.0, steps).precision(Precision::F16).fit(&points(13)).unwrap();
+    // Gradients of more than one do not bear a factor of 65,536.
+    let one = fit(1);
+    assert_eq!(bits(&one.network), [1.0f32.to_bits()]);
+    assert_eq!(bits(one.ema.as_ref().unwrap()), [1.0f32.to_bits()]);
+    assert_eq!(one.history.len(), 1);
+    let whole = fit(24);
+    assert_ne!(bits(&whole.network), [1.0f32.to_bits()]);
+    let folder = tempfile::tempdir().unwrap();
+    for steps in [2, 9, 24] {
+        let trainer = root(1.0, 20.0, steps).precision(Precision::F16).resume(folder.path());
+        let trained = trainer.fit(&points(13)).unwrap();
+        assert_eq!(trained.history, whole.history[..steps as usize]);
+        if steps == 24 {
+            assert_eq!(bits(&trained.network), bits(&whole.network));
+        }
+    }
+}
+
+#[test]
+fn small_gradients_are_not_lost() {
+    let _turn = alone();
+    // A gradient of about 1e-8 is zero in f16, and not if the loss is scaled.
+    let trained = root(1.0, 1e-7, 3).precision(Precision::F16).fit(&points(13)).unwrap();
+    assert_ne!(bits(&trained.network), [1.0f32.to_bits()]);
+}
+
+#[test]
+fn gradients_that_are_never_finite_are_named() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let error = root(0.0, 1.0, 40).precision(Precision::F16).resume(folder.path()).checkpoint_every(4).fit(&points(13));
+    let TrainError::NonFiniteGradient { step, parameter, checkpoint } = error.unwrap_err() else { panic!() };
+    // 65,536 is halved 17 times.
+    assert_eq!((step, parameter.as_str(), checkpoint), (16, "p", Some(16)));
+}
+
+#[test]
+fn another_precision_is_another_run() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    root(1.0, 1.0, 2).precision(Precision::Bf16).resume(folder.path()).fit(&points(13)).unwrap();
+    let error = root(1.0, 1.0, 4).resume(folder.path()).fit(&points(13)).unwrap_err();
+    let TrainError::Checkpoint(CheckpointError::Setting { setting, .. }) = error else { panic!("{error}") };
+    assert_eq!(setting, "precision");
+}
