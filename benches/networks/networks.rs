@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("ddpm-unet training step", |s| {
             let (network, x, time) = ddpm(s);
             let mut network = Some(network.train());
-            let mut optimizer = AdamWConfig::new().with_epsilon(1e-5).with_weight_decay(1e-2).init();
+            let mut optimizer = AdamWConfig::new().with_epsilon(1e-3).with_weight_decay(1e-2).init();
             let labels = Labels::none(x.dims()[0]);
             let target = Tensor::from_inner(random(x.dims(), s));
             let (x, time) = (Tensor::from_inner(x), Tensor::from_inner(time));
@@ -46,7 +46,7 @@ pub fn cases() -> Vec<Case> {
             let rows = x.dims()[0];
             let (x, network) = (x.cast(DType::F32), network.valid());
             Box::new(move || {
-                let denoiser = network.denoiser(Prediction::Epsilon, Labels::none(rows)).expect("a denoiser");
+                let denoiser = network.denoiser(Prediction::Sample, Labels::none(rows)).expect("a denoiser");
                 let noise = Seeded::new(0);
                 let run = plan.start_from(0, x.clone(), &denoiser, &noise).expect("a run starts");
                 probe(run.finish().expect("samples"))

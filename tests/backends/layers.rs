@@ -2,7 +2,8 @@
 
 use crate::Case;
 use crate::probe::{Measured, function, module, tensor, value};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
+use langevin::models::layers::algorithm::Convolution;
 use langevin::models::layers::{
     Activation, AddedAttentionConfig, AlphaBlender, AttentionConfig, BasicTransformerBlockConfig, ContextNorm,
     Conv1dConfig, Conv2dConfig, Conv3dConfig, EmbeddingConfig, FeedForwardConfig, Gate, GaussianFourierConfig,
@@ -306,6 +307,39 @@ pub fn table() -> Vec<Case> {
         case("Mlp", "2 dimensions", |d| mlp(d, &MlpConfig::new(2).hidden(32).layers(2))),
         case("Mlp", "3 classes", |d| mlp(d, &MlpConfig::new(5).hidden(32).layers(3).classes(3))),
     ]
+}
+
+/// Every way to convolve, whichever the layers choose: channels, size and padding of each case.
+const CONVOLUTIONS: &[(&str, [usize; 2], [usize; 2], usize)] = &[
+    ("[2, 16, 9, 12] to 24", [16, 24], [9, 12], 1),
+    ("[2, 32, 8, 8] to 32", [32, 32], [8, 8], 1),
+    ("[2, 8, 5, 4] to 12, no padding", [8, 12], [5, 4], 0),
+    ("[2, 6, 3, 7] to 10", [6, 10], [3, 7], 1),
+    ("[2, 5, 4, 4] to 3", [5, 3], [4, 4], 1),
+];
+
+/// The algorithm's value and gradients for one of them, in a type of its own.
+fn convolution(device: &Device, at: usize, algorithm: Convolution, dtype: DType) -> Measured {
+    let (_, [input, output], size, padding) = CONVOLUTIONS[at];
+    let layer = Conv2dConfig::new(input, output, 3).bias(false).init(device).expect(OK);
+    module(layer, [2, input, size[0], size[1]], device, move |layer, x| {
+        let y = algorithm.run(x.cast(dtype), layer.weight.val().cast(dtype), [1, 1], [padding; 2]);
+        y.cast(DType::F32)
+    })
+}
+
+/// Value and gradients of every algorithm on every convolution, by name.
+pub fn convolutions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
+    let mut found = Vec::new();
+    for (at, (name, ..)) in CONVOLUTIONS.iter().enumerate() {
+        for algorithm in [Convolution::Direct, Convolution::Product, Convolution::Winograd2, Convolution::Winograd4] {
+            // Its rounding in half precision is known to be large.
+            if dtype == DType::F32 || algorithm != Convolution::Winograd4 {
+                found.push((format!("{algorithm:?} convolution: {name}"), convolution(device, at, algorithm, dtype)));
+            }
+        }
+    }
+    found
 }
 
 /// Dropout draws on the device, so its values cannot be compared: its law can.

@@ -26,6 +26,7 @@ pub mod load;
 pub mod noise;
 pub mod prediction;
 pub mod process;
+mod warm_up;
 
 pub use denoiser::{Condition, Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Network, Query};
 pub use grid::{Grid, GridError, Stop};
@@ -34,3 +35,4 @@ pub use load::Load;
 pub use noise::{Key, NoiseError, NoiseSource};
 pub use prediction::{Prediction, PredictionError};
 pub use process::{Process, ProcessError};
+pub use warm_up::{Warmed, warm_up};

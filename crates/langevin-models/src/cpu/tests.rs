@@ -164,7 +164,8 @@ fn one_tensor_may_be_queries_keys_and_values() {
 
 #[test]
 fn a_bias_may_hide_many_keys() {
-    let [q, k, v] = [([1, 1, 3, 4], 0.1), ([1, 1, 600, 4], 0.5), ([1, 1, 600, 4], 0.9)].map(|(s, n)| tensor(s, n, &flex()));
+    let [q, k, v] =
+        [([1, 1, 3, 4], 0.1), ([1, 1, 600, 4], 0.5), ([1, 1, 600, 4], 0.9)].map(|(s, n)| tensor(s, n, &flex()));
     let hidden: Vec<f32> = (0..600).map(|key| if key < 400 { f32::NEG_INFINITY } else { 0.0 }).collect();
     let bias = Tensor::<1>::from_data(hidden.as_slice(), &flex()).reshape([1, 1, 1, 600]);
     let given = super::attend(&q, &k, &v, Some(&bias), 0.5).expect("f32 on the CPU");

@@ -17,7 +17,13 @@ use super::{channels_first, channels_last, output_size};
 /// # References
 ///
 /// Lavin, Gray 2016, [arXiv:1509.09308](https://arxiv.org/abs/1509.09308), section 4.
+///
+/// Where the device compiles kernels, those of `langevin-gpu` compute the maps in one pass each.
 pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if super::has_kernels(&x.device()) {
+        return by_kernels(if M == 2 { langevin_gpu::Tile::Two } else { langevin_gpu::Tile::Four }, x, weight, padding);
+    }
     let tile = Tile::of(M);
     let n = M + 2;
     let [batch, input, height, width] = x.dims();
@@ -58,6 +64,16 @@ pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding:
     let y = Tensor::cat(lines.collect(), 1).reshape([M, M, batch * down, across, output]);
     let y = y.permute([2, 1, 3, 0, 4]).reshape([batch, down * M, across * M, output]);
     channels_first(y.slice([0..batch, 0..rows, 0..columns, 0..output]))
+}
+
+/// The same with kernels for both maps.
+#[cfg(feature = "cube")]
+fn by_kernels(tile: langevin_gpu::Tile, x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
+    use langevin_gpu::{Tiling, image_of, kernel_of, tiles_of};
+    let [batch, _, height, width] = x.dims();
+    let tiling = Tiling::new(tile, [height, width], padding);
+    let products = tiles_of(channels_last(x), tiling).matmul(kernel_of(weight, tile));
+    channels_first(image_of(products, batch, tiling))
 }
 
 /// G·g·Gᵀ of every pair of channels: `[output, input, 3, 3]` to `[(M + 2)², input, output]`, across before down.
