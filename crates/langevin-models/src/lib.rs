@@ -11,6 +11,10 @@
 //! * Each has a `…Config` of the same name, `load` and `save` for folders as diffusers and transformers write them.
 //! * [`layers`] holds the leaf layers, [`weights`] reads and writes weights under published names, [`Tap`] shows what the
 //!   sub-modules of a network return.
+//!
+//! Features: `flex` takes the layers to kernels of this library on Burn's backend of that name, `cube` to kernels for GPUs on
+//! its others (the facade turns them on with its backends); `pytorch` reads PyTorch's own files, `tokenizers` published
+//! tokenizers.
 
 pub mod autoencoder;
 mod condition;

@@ -18,9 +18,9 @@ const LARGEST_SCORES_ON_CPU: usize = 1 << 20;
 
 /// `softmax(q·kᵀ/√d)·v` for each head, where d is the size of a head.
 ///
-/// Written with products and a softmax, so it is differentiable, gives the same numbers whatever the memory
-/// layout of its inputs, and takes the softmax of half-precision scores in f32. It holds at most 64 Mi scores at
-/// once (1 Mi on the CPU), whatever the number of queries: more are taken in portions.
+/// It is differentiable, gives the same numbers whatever the memory layout of its inputs, and takes the softmax of
+/// half-precision scores in f32. In `f32` on the CPU it never holds more than a block of scores, also going back; elsewhere at
+/// most 64 Mi of them at once (1 Mi on the CPU): more queries are taken in portions.
 ///
 /// # Shapes
 ///
