@@ -24,7 +24,8 @@ impl<const D: usize> Denoiser<D> for Wave {
         let shift = query.levels.times(&query.x).mul_scalar(1e-3).reshape(column);
         let wave = query.x.clone().mul_scalar(1.3).add(shift).sin();
         let output = query.x.clone().mul_scalar(0.3).add(wave.clone().mul_scalar(0.7));
-        Ok(Estimate::new(query.x, output, query.levels.clone(), Prediction::Velocity).with_variance(wave))
+        Ok(Estimate::new(query.x, output, query.levels.clone(), Prediction::Velocity)
+            .with_variance(wave.mul_scalar(0.4).add_scalar(0.5)))
     }
 }
 
