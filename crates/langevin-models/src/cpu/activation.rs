@@ -1,5 +1,7 @@
 //! Functions of every number.
 
+use std::ops::ControlFlow;
+
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, Tensor};
 use langevin_kernels::activation::Activation as Kernel;
@@ -36,18 +38,18 @@ impl Operation<1> for Activate {
     }
 }
 
-/// Applies a function to every number. `Err` returns what is to be computed in another way.
-pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Result<Tensor<D>, Tensor<D>> {
+/// Applies a function to every number: `Break` with the result, or `Continue` with what is to be computed in another way.
+pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> ControlFlow<Tensor<D>, Tensor<D>> {
     let kernel = match activation {
         Activation::Silu => Kernel::Silu,
         Activation::Gelu => Kernel::Gelu,
         Activation::GeluTanh => Kernel::GeluTanh,
         Activation::QuickGelu => Kernel::QuickGelu,
-        Activation::Relu | Activation::Mish => return Err(x),
+        Activation::Relu | Activation::Mish => return ControlFlow::Continue(x),
     };
-    let Some(value) = Value::of(&x) else { return Err(x) };
+    let Some(value) = Value::of(&x) else { return ControlFlow::Continue(x) };
     let shape = x.shape();
     // The value is then the only one that holds the numbers.
     drop(x);
-    Ok(run(Activate { kernel, shape }, [value]))
+    ControlFlow::Break(run(Activate { kernel, shape }, [value]))
 }

@@ -3,6 +3,8 @@
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::SQRT_2;
+#[cfg(feature = "flex")]
+use std::ops::ControlFlow;
 
 /// An elementwise non-linearity. The serialized names are the published ones: `silu`, `gelu` …
 ///
@@ -69,8 +71,8 @@ impl Activation {
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         #[cfg(feature = "flex")]
         let x = match crate::cpu::activate(x, self) {
-            Ok(y) => return y,
-            Err(x) => x,
+            ControlFlow::Break(y) => return y,
+            ControlFlow::Continue(x) => x,
         };
         match self {
             Self::Silu => activation::silu(x),
