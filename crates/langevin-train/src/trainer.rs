@@ -240,7 +240,10 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     /// only the number of samples is compared: that they are the same is up to you.
     #[must_use]
     pub fn resume(self, folder: impl Into<PathBuf>) -> Self {
-        self.set(|s| s.folder = Some(folder.into()))
+        let folder = folder.into();
+        // An empty path is the present folder, which has to be said where it is opened.
+        let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+        self.set(|s| s.folder = Some(folder))
     }
 
     /// Steps between two checkpoints, at least 1. Default: 1000. Without effect unless [`resume`](Self::resume) names

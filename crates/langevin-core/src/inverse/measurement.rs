@@ -124,6 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operator_cannot_measure_is_refused() {
+        let means = || Separable::<4>::block_means(&[1, 8, 8], &[(1, 2)], &Load::on(&Device::flex())).unwrap();
+        assert!(Measurement::new(means(), Tensor::zeros([1, 1, 4, 8], &Device::flex()), 0.1).is_ok());
+        for shape in [[1, 1, 8, 8], [1, 1, 16, 8], [1, 2, 4, 8]] {
+            let error = Measurement::new(means(), Tensor::zeros(shape, &Device::flex()), 0.1).unwrap_err();
+            assert!(matches!(error, InverseError::Shape { .. }), "{error}");
+        }
+    }
+
+    #[test]
     fn noise_levels_and_values_are_checked() {
         for given in [-1e-9, f64::NAN, f64::INFINITY] {
             let error = Measurement::new(Identity, zeros([1, 2]), given).unwrap_err();

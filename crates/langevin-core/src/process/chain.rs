@@ -57,11 +57,14 @@ struct Form {
     end: ChainEnd,
 }
 
+/// Training steps of a chain at most: each has a few numbers in memory, and a configuration may ask for any.
+const MOST_STEPS: usize = 1 << 20;
+
 impl DiscreteChain {
     /// A chain of `steps` training steps, computed in `f64`, interpolated in the angle, ending in clean data.
     ///
     /// # Errors
-    /// [`ProcessError::TooFewSteps`] below 2 steps; [`ProcessError::CustomLength`]; [`ProcessError::Beta`] for a beta that
+    /// [`ProcessError::TooFewSteps`] below 2 steps; [`ProcessError::Parameter`] above 2^20; [`ProcessError::CustomLength`]; [`ProcessError::Beta`] for a beta that
     /// is not in (0, 1); [`ProcessError::NotNoisier`] if betas are so small or so large that two steps are one level.
     pub fn new(betas: Betas, steps: usize) -> Result<Self, ProcessError> {
         Self::build(Form {
@@ -140,6 +143,14 @@ impl DiscreteChain {
         let (needed, steps) = (2, form.steps);
         if steps < needed {
             return Err(ProcessError::TooFewSteps { given: steps, needed });
+        }
+        if steps > MOST_STEPS {
+            return Err(ProcessError::Parameter {
+                process: "a discrete chain",
+                parameter: "number of training steps",
+                given: steps as f64,
+                expected: "at most 1048576",
+            });
         }
         let make = if form.compat_f32 { Table::rounded } else { Table::exact };
         let Table { betas, alphas_cumprod, variances } = make(&form.betas, steps, form.zero_terminal_snr)?;
@@ -364,6 +375,14 @@ mod tests {
         assert!(matches!(linear(0.0, 0.02), Err(ProcessError::Beta { step: 0, .. })));
         let scaled = Betas::ScaledLinear { start: -1.0, end: 0.1 };
         assert!(matches!(DiscreteChain::new(scaled, 10), Err(ProcessError::Beta { step: 0, .. })));
+    }
+
+    #[test]
+    fn too_many_steps() {
+        for given in [MOST_STEPS + 1, 1 << 40, usize::MAX] {
+            let refused = DiscreteChain::new(Betas::DDPM, given);
+            assert!(matches!(refused, Err(ProcessError::Parameter { parameter: "number of training steps", .. })));
+        }
     }
 
     #[test]

@@ -394,6 +394,10 @@ pub(crate) fn each_frame<const D: usize>(x: Tensor<D>, frames: usize) -> Tensor<
 pub(super) fn repeat<const D: usize>(tensor: &Tensor<D>, batch: usize) -> Tensor<D> {
     let mut shape = tensor.dims();
     shape[0] = batch;
+    // Nothing cannot be expanded; what is asked for is refused where shapes are checked.
+    if shape.contains(&0) {
+        return Tensor::zeros(shape, (&tensor.device(), tensor.dtype()));
+    }
     tensor.clone().expand(shape)
 }
 
@@ -440,6 +444,13 @@ mod tests {
 
     fn text(rows: usize, seed: f64) -> TextCondition {
         TextCondition::new(tensor([rows, 3, 4], seed, &flex()))
+    }
+
+    #[test]
+    fn nothing_is_repeated_as_nothing() {
+        let empty = TextCondition::new(Tensor::zeros([1, 0, 16], &flex()));
+        let repeated = empty.expand(2).expect("as many rows as asked for");
+        assert_eq!(repeated.rows(), Some(2));
     }
 
     #[test]

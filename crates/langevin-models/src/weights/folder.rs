@@ -14,6 +14,8 @@ const PYTORCH: [&str; 2] = ["diffusion_pytorch_model", "pytorch_model"];
 /// Opens the weights of a model folder: the safetensors if there are any, otherwise the PyTorch files. A single file
 /// beside an index, or files under both names, would be a guess and are refused.
 pub(super) fn open(folder: &Path, variant: Option<&str>) -> Result<StoredWeights, ModelError> {
+    // An empty path is the present folder.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let names = names(folder)?;
     let candidates = candidates(variant);
     for format in &candidates {
@@ -77,7 +79,8 @@ pub(super) fn inside(folder: &Path, name: &str) -> Result<PathBuf, ModelError> {
     let io = |source| ModelError::Io { path: path.clone(), source };
     let target = canonicalize(&path).map_err(io)?;
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let folder = canonicalize(folder).map_err(io)?;
+    // An empty path is the present folder.
+    let folder = canonicalize(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }).map_err(io)?;
     let blobs = folder.ancestors().find(|parent| parent.ends_with("snapshots")).and_then(Path::parent);
     if target.starts_with(&folder) || blobs.is_some_and(|cache| target.starts_with(cache.join("blobs"))) {
         return Ok(path);

@@ -75,6 +75,8 @@ pub trait LinearOperator<const D: usize>: Send + Sync {
     /// # Errors
     /// [`InverseError::Shape`] if it cannot be one of the operator's.
     fn observed(&self, y: Tensor<D>) -> Result<Tensor<D>, InverseError> {
+        // What is no measurement has no place that it came from.
+        self.transpose(y.clone())?;
         Ok(y)
     }
 
