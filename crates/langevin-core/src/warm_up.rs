@@ -26,21 +26,16 @@ pub struct Warmed {
 ///
 /// ```
 /// # use burn::tensor::{Device, Tensor};
-/// # use langevin_core::{Condition, DenoiseError, Load, Network, warm_up};
-/// # #[derive(Clone)] struct Nothing;
-/// # impl Condition for Nothing {
-/// #     fn rows(&self) -> usize { 1 }
-/// #     fn cat(_: &[&Self]) -> Result<Self, DenoiseError> { Ok(Nothing) }
-/// # }
+/// # use langevin_core::{DenoiseError, Load, Network, warm_up};
 /// # #[derive(Clone)] struct Identity;
 /// # impl Network<4> for Identity {
-/// #     type Cond = Nothing;
-/// #     fn forward(&self, x: Tensor<4>, _: Tensor<1>, _: &Nothing) -> Result<Tensor<4>, DenoiseError> { Ok(x) }
+/// #     type Cond = ();
+/// #     fn forward(&self, x: Tensor<4>, _: Tensor<1>, _: &()) -> Result<Tensor<4>, DenoiseError> { Ok(x) }
 /// #     fn for_sampling(&self) -> Self { self.clone() }
 /// # }
 /// let (network, device) = (Identity, Device::flex());
 /// let mut seen = Vec::new();
-/// warm_up(&network, [([1, 3, 8, 8], Nothing), ([2, 3, 8, 8], Nothing)], &Load::on(&device), |warmed| {
+/// warm_up(&network, [([1, 3, 8, 8], ()), ([2, 3, 8, 8], ())], &Load::on(&device), |warmed| {
 ///     seen.push((warmed.done, warmed.total));
 /// })?;
 /// assert_eq!(seen, [(1, 2), (2, 2)]);

@@ -37,12 +37,12 @@ where
     let seed = settings.seed;
     let device = plain_device(&network)?;
     let working_type = settings.precision.dtype(|dtype| device.supports_dtype(dtype))?;
-    if working_type.is_some() {
-        require_full(&network)?;
-    }
     // Parameters that do not exist yet are drawn when first used: here, under the seed of the run.
     device.seed(device_seed(seed, u64::MAX));
     network.visit(&mut Touch);
+    if working_type.is_some() {
+        require_full(&network)?;
+    }
 
     let fingerprint = settings.fingerprint(network.describe(), &objective, data.len());
     let mut state = State::new(network.valid().train(), &settings)?;

@@ -13,7 +13,7 @@ use crate::condition::Labels;
 use crate::error::ModelError;
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, Embedding, EmbeddingConfig, GaussianFourier, GaussianFourierConfig, GroupNorm,
-    GroupNormConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
+    GroupNormConfig, SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig, widen,
 };
 use crate::mlp::for_batch;
 use crate::tap::Tap;
@@ -250,7 +250,12 @@ impl UNet2d {
         let embedding = self.embed(time.clone(), &cond.for_batch(batch)?, dtype, tap)?;
         let y = self.run(x.cast(dtype), embedding, tap);
         let y = match self.config.time {
-            TimeFeatures::Fourier => y / time.cast(dtype).reshape([batch, 1, 1, 1]),
+            // A small level has few digits in half precision, and its quotient may be beyond it.
+            TimeFeatures::Fourier => {
+                let y = widen(y);
+                let level = time.cast(y.dtype()).reshape([batch, 1, 1, 1]);
+                y / level
+            }
             _ => y,
         };
         Ok(y.cast(given))
