@@ -103,44 +103,35 @@ fn operators_without_a_decomposition() {
     assert!(dps.denoise(query).is_ok());
 }
 
-/// Found when a run starts, or in DDRM's first step.
+/// A measurement that no sample could give, before any run; and one of another batch, when a run starts or in DDRM's
+/// first step.
 #[test]
 fn measurements_of_other_samples() {
     let plan = Ddim::new().plan(&VpSde::default(), &Grid::uniform(5)).expect("a plan");
     let (noise, inner) = (Seeded::new(0), || mixture().denoiser(Prediction::Epsilon).expect("a denoiser"));
     let of = |y: Tensor<2>| Measurement::new(one_value(), y, 0.1).expect("values");
-    let wide = tensor(&[vec![0.1, 0.2]]);
-    let three = tensor(&[vec![0.1], vec![0.2], vec![0.3]]);
-    type Expected = fn(&InverseError) -> bool;
-    let cases: [(Tensor<2>, Expected); 2] = [
-        (wide, |error| matches!(error, InverseError::Shape { what: "the measurement", .. })),
-        (three, |error| matches!(error, InverseError::Rows { rows: 3, batch: 2, .. })),
-    ];
-    for (y, expected) in cases {
-        let dps = Dps::new(inner(), of(y.clone())).expect("noise");
-        let pigdm = PiGdm::new(inner(), of(y.clone())).expect("a decomposition");
-        for denoiser in [&dps as &dyn Denoiser<2>, &pigdm] {
-            let error = plan.start([2, 2], denoiser, &noise, load()).map(|_| ()).expect_err("does not fit");
-            let SampleError::Denoise(DenoiseError::Inverse(error)) = error else { panic!("{error}") };
-            assert!(expected(&error), "{error}");
-        }
-        let steps = DpsSteps::new(plan.clone(), of(y), 0.3).expect("a step size");
-        let denoiser = inner();
-        let error = steps.start([2, 2], &denoiser, &noise, load()).expect("a run").finish().map(|_| ());
-        let Err(SampleError::Denoise(DenoiseError::Inverse(error))) = error else { panic!("{error:?}") };
-        assert!(expected(&error), "{error}");
+    let wide =
+        Measurement::new(one_value(), tensor(&[vec![0.1, 0.2]]), 0.1).map(|_| ()).expect_err("one value a sample");
+    assert!(matches!(wide, InverseError::Shape { what: "the measurement", .. }), "{wide}");
+
+    let three = || of(tensor(&[vec![0.1], vec![0.2], vec![0.3]]));
+    let rows = |error: &InverseError| matches!(error, InverseError::Rows { rows: 3, batch: 2, .. });
+    let dps = Dps::new(inner(), three()).expect("noise");
+    let pigdm = PiGdm::new(inner(), three()).expect("a decomposition");
+    for denoiser in [&dps as &dyn Denoiser<2>, &pigdm] {
+        let error = plan.start([2, 2], denoiser, &noise, load()).map(|_| ()).expect_err("does not fit");
+        let SampleError::Denoise(DenoiseError::Inverse(error)) = error else { panic!("{error}") };
+        assert!(rows(&error), "{error}");
     }
-    let three = of(tensor(&[vec![0.1], vec![0.2], vec![0.3]]));
-    let sampler = Ddrm::new(&VpSde::default(), &Grid::uniform(5), three).expect("a sampler");
+    let steps = DpsSteps::new(plan.clone(), three(), 0.3).expect("a step size");
     let denoiser = inner();
+    let error = steps.start([2, 2], &denoiser, &noise, load()).expect("a run").finish().map(|_| ());
+    let Err(SampleError::Denoise(DenoiseError::Inverse(error))) = error else { panic!("{error:?}") };
+    assert!(rows(&error), "{error}");
+    let sampler = Ddrm::new(&VpSde::default(), &Grid::uniform(5), three()).expect("a sampler");
     let error = sampler.start([2, 2], &denoiser, &noise, load()).expect("a run").finish().map(|_| ());
-    assert!(
-        matches!(error, Err(SampleError::Denoise(DenoiseError::Inverse(InverseError::Rows { rows: 3, batch: 2, .. })))),
-        "{error:?}"
-    );
-    let wide = Measurement::new(one_value(), tensor(&[vec![0.1, 0.2]]), 0.1).expect("values");
-    let error = Ddrm::new(&VpSde::default(), &Grid::uniform(5), wide).map(|_| ());
-    assert!(matches!(error, Err(PlanError::Inverse(InverseError::Shape { .. }))), "{error:?}");
+    let Err(SampleError::Denoise(DenoiseError::Inverse(error))) = error else { panic!("{error:?}") };
+    assert!(rows(&error), "{error}");
     let region = KnownRegion::new(Masking::new(tensor(&[vec![1.0; 3]])).expect("a mask"), tensor(&[vec![0.0; 3]]));
     let filled = Filled::new(inner(), region.expect("fits"));
     let error = plan.start([2, 2], &filled, &noise, load()).map(|_| ()).expect_err("does not fit");
