@@ -93,7 +93,7 @@ impl Solver for Ddim {
             check_joined("DDIM inversion", &stops)?;
         }
         let (name, rows) = self.table(&stops)?;
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {

@@ -184,12 +184,8 @@ impl Solver for Ddpm {
         let clean = process.time_range().0;
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop, clean));
         let rows = rows.collect::<Result<_, _>>()?;
-        Ok(Plan::new(
-            format!("DDPM ({} variance)", self.variance),
-            stops[0].from,
-            prior_std(process, &stops[0].from),
-            rows,
-        )?)
+        let name = format!("DDPM ({} variance)", self.variance);
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

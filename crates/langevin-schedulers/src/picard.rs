@@ -127,6 +127,7 @@ impl Picard {
             let (given, expected) = (vec![answers.len()], format!("one for each of {} states", states.len()));
             return Err(DenoiseError::Shape { what: "the list of answers".into(), given, expected }.into());
         }
+        answers.iter().try_for_each(|answer| state.accept(answer))?;
         state.evaluations += answers.len();
         state.numbers[ROUNDS] += 1.0;
         state.past.truncate(settled);
@@ -254,6 +255,10 @@ impl<const D: usize> Sampler<D> for Picard {
 
     fn takes_split(&self) -> bool {
         self.plan.goes_on_from_answers()
+    }
+
+    fn zero_terminal_snr(&self) -> bool {
+        self.plan.has_zero_terminal_snr()
     }
 
     fn fingerprint(&self) -> u64 {

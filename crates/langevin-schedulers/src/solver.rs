@@ -3,6 +3,7 @@
 use crate::plan::{Plan, TableError};
 use crate::sigma::{Churn, already_noisy};
 use langevin_core::inverse::InverseError;
+use langevin_core::process::DiscreteChain;
 use langevin_core::{Grid, GridError, Node, PredictionError, Process, ProcessError};
 
 /// A solver that is linear in states, estimates and noises: it turns a process and a grid into a [`Plan`].
@@ -38,6 +39,11 @@ pub fn prior_std(process: &dyn Process, start: &Node) -> f64 {
         return process.prior_std();
     }
     process.prior_std() * start.level.sigma / process.sigma(noisy)
+}
+
+/// Whether a process is a chain whose last step is pure noise.
+pub(crate) fn has_zero_terminal_snr(process: &dyn Process) -> bool {
+    process.chain().is_some_and(DiscreteChain::has_zero_terminal_snr)
 }
 
 /// Why a solver cannot plan.

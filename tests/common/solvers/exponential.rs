@@ -27,6 +27,11 @@ fn single(order: usize) -> Singlestep {
     Singlestep::new(order).expect("an order")
 }
 
+/// Both answers of a step at its ends.
+fn ends() -> Singlestep {
+    single(2).last_stage(SecondOrder::Heun).midpoint(1.0).expect("a share")
+}
+
 fn unipc(order: usize) -> UniPc {
     UniPc::new(order).expect("an order")
 }
@@ -40,6 +45,8 @@ fn deis(order: usize) -> Deis {
 /// that can be measured, so that this claim is for the grid that is even in λ alone.
 pub fn rows() -> Vec<Row> {
     let quiet = SaSolver::new(3, 2).expect("orders").tau(Tau::Constant(0.0)).expect("a strength");
+    let twice = quiet.clone().evaluate_again();
+    let early = single(2).midpoint(0.3).expect("a share");
     let halved = multi(3).third_order(ThirdOrder::Half);
     vec![
         row("DPM-Solver++ 1M", multi(1)).path(1.0, (64, 6)),
@@ -69,6 +76,10 @@ pub fn rows() -> Vec<Row> {
         row("UniPC-2 in ε̂", unipc(2).basis(Basis::Noise).skipping([0])).path(2.0, (32, 6)).in_lambda(),
         row("UniC-1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")).started(0, 2.0, (32, 6)),
         row("SA-Solver without noise", quiet).path(2.0, (32, 6)).in_lambda(),
+        row("SA-Solver without noise, evaluated again", twice).path(2.0, (32, 6)).in_lambda(),
+        row("Heun in λ", ends()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
+        row("Heun in λ, in ε̂", ends().basis(Basis::Noise)).path(2.0, (32, 6)),
+        row("DPM-Solver++ 2S, r = 0.3", early).path(2.0, (16, 6)),
         row("DPM-Solver++ 2S", single(2)).path(2.0, (16, 6)).upwards(2.0, (32, 6)),
         row("DPM-Solver++ 3S", single(3)).path(3.0, (32, 5)).upwards(3.0, (32, 5)),
         row("DPM-Solver++ 3S, whole polynomial", single(3).last_stage(SecondOrder::Heun)).path(3.0, (32, 5)),
@@ -91,6 +102,7 @@ pub fn noisy() -> Vec<Row> {
     let seeds_in_noise = seeds(2, 1.0).basis(Basis::Noise);
     let even = || Tau::Constant(0.7);
     let ancestral = |order, eta| Singlestep::new(order).and_then(|s| s.ancestral(eta)).expect("settings");
+    let down = |eta| multi(2).second_order(SecondOrder::Heun).ancestral(eta).expect("in range");
     let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
     let on_grid = |eta| single(2).on_grid().sde(eta).expect("in range");
     let unip = unipc(2).without_corrector().tau(tau()).expect("settings");
@@ -124,6 +136,10 @@ pub fn noisy() -> Vec<Row> {
         ),
         row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
         row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
+        row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
+        row("Heun in λ, SDE, η = 0.5", ends().sde(0.5).expect("in range"))
+            .weak(2.0, (64, 4))
+            .strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
         row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (32, 4)).in_lambda(),
         row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)),
         row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)),
@@ -136,6 +152,9 @@ pub fn noisy() -> Vec<Row> {
         row("DPM-Solver++ 2M, τ of λ", multi(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
         row("DPM-Solver++ 3M SDE", sde(3, 1.0)).weak(2.0, (64, 4)).in_lambda(),
         row("DPM-Solver++ 3M SDE, path", sde(3, 1.0).path()).strong(1.0, (64, 4)).in_lambda(),
+        // Its slope is that of the last way down, which the noise behind it shortens.
+        row("DPM-Solver++ 2M ancestral", down(1.0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("DPM-Solver++ 2M ancestral, η = 0.5", down(0.5)).weak(1.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
         row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)).weak(2.0, (64, 4)),
         row("DEIS 2, τ of λ", deis(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
         row("DEIS 2, τ = 0.7", deis(2).tau(even()).expect("a strength")).strong_at(0.7, 1.0, (64, 4)),
@@ -158,6 +177,10 @@ pub fn noisy() -> Vec<Row> {
             .in_lambda(),
         row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (64, 4)).in_lambda(),
         row("SA-Solver 3, corrector 4", sa(3, 4)).weak(2.0, (64, 4)).in_lambda(),
+        row("SA-Solver 3, corrector 4, evaluated again", sa(3, 4).evaluate_again()).weak(2.0, (64, 4)).in_lambda(),
+        row("SA-Solver 2, corrector 2, evaluated again, τ of λ", sa(2, 2).tau(tau()).expect("a strength").evaluate_again())
+            .weak(2.0, (64, 4))
+            .in_lambda(),
         // A corrector through one answer has order 1.
         row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)).weak(1.0, (64, 4)),
     ]

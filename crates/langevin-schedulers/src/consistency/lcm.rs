@@ -93,7 +93,7 @@ impl Solver for Lcm {
             }
         };
         let rows = stops.iter().enumerate().map(row).collect();
-        Ok(Plan::new(NAME, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(NAME, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

@@ -101,7 +101,7 @@ impl Solver for Multistep {
         let stops = grid.stops(process)?;
         check_direction(NAME, &stops, true)?;
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(index, stop)).collect();
-        Ok(Plan::new(NAME, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(NAME, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

@@ -77,7 +77,7 @@ impl Solver for Tcd {
         let rows = stops.iter().enumerate();
         let rows = rows.map(|(index, stop)| self.row(process, index, stop, index + 1 == stops.len())).collect();
         let name = format!("{NAME} (gamma {})", self.gamma);
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

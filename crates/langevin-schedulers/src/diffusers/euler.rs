@@ -1,7 +1,7 @@
 //! EulerDiscreteScheduler and EulerAncestralDiscreteScheduler.
 
 use super::configured::{Configured, Method, Schedule};
-use super::options::{self, chain, prediction, rescaled};
+use super::options::{self, chain, check_zero_snr, prediction, rescaled};
 use super::sigmas::{Last, Sigmas, conversion};
 use super::{ConfigError, keys::Keys};
 use crate::sigma::{Euler, EulerAncestral};
@@ -11,6 +11,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let chain = chain(keys, options::DDPM)?;
     let chain = rescaled(keys, chain)?;
     let prediction = prediction(keys)?;
+    check_zero_snr(keys, &chain, prediction)?;
     let mut sigmas = Sigmas::read(keys, &chain)?;
     sigmas.conversion = conversion(keys)?;
     sigmas.min = positive(keys, "sigma_min")?;
@@ -28,6 +29,7 @@ pub(super) fn read_ancestral(keys: &mut Keys) -> Result<Configured, ConfigError>
     let chain = chain(keys, options::DDPM)?;
     let chain = rescaled(keys, chain)?;
     let prediction = prediction(keys)?;
+    check_zero_snr(keys, &chain, prediction)?;
     let sigmas = Sigmas::read(keys, &chain)?;
     Ok(Configured::new(
         keys,

@@ -4,7 +4,7 @@
 use super::configured::{Configured, Method, Schedule};
 use super::edm::{COSINE, KARRAS, edm};
 use super::lambdas::{Ending, Lambdas};
-use super::options::{self, chain, rescaled, thresholding};
+use super::options::{self, chain, check_zero_snr, rescaled, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
 use langevin_core::process::RectifiedFlow;
@@ -202,6 +202,9 @@ fn configured(
         let reason = "a flow prediction is one on the levels of a flow; set use_flow_sigmas";
         return Err(keys.contradiction("prediction_type", "use_flow_sigmas", reason));
     };
+    if !lambdas.is_flow() {
+        check_zero_snr(keys, &chain, prediction)?;
+    }
     let process: Arc<dyn Process> = if lambdas.is_flow() { Arc::new(RectifiedFlow::new()) } else { Arc::new(chain) };
     Ok(Configured {
         class: keys.class().to_owned(),

@@ -48,10 +48,8 @@ pub(super) fn rescaled(keys: &mut Keys, chain: DiscreteChain) -> Result<Discrete
     Ok(if keys.flag("rescale_betas_zero_snr", false)? { chain.rescale_zero_terminal_snr()? } else { chain })
 }
 
-/// Refuses an ε prediction where α is 0, for classes that compute x̂_0 from the chain's own α there: they would divide by it.
-///
-/// Classes that compute in σ = √((1 − ᾱ)/ᾱ) (Euler, Euler ancestral, UniPC) need no such check: they put 2^-24 for an ᾱ of 0,
-/// as [`table`](super::sigmas::table) does, so that their first level has α = 2^-12 and is an ordinary one.
+/// Refuses an ε prediction on a chain that ends in pure noise. The original refuses it nowhere: it divides by α = 0, or, where it
+/// computes in σ = √((1 − ᾱ)/ᾱ), puts 2^-24 for an ᾱ of 0, which makes of x − σ·ε̂ the small difference of large numbers.
 pub(super) fn check_zero_snr(keys: &Keys, chain: &DiscreteChain, prediction: Prediction) -> Result<(), ConfigError> {
     if chain.has_zero_terminal_snr() && prediction == Prediction::Epsilon {
         return Err(keys.contradiction(

@@ -54,7 +54,7 @@ impl Solver for UnClip {
             return Err(PlanError::Combination { first: "unCLIP".into(), second: format!("{process:?}"), reason });
         };
         let rows = stops.iter().enumerate().map(|(index, stop)| self.row(chain, index, stop)).collect();
-        Ok(Plan::new("unCLIP", stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new("unCLIP", stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

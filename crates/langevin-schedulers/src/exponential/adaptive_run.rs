@@ -252,6 +252,10 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveDpm<P> {
         crate::solver::prior_std(&self.process, &self.start)
     }
 
+    fn zero_terminal_snr(&self) -> bool {
+        crate::solver::has_zero_terminal_snr(&self.process)
+    }
+
     fn fingerprint(&self) -> u64 {
         self.numbers_fingerprint()
     }

@@ -5,7 +5,7 @@ use super::multistep::{Past, allowed_order, joined_stops, plan, row};
 use super::tau::Tau;
 use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::sde::clock;
-use crate::sigma::{Churn, plan_raised};
+use crate::sigma::{AncestralNoise, Churn, plan_raised};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -67,6 +67,9 @@ pub struct DpmSolver {
     path: bool,
     third: ThirdOrder,
     euler_final: bool,
+    /// Goes down further and up again by noise.
+    #[serde(default)]
+    ancestral: Option<AncestralNoise>,
 }
 
 impl DpmSolver {
@@ -86,6 +89,7 @@ impl DpmSolver {
             path: false,
             third: ThirdOrder::Whole,
             euler_final: false,
+            ancestral: None,
         };
         solver.check()?;
         Ok(solver)
@@ -140,6 +144,29 @@ impl DpmSolver {
         Ok(self)
     }
 
+    /// With ancestral noise of relative size η, for orders 1 and 2 (ComfyUI's "res_multistep_ancestral"): each step goes to the
+    /// lower level of [`ancestral_step`](crate::sigma::ancestral_step) along the probability flow, and noise makes up for it.
+    ///
+    /// As published the slope is that of two answers over the last way down, which the noise after it shortens: the weak order
+    /// is 1, with smaller errors than those of order 1 where η is small.
+    ///
+    /// ```
+    /// use langevin_core::{Grid, process::Edm};
+    /// use langevin_schedulers::{DpmSolver, Solver, exponential::SecondOrder};
+    /// let solver = DpmSolver::multistep(2)?.second_order(SecondOrder::Heun).ancestral(1.0)?;
+    /// let plan = solver.plan(&Edm::default(), &Grid::karras(10, 7.0)?)?;
+    /// assert_eq!((plan.evaluations(), plan.is_stochastic()), (10, true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
+    pub fn ancestral(mut self, eta: f64) -> Result<Self, PlanError> {
+        self.ancestral = Some(AncestralNoise { eta, ..AncestralNoise::default() });
+        self.check()?;
+        Ok(self)
+    }
+
     /// Draws noise along one Brownian path per sample in the clock α²/σ², so that runs with different numbers of steps
     /// converge to the same sample.
     pub fn path(mut self) -> Self {
@@ -174,21 +201,41 @@ impl DpmSolver {
         if !(self.noise_scale >= 0.0 && self.noise_scale.is_finite()) {
             return bad("noise scale", self.noise_scale, "a number that is not negative");
         }
+        self.ancestral.iter().try_for_each(|noise| noise.check(NAME))?;
         self.tau.iter().try_for_each(|tau| tau.check(NAME))
     }
 
-    fn leg(&self, stop: &Stop) -> Leg {
-        let tau_squared = self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(stop));
-        Leg::new(self.basis, tau_squared, stop.from.level, stop.to.level)
+    /// What ancestral noise does not go with.
+    fn check_company(&self) -> Result<(), PlanError> {
+        let (second, reason) = match &self.ancestral {
+            Some(_) if self.is_noisy() => ("noise of the SDE", "each is all the noise of a step; take one of the two"),
+            Some(_) if self.path => ("noise along a path", "it is drawn anew in each step"),
+            Some(_) if self.order > 2 => ("DPM-Solver of order 3", "its slopes are those of orders 1 and 2"),
+            _ => return Ok(()),
+        };
+        Err(PlanError::Combination { first: "ancestral noise".into(), second: second.into(), reason })
     }
 
-    /// The weights of the answers, newest first.
-    fn weights(&self, leg: &Leg, past: &Past, order: usize) -> Vec<f64> {
+    /// Whether noise of the SDE is asked for.
+    fn is_noisy(&self) -> bool {
+        self.tau.is_some() || self.tau_squared > 0.0
+    }
+
+    /// The way of a step before ancestral noise, and the deviation of that noise.
+    fn leg(&self, stop: &Stop) -> (Leg, f64) {
+        let tau_squared = self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(stop));
+        let (from, to) = (stop.from.level, stop.to.level);
+        let (goal, up) = self.ancestral.as_ref().map_or((to, 0.0), |noise| noise.split(&from, &to));
+        (Leg::new(self.basis, tau_squared, from, goal), up)
+    }
+
+    /// The weights of the answers, newest first. The two last ones are `gap` apart in λ.
+    fn weights(&self, leg: &Leg, past: &Past, order: usize, gap: f64) -> Vec<f64> {
         let w = |k| leg.weight(k);
         if order == 1 {
             return vec![w(0)];
         }
-        let r0 = (past.lambda(0) - past.lambda(1)) / leg.h;
+        let r0 = gap / leg.h;
         if order == 2 {
             let slope = match self.second {
                 SecondOrder::Midpoint => 0.5 * w(0),
@@ -211,8 +258,8 @@ impl DpmSolver {
     }
 
     /// The draw of a step's noise and its term.
-    fn noise(&self, leg: &Leg, stop: &Stop) -> Option<(Draw, Term)> {
-        let std = self.noise_scale * leg.std();
+    fn noise(&self, (leg, up): (&Leg, f64), stop: &Stop) -> Option<(Draw, Term)> {
+        let std = self.noise_scale * (leg.std() + up);
         if std == 0.0 {
             return None;
         }
@@ -227,21 +274,31 @@ impl DpmSolver {
 impl DpmSolver {
     /// Name and rows of the plan for these steps.
     fn table(&self, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
+        self.check_company()?;
         let mut past = Past::new(self.order);
         let mut rows = Vec::new();
+        // The last way down: with ancestral noise the published slope takes it for the distance of the answers.
+        let mut last_way = 0.0;
         for (index, stop) in stops.iter().enumerate() {
-            let leg = self.leg(stop);
+            let (leg, up) = self.leg(stop);
             past.ask(stop.from.level.lambda());
             let order = allowed_order(self.order, index, stops, self.lower_below).min(past.usable());
             let order = if self.euler_final && index + 1 == stops.len() { 1 } else { order };
-            let weights = (leg.decay(), self.weights(&leg, &past, order));
-            rows.push(row(NAME, (index, stop), (self.basis, &past), weights, self.noise(&leg, stop))?);
+            let order = if leg.h.is_finite() { order } else { 1 };
+            let gap = match self.ancestral {
+                Some(_) => last_way,
+                None if order > 1 => past.lambda(0) - past.lambda(1),
+                None => 0.0,
+            };
+            last_way = leg.h;
+            let weights = (leg.decay(), self.weights(&leg, &past, order, gap));
+            rows.push(row(NAME, (index, stop), (self.basis, &past), weights, self.noise((&leg, up), stop))?);
         }
         let plus = if self.basis == Basis::Data { "++" } else { "" };
         let sde = match self.tau {
             Some(_) => " SDE (tau)".to_owned(),
             None if self.tau_squared > 0.0 => format!(" SDE (eta {})", self.tau_squared),
-            None => String::new(),
+            None => self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral (eta {})", noise.eta)),
         };
         Ok((format!("{NAME}{plus} {}M{sde}", self.order), rows))
     }
@@ -250,7 +307,7 @@ impl DpmSolver {
 impl Solver for DpmSolver {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let noisy = self.tau.is_some() || self.tau_squared > 0.0;
+        let noisy = self.is_noisy() || self.ancestral.is_some();
         let stops = joined_stops(NAME, process, grid, noisy)?;
         let (name, rows) = self.table(&stops)?;
         plan(name, process, &stops, rows)
@@ -365,6 +422,45 @@ mod tests {
         };
         assert_eq!(terms(0), [1, 2, 3, 3, 3]);
         assert_eq!(terms(15), [1, 2, 3, 2, 1]);
+    }
+
+    /// ComfyUI's "res_multistep_ancestral" in σ/α: b₁ and b₂ of h·φ₁(−h) and h·φ₂(−h), with c₂ of the last way down.
+    #[test]
+    fn ancestral_steps_are_the_published_formula() {
+        use crate::sigma::ancestral_step;
+        let solver = DpmSolver::multistep(2).unwrap().second_order(SecondOrder::Heun).ancestral(0.8).unwrap();
+        let plan = solver.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+        let sigma: Vec<f64> = plan.rows().iter().map(|row| row.eval.unwrap().at.sigma).collect();
+        for i in 1..5 {
+            let (down, up) = ancestral_step(sigma[i], sigma[i + 1], 0.8);
+            let (last, _) = ancestral_step(sigma[i - 1], sigma[i], 0.8);
+            let h = (sigma[i] / down).ln();
+            let c2 = (last / sigma[i - 1]).ln() / h;
+            let phi1 = (-h).exp_m1() / -h;
+            let phi2 = (phi1 - 1.0) / -h;
+            let expected = [(-h).exp(), h * (phi1 - phi2 / c2), h * phi2 / c2, up];
+            let found = numbers(&plan, i);
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} and {expected:?}");
+        }
+        // Without noise it is the solver itself.
+        let quiet = DpmSolver::multistep(2).unwrap();
+        let (vp, grid) = (langevin_core::process::VpSde::default(), Grid::uniform(6));
+        let plain = quiet.plan(&vp, &grid).unwrap();
+        assert_eq!(quiet.ancestral(0.0).unwrap().plan(&vp, &grid).unwrap().rows(), plain.rows());
+    }
+
+    #[test]
+    fn ancestral_noise_is_all_the_noise_of_order_2() {
+        let solver = |order: usize| DpmSolver::multistep(order).unwrap().ancestral(1.0).unwrap();
+        let refused = [solver(3), solver(2).sde(1.0).unwrap(), solver(2).path()];
+        for solver in refused {
+            let error = solver.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap_err();
+            assert!(matches!(&error, PlanError::Combination { first, .. } if first == "ancestral noise"), "{error}");
+        }
+        assert!(matches!(
+            DpmSolver::multistep(2).unwrap().ancestral(-1.0),
+            Err(PlanError::Setting { setting: "eta", .. })
+        ));
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub(super) fn joined_stops(
 
 /// A plan from rows that begin at the first stop.
 pub(super) fn plan(name: String, process: &dyn Process, stops: &[Stop], rows: Vec<Row>) -> Result<Plan, PlanError> {
-    Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+    Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
 }
 
 /// `numerator` or an error if a level makes it no number.

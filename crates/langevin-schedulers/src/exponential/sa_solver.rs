@@ -3,7 +3,7 @@
 use super::leg::{Basis, Leg};
 use super::multistep::{Past, finite, interpolate, joined_stops, plan};
 use super::tau::Tau;
-use crate::plan::{Draw, Plan, Reg, Row, Set, Src, Term};
+use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Src, Term};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -36,6 +36,8 @@ pub struct SaSolver {
     basis: Basis,
     tau: Tau,
     lower_final: bool,
+    #[serde(default)]
+    evaluates_again: bool,
 }
 
 impl SaSolver {
@@ -46,7 +48,7 @@ impl SaSolver {
     /// [`PlanError::Setting`] for other orders.
     pub fn new(predictor: usize, corrector: usize) -> Result<Self, PlanError> {
         let tau = Tau::Constant(1.0);
-        let solver = Self { predictor, corrector, basis: Basis::Data, tau, lower_final: false };
+        let solver = Self { predictor, corrector, basis: Basis::Data, tau, lower_final: false, evaluates_again: false };
         solver.check()?;
         Ok(solver)
     }
@@ -70,6 +72,21 @@ impl SaSolver {
     /// Lowers the orders in the last steps, as the published code does by default.
     pub fn lower_order_final(mut self, lower: bool) -> Self {
         self.lower_final = lower;
+        self
+    }
+
+    /// Asks again after each correction, and goes on from that answer (PECE; without it PEC): two evaluations a step but the
+    /// first. Without a corrector it changes nothing.
+    ///
+    /// ```
+    /// use langevin_core::{Grid, process::VpSde};
+    /// use langevin_schedulers::{Solver, exponential::SaSolver};
+    /// let plan = SaSolver::new(3, 4)?.evaluate_again().plan(&VpSde::default(), &Grid::uniform(20))?;
+    /// assert_eq!((plan.steps(), plan.evaluations()), (20, 39));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn evaluate_again(mut self) -> Self {
+        self.evaluates_again = true;
         self
     }
 
@@ -141,7 +158,14 @@ impl Solver for SaSolver {
                     sum.push(Term::new(leg.std(), Src::Z(noise_register(index - 1))));
                 }
                 finite(NAME, step, &sum)?;
-                post.push(Set::new(0, sum));
+                let corrected = Set::new(0, sum);
+                if self.evaluates_again {
+                    let eval = Some(Eval { at: stop.ask, x: 0, into: slot });
+                    let (draws, pre, post, report) = (vec![], vec![], vec![corrected], vec![]);
+                    rows.push(Row { draws, pre, eval, post, step: None, after: stop.from, report });
+                } else {
+                    post.push(corrected);
+                }
             }
             if self.corrector > 0 && index + 1 < n {
                 post.push(Set::new(KEPT, [Term::new(1.0, Src::X(0))]));
@@ -164,7 +188,8 @@ impl Solver for SaSolver {
             row.post = post;
             rows.push(row);
         }
-        let name = format!("{NAME} (predictor {}, corrector {})", self.predictor, self.corrector);
+        let again = if self.evaluates_again && self.corrector > 0 { ", evaluated again" } else { "" };
+        let name = format!("{NAME} (predictor {}, corrector {}{again})", self.predictor, self.corrector);
         plan(name, process, &stops, rows)
     }
 }
@@ -203,6 +228,25 @@ mod tests {
         same(&quiet(1, 2).plan(&vp, &grid).unwrap(), &unipc);
         let unipc = UniPc::new(2).unwrap().b(UniB::Linear).plan(&vp, &grid).unwrap();
         same(&quiet(2, 3).plan(&vp, &grid).unwrap(), &unipc);
+    }
+
+    /// The second question is about the corrected state, at the same level, and its answer takes the place of the first.
+    #[test]
+    fn evaluating_again_replaces_the_answer() {
+        let (vp, grid) = (VpSde::default(), Grid::uniform(6));
+        let once = SaSolver::new(2, 3).unwrap();
+        let (pec, pece) = (once.plan(&vp, &grid).unwrap(), once.clone().evaluate_again().plan(&vp, &grid).unwrap());
+        assert_eq!((pece.steps(), pece.evaluations()), (6, 11));
+        // The same sums, of which the corrector's stand in rows of their own.
+        same(&pec, &pece);
+        for pair in pece.rows()[1..].chunks(2) {
+            let [first, second] = pair else { panic!("two rows a step") };
+            assert_eq!(first.eval, second.eval);
+            assert!(first.step.is_none() && second.step.is_some() && first.after.level == first.eval.unwrap().at);
+        }
+        let plain = SaSolver::new(2, 0).unwrap();
+        let again = plain.clone().evaluate_again().plan(&vp, &grid).unwrap();
+        assert_eq!(again.rows(), plain.plan(&vp, &grid).unwrap().rows());
     }
 
     #[test]

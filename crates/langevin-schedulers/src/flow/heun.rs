@@ -72,7 +72,7 @@ impl Solver for Heun {
             let second = inner_row(stop.to, ask_at_arrival(&stops, index), euler, 1);
             rows.push(finish(second, index, stop.to, mean_of_slopes(from, to)));
         }
-        Ok(Plan::new("Heun in σ/(α+σ)", stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new("Heun in σ/(α+σ)", stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

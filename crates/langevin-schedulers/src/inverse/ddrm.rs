@@ -4,7 +4,7 @@ use super::fingerprint;
 use crate::ddpm::check_direction;
 use crate::ode::check_joined;
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
-use crate::solver::{PlanError, prior_std};
+use crate::solver::{PlanError, has_zero_terminal_snr, prior_std};
 use burn::tensor::Tensor;
 use langevin_core::grid::Stop;
 use langevin_core::inverse::{InverseError, LinearOperator, Measurement, SingularValues, Svd};
@@ -64,6 +64,7 @@ pub struct Ddrm<O, const D: usize> {
     eta: f64,
     eta_b: f64,
     fingerprint: u64,
+    zero_terminal_snr: bool,
 }
 
 /// What a coordinate is made of: x̂_0, the state, the measurement, noise.
@@ -106,6 +107,7 @@ impl<O: LinearOperator<D>, const D: usize> Ddrm<O, D> {
             eta: 0.85,
             eta_b: 1.0,
             fingerprint: 0,
+            zero_terminal_snr: has_zero_terminal_snr(process),
         };
         this.fingerprint = this.print();
         Ok(this)
@@ -248,6 +250,10 @@ impl<O: LinearOperator<D>, const D: usize> Sampler<D> for Ddrm<O, D> {
 
     fn total_steps(&self) -> Option<usize> {
         Some(self.stops.len())
+    }
+
+    fn zero_terminal_snr(&self) -> bool {
+        self.zero_terminal_snr
     }
 
     fn fingerprint(&self) -> u64 {

@@ -25,10 +25,6 @@ pub(super) const MISSING: &[Missing] = &[
     row("euler_cfg_pp", CFG), row("euler_ancestral_cfg_pp", CFG), row("dpmpp_2m_cfg_pp", CFG),
     row("dpmpp_2s_ancestral_cfg_pp", CFG), row("res_multistep_cfg_pp", CFG),
     row("res_multistep_ancestral_cfg_pp", CFG), row("gradient_estimation_cfg_pp", CFG), row("DDIM CFG++", CFG),
-    row("exp_heun_2_x0", "take 'dpmpp_2s', which has two answers a step in λ, too"),
-    row("exp_heun_2_x0_sde", "take 'dpmpp_sde', which has two answers a step in λ, too"),
-    row("res_multistep_ancestral", "take 'dpmpp_2m_sde', or 'res_multistep' without noise"),
-    row("sa_solver_pece", "take 'sa_solver', which evaluates once a step"),
     elsewhere("RePaintScheduler", "it needs an image and a mask. Make `RePaint::around(Ddim::new())`, tell its runs both with \
         `Run::known`, or read a configuration with `diffusers::from_config`"),
     elsewhere("DDPMWuerstchenScheduler", "its process is its own. Read a configuration with `diffusers::from_config`"),

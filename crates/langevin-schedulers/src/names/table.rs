@@ -171,6 +171,9 @@ pub(super) const SOLVERS: &[Entry] = &[
         |s| s.solver(DpmSolver::multistep(2)?.basis(Basis::Noise))).needs_signal(),
     row("res_multistep", &[], "RES, order 2: the exact line through two answers",
         |s| s.solver(DpmSolver::multistep(2)?.second_order(SecondOrder::Heun))),
+    row("res_multistep_ancestral", &[], "the same with ancestral noise", |s| {
+        s.solver(DpmSolver::multistep(2)?.second_order(SecondOrder::Heun).ancestral(s.eta)?)
+    }).eta(1.0),
     row("deis", &[], "DEIS in λ, order 3", |s| s.solver(Deis::new(3)?)).needs_signal(),
     row("DEISMultistepScheduler", &[], "DEIS, order 2, lower at the end of short grids",
         |s| s.solver(Deis::new(2)?.lower_order_below(SHORT))).on(Spacing::Linspace).needs_signal(),
@@ -182,6 +185,8 @@ pub(super) const SOLVERS: &[Entry] = &[
         |s| s.solver(UniPc::new(2)?.lower_order_final(true))).on(Spacing::Linspace),
     row("sa_solver", &[], "SA-Solver, three answers, corrected by four; noise from 20% to 80% of time",
         |s| s.solver(SaSolver::new(3, 4)?.tau(s.tau())?)).eta(1.0),
+    row("sa_solver_pece", &[], "the same, asked again after each correction",
+        |s| s.solver(SaSolver::new(3, 4)?.tau(s.tau())?.evaluate_again())).eta(1.0),
     row("SASolverScheduler", &[], "SA-Solver, two answers, corrected by two",
         |s| s.solver(SaSolver::new(2, 2)?.tau(s.tau())?.lower_order_final(true))).eta(1.0).on(Spacing::Linspace),
     // In λ, with inner stages.
@@ -189,6 +194,10 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("dpmpp_3s", &[], "the same, order 3", |s| s.solver(Singlestep::new(3)?)),
     row("seeds_2", &[], "SEEDS: the same for the reverse SDE, order 2", |s| s.solver(Singlestep::new(2)?.sde(s.eta)?)).eta(1.0),
     row("seeds_3", &[], "SEEDS, order 3", |s| s.solver(Singlestep::new(3)?.sde(s.eta)?)).eta(1.0),
+    row("exp_heun_2_x0", &[], "Heun in λ: the exact line through the answers at both ends of a step",
+        |s| s.solver(Singlestep::new(2)?.midpoint(1.0)?.last_stage(SecondOrder::Heun))),
+    row("exp_heun_2_x0_sde", &[], "the same for the reverse SDE, as SEEDS",
+        |s| s.solver(Singlestep::new(2)?.midpoint(1.0)?.last_stage(SecondOrder::Heun).sde(s.eta)?)).eta(1.0),
     row("DPMSolverSinglestepScheduler", &[], "order 2, with stages on the grid",
         |s| s.solver(Singlestep::new(2)?.on_grid().lower_order_final(true))).on(Spacing::Linspace),
     row("dpmpp_2s_ancestral", &["dpmpp_2s_a"], "DPM-Solver++ 2S with ancestral noise",

@@ -9,10 +9,14 @@ use crate::exponential::{
 use crate::sigma::{
     Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
 };
-use crate::{Ddim, Ddpm, Restart};
-use langevin_core::GridError;
+use crate::sampler::SampleError;
+use crate::{Ddim, Ddpm, Restart, SamplerExt};
+use burn::tensor::{Device, Tensor};
+use langevin_core::denoiser::from_fn;
 use langevin_core::grid::{AysTable, End};
+use langevin_core::noise::Seeded;
 use langevin_core::process::{Betas, DiscreteChain, Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
+use langevin_core::{GridError, Levels, Load, Prediction};
 use std::collections::BTreeMap;
 
 fn chain() -> DiscreteChain {
@@ -86,9 +90,33 @@ fn every_schedule_goes_with_every_sampler() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Wherever a name starts: some leave pure noise out, and would run.
+#[test]
+fn no_name_takes_noise_for_an_answer_on_a_chain_that_ends_in_pure_noise() {
+    let chain: Arc<dyn Process> = Arc::new(chain().rescale_zero_terminal_snr().unwrap());
+    let noise = Seeded::new(1);
+    for prediction in [Prediction::Epsilon, Prediction::Score, Prediction::ScaledScore] {
+        let answer = from_fn(prediction, |x: Tensor<2>, _: &Levels| Ok(x.mul_scalar(0.9)));
+        for listed in solvers() {
+            let sampler = from_name(listed.name).unwrap().sampler::<2>(chain.clone(), 20).unwrap();
+            let run = sampler.start([2, 3], &answer, &noise, Load::on(&Device::flex())).unwrap();
+            let error = run.finish().map(|_| ()).unwrap_err();
+            assert_eq!(error, SampleError::ZeroTerminalSnr { prediction }, "{}", listed.name);
+        }
+    }
+    let error = SampleError::ZeroTerminalSnr { prediction: Prediction::Epsilon }.to_string();
+    assert!(error.contains("zero terminal SNR and the epsilon prediction contradict each other"), "{error}");
+    // The same start is one of their own on a chain that keeps some signal.
+    let epsilon = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x.mul_scalar(0.9)));
+    let kept: Arc<dyn Process> = Arc::new(DiscreteChain::new(Betas::STABLE_DIFFUSION, 1000).unwrap());
+    let sampler = from_name("uni_pc").unwrap().sampler::<2>(kept, 20).unwrap();
+    assert!(sampler.start([2, 3], &epsilon, &noise, Load::on(&Device::flex())).unwrap().finish().is_ok());
+}
+
 #[test]
 fn names_mean_these_solvers() {
     let multi = |order| DpmSolver::multistep(order).unwrap();
+    let ends = || Singlestep::new(2).and_then(|solver| solver.last_stage(SecondOrder::Heun).midpoint(1.0));
     let tau = Tau::Between { tau: 1.0, clean: 199.8, noisy: 799.2 };
     let expected: Vec<(&str, Box<dyn Solver>)> = vec![
         ("Euler", Box::new(Euler::new())),
@@ -121,7 +149,17 @@ fn names_mean_these_solvers() {
         ("UniPC", Box::new(UniPc::new(3).unwrap().b(UniB::Linear).lower_order_final(true))),
         ("uni_pc_bh2", Box::new(UniPc::new(3).unwrap().lower_order_final(true))),
         ("UniPCMultistepScheduler", Box::new(UniPc::new(2).unwrap().lower_order_final(true))),
-        ("sa_solver", Box::new(SaSolver::new(3, 4).unwrap().tau(tau).unwrap())),
+        ("sa_solver", Box::new(SaSolver::new(3, 4).unwrap().tau(tau.clone()).unwrap())),
+        (
+            "res_multistep_ancestral",
+            Box::new(multi(2).second_order(SecondOrder::Heun).ancestral(1.0).unwrap()),
+        ),
+        (
+            "sa_solver_pece",
+            Box::new(SaSolver::new(3, 4).unwrap().tau(tau.clone()).unwrap().evaluate_again()),
+        ),
+        ("exp_heun_2_x0", Box::new(ends().unwrap())),
+        ("exp_heun_2_x0_sde", Box::new(ends().unwrap().sde(1.0).unwrap())),
         ("dpmpp_2s", Box::new(Singlestep::new(2).unwrap())),
         ("DPM++ SDE", Box::new(DpmSolverSde::new())),
         ("DPM++ 2S a", Box::new(Singlestep::new(2).unwrap().ancestral(1.0).unwrap())),
@@ -136,7 +174,7 @@ fn names_mean_these_solvers() {
         let named = from_name(name).unwrap();
         for (on, process) in processes() {
             // The interval of SA-Solver's noise is one of the chain's times.
-            if *name == "sa_solver" && on != "chain" {
+            if name.starts_with("sa_solver") && on != "chain" {
                 continue;
             }
             let (_, steps) = named.solver(&process, 20).unwrap();
@@ -315,9 +353,9 @@ fn unknown_names_say_which_is_nearest() {
 
 #[test]
 fn what_is_missing_says_what_to_take() {
-    let error = from_name("sa_solver_pece karras").unwrap_err();
+    let error = from_name("dpmpp_2m_cfg_pp karras").unwrap_err();
     assert!(matches!(error, NameError::Missing { .. }), "{error}");
-    assert!(error.to_string().contains("'sa_solver_pece karras' is known but not implemented"), "{error}");
+    assert!(error.to_string().contains("'dpmpp_2m_cfg_pp karras' is known but not implemented"), "{error}");
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl Solver for ProbabilityFlow {
             check_time(NAME, process, stop.to.t)?;
         }
         let (name, rows) = self.table(process, &stops)?;
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {

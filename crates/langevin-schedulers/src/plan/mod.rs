@@ -13,8 +13,9 @@ mod tensor;
 pub use host::{HostAnswer, HostError, HostStep};
 pub use machine::Memory;
 
+use crate::solver::has_zero_terminal_snr;
 use langevin_core::grid::Stop;
-use langevin_core::{Key, Level, Node};
+use langevin_core::{Key, Level, Node, Process};
 use serde::{Deserialize, Serialize};
 
 /// A register: a state or a noise that lives across rows. State register 0 is the sample itself.
@@ -211,7 +212,14 @@ struct Table {
     name: String,
     start: Node,
     prior_std: f64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    zero_terminal_snr: bool,
     rows: Vec<Row>,
+}
+
+/// Whether a flag need not be written.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl From<Plan> for Table {
@@ -309,7 +317,7 @@ impl Plan {
     /// [`TableError`] if the rows cannot be run: nothing to do, reads of unwritten registers, coefficients that are
     /// not finite, steps out of order.
     pub fn new(name: impl Into<String>, start: Node, prior_std: f64, rows: Vec<Row>) -> Result<Self, TableError> {
-        Plan::checked(Table { name: name.into(), start, prior_std, rows })
+        Plan::checked(Table { name: name.into(), start, prior_std, zero_terminal_snr: false, rows })
     }
 
     fn checked(table: Table) -> Result<Self, TableError> {
@@ -345,6 +353,18 @@ impl Plan {
     /// [`TableError::Prior`] unless it is a positive number.
     pub fn with_prior(self, std: f64) -> Result<Self, TableError> {
         Plan::checked(Table { prior_std: std, ..self.table })
+    }
+
+    /// The same table, known to be one on this process: on a chain with zero terminal SNR a run refuses networks whose output says
+    /// nothing of the sample in pure noise, wherever it starts. Solvers of this library say so themselves.
+    pub fn on(mut self, process: &dyn Process) -> Self {
+        self.table.zero_terminal_snr = has_zero_terminal_snr(process);
+        self
+    }
+
+    /// Whether the plan is [`on`](Self::on) a chain with zero terminal SNR.
+    pub fn has_zero_terminal_snr(&self) -> bool {
+        self.table.zero_terminal_snr
     }
 
     /// The rows.

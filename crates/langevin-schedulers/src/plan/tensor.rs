@@ -157,6 +157,10 @@ impl<const D: usize> Sampler<D> for Plan {
     fn auxiliaries(&self) -> Vec<Aux> {
         Plan::auxiliaries(self)
     }
+
+    fn zero_terminal_snr(&self) -> bool {
+        self.has_zero_terminal_snr()
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -1,7 +1,7 @@
 //! Errors of samplers and runs.
 
 use langevin_core::discrete::DiscreteError;
-use langevin_core::{DenoiseError, NoiseError, PredictionError, ProcessError};
+use langevin_core::{DenoiseError, NoiseError, Prediction, PredictionError, ProcessError};
 
 /// What can go wrong while sampling.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -171,6 +171,14 @@ pub enum SampleError {
         start: f64,
         /// Where it ends.
         end: f64,
+    },
+    /// A network whose output says nothing of the sample in pure noise, on a chain that ends there.
+    #[error(
+        "the chain's zero terminal SNR and the {prediction} prediction contradict each other: its last step is pure noise, of          which such an output says nothing about the sample, and sampling that starts a step later starts from a state that          the network was not trained on; use a network with velocity or sample prediction, or a chain without          `rescale_zero_terminal_snr`"
+    )]
+    ZeroTerminalSnr {
+        /// What the network predicts.
+        prediction: Prediction,
     },
     /// Two things that do not go together.
     #[error("{sampler} cannot be combined with {what}: {advice}")]

@@ -31,9 +31,10 @@ impl<const D: usize> Context<'_, D> {
     /// Asks the denoiser, counts the evaluation and keeps the estimate if the denoiser remembers.
     ///
     /// # Errors
-    /// Whatever the denoiser returns.
+    /// Whatever the denoiser returns, and [`SampleError::ZeroTerminalSnr`] for what the run does not take.
     pub fn ask(&self, state: &mut RunState<D>, x: Tensor<D>, levels: &Levels) -> Result<Estimate<D>, SampleError> {
         let estimate = self.denoiser.denoise(Query { x, levels, past: &state.past, noise: self.noise })?;
+        state.accept(&estimate)?;
         state.evaluations += 1;
         let memory = self.denoiser.memory();
         if memory > 0 {
@@ -82,6 +83,12 @@ pub trait Sampler<const D: usize>: Send + Sync {
     fn auxiliaries(&self) -> Vec<Aux> {
         Vec::new()
     }
+
+    /// Whether the process is a chain with zero terminal SNR: then runs refuse networks whose output says nothing of the
+    /// sample in pure noise, wherever they start.
+    fn zero_terminal_snr(&self) -> bool {
+        false
+    }
 }
 
 /// What points to a sampler is one.
@@ -108,6 +115,9 @@ macro_rules! forward {
             }
             fn auxiliaries(&self) -> Vec<Aux> {
                 (**self).auxiliaries()
+            }
+            fn zero_terminal_snr(&self) -> bool {
+                (**self).zero_terminal_snr()
             }
         }
     )*};

@@ -45,7 +45,8 @@ enum Progress {
 }
 
 impl<'a, const D: usize> Run<'a, D> {
-    pub(super) fn new(sampler: &'a dyn Sampler<D>, state: RunState<D>, cx: Context<'a, D>) -> Self {
+    pub(super) fn new(sampler: &'a dyn Sampler<D>, mut state: RunState<D>, cx: Context<'a, D>) -> Self {
+        state.zero_terminal_snr = sampler.zero_terminal_snr();
         Self { sampler, cx, constraints: Vec::new(), state, check_every: None, progress: Progress::Going }
     }
 

@@ -106,6 +106,8 @@ impl SavedRun {
             numbers: self.numbers.clone(),
             past: past.collect::<Result<_, SampleError>>()?,
             replaced: self.replaced,
+            // The sampler that takes it up says so.
+            zero_terminal_snr: false,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! The state of a run.
 
+use super::SampleError;
 use crate::plan::Memory;
 use burn::tensor::Tensor;
-use langevin_core::{Estimate, Levels};
+use langevin_core::{Estimate, Level, Levels, PredictionError};
 
 /// One committed step.
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ pub struct RunState<const D: usize> {
     pub numbers: Vec<f64>,
     pub(crate) past: Vec<Estimate<D>>,
     pub(super) replaced: bool,
+    pub(super) zero_terminal_snr: bool,
 }
 
 impl<const D: usize> RunState<D> {
@@ -46,6 +48,7 @@ impl<const D: usize> RunState<D> {
             numbers: Vec::new(),
             past: Vec::new(),
             replaced: false,
+            zero_terminal_snr: false,
         }
     }
 
@@ -96,6 +99,16 @@ impl<const D: usize> RunState<D> {
         self.row = row;
         self.memory = memory;
         self.replaced = false;
+    }
+
+    /// Whether an answer is of a kind that the process allows.
+    pub(crate) fn accept(&self, estimate: &Estimate<D>) -> Result<(), SampleError> {
+        let prediction = estimate.prediction();
+        let pure_noise = Level { alpha: 0.0, sigma: 1.0, time: 0.0 };
+        if self.zero_terminal_snr && matches!(prediction.x0(&pure_noise), Err(PredictionError::Singular { .. })) {
+            return Err(SampleError::ZeroTerminalSnr { prediction });
+        }
+        Ok(())
     }
 
     /// Takes back everything since `before` except the count of evaluations: a rejected step leaves no trace in

@@ -160,6 +160,10 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveReverse<P> {
         crate::solver::prior_std(&self.process, &self.process.node(self.start))
     }
 
+    fn zero_terminal_snr(&self) -> bool {
+        crate::solver::has_zero_terminal_snr(&self.process)
+    }
+
     fn fingerprint(&self) -> u64 {
         self.numbers_fingerprint()
     }

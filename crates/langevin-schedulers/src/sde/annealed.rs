@@ -146,7 +146,7 @@ impl Solver for AnnealedLangevin {
             });
         }
         let name = format!("{NAME} ({} steps a level, r = {})", self.steps, self.ratio);
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

@@ -145,6 +145,10 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
         Some(self.predictor.steps())
     }
 
+    fn zero_terminal_snr(&self) -> bool {
+        self.predictor.has_zero_terminal_snr()
+    }
+
     fn fingerprint(&self) -> u64 {
         let setting = (u64::from(self.corrections) << 1) | u64::from(self.batch_norms);
         // Odd multipliers keep settings apart that would cancel in a plain exclusive or.

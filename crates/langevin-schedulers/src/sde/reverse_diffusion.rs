@@ -131,6 +131,6 @@ impl Solver for ReverseDiffusion {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let stops = grid.stops(process)?;
         let prior = stops.first().map_or_else(|| process.prior_std(), |stop| prior_std(process, &stop.from));
-        self.plan_stops(&stops, prior)
+        Ok(self.plan_stops(&stops, prior)?.on(process))
     }
 }

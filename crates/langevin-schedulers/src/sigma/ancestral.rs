@@ -138,7 +138,7 @@ impl Solver for EulerAncestral {
         };
         let rows = stops.iter().enumerate().map(row).collect();
         let name = format!("{NAME} (eta {})", self.noise.eta);
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

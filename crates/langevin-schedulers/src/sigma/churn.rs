@@ -229,7 +229,7 @@ pub(crate) fn plan_raised(
         }
         begins = row.step.is_some();
     }
-    Ok(Plan::new(name(own, Some(churn)), stops[0].from, prior_std(process, &stops[0].from), rows)?)
+    Ok(Plan::new(name(own, Some(churn)), stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
 }
 
 /// Churn around a solver that takes it, and may have it already.

@@ -127,7 +127,7 @@ impl Solver for Dpm2 {
             rows(NAME, process, index, start, (&stop.to.level, stop.to), &mut table)?;
         }
         let name = churn::name(NAME, self.churn.as_ref());
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), table)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), table)?.on(process))
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
@@ -150,7 +150,7 @@ impl Solver for Dpm2Ancestral {
             }
         }
         let name = format!("{ANCESTRAL} (eta {})", self.noise.eta);
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), table)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), table)?.on(process))
     }
 }
 

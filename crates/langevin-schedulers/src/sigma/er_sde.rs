@@ -174,7 +174,7 @@ impl Solver for ErSde {
             let used = if to == 0.0 || to == s { 1 } else { past.len() };
             rows.push(self.row(index, stop, &past[..used]));
         }
-        Ok(Plan::new(format!("{NAME} {}", self.order), stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(format!("{NAME} {}", self.order), stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 }
 

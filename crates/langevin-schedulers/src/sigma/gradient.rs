@@ -92,7 +92,7 @@ impl Solver for GradientEstimation {
             rows.push(first_row(start, slot, Some((index, stop.to, landing(to, slot, others.as_slice())))));
         }
         let name = churn::name(format!("{NAME} (gamma {})", self.gamma), self.churn.as_ref());
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {

@@ -69,7 +69,7 @@ impl Solver for Heun {
             rows.push(finish(second, index, stop.to, sum));
         }
         let name = churn::name(format!("{NAME} in σ/α"), self.churn.as_ref());
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {

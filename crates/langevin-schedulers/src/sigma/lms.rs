@@ -118,7 +118,7 @@ impl Solver for Lms {
             rows.push(first_row(start, slot, Some((index, stop.to, landing(to, slot, &others)))));
         }
         let name = churn::name(format!("{NAME} of order {}", self.order), self.churn.as_ref());
-        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?)
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {

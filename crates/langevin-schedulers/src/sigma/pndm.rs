@@ -241,7 +241,7 @@ impl Solver for Pndm {
         let start = if self.runge_kutta { "Runge-Kutta" } else { "trapezoidal" };
         let name = churn::name(format!("{NAME} ({start} start)"), self.churn.as_ref());
         let start: Node = stops[0].from;
-        Ok(Plan::new(name, start, prior_std(process, &start), walk.rows)?)
+        Ok(Plan::new(name, start, prior_std(process, &start), walk.rows)?.on(process))
     }
 
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {

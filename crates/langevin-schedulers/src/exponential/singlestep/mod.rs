@@ -63,6 +63,13 @@ pub struct Singlestep {
     /// Noise anew for each stage, in place of that of one path.
     #[serde(default)]
     compat: bool,
+    /// Where the inner stage of order 2 lies, as a share of the step in λ.
+    #[serde(default = "half")]
+    middle: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 impl Singlestep {
@@ -91,6 +98,7 @@ impl Singlestep {
             ancestral: None,
             capped: false,
             compat: false,
+            middle: half(),
         }
     }
 
@@ -105,6 +113,29 @@ impl Singlestep {
     pub fn last_stage(mut self, kind: SecondOrder) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// Where the inner stage of order 2 lies: at a share of the step in λ, half-way unless said otherwise. At 1 with
+    /// [`SecondOrder::Heun`] it is Heun's method for the semi-linear equation, with the exact line through the answers at both
+    /// ends (ComfyUI's "exp_heun_2_x0", and with noise of the [`sde`](Self::sde) its "exp_heun_2_x0_sde").
+    ///
+    /// ```
+    /// use langevin_core::{Grid, process::Edm};
+    /// use langevin_schedulers::{Solver, exponential::{SecondOrder, Singlestep}};
+    /// let heun = Singlestep::new(2)?.midpoint(1.0)?.last_stage(SecondOrder::Heun);
+    /// let plan = heun.plan(&Edm::default(), &Grid::karras(10, 7.0)?)?;
+    /// assert_eq!((plan.steps(), plan.evaluations()), (10, 19));
+    /// assert!(heun.midpoint(1.5).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless `share` is above 0 and at most 1; plans of other orders than 2 and with stages on the grid
+    /// have no such stage, and refuse any but half.
+    pub fn midpoint(mut self, share: f64) -> Result<Self, PlanError> {
+        self.middle = share;
+        self.check()?;
+        Ok(self)
     }
 
     /// Takes the levels of the grid for stages.
@@ -244,6 +275,10 @@ impl Singlestep {
             let (setting, expected) = ("eta", "a number that is not negative: 0 adds no noise, 1 is the reverse SDE");
             return Err(PlanError::Setting { solver: NAME, setting, given: self.tau_squared, expected });
         }
+        if !(self.middle > 0.0 && self.middle <= 1.0) {
+            let (setting, expected) = ("the midpoint", "a share of the step above 0 and at most 1");
+            return Err(PlanError::Setting { solver: NAME, setting, given: self.middle, expected });
+        }
         self.tau.iter().try_for_each(|tau| tau.check(NAME))?;
         self.ancestral.iter().try_for_each(|noise| noise.check(NAME))
     }
@@ -322,10 +357,10 @@ impl Singlestep {
             let mut parts: Vec<(f64, Level)> = Vec::new();
             for stage in 0..order {
                 let last = stage + 1 == order;
-                let to = if last {
+                let share = if order == 2 { self.middle } else { (stage + 1) as f64 / order as f64 };
+                let to = if last || share == 1.0 && goal == stop.to.level {
                     stop.to
                 } else {
-                    let share = (stage + 1) as f64 / order as f64;
                     node_at_lambda(NAME, process, begin + share * (end - begin))?
                 };
                 let (x, at) = asked.last().map_or((0, stop.ask), |inner| (1, *inner));
@@ -434,6 +469,11 @@ impl Singlestep {
             let reason = "the stages of an ancestral step lie on its way down, which does not end on the grid";
             return refuse("ancestral noise", "stages on the grid".into(), reason);
         }
+        let has_middle = self.order == 2 && self.stages == Stages::Between && self.orders.is_none();
+        if self.middle != half() && !has_middle {
+            let reason = "only order 2 between the levels of the grid has one inner stage, which may lie elsewhere";
+            return refuse("a stage that is not half-way", self.kind_name(), reason);
+        }
         let rows = match self.stages {
             Stages::Between => self.between(process, stops)?,
             Stages::OnGrid if self.orders.is_some() => {
@@ -442,10 +482,15 @@ impl Singlestep {
             }
             Stages::OnGrid => self.on_grid_rows(stops)?,
         };
+        let noise = self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral (eta {})", noise.eta));
+        Ok((format!("{}{noise}", self.kind_name()), rows))
+    }
+
+    fn kind_name(&self) -> String {
         let plus = if self.basis == Basis::Data { "++" } else { "" };
         let kind = if self.orders.is_some() { "of several orders".into() } else { format!("{}S", self.order) };
-        let noise = self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral (eta {})", noise.eta));
-        Ok((format!("DPM-Solver{plus} {kind}{noise}"), rows))
+        let grid = if self.stages == Stages::OnGrid && self.middle != half() { " with stages on the grid" } else { "" };
+        format!("DPM-Solver{plus} {kind}{grid}")
     }
 }
 
