@@ -234,7 +234,7 @@ fn a_prediction_that_the_process_makes_singular() {
     let epsilon = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x));
     let error = start(&plan, [1, 2], &epsilon, &noise).expect("a run").finish().map(|_| ()).expect_err("singular");
     assert_eq!(error, SampleError::ZeroTerminalSnr { prediction: Prediction::Epsilon });
-    says(error, &["zero terminal SNR", "the epsilon prediction", "a network with velocity or sample prediction"]);
+    says(error, &["zero terminal SNR", "an epsilon prediction", "a network with velocity or sample prediction"]);
     // On other processes it is the level that does not go with it.
     let flow = Ddim::new().plan(&RectifiedFlow::new(), &Grid::uniform(5)).expect("a plan");
     let error = start(&flow, [1, 2], &epsilon, &noise).expect("a run").finish().map(|_| ()).expect_err("singular");

@@ -257,12 +257,22 @@ fn a_noise_coefficient_that_is_off_by_one_percent_is_noticed() {
     }
 }
 
+/// How near to the data's moments 256 steps come.
+const NEAR: f64 = 0.05;
+
+/// Solvers of order 1 whose error in 256 steps is still larger, and why: their error in 1024 steps must be a quarter of it.
+const SLOW: [(&str, &str, &str); 1] = [(
+    "DPM-Solver++ 2S SDE on the grid, as diffusers",
+    "VP",
+    "how the noise of a stage acts on the step is left out, which is an error of weak order 1 over steps twice as long",
+)];
+
 #[test]
 fn predicted_moments_go_to_those_of_the_data() {
     let data = gaussian();
     let processes: [(&str, Box<dyn Process>); 2] =
         [("VP", Box::new(VpSde::default())), ("VE", Box::new(VeSde::default()))];
-    let mut wrong = Vec::new();
+    let (mut wrong, mut slow_seen) = (Vec::new(), 0);
     for (on, process) in processes {
         for row in noisy().into_iter().filter(|row| row.own_law.is_none()) {
             let name = row.name;
@@ -275,13 +285,22 @@ fn predicted_moments_go_to_those_of_the_data() {
             };
             let errors = [16, 64, 256].map(error);
             println!("{name} on {on}: {errors:?}");
-            // Some of order 1 need more steps to come as near.
-            let near = errors[2] < 0.05 || error(1024) < 0.05;
-            if !(errors[1] < errors[0] && errors[2] < errors[1] && near) {
-                wrong.push(format!("{name} on {on}: {errors:?}"));
+            let is_near = match SLOW.iter().find(|(slow, process, _)| (*slow, *process) == (name, on)) {
+                None => errors[2] < NEAR,
+                // Its order says how much nearer four times the steps come. Those that need no more are in the table by mistake.
+                Some((_, _, reason)) => {
+                    let more = error(1024);
+                    println!("    {more} in 1024 steps, because {reason}");
+                    errors[2] >= NEAR && more < NEAR && (3.6..=4.4).contains(&(errors[2] / more))
+                }
+            };
+            slow_seen += usize::from(SLOW.iter().any(|(slow, process, _)| (*slow, *process) == (name, on)));
+            if !(errors[1] < errors[0] && errors[2] < errors[1] && is_near) {
+                wrong.push(format!("{name} on {on}: {errors:?}, {:?}", error(1024)));
             }
         }
     }
+    assert_eq!(slow_seen, SLOW.len(), "rows of SLOW are of no solver");
     assert!(wrong.is_empty(), "moments that do not go to the data's:\n{}", wrong.join("\n"));
 }
 

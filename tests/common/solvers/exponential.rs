@@ -137,9 +137,11 @@ pub fn noisy() -> Vec<Row> {
         row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
         row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
         row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
-        row("Heun in λ, SDE, η = 0.5", ends().sde(0.5).expect("in range"))
-            .weak(2.0, (64, 4))
-            .strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
+        row("Heun in λ, SDE, η = 0.5", ends().sde(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
+            0.5f64.sqrt(),
+            1.0,
+            (32, 4),
+        ),
         row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (32, 4)).in_lambda(),
         row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)),
         row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)),
@@ -178,9 +180,12 @@ pub fn noisy() -> Vec<Row> {
         row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (64, 4)).in_lambda(),
         row("SA-Solver 3, corrector 4", sa(3, 4)).weak(2.0, (64, 4)).in_lambda(),
         row("SA-Solver 3, corrector 4, evaluated again", sa(3, 4).evaluate_again()).weak(2.0, (64, 4)).in_lambda(),
-        row("SA-Solver 2, corrector 2, evaluated again, τ of λ", sa(2, 2).tau(tau()).expect("a strength").evaluate_again())
-            .weak(2.0, (64, 4))
-            .in_lambda(),
+        row(
+            "SA-Solver 2, corrector 2, evaluated again, τ of λ",
+            sa(2, 2).tau(tau()).expect("a strength").evaluate_again(),
+        )
+        .weak(2.0, (64, 4))
+        .in_lambda(),
         // A corrector through one answer has order 1.
         row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)).weak(1.0, (64, 4)),
     ]

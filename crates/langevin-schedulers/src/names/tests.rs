@@ -6,10 +6,10 @@ use crate::consistency::{Lcm, Tcd};
 use crate::exponential::{
     Basis, Deis, DpmSolver, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc,
 };
+use crate::sampler::SampleError;
 use crate::sigma::{
     Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
 };
-use crate::sampler::SampleError;
 use crate::{Ddim, Ddpm, Restart, SamplerExt};
 use burn::tensor::{Device, Tensor};
 use langevin_core::denoiser::from_fn;
@@ -105,7 +105,7 @@ fn no_name_takes_noise_for_an_answer_on_a_chain_that_ends_in_pure_noise() {
         }
     }
     let error = SampleError::ZeroTerminalSnr { prediction: Prediction::Epsilon }.to_string();
-    assert!(error.contains("zero terminal SNR and the epsilon prediction contradict each other"), "{error}");
+    assert!(error.contains("zero terminal SNR and an epsilon prediction contradict each other"), "{error}");
     // The same start is one of their own on a chain that keeps some signal.
     let epsilon = from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x.mul_scalar(0.9)));
     let kept: Arc<dyn Process> = Arc::new(DiscreteChain::new(Betas::STABLE_DIFFUSION, 1000).unwrap());
@@ -150,14 +150,8 @@ fn names_mean_these_solvers() {
         ("uni_pc_bh2", Box::new(UniPc::new(3).unwrap().lower_order_final(true))),
         ("UniPCMultistepScheduler", Box::new(UniPc::new(2).unwrap().lower_order_final(true))),
         ("sa_solver", Box::new(SaSolver::new(3, 4).unwrap().tau(tau.clone()).unwrap())),
-        (
-            "res_multistep_ancestral",
-            Box::new(multi(2).second_order(SecondOrder::Heun).ancestral(1.0).unwrap()),
-        ),
-        (
-            "sa_solver_pece",
-            Box::new(SaSolver::new(3, 4).unwrap().tau(tau.clone()).unwrap().evaluate_again()),
-        ),
+        ("res_multistep_ancestral", Box::new(multi(2).second_order(SecondOrder::Heun).ancestral(1.0).unwrap())),
+        ("sa_solver_pece", Box::new(SaSolver::new(3, 4).unwrap().tau(tau.clone()).unwrap().evaluate_again())),
         ("exp_heun_2_x0", Box::new(ends().unwrap())),
         ("exp_heun_2_x0_sde", Box::new(ends().unwrap().sde(1.0).unwrap())),
         ("dpmpp_2s", Box::new(Singlestep::new(2).unwrap())),

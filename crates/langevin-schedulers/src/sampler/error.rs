@@ -174,7 +174,10 @@ pub enum SampleError {
     },
     /// A network whose output says nothing of the sample in pure noise, on a chain that ends there.
     #[error(
-        "the chain's zero terminal SNR and the {prediction} prediction contradict each other: its last step is pure noise, of          which such an output says nothing about the sample, and sampling that starts a step later starts from a state that          the network was not trained on; use a network with velocity or sample prediction, or a chain without          `rescale_zero_terminal_snr`"
+        "the chain's zero terminal SNR and {prediction} contradict each other: the last step of the chain is pure noise, of \
+         which such an output says nothing about the sample, and sampling that starts a step later starts from a state that \
+         the network was not trained on; use a network with velocity or sample prediction, or a chain without \
+         `rescale_zero_terminal_snr`"
     )]
     ZeroTerminalSnr {
         /// What the network predicts.

@@ -141,6 +141,7 @@ impl Solver for EulerMaruyama {
         check_direction(NAME, &stops, true)?;
         check_joined(NAME, &stops)?;
         let rows = (0..stops.len()).map(|index| self.row(process, index, &stops)).collect::<Result<_, _>>()?;
-        Ok(Plan::new(format!("{NAME} (reverse SDE)"), stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
+        Ok(Plan::new(format!("{NAME} (reverse SDE)"), stops[0].from, prior_std(process, &stops[0].from), rows)?
+            .on(process))
     }
 }

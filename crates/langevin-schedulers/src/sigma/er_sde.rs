@@ -30,7 +30,28 @@ impl NoiseScale {
         }
     }
 
-    /// `∫ du/φ(u)` and `∫ (u − from)/φ(u) du` from `to` up to `from`.
+    /// `(φ(to)/to)/(φ(from)/from)`, at most 1: what is left of the noise of a state, beside the share `to/from`.
+    fn left(self, from: f64, to: f64) -> f64 {
+        let (above, below) = (self.over_s(from), self.over_s(to));
+        if above.is_finite() {
+            return below / above;
+        }
+        // The two are beyond the range of numbers where their ratio need not be.
+        if from == to {
+            return 1.0;
+        }
+        if from.is_infinite() {
+            return 0.0;
+        }
+        match self {
+            NoiseScale::Power(p) => libm::pow(to / from, p - 1.0),
+            // The 10 is nothing beside the first.
+            NoiseScale::Exponential if below.is_infinite() => libm::exp(libm::pow(to, 0.3) - libm::pow(from, 0.3)),
+            NoiseScale::Exponential => below * libm::exp(-libm::pow(from, 0.3)),
+        }
+    }
+
+    /// `φ(to)/to·∫ du/φ(u)` and `φ(to)/to·∫ (u − from)/φ(u) du` from `to` up to `from`.
     fn integrals(self, from: f64, to: f64) -> (f64, f64) {
         // With v = ln u the first is ∫ dv/(φ(u)/u). Gauss-Legendre with eight points, on pieces on which all is smooth.
         let (begin, end) = (libm::log(to), libm::log(from));
@@ -42,7 +63,7 @@ impl NoiseScale {
             for (node, weight) in GAUSS {
                 for at in [middle - node * half, middle + node * half] {
                     let u = libm::exp(at);
-                    let part = weight * half / self.over_s(u);
+                    let part = weight * half * self.left(u, to);
                     plain += part;
                     weighed += part * (u - from);
                 }
@@ -128,16 +149,17 @@ impl ErSde {
     /// Weights of the answers at these σ/α, the latest first, in y at σ/α = `to`.
     fn weights(&self, past: &[(Slot, f64)], to: f64) -> Vec<f64> {
         let s = past[0].1;
-        let goal = to * self.noise.over_s(to);
-        let constant = 1.0 - to / s * (self.noise.over_s(to) / self.noise.over_s(s));
+        // From pure noise to pure noise nothing is taken away.
+        let share = if to == s { 1.0 } else { to / s };
+        let constant = 1.0 - share * self.noise.left(s, to);
         let [_, (_, s1), ..] = *past else { return vec![constant] };
         let (plain, weighed) = self.noise.integrals(s, to);
-        let of_slope = to - s + goal * plain;
+        let of_slope = to - s + to * plain;
         let [_, _, (_, s2), ..] = *past else {
             let share = of_slope / (s - s1);
             return vec![constant + share, -share];
         };
-        let of_curvature = (0.5 * (to - s) * (to - s) + goal * weighed) * 2.0 / (s - s2);
+        let of_curvature = (0.5 * (to - s) * (to - s) + to * weighed) * 2.0 / (s - s2);
         let (first, second) = ((of_slope + of_curvature) / (s - s1), of_curvature / (s1 - s2));
         vec![constant + first, -first - second, second]
     }
@@ -145,7 +167,7 @@ impl ErSde {
     fn row(&self, index: usize, stop: &Stop, past: &[(Slot, f64)]) -> Row {
         let (from, to) = (&stop.from.level, &stop.to.level);
         // What is left of the noise that was there.
-        let kept = self.noise.over_s(ratio(to)) / self.noise.over_s(ratio(from));
+        let kept = self.noise.left(ratio(from), ratio(to));
         let mut sum = vec![Term::new(to.sigma / from.sigma * kept, Src::X(0))];
         let weights = self.weights(past, ratio(to)).into_iter();
         sum.extend(past.iter().zip(weights).map(|((slot, _), weight)| Term::new(to.alpha * weight, Src::X0(*slot))));
@@ -174,7 +196,8 @@ impl Solver for ErSde {
             let used = if to == 0.0 || to == s { 1 } else { past.len() };
             rows.push(self.row(index, stop, &past[..used]));
         }
-        Ok(Plan::new(format!("{NAME} {}", self.order), stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
+        Ok(Plan::new(format!("{NAME} {}", self.order), stops[0].from, prior_std(process, &stops[0].from), rows)?
+            .on(process))
     }
 }
 
@@ -252,7 +275,8 @@ mod tests {
         for (from, to) in [(10.0f64, 0.03f64), (1.0, 0.999), (80.0, 20.0)] {
             for p in [1.5, 2.0, 3.0] {
                 let primitive = |q: f64| if q == 0.0 { (from / to).ln() } else { (from.powf(q) - to.powf(q)) / q };
-                let exact = (primitive(1.0 - p), primitive(2.0 - p) - from * primitive(1.0 - p));
+                let unit = to.powf(p - 1.0);
+                let exact = (unit * primitive(1.0 - p), unit * (primitive(2.0 - p) - from * primitive(1.0 - p)));
                 let found = NoiseScale::Power(p).integrals(from, to);
                 assert!((found.0 / exact.0 - 1.0).abs() < 1e-12, "{found:?} {exact:?}");
                 assert!((found.1 - exact.1).abs() < 1e-12 * exact.0 * from, "{found:?} {exact:?}");
@@ -271,6 +295,50 @@ mod tests {
         assert_eq!(first, [level.alpha, level.sigma]);
         let counts: Vec<usize> = plan.rows()[1..4].iter().map(|row| row.post[0].sum.len()).collect();
         assert_eq!(counts, [3, 4, 5]);
+    }
+
+    /// Where φ is beyond the range of numbers its ratios are not: near pure noise steps are those from pure noise.
+    #[test]
+    fn near_pure_noise_steps_are_finite() {
+        let level = |ratio: f64| {
+            let alpha = if ratio.is_infinite() { 0.0 } else { 1.0 / (1.0 + ratio) };
+            Level { alpha, sigma: 1.0 - alpha, time: 1.0 - alpha }
+        };
+        let node = |ratio: f64| langevin_core::Node { t: level(ratio).sigma, level: level(ratio) };
+        let noises = [NoiseScale::Exponential, NoiseScale::Power(1.0), NoiseScale::Power(1.6), NoiseScale::Power(80.0)];
+        for noise in noises {
+            let solver = ErSde::new(3).unwrap().noise(noise).unwrap();
+            for ratios in [
+                [1e40, 1e30, 1e12, 1e10, 4e9, 1e9, 50.0, 0.3, 0.0],
+                [f64::INFINITY, 1e14, 5e13, 1e9, 1e8, 3.0, 2.0, 1.0, 0.1],
+            ] {
+                let grid = Grid::levels(ratios.map(level).to_vec()).unwrap();
+                let plan = solver.plan(&RectifiedFlow::new(), &grid).unwrap();
+                assert_eq!(plan.steps(), 8, "{noise:?}");
+                let bounded = numbers(&plan).into_iter().all(|c| c.abs() < 1e3);
+                assert!(bounded, "{noise:?}: {:?}", numbers(&plan));
+                // The marginal's noise is kept by each step: what was there and what is drawn make up the level's.
+                for row in plan.rows() {
+                    let number = |of: Src| {
+                        row.post[0]
+                            .sum
+                            .iter()
+                            .find(|term| term.of == of)
+                            .map_or(0.0, |term| if let Coef::C(c) = term.c { c } else { f64::NAN })
+                    };
+                    let sigma = row.eval.unwrap().at.sigma;
+                    let made = (number(Src::X(0)) * sigma).hypot(number(Src::Z(0)));
+                    assert!((made - row.after.level.sigma).abs() < 1e-12, "{noise:?}");
+                }
+            }
+            // A step that stands still, in pure noise and elsewhere.
+            for ratio in [f64::INFINITY, 1e12, 3.0] {
+                let stop = Stop { ask: level(ratio), from: node(ratio), to: node(ratio) };
+                let row = solver.row(0, &stop, &[(0, ratio)]);
+                let sum: Vec<_> = row.post[0].sum.iter().map(|term| (term.of, term.c)).collect();
+                assert_eq!(sum, [(Src::X(0), Coef::C(1.0)), (Src::X0(0), Coef::C(0.0))], "{noise:?} at {ratio}");
+            }
+        }
     }
 
     #[test]
