@@ -147,8 +147,8 @@ impl DpmSolver {
     /// With ancestral noise of relative size η, for orders 1 and 2 (ComfyUI's "res_multistep_ancestral"): each step goes to the
     /// lower level of [`ancestral_step`](crate::sigma::ancestral_step) along the probability flow, and noise makes up for it.
     ///
-    /// As published the slope is that of two answers over the last way down, which the noise after it shortens: the weak order
-    /// is 1, with smaller errors than those of order 1 where η is small.
+    /// As published the slope is the difference of two answers over the last way down, and not over the distance of their
+    /// levels, which the noise has shortened. The weak order is that of the solver.
     ///
     /// ```
     /// use langevin_core::{Grid, process::Edm};
