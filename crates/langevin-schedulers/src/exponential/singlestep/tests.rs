@@ -165,3 +165,48 @@ fn what_does_not_fit_is_refused() {
         assert!(matches!(solver.noise_scale(bad), Err(PlanError::Setting { setting: "the noise factor", .. })));
     }
 }
+
+/// ComfyUI's "exp_heun_2_x0" in σ/α: `b₂ = h·φ₂(−h)`, `b₁ = h·(φ₁(−h) − φ₂(−h))`; with noise h is `(1 + η)·h` there, and the noise of
+/// the stage is that of the step.
+#[test]
+fn stages_at_the_ends_are_the_published_heun() {
+    for eta in [0.0, 0.7] {
+        let solver = Singlestep::new(2).unwrap().midpoint(1.0).unwrap().last_stage(SecondOrder::Heun);
+        let plan = solver.sde(eta).unwrap().plan(&Edm::default(), &Grid::karras(5, 7.0).unwrap()).unwrap();
+        for step in 0..4 {
+            let [stage, last] = &plan.rows()[2 * step..2 * step + 2] else { panic!("two rows") };
+            let (from, to) = (stage.eval.unwrap().at.sigma, last.after.level.sigma);
+            assert!((last.eval.unwrap().at.sigma - to).abs() < 1e-12 * to && stage.step.is_none());
+            let h = (from / to).ln();
+            let whole = (1.0 + eta) * h;
+            let (phi1, phi2) = (-(-whole).exp_m1(), 1.0 + (-whole).exp_m1() / whole);
+            let decay = to / from * (-eta * h).exp();
+            let std = to * (-(-2.0 * eta * h).exp_m1()).sqrt();
+            for (row, of_answers) in [(stage, vec![phi1]), (last, vec![phi1 - phi2, phi2])] {
+                let mut expected = vec![decay];
+                expected.extend(of_answers);
+                expected.extend((eta > 0.0).then_some(std));
+                let terms = row.post[0].sum.iter();
+                let found: Vec<f64> = terms.map(|term| if let Coef::C(c) = term.c { c } else { f64::NAN }).collect();
+                assert_eq!(found.len(), expected.len());
+                assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?} and {expected:?}");
+            }
+            assert!(last.draws.is_empty(), "the stage has drawn the noise of the step");
+        }
+    }
+}
+
+#[test]
+fn a_midpoint_is_one_of_order_2_between_the_levels() {
+    for bad in [0.0, -0.5, 1.1, f64::NAN] {
+        let error = Singlestep::new(2).unwrap().midpoint(bad).unwrap_err();
+        assert!(matches!(error, PlanError::Setting { setting: "the midpoint", .. }), "{error}");
+    }
+    let at = |solver: Singlestep| solver.midpoint(0.3).unwrap();
+    for solver in
+        [at(Singlestep::new(3).unwrap()), at(Singlestep::new(2).unwrap().on_grid()), at(Singlestep::fast(8).unwrap())]
+    {
+        let error = solver.plan(&Edm::default(), &Grid::karras(3, 7.0).unwrap()).unwrap_err();
+        assert!(matches!(&error, PlanError::Combination { first, .. } if first.contains("not half-way")), "{error}");
+    }
+}
