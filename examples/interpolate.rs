@@ -14,7 +14,6 @@ use langevin::models::{UNet2d, UNet2dConfig};
 use langevin::prelude::*;
 use langevin::train::{Objective, Times, Trainer};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -41,13 +40,7 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<()> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     let device = device(&options.device)?;
     let data = digits()?.split(0.8, 7)?;

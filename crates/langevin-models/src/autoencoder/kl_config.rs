@@ -7,13 +7,24 @@ use super::AutoencoderKl;
 use super::coder::{Block, CoderConfig};
 use super::published::{DOWN, UP, activation, groups, scale};
 use super::tiling::Tiling;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{Keys, ModelError, at_least_one, positive, told_by_key};
 use crate::layers::Activation;
 use crate::published::Sides;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "AutoencoderKL";
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: Keys = &[
+    ("blocks", "down_block_types"),
+    ("channels", "block_out_channels"),
+    ("down", "down_block_types"),
+    ("groups", "norm_num_groups"),
+    ("layers", "layers_per_block"),
+    ("norm_groups", "norm_num_groups"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of an [`AutoencoderKl`].
 ///
@@ -122,7 +133,11 @@ impl AutoencoderKlConfig {
     /// * [`ModelError::Unsupported`] for known keys with a value that is not implemented;
     /// * [`ModelError::Json`], [`ModelError::BadValue`] and [`ModelError::WrongClass`] for other files.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        read_config::<PublishedKl>(json, CLASS)?.try_into()
+        told_by_key(KEYS, || {
+            let config: Self = read_config::<PublishedKl>(json, CLASS)?.try_into()?;
+            config.check()?;
+            Ok(config)
+        })
     }
 
     /// The published form as JSON.
@@ -179,7 +194,9 @@ impl AutoencoderKlConfig {
         self.check_list("latents_mean", self.latents_mean.as_deref(), "a finite number", f64::is_finite)?;
         self.check_list("latents_std", self.latents_std.as_deref(), "a finite number above 0", |v| {
             v > 0.0 && v.is_finite()
-        })
+        })?;
+        self.encoder().check()?;
+        self.decoder().check()
     }
 
     fn check_list(

@@ -6,13 +6,27 @@ use serde::{Deserialize, Serialize};
 use super::VqModel;
 use super::coder::{Block, CoderConfig};
 use super::published::{DOWN, UP, activation, groups, scale};
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{Keys, ModelError, at_least_one, positive, told_by_key};
 use crate::layers::Activation;
 use crate::published::Sides;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "VQModel";
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: Keys = &[
+    ("blocks", "down_block_types"),
+    ("channels", "block_out_channels"),
+    ("code_channels", "vq_embed_dim"),
+    ("codes", "num_vq_embeddings"),
+    ("down", "down_block_types"),
+    ("groups", "norm_num_groups"),
+    ("layers", "layers_per_block"),
+    ("norm_groups", "norm_num_groups"),
+    ("spatial", "norm_type"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of a [`VqModel`].
 ///
@@ -119,7 +133,11 @@ impl VqModelConfig {
     /// * [`ModelError::Unsupported`] for known keys with a value that is not implemented;
     /// * [`ModelError::Json`], [`ModelError::BadValue`] and [`ModelError::WrongClass`] for other files.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        read_config::<PublishedVq>(json, CLASS)?.try_into()
+        told_by_key(KEYS, || {
+            let config: Self = read_config::<PublishedVq>(json, CLASS)?.try_into()?;
+            config.check()?;
+            Ok(config)
+        })
     }
 
     /// The published form as JSON.
@@ -150,6 +168,12 @@ impl VqModelConfig {
     ///
     /// [`ModelError::Config`] names the field that does not fit.
     pub fn init(&self, device: &Device) -> Result<VqModel, ModelError> {
+        self.check()?;
+        VqModel::new(self, device)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        at_least_one("codes", self.codes)?;
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
         at_least_one("latent_channels", self.latent_channels)?;
@@ -162,7 +186,8 @@ impl VqModelConfig {
                 expected: format!("{}, the latent channels, where `spatial` is true", self.latent_channels),
             });
         }
-        VqModel::new(self, device)
+        self.encoder().check()?;
+        self.decoder().check()
     }
 
     pub(super) fn encoder(&self) -> CoderConfig {
