@@ -305,10 +305,10 @@ pub enum ModelError {
 
 /// Fields of a configuration, each with the key that the published file has for it. Fields that are not listed are
 /// called in the file as they are here.
-pub(crate) type Keys = &'static [(&'static str, &'static str)];
+pub(crate) type Keys = [(&'static str, &'static str)];
 
-/// Reads a configuration from its published form: an error names the key of the file that is to be changed.
-pub(crate) fn told_by_key<T>(keys: Keys, read: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
+/// Reads or checks a configuration for those who call its fields otherwise: an error names the key that is to be changed.
+pub(crate) fn told_by_key<T>(keys: &Keys, read: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
     let key = |field| keys.iter().find(|(ours, _)| *ours == field).map_or(field, |(_, key)| *key);
     let words = |text: String| {
         keys.iter().fold(text, |text, (ours, key)| text.replace(&format!("`{ours}`"), &format!("`{key}`")))
@@ -460,7 +460,7 @@ mod tests {
             let expected = "one for each of the 2 levels in `channels`".into();
             Err(ModelError::Config { field: "down", given: "3 blocks".into(), expected })
         };
-        let keys: Keys = &[("channels", "block_out_channels"), ("down", "down_block_types")];
+        let keys: &Keys = &[("channels", "block_out_channels"), ("down", "down_block_types")];
         assert_eq!(
             told_by_key(keys, read).unwrap_err().to_string(),
             "`down_block_types` is 3 blocks, expected one for each of the 2 levels in `block_out_channels`"

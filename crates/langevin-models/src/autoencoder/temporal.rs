@@ -24,7 +24,7 @@ const CLASS: &str = "AutoencoderKLTemporalDecoder";
 pub(super) const GROUPS: usize = 32;
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("channels", "block_out_channels"),
     ("down", "down_block_types"),
     ("layers", "layers_per_block"),
@@ -403,10 +403,10 @@ mod tests {
             (json!({"in_channels": 0}), "in_channels"),
             (json!({"out_channels": 0}), "out_channels"),
             (json!({"latent_channels": 0}), "latent_channels"),
-            (json!({"block_out_channels": []}), "channels"),
-            (json!({"block_out_channels": [48]}), "channels"),
-            (json!({"block_out_channels": [32, 32]}), "down"),
-            (json!({"layers_per_block": 0}), "layers"),
+            (json!({"block_out_channels": []}), "block_out_channels"),
+            (json!({"block_out_channels": [48]}), "block_out_channels"),
+            (json!({"block_out_channels": [32, 32]}), "down_block_types"),
+            (json!({"layers_per_block": 0}), "layers_per_block"),
             (json!({"scaling_factor": 0.0}), "scaling_factor"),
         ] {
             let error = read(changes).unwrap_err();

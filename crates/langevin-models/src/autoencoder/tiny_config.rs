@@ -14,7 +14,7 @@ use crate::weights::{published_value, read_config};
 const CLASS: &str = "AutoencoderTiny";
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("decoder_blocks", "num_decoder_blocks"),
     ("decoder_channels", "decoder_block_out_channels"),
     ("encoder_blocks", "num_encoder_blocks"),
@@ -328,16 +328,16 @@ mod tests {
             (json!({"in_channels": 0}), "in_channels"),
             (json!({"out_channels": 0}), "out_channels"),
             (json!({"latent_channels": 0}), "latent_channels"),
-            (json!({"upsampling_scaling_factor": 0}), "upsampling"),
+            (json!({"upsampling_scaling_factor": 0}), "upsampling_scaling_factor"),
             (json!({"latent_magnitude": 0}), "latent_magnitude"),
             (json!({"scaling_factor": 0.0}), "scaling_factor"),
-            (json!({"encoder_block_out_channels": []}), "encoder_channels"),
-            (json!({"encoder_block_out_channels": [8, 8, 16, 8]}), "encoder_channels"),
-            (json!({"num_encoder_blocks": [1]}), "encoder_blocks"),
-            (json!({"decoder_block_out_channels": [8, 16, 8, 8]}), "decoder_channels"),
-            (json!({"num_decoder_blocks": [1, 1]}), "decoder_blocks"),
+            (json!({"encoder_block_out_channels": []}), "encoder_block_out_channels"),
+            (json!({"encoder_block_out_channels": [8, 8, 16, 8]}), "encoder_block_out_channels"),
+            (json!({"num_encoder_blocks": [1]}), "num_encoder_blocks"),
+            (json!({"decoder_block_out_channels": [8, 16, 8, 8]}), "decoder_block_out_channels"),
+            (json!({"num_decoder_blocks": [1, 1]}), "num_decoder_blocks"),
         ] {
-            let error = read(changes).unwrap().init(&flex()).unwrap_err();
+            let error = read(changes).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name), "{name}: {error}");
         }
         let mut config = read(json!({})).unwrap();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::VqModel;
 use super::coder::{Block, CoderConfig};
-use super::published::{DOWN, UP, activation, groups, scale};
+use super::published::{DOWN, UP, activation, check_coders, groups, scale};
 use crate::error::{Keys, ModelError, at_least_one, positive, told_by_key};
 use crate::layers::Activation;
 use crate::published::Sides;
@@ -15,13 +15,11 @@ use crate::weights::{published_value, read_config};
 const CLASS: &str = "VQModel";
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
-    ("blocks", "down_block_types"),
+const KEYS: &Keys = &[
     ("channels", "block_out_channels"),
     ("code_channels", "vq_embed_dim"),
     ("codes", "num_vq_embeddings"),
     ("down", "down_block_types"),
-    ("groups", "norm_num_groups"),
     ("layers", "layers_per_block"),
     ("norm_groups", "norm_num_groups"),
     ("spatial", "norm_type"),
@@ -186,8 +184,7 @@ impl VqModelConfig {
                 expected: format!("{}, the latent channels, where `spatial` is true", self.latent_channels),
             });
         }
-        self.encoder().check()?;
-        self.decoder().check()
+        check_coders(&self.encoder(), &self.decoder())
     }
 
     pub(super) fn encoder(&self) -> CoderConfig {
@@ -358,14 +355,14 @@ mod tests {
             (json!({"in_channels": 0}), "in_channels"),
             (json!({"out_channels": 0}), "out_channels"),
             (json!({"latent_channels": 0}), "latent_channels"),
-            (json!({"vq_embed_dim": 0}), "code_channels"),
-            (json!({"num_vq_embeddings": 0}), "codes"),
+            (json!({"vq_embed_dim": 0}), "vq_embed_dim"),
+            (json!({"num_vq_embeddings": 0}), "num_vq_embeddings"),
             (json!({"scaling_factor": -1.0}), "scaling_factor"),
-            (json!({"norm_type": "spatial", "vq_embed_dim": 4}), "code_channels"),
-            (json!({"norm_type": "spatial", "norm_num_groups": 4, "block_out_channels": [32, 36]}), "groups"),
-            (json!({"block_out_channels": [32]}), "blocks"),
+            (json!({"norm_type": "spatial", "vq_embed_dim": 4}), "vq_embed_dim"),
+            (json!({"norm_type": "spatial", "norm_num_groups": 4, "block_out_channels": [32, 36]}), "norm_num_groups"),
+            (json!({"block_out_channels": [32]}), "down_block_types"),
         ] {
-            let error = read(changes).unwrap().init(&flex()).unwrap_err();
+            let error = read(changes).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name), "{name}: {error}");
         }
     }

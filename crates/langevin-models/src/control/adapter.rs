@@ -18,7 +18,7 @@ use crate::weights::{published_value, read_config, read_config_file, read_folder
 const CLASS: &str = "T2IAdapter";
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[("downscale", "downscale_factor"), ("layers", "num_res_blocks")];
+const KEYS: &Keys = &[("downscale", "downscale_factor"), ("layers", "num_res_blocks")];
 
 /// Configuration of a [`T2iAdapter`].
 ///

@@ -17,7 +17,8 @@ use crate::weights::{published_value, read_config};
 const CLASS: &str = "ControlNetModel";
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
+    ("block", "down_block_types"),
     ("context_input", "encoder_hid_dim_type"),
     ("middle", "mid_block_type"),
     ("addition", "addition_embed_type"),
@@ -175,7 +176,7 @@ impl ControlNetConfig {
             ("concatenate_class", e.concatenate_class),
             ("mid_only_cross_attention", e.mid_only_cross_attention && e.middle == Middle::AddedAttention),
             ("layers", e.levels.iter().any(|level| level.layers != e.levels[0].layers)),
-            ("levels", {
+            ("block", {
                 let other = |block: LevelBlock| block == LevelBlock::AddedAttention || block.is_time_norm();
                 e.levels.iter().any(|level| other(level.block))
             }),

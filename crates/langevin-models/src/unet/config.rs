@@ -9,7 +9,7 @@ use crate::error::{Keys, ModelError, at_least_one, layer_count, level_count, pos
 use crate::layers::{Activation, DropoutConfig};
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("channels", "block_out_channels"),
     ("classes", "num_class_embeds"),
     ("down", "down_block_types"),

@@ -112,7 +112,8 @@ fn sizes_without_end_are_refused() {
         refused(AutoencoderKlConfig::new(3, many, &[8]).init(&device), "latent_channels");
         refused(AutoencoderKlConfig::new(3, 4, &[many]).init(&device), "channels");
         refused(VqModelConfig::new(3, 4, &[8], many).init(&device), "codes");
-        refused(TinyAutoencoderConfig::new(4, many, &[1, 1]).init(&device), "latent_channels");
+        refused(TinyAutoencoderConfig::new(many, 4, &[1, 1]).init(&device), "latent_channels");
+        refused(TinyAutoencoderConfig::new(4, many, &[1, 1]).init(&device), "encoder_channels");
         refused(LinearConfig::new(many, 2).init(&device), "input");
         refused(Conv2dConfig::new(2, 2, many).init(&device), "kernel");
         refused(Conv2dConfig::new(many, 2, 3).init(&device), "input");

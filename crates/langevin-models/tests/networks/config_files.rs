@@ -150,7 +150,7 @@ fn errors_name_the_key_to_change() {
         ("UNet2dConfig", "down_block_types", json!(["DownBlock2D"])),
         ("UNet2dConditionalConfig", "norm_eps", json!(0.0)),
         ("UNet2dConditionalConfig", "block_out_channels", json!([])),
-        ("UNet2dConditionalConfig", "attention_head_dim", json!(7)),
+        ("UNet2dConditionalConfig", "attention_head_dim", json!(0)),
         ("ControlNetConfig", "block_out_channels", json!([])),
         ("UNet3dConditionalConfig", "norm_eps", json!(0.0)),
         ("DiTConfig", "num_attention_heads", json!(0)),

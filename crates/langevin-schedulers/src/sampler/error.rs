@@ -20,8 +20,8 @@ pub enum SampleError {
     Process(#[from] ProcessError),
     /// The state has a NaN or an infinity.
     #[error(
-        "the state has a NaN or an infinity after {step} steps, and had none before: look at what the network answers there \
-         (for networks of `langevin-models`, `Tap::first_not_finite` names the module) and at the guidance scale"
+        "the state has a NaN or an infinity, first seen after {step} steps: look at what the network answers there (in networks \
+         of `langevin-models`, `Tap::first_not_finite` names the module) and at the guidance scale"
     )]
     NotFinite {
         /// Steps done when it was first so. 0: it was given so.

@@ -187,8 +187,9 @@ impl<const D: usize> std::iter::FusedIterator for Run<'_, D> {}
 fn check_finite(flags: Vec<Flag>) -> Result<(), SampleError> {
     let steps: Vec<usize> = flags.iter().map(|flag| flag.step).collect();
     let flags = Tensor::cat(flags.into_iter().map(|flag| flag.finite).collect(), 0);
-    let finite = flags.try_into_vec_as::<bool>().map_err(|error| SampleError::Read { message: error.to_string() })?;
-    match finite.iter().position(|finite| !finite) {
+    let finite = flags.try_into_data().map_err(|error| SampleError::Read { message: error.to_string() })?;
+    let first = finite.iter::<bool>().position(|finite| !finite);
+    match first {
         Some(first) => Err(SampleError::NotFinite { step: steps[first] }),
         None => Ok(()),
     }

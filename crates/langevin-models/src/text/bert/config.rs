@@ -19,7 +19,7 @@ const UNUSED: &[&str] =
     &["attention_probs_dropout_prob", "bos_token_id", "eos_token_id", "hidden_dropout_prob", "pad_token_id"];
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("epsilon", "layer_norm_eps"),
     ("heads", "num_attention_heads"),
     ("inner", "intermediate_size"),

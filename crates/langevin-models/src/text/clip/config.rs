@@ -29,7 +29,7 @@ pub enum EndOfText {
 const UNUSED: &[&str] = &["attention_dropout", "bos_token_id", "dropout", "pad_token_id"];
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("end", "eos_token_id"),
     ("epsilon", "layer_norm_eps"),
     ("heads", "num_attention_heads"),

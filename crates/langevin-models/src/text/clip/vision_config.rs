@@ -19,7 +19,7 @@ const CLASSES: [&str; 2] = ["CLIPVisionModel", "CLIPVisionModelWithProjection"];
 const UNUSED: &[&str] = &["attention_dropout", "dropout"];
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("channels", "num_channels"),
     ("epsilon", "layer_norm_eps"),
     ("heads", "num_attention_heads"),

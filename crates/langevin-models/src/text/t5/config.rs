@@ -27,7 +27,7 @@ pub enum T5FeedForward {
 const UNUSED: &[&str] = &["bos_token_id", "dropout_rate", "eos_token_id", "pad_token_id"];
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("buckets", "relative_attention_num_buckets"),
     ("epsilon", "layer_norm_epsilon"),
     ("furthest", "relative_attention_max_distance"),

@@ -10,7 +10,7 @@ use crate::layers::{Activation, DropoutConfig, Gate, PatchEmbeddingConfig};
 use crate::transformer::checks;
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("classes", "num_embeds_ada_norm"),
     ("gate", "activation_fn"),
     ("head_dim", "attention_head_dim"),

@@ -9,7 +9,7 @@ use crate::error::{Keys, ModelError, at_least_one, layer_limit, told_by_key};
 use crate::transformer::checks;
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("axes", "axes_dims_rope"),
     ("head_dim", "attention_head_dim"),
     ("heads", "num_attention_heads"),

@@ -10,7 +10,7 @@ use crate::layers::{Activation, DropoutConfig, Gate, PatchEmbeddingConfig};
 use crate::transformer::checks;
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("context", "cross_attention_dim"),
     ("gate", "activation_fn"),
     ("head_dim", "attention_head_dim"),

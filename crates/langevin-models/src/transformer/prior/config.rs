@@ -10,7 +10,7 @@ use crate::layers::{Activation, DropoutConfig};
 use crate::transformer::checks;
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("embedding_width", "embedding_dim"),
     ("head_dim", "attention_head_dim"),
     ("heads", "num_attention_heads"),

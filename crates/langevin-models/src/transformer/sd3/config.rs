@@ -10,7 +10,7 @@ use crate::layers::PatchEmbeddingConfig;
 use crate::transformer::checks;
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("dual_attention", "dual_attention_layers"),
     ("head_dim", "attention_head_dim"),
     ("heads", "num_attention_heads"),

@@ -9,7 +9,9 @@ use super::published::PublishedUNet2dConditional;
 use crate::error::{Keys, MOST_LAYERS, ModelError, at_least_one, layer_count, told_by_key};
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
+    ("block", "down_block_types"),
+    ("middle", "mid_block_type"),
     ("addition", "addition_embed_type"),
     ("channels", "block_out_channels"),
     ("classes", "num_class_embeds"),
@@ -256,12 +258,10 @@ impl UNet2dConditionalConfig {
             let expected = "true for blocks with groups of their own";
             return if self.output_norm { Ok(()) } else { wrong("output_norm", "false".into(), expected) };
         }
-        if let Some(other) = blocks().find(|block| !block.is_time_norm()) {
-            return wrong(
-                "levels",
-                format!("{other:?}"),
-                "normalizations that are told the time at all levels or at none",
-            );
+        if let Some((at, other)) = blocks().enumerate().find(|(_, block)| !block.is_time_norm()) {
+            let field = if at < levels.len() { "block" } else { "up" };
+            let expected = "normalizations that are told the time at all levels or at none";
+            return wrong(field, format!("{other:?}"), expected);
         }
         if self.encoder.middle != Middle::None {
             return wrong(

@@ -14,7 +14,7 @@ pub(super) const RESIDUAL_GROUPS: usize = 8;
 const HEAD: usize = 32;
 
 /// The keys of the file for fields that are called otherwise here.
-const KEYS: Keys = &[
+const KEYS: &Keys = &[
     ("activation", "act_fn"),
     ("channels", "block_out_channels"),
     ("down", "down_block_types"),
@@ -23,7 +23,7 @@ const KEYS: Keys = &[
     ("mid", "mid_block_type"),
     ("norm_groups", "norm_num_groups"),
     ("out", "out_block_type"),
-    ("time_width", "block_out_channels"),
+    ("time_width", "time_embedding_dim"),
     ("up", "up_block_types"),
 ];
 
