@@ -50,7 +50,7 @@ fn bar_style() -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn main() -> Result<(), Report> {
+fn main() -> Result<(), langevin::Report> {
     let options = Options::parse();
     let per_class = usize::from(options.per_class);
     let device = device(&options.device)?;

@@ -5,7 +5,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::blocks::{CoderMidBlock2d, DownEncoderBlock2d, EPSILON, Parts, UpDecoderBlock2d};
 use crate::error::{ModelError, at_least_one, layer_count, level_count};
-use crate::layers::{Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SpatialNorm, SpatialNormConfig};
+use crate::layers::{
+    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SPATIAL_GROUPS, SpatialNorm, SpatialNormConfig,
+};
 use crate::tap::Tap;
 
 /// What a level has beside its residual blocks.
@@ -105,6 +107,14 @@ impl CoderConfig {
                     field: "groups",
                     given: self.groups.to_string(),
                     expected: format!("a divisor of the {channels} channels of a level"),
+                });
+            }
+            // Normalizations that latents tell of have groups of their own.
+            if self.spatial && !channels.is_multiple_of(SPATIAL_GROUPS) {
+                return Err(ModelError::Config {
+                    field: "channels",
+                    given: channels.to_string(),
+                    expected: format!("a multiple of {SPATIAL_GROUPS} at each level"),
                 });
             }
         }

@@ -298,7 +298,6 @@ impl From<VqModelConfig> for PublishedVq {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::flex;
     use serde_json::{Value, json};
 
     fn read(changes: Value) -> Result<VqModelConfig, ModelError> {
@@ -359,7 +358,10 @@ mod tests {
             (json!({"num_vq_embeddings": 0}), "num_vq_embeddings"),
             (json!({"scaling_factor": -1.0}), "scaling_factor"),
             (json!({"norm_type": "spatial", "vq_embed_dim": 4}), "vq_embed_dim"),
-            (json!({"norm_type": "spatial", "norm_num_groups": 4, "block_out_channels": [32, 36]}), "norm_num_groups"),
+            (
+                json!({"norm_type": "spatial", "norm_num_groups": 4, "block_out_channels": [32, 36]}),
+                "block_out_channels",
+            ),
             (json!({"block_out_channels": [32]}), "down_block_types"),
         ] {
             let error = read(changes).unwrap_err();
