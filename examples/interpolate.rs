@@ -15,7 +15,7 @@ use langevin::prelude::*;
 use langevin::train::{Objective, Times, Trainer};
 use std::path::PathBuf;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Held-out digits, each by its class and its number in the class, and what they go to: first of one class, then of two.
 const FROM: [(usize, usize); 10] = [(1, 12), (2, 3), (4, 1), (7, 3), (9, 0), (3, 0), (4, 18), (5, 3), (0, 1), (1, 5)];

@@ -17,7 +17,7 @@ use langevin::train::{Objective, Times, Trainer};
 use std::path::PathBuf;
 use std::time::Instant;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Standard deviation of the noise of measurements, of pixels in [-1, 1].
 const NOISE: f64 = 0.05;

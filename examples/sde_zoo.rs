@@ -13,7 +13,7 @@ use langevin_plot::{BLUE, Chart, GRAY, Histogram, ORANGE, RED, save};
 use std::f64::consts::{PI, TAU};
 use std::path::PathBuf;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[derive(Parser)]
 struct Options {

@@ -12,6 +12,7 @@ use langevin::prelude::*;
 use langevin::train::{HeldOut, Objective, Trainer, WatchError, Weighting};
 use langevin_plot::{BLUE, Chart, RED, save};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,8 +63,13 @@ struct Options {
     sample: Option<usize>,
 }
 
-fn main() -> Result<(), Report> {
-    let options = &Options::parse();
+fn main() -> ExitCode {
+    let Err(error) = run(&Options::parse()) else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run(options: &Options) -> Result<(), WatchError> {
     let (device, out) = (device(&options.device)?, &options.out);
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000)?;
     let plan = Ddim::new().plan(&chain, &Grid::trailing(options.evaluations))?;
