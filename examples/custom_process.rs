@@ -11,7 +11,6 @@
 use langevin::core::exact::{GaussianMixture, Posterior, correlated_mixture};
 use langevin::prelude::*;
 use std::error::Error;
-use std::process::ExitCode;
 
 /// Variance-preserving, with a logistic share of signal: `α² = 1/(1 + e^u)` with `u = k(t − ½)`. λ falls evenly, and
 /// the drift of the reverse SDE stays below k: nothing is singular anywhere in `[0, 1]`.
@@ -94,13 +93,7 @@ fn moments(x: &Tensor<2>, exact: &GaussianMixture) -> Result<(f64, f64), Box<dyn
     ))
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let load = Load::on(&device("cpu")?).dtype(DType::F64);
     let process = Logistic { k: 20.0 };
     println!("{process:?}: λ from {:.1} to {:.1}\n", process.lambda(0.0), process.lambda(1.0));

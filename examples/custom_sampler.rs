@@ -6,8 +6,6 @@ use langevin::core::exact::{Posterior, correlated_mixture};
 use langevin::prelude::*;
 use langevin::schedulers::plan::{Eval, Row, Set, Src, Term};
 use langevin::schedulers::{Context, PlanError, RunState, Step};
-use std::error::Error;
-use std::process::ExitCode;
 
 /// (1) A sampler: the probability flow by the midpoint rule, written as a loop body. Adaptive rules, accept/reject
 /// steps and the like go here: anything that looks at the data.
@@ -107,13 +105,7 @@ impl Solver for ExponentialMidpoint {
     }
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let device = device("cpu")?;
     let process = VpSde::default();
     let exact = correlated_mixture()?;

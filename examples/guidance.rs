@@ -11,7 +11,6 @@ use langevin::prelude::*;
 use plotters::prelude::*;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 #[derive(Parser)]
 struct Options {
@@ -41,13 +40,7 @@ fn network(spots: &[[f64; 2]], blur: f64) -> Result<ExactDenoiser<GaussianMixtur
     Ok(mixture(spots, blur)?.denoiser(Prediction::Velocity)?)
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     // Two denoisers where a network would be asked with and without its class: `bound.guided(Labels::none(1), scale)`.
     let (class, all) = (network(&SPOTS[..3], 0.0)?, network(&SPOTS, 0.0)?);

@@ -14,9 +14,8 @@ use langevin::models::{UNet2d, UNet2dConfig};
 use langevin::prelude::*;
 use langevin::train::{Objective, Times, Trainer};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Held-out digits, each by its class and its number in the class, and what they go to: first of one class, then of two.
 const FROM: [(usize, usize); 10] = [(1, 12), (2, 3), (4, 1), (7, 3), (9, 0), (3, 0), (4, 18), (5, 3), (0, 1), (1, 5)];
@@ -41,13 +40,7 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<()> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     let device = device(&options.device)?;
     let data = digits()?.split(0.8, 7)?;

@@ -15,10 +15,9 @@ use langevin::prelude::*;
 use langevin::schedulers::inverse::{Ddrm, DpsSteps};
 use langevin::train::{Objective, Times, Trainer};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Standard deviation of the noise of measurements, of pixels in [-1, 1].
 const NOISE: f64 = 0.05;
@@ -42,13 +41,7 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<()> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     let device = device(&options.device)?;
     let data = digits()?.split(0.8, 7)?;

@@ -14,9 +14,7 @@ use langevin::schedulers::Variance;
 use langevin::schedulers::ode::Tableau;
 use langevin::train::{Objective, Trainer};
 use langevin_plot::{BLUE, Chart, ORANGE, save};
-use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 /// Lattice points on each side of the picture, which shows the square of ±EDGE.
@@ -39,13 +37,7 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     let device = device(&options.device)?;
     std::fs::create_dir_all(&options.out)?;

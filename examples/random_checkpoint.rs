@@ -8,14 +8,13 @@
 use burn::tensor::Device;
 use clap::{Parser, ValueEnum};
 use half::f16;
+use langevin::Report;
 use langevin::models::UNet2dConditionalConfig;
 use langevin::models::weights::parameters;
 use safetensors::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 const SD_1_5: &str = include_str!("../crates/langevin-models/tests/published/stable-diffusion-v1-5-unet.json");
@@ -89,13 +88,7 @@ impl View for Random {
     }
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     let json = match &options.config {
         Some(path) => std::fs::read_to_string(path)?,

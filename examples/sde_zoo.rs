@@ -12,9 +12,8 @@ use langevin::schedulers::sde;
 use langevin_plot::{BLUE, Chart, GRAY, Histogram, ORANGE, RED, save};
 use std::f64::consts::{PI, TAU};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 #[derive(Parser)]
 struct Options {
@@ -26,13 +25,7 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<()> {
+fn main() -> Result<(), Report> {
     let (Options { paths, out }, device) = (Options::parse(), device("cpu")?);
     std::fs::create_dir_all(&out)?;
     save(&price(paths as usize, &device)?, out.join("price.png"))?;

@@ -12,7 +12,6 @@ use langevin::train::{Objective, Times, Trainer};
 use langevin_plot::{BLUE, Chart, ORANGE, save};
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 /// The network's raw output under EDM preconditioning; the data have unit deviation.
@@ -34,13 +33,7 @@ struct Options {
     out: PathBuf,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     let device = device(&options.device)?;
     std::fs::create_dir_all(&options.out)?;

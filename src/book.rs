@@ -65,3 +65,6 @@ struct Text;
 
 #[doc = include_str!("../docs/models/weights.md")]
 struct Weights;
+
+#[doc = include_str!("../docs/models/README.md")]
+struct Networks;

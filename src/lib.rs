@@ -18,6 +18,9 @@
 #[cfg(doctest)]
 mod book;
 pub mod device;
+mod report;
+
+pub use report::Report;
 
 /// The framework below, for programs that need more of it: the version and features that the library was built with.
 pub use burn;
@@ -36,6 +39,7 @@ pub use langevin_train as train;
 
 /// What most programs use.
 pub mod prelude {
+    pub use crate::Report;
     pub use crate::device::device;
     pub use burn::tensor::{DType, Device, Tensor, TensorData};
     pub use langevin_core::denoiser::{self, Threshold};

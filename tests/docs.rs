@@ -157,7 +157,9 @@ fn the_readme_lists_every_example_once() {
 
 /// What is wrong with the `main` of an example: an error that leaves it would be printed as `Debug`.
 fn bad_main(source: &str) -> bool {
-    !source.contains("\nfn main() -> ExitCode {\n") || !source.contains("eprintln!(\"error: {error}\");")
+    let own = source.contains("\nfn main() -> ExitCode {\n") && source.contains("eprintln!(\"error: {error}\");");
+    let report = ["Report", "langevin::Report"].map(|name| format!("\nfn main() -> Result<(), {name}> {{\n"));
+    !own && !report.iter().any(|main| source.contains(main))
 }
 
 #[test]
@@ -169,6 +171,10 @@ fn examples_print_errors_as_messages() {
         assert!(!bad_main(&read(file.expect("a program"))), "{name} prints its errors as Debug");
     }
     assert!(bad_main("\nfn main() -> Result<(), Box<dyn Error>> {\n"));
+    // The programs of the README are copied.
+    let readme = read("README.md");
+    let mains = readme.matches("\nfn main()").count();
+    assert!(mains > 1 && readme.matches("\nfn main() -> Result<(), Report> {\n").count() == mains);
 }
 
 #[test]

@@ -9,9 +9,8 @@ mod draw;
 mod schedules;
 
 use clap::Parser;
-use std::error::Error;
+use langevin::Report;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 #[derive(Parser)]
 struct Options {
@@ -26,13 +25,7 @@ struct Options {
     seed: u64,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     std::fs::create_dir_all(&options.out)?;
     let place = |name| options.out.join(name);

@@ -14,10 +14,9 @@ mod videos;
 use burn::tensor::DType;
 use clap::Parser;
 use inputs::Inputs;
+use langevin::Report;
 use langevin::core::Load;
-use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(Parser)]
@@ -41,13 +40,7 @@ struct Options {
     only_show: bool,
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Report> {
     let options = Options::parse();
     let dtype = match options.dtype.as_str() {
         "f64" => DType::F64,

@@ -18,7 +18,6 @@ use langevin::train::{Objective, Times, Trainer};
 use report::{Report, Row};
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(Parser)]
@@ -51,13 +50,7 @@ fn bar_style() -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), langevin::Report> {
     let options = Options::parse();
     let per_class = usize::from(options.per_class);
     let device = device(&options.device)?;

@@ -31,6 +31,14 @@ pub enum DataError {
         /// The number of values given.
         given: usize,
     },
+    /// The name of a picture does not end as a format that is written.
+    #[error("`{}` has the extension \"{extension}\", but pictures are written as PNG: call it `.png`", .path.display())]
+    PictureFormat {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What its name ends with.
+        extension: String,
+    },
     /// There are not as many labels as samples.
     #[error("{samples} samples need {samples} labels, {labels} were given: pass one label for each sample")]
     LabelCount {
@@ -78,6 +86,14 @@ pub enum DataError {
         index: usize,
         /// The value found there.
         value: f32,
+    },
+    /// More values than there is memory for.
+    #[error("{samples} samples of {values} values are more than there is memory for: make fewer")]
+    TooMany {
+        /// The samples asked for.
+        samples: usize,
+        /// Values of each.
+        values: usize,
     },
     /// A sample that the set does not have was asked for.
     #[error("sample {index} does not exist: the set has {len} samples, give one of 0..{len}")]

@@ -166,16 +166,20 @@ impl Raster {
         &self.rgb
     }
 
-    /// Writes a PNG file.
+    /// Writes a PNG file, whose name ends with `.png` or has no extension.
     ///
     /// The file appears under its name only once it is complete, replacing one that was there; missing parent folders
     /// are created.
     ///
     /// # Errors
     ///
-    /// [`DataError::Io`].
+    /// [`DataError::Io`]; [`DataError::PictureFormat`] for a name that promises another format.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
         let path = path.as_ref();
+        let extension = path.extension().map(|extension| extension.to_string_lossy().into_owned());
+        if let Some(extension) = extension.filter(|extension| !extension.eq_ignore_ascii_case("png")) {
+            return Err(DataError::PictureFormat { path: path.to_path_buf(), extension });
+        }
         let mut png = Vec::new();
         // Both extents fit: a picture has at most MAX_PIXELS pixels.
         PngEncoder::new(&mut png)
@@ -349,5 +353,19 @@ mod tests {
         assert!(matches!(beside(&[zeros([2, 2, 4, 4])]), Err(DataError::Channels { channels: 2 })));
         assert!(matches!(scale::tinted(&zeros([2, 3, 4, 4]), [1.0; 3]), Err(DataError::Channels { channels: 3 })));
         assert!(matches!(scale::tinted(&zeros([2, 1, 4, 4]), [1.0, 2.0, 0.0]), Err(DataError::OutOfRange { .. })));
+    }
+
+    #[test]
+    fn names_of_other_formats_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let raster = ImageGrid::new(1).unwrap().render(&tensor(&[0.5], [1, 1, 1, 1])).unwrap();
+        for name in ["a.png", "a.PNG", "plain"] {
+            raster.save(folder.path().join(name)).unwrap();
+            assert_eq!(std::fs::read(folder.path().join(name)).unwrap()[..4], *b"\x89PNG");
+        }
+        let path = folder.path().join("a.jpg");
+        let error = raster.save(&path).unwrap_err();
+        assert!(matches!(&error, DataError::PictureFormat { extension, .. } if extension == "jpg"), "{error}");
+        assert!(!path.exists());
     }
 }

@@ -17,7 +17,7 @@ use crate::{DataError, VectorSet};
 ///
 /// # Errors
 ///
-/// [`DataError::NoiseLevel`], [`DataError::Empty`] for `n = 0`, [`DataError::ConstantColumn`] for `n = 1`.
+/// [`DataError::NoiseLevel`], [`DataError::TooMany`] for more points than fit into memory, [`DataError::Empty`] for `n = 0`, [`DataError::ConstantColumn`] for `n = 1`.
 ///
 /// # Example
 ///
@@ -86,7 +86,11 @@ fn draw(
     if !(noise >= 0.0 && noise.is_finite()) {
         return Err(DataError::NoiseLevel { noise });
     }
-    let mut values = Vec::with_capacity(2 * n);
+    let mut values = Vec::new();
+    let room = n.checked_mul(2).is_some_and(|count| values.try_reserve_exact(count).is_ok());
+    if !room {
+        return Err(DataError::TooMany { samples: n, values: 2 });
+    }
     for index in 0..n {
         for coordinate in point(index, &mut stream) {
             values.push((coordinate + noise * stream.normal()) as f32);
@@ -104,6 +108,14 @@ mod tests {
         let (mean, std) = (set.standardization().mean(), set.standardization().std());
         let undo = |column: usize, value: f32| mean[column] + std[column] * f64::from(value);
         set.values().chunks_exact(2).map(|row| [undo(0, row[0]), undo(1, row[1])]).collect()
+    }
+
+    #[test]
+    fn more_points_than_memory() {
+        for n in [usize::MAX, usize::MAX / 2, 1 << 60] {
+            let error = swiss_roll(n, 0.1, 7).unwrap_err();
+            assert!(matches!(error, DataError::TooMany { samples, values: 2 } if samples == n), "{error}");
+        }
     }
 
     #[test]

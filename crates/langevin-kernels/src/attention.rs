@@ -14,7 +14,7 @@ const KEYS: usize = 256;
 /// Numbers that are computed side by side.
 const LANES: usize = 16;
 
-/// Sizes of attention: `softmax(scale·q·kᵀ + bias)·v`. A query from which a bias of minus infinity hides every key gets the mean of
+/// AttentionSizes of attention: `softmax(scale·q·kᵀ + bias)·v`. A query from which a bias of minus infinity hides every key gets the mean of
 /// the values.
 ///
 /// Blocks of queries are shared among threads, and in the gradient heads.
@@ -24,7 +24,7 @@ const LANES: usize = 16;
 /// The softmax of blocks: Milakov, Gimelshein 2018, [arXiv:1805.02867](https://arxiv.org/abs/1805.02867); the gradient without
 /// stored scores: Dao, Fu, Ermon, Rudra, Ré 2022, [arXiv:2205.14135](https://arxiv.org/abs/2205.14135).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sizes {
+pub struct AttentionSizes {
     /// Samples.
     pub batch: usize,
     /// Heads of a sample.
@@ -50,10 +50,21 @@ pub struct Bias<'a> {
     pub steps: [usize; 3],
 }
 
+/// What came of attention, for its gradient.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// What [`forward`](AttentionSizes::forward) wrote.
+    pub out: &'a [f32],
+    /// What it returned.
+    pub sums: &'a [f32],
+    /// The gradient with respect to `out`.
+    pub gradient: &'a [f32],
+}
+
 impl<'a> Bias<'a> {
     /// What is added to the scores of the queries and keys of a head from the first ones given, and the distance between
     /// queries.
-    fn from(&self, sizes: &Sizes, head: usize, query: usize, key: usize) -> (&'a [f32], usize) {
+    fn from(&self, sizes: &AttentionSizes, head: usize, query: usize, key: usize) -> (&'a [f32], usize) {
         let at = head / sizes.heads * self.steps[0] + head % sizes.heads * self.steps[1] + query * self.steps[2];
         (&self.values[at + key..], self.steps[2])
     }
@@ -157,7 +168,7 @@ fn exponentials(row: &mut [f32], top: f32) -> f32 {
     sums.iter().sum()
 }
 
-impl Sizes {
+impl AttentionSizes {
     fn check(&self, q: &[f32], k: &[f32], v: &[f32], bias: Option<Bias<'_>>, out: &[f32]) {
         let heads = self.batch * self.heads;
         let sizes = [heads, self.queries, self.keys, self.width, self.value_width];
@@ -228,23 +239,18 @@ impl Sizes {
         sums
     }
 
-    /// Writes the gradients with respect to queries, keys and values, given that with respect to the results. `out` and `sums`
-    /// are what [`forward`](Self::forward) wrote and returned; shapes are those given there.
+    /// Writes the gradients with respect to queries, keys and values, given that with respect to the results. Shapes are those
+    /// of [`forward`](Self::forward).
     ///
     /// # Panics
     ///
     /// As [`forward`](Self::forward) does.
-    #[expect(clippy::too_many_arguments, reason = "three inputs, what came of them, and three gradients")]
     pub fn gradient(
         &self,
         [q, k, v]: [&[f32]; 3],
         bias: Option<Bias<'_>>,
-        out: &[f32],
-        sums: &[f32],
-        gradient: &[f32],
-        of_q: &mut [f32],
-        of_k: &mut [f32],
-        of_v: &mut [f32],
+        Answered { out, sums, gradient }: Answered<'_>,
+        [of_q, of_k, of_v]: [&mut [f32]; 3],
     ) {
         self.check(q, k, v, bias, out);
         self.check(of_q, of_k, of_v, bias, gradient);
@@ -293,7 +299,14 @@ mod tests {
     use crate::testing::{assert_close, numbers};
 
     /// The definition in f64: results, and gradients of the sum of out·g.
-    fn by_hand(s: &Sizes, q: &[f32], k: &[f32], v: &[f32], bias: Option<Bias<'_>>, g: &[f32]) -> [Vec<f64>; 4] {
+    fn by_hand(
+        s: &AttentionSizes,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        bias: Option<Bias<'_>>,
+        g: &[f32],
+    ) -> [Vec<f64>; 4] {
         let (d, e) = (s.width, s.value_width);
         let mut out = vec![0.0; g.len()];
         let (mut of_q, mut of_k, mut of_v) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
@@ -339,7 +352,7 @@ mod tests {
             (1, 1, 65, 1100, 8, 5),
             (2, 1, 3, 512, 16, 16),
         ] {
-            let s = Sizes { batch, heads, queries, keys, width, value_width, scale: 0.7 };
+            let s = AttentionSizes { batch, heads, queries, keys, width, value_width, scale: 0.7 };
             let count = batch * heads;
             let [q, k, v, g] = [queries * width, keys * width, keys * value_width, queries * value_width]
                 .map(|n| numbers(count * n, n as u64 + 1));
@@ -357,7 +370,7 @@ mod tests {
                 assert_close(&given, &out, 2e-6);
                 let mut gradients = [&of_q, &of_k, &of_v].map(|e| vec![f32::NAN; e.len()]);
                 let [a, b, c] = &mut gradients;
-                s.gradient([&q, &k, &v], bias, &given, &sums, &g, a, b, c);
+                s.gradient([&q, &k, &v], bias, Answered { out: &given, sums: &sums, gradient: &g }, [a, b, c]);
                 let largest = of_q.iter().chain(&of_k).chain(&of_v).fold(0.0f64, |m, v| m.max(v.abs()));
                 for (given, expected) in gradients.iter().zip([of_q, of_k, of_v]) {
                     for (given, expected) in given.iter().zip(expected) {
@@ -371,7 +384,7 @@ mod tests {
     #[test]
     fn keys_hidden_in_whole_blocks_are_not_seen() {
         let keys = 2 * KEYS + 7;
-        let s = Sizes { batch: 1, heads: 1, queries: 3, keys, width: 2, value_width: 2, scale: 0.5 };
+        let s = AttentionSizes { batch: 1, heads: 1, queries: 3, keys, width: 2, value_width: 2, scale: 0.5 };
         let (q, k, v, g) = (numbers(6, 1), numbers(2 * keys, 2), numbers(2 * keys, 3), numbers(6, 4));
         for hidden in [0..KEYS, KEYS..2 * KEYS, 0..2 * KEYS, KEYS + 3..keys] {
             let bias: Vec<f32> = (0..keys).map(|j| if hidden.contains(&j) { f32::NEG_INFINITY } else { 0.1 }).collect();
@@ -381,7 +394,8 @@ mod tests {
             let sums = s.forward(&q, &k, &v, bias, &mut given);
             assert_close(&given, &out, 2e-6);
             let (mut a, mut b, mut c) = (vec![f32::NAN; 6], vec![f32::NAN; 2 * keys], vec![f32::NAN; 2 * keys]);
-            s.gradient([&q, &k, &v], bias, &given, &sums, &g, &mut a, &mut b, &mut c);
+            let answered = Answered { out: &given, sums: &sums, gradient: &g };
+            s.gradient([&q, &k, &v], bias, answered, [&mut a, &mut b, &mut c]);
             assert_close(&a, &of_q, 1e-5);
             assert_close(&b, &of_k, 1e-5);
             assert_close(&c, &of_v, 1e-5);
@@ -390,7 +404,7 @@ mod tests {
 
     #[test]
     fn hidden_keys_are_not_seen() {
-        let s = Sizes { batch: 1, heads: 1, queries: 2, keys: 3, width: 1, value_width: 1, scale: 1.0 };
+        let s = AttentionSizes { batch: 1, heads: 1, queries: 2, keys: 3, width: 1, value_width: 1, scale: 1.0 };
         let hidden = [0.0, f32::NEG_INFINITY, -1e4];
         let mut out = [0.0; 2];
         let bias = Some(Bias { values: &hidden, steps: [0; 3] });

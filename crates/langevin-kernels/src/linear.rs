@@ -4,20 +4,20 @@ use rayon::prelude::*;
 
 use crate::product::{Matrix, Write, product_on_threads};
 
-/// Sizes of an affine map.
+/// LinearSizes of an affine map.
 ///
 /// # Example
 ///
 /// ```
-/// use langevin_kernels::linear::Sizes;
+/// use langevin_kernels::linear::LinearSizes;
 ///
-/// let sizes = Sizes { rows: 1, input: 2, output: 1 };
+/// let sizes = LinearSizes { rows: 1, input: 2, output: 1 };
 /// let mut y = [0.0];
 /// sizes.forward(&[1.0, 2.0], &[3.0, 4.0], Some(&[0.5]), &mut y);
 /// assert_eq!(y, [11.5]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
+pub struct LinearSizes {
     /// Rows of numbers that are mapped.
     pub rows: usize,
     /// Numbers of a row.
@@ -26,7 +26,7 @@ pub struct Sizes {
     pub output: usize,
 }
 
-impl Sizes {
+impl LinearSizes {
     fn check(&self, x: &[f32], weight: &[f32], y: &[f32]) {
         assert!(![self.rows, self.input, self.output].contains(&0), "a size is zero: {self:?}");
         assert_eq!(x.len(), self.rows * self.input, "rows of {self:?}");
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn values_and_gradients_agree_with_the_definition() {
         for (rows, input, output) in [(1, 1, 1), (3, 5, 2), (130, 33, 70), (2, 300, 1)] {
-            let s = Sizes { rows, input, output };
+            let s = LinearSizes { rows, input, output };
             let (x, w) = (numbers(rows * input, 1), numbers(output * input, 2));
             let (b, g) = (numbers(output, 3), numbers(rows * output, 4));
             let wide = |x: &[f32], at: usize| f64::from(x[at]);

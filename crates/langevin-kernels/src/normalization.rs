@@ -13,22 +13,22 @@ const LANES: usize = 16;
 /// # Example
 ///
 /// ```
-/// use langevin_kernels::normalization::Groups;
+/// use langevin_kernels::normalization::GroupSizes;
 ///
-/// let groups = Groups { batch: 1, channels: 2, pixels: 2, groups: 1, epsilon: 0.0, silu: false };
+/// let groups = GroupSizes { batch: 1, channels: 2, pixels: 2, groups: 1, epsilon: 0.0, silu: false };
 /// let mut y = [0.0; 4];
 /// groups.forward(&[1.0, -1.0, 1.0, -1.0], &[1.0, 2.0], &[0.0, 0.5], &mut y);
 /// assert_eq!(y, [1.0, -1.0, 2.5, -1.5]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Groups {
+pub struct GroupSizes {
     /// Samples.
     pub batch: usize,
     /// Channels of a sample.
     pub channels: usize,
     /// Numbers of a channel.
     pub pixels: usize,
-    /// Groups of channels, a divisor of their number.
+    /// GroupSizes of channels, a divisor of their number.
     pub groups: usize,
     /// Added to the variance.
     pub epsilon: f32,
@@ -96,7 +96,7 @@ fn moments(x: &[f32], epsilon: f32) -> Moments {
     Moments { mean, inverse: (1.0 / (variance + f64::from(epsilon)).sqrt()) as f32 }
 }
 
-impl Groups {
+impl GroupSizes {
     fn check(&self, x: &[f32], y: &[f32], weight: &[f32], bias: &[f32]) {
         assert!(
             self.groups > 0 && self.channels.is_multiple_of(self.groups),
@@ -165,7 +165,7 @@ impl Groups {
 
 /// Normalizes group `at`, counted through all samples.
 #[inline(always)]
-fn group_forward((sizes, at, x, [weight, bias], y): (&Groups, usize, &[f32], [&[f32]; 2], &mut [f32])) -> Moments {
+fn group_forward((sizes, at, x, [weight, bias], y): (&GroupSizes, usize, &[f32], [&[f32]; 2], &mut [f32])) -> Moments {
     let pixels = sizes.pixels;
     let first = at % sizes.groups * (sizes.channels / sizes.groups);
     let moments = moments(x, sizes.epsilon);
@@ -186,7 +186,7 @@ fn group_forward((sizes, at, x, [weight, bias], y): (&Groups, usize, &[f32], [&[
     moments
 }
 
-type OfGroup<'a> = (&'a Groups, usize, &'a [f32], [&'a [f32]; 2], Moments, &'a mut [f32], &'a mut [[f64; 2]]);
+type OfGroup<'a> = (&'a GroupSizes, usize, &'a [f32], [&'a [f32]; 2], Moments, &'a mut [f32], &'a mut [[f64; 2]]);
 
 /// Takes the gradient of group `at` back, and writes the sums of its channels.
 #[inline(always)]
@@ -227,7 +227,7 @@ mod tests {
     use crate::testing::{assert_close, numbers};
 
     /// The definition in f64.
-    fn by_hand(s: &Groups, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+    fn by_hand(s: &GroupSizes, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
         let count = s.count();
         let mut y = Vec::new();
         for (at, group) in x.chunks(count).enumerate() {
@@ -250,7 +250,7 @@ mod tests {
     fn values_and_gradients_agree_with_the_definition() {
         for silu in [false, true] {
             for (batch, channels, pixels, groups) in [(1, 4, 1, 1), (2, 6, 35, 3), (3, 4, 17, 4), (1, 8, 16, 2)] {
-                let s = Groups { batch, channels, pixels, groups, epsilon: 1e-5, silu };
+                let s = GroupSizes { batch, channels, pixels, groups, epsilon: 1e-5, silu };
                 let count = batch * channels * pixels;
                 let x: Vec<f32> = numbers(count, 1).iter().map(|x| 3.0 * x + 0.7).collect();
                 let (weight, bias, g) = (numbers(channels, 2), numbers(channels, 3), numbers(count, 4));
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn a_large_mean_is_not_lost() {
         for silu in [false, true] {
-            let s = Groups { batch: 1, channels: 1, pixels: 10_000, groups: 1, epsilon: 1e-6, silu };
+            let s = GroupSizes { batch: 1, channels: 1, pixels: 10_000, groups: 1, epsilon: 1e-6, silu };
             let x: Vec<f32> = numbers(10_000, 5).iter().map(|x| x + 1000.0).collect();
             let mut y = vec![0.0; 10_000];
             let moments = s.forward(&x, &[1.0], &[0.0], &mut y);

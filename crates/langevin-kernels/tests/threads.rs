@@ -1,6 +1,8 @@
 //! The number of threads changes no bit.
 
-use langevin_kernels::{activation::Activation, attention, convolution, linear, normalization::Groups, sums};
+use langevin_kernels::{
+    activation::Activation, attention, attention::Answered, convolution, linear, normalization::GroupSizes, sums,
+};
 
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -31,7 +33,7 @@ fn same(compute: impl Fn() -> Vec<Vec<f32>> + Sync) {
 fn convolutions_have_the_same_bits() {
     // By tiles, by patches, and by patches with a stride.
     for (channels, stride) in [(96, 1), (20, 1), (20, 2)] {
-        let sizes = convolution::Sizes {
+        let sizes = convolution::ConvolutionSizes {
             batch: 3,
             input: channels,
             output: channels + 1,
@@ -57,7 +59,7 @@ fn convolutions_have_the_same_bits() {
 #[test]
 fn affine_maps_have_the_same_bits() {
     for (rows, input, output) in [(300, 130, 70), (2, 512, 1000), (1000, 700, 3)] {
-        let sizes = linear::Sizes { rows, input, output };
+        let sizes = linear::LinearSizes { rows, input, output };
         let (x, weight, g) = (numbers(rows * input, 1), numbers(output * input, 2), numbers(rows * output, 3));
         same(|| {
             let (mut y, mut of_x, mut of_w) = (g.clone(), x.clone(), weight.clone());
@@ -71,21 +73,29 @@ fn affine_maps_have_the_same_bits() {
 
 #[test]
 fn attention_has_the_same_bits() {
-    let sizes =
-        attention::Sizes { batch: 2, heads: 2, queries: 150, keys: 600, width: 24, value_width: 24, scale: 0.2 };
+    let sizes = attention::AttentionSizes {
+        batch: 2,
+        heads: 2,
+        queries: 150,
+        keys: 600,
+        width: 24,
+        value_width: 24,
+        scale: 0.2,
+    };
     let (q, k) = (numbers(4 * 150 * 24, 1), numbers(4 * 600 * 24, 2));
     same(|| {
         let mut out = q.clone();
         let sums = sizes.forward(&q, &k, &k, None, &mut out);
         let (mut of_q, mut of_k, mut of_v) = (q.clone(), k.clone(), k.clone());
-        sizes.gradient([&q, &k, &k], None, &out, &sums, &q, &mut of_q, &mut of_k, &mut of_v);
+        let answered = Answered { out: &out, sums: &sums, gradient: &q };
+        sizes.gradient([&q, &k, &k], None, answered, [&mut of_q, &mut of_k, &mut of_v]);
         vec![out, sums, of_q, of_k, of_v]
     });
 }
 
 #[test]
 fn normalization_activations_and_sums_have_the_same_bits() {
-    let groups = Groups { batch: 3, channels: 8, pixels: 5000, groups: 4, epsilon: 1e-5, silu: true };
+    let groups = GroupSizes { batch: 3, channels: 8, pixels: 5000, groups: 4, epsilon: 1e-5, silu: true };
     let (x, weight, g) = (numbers(3 * 8 * 5000, 1), numbers(8, 2), numbers(3 * 8 * 5000, 3));
     same(|| {
         let mut y = x.clone();

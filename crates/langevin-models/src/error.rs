@@ -74,6 +74,15 @@ pub enum ModelError {
         reason: String,
     },
 
+    /// The configuration file of a model folder is refused.
+    #[error("`{}`: {problem}", .path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, in the words of the file: its keys, not the fields of the configuration made from it.
+        problem: Box<ModelError>,
+    },
+
     /// A tensor given to a network has the wrong shape.
     #[error("`{what}` has shape {given:?}, expected {expected}")]
     Shape {
@@ -294,7 +303,26 @@ pub enum ModelError {
     },
 }
 
-/// Everything in which a weights file differs from the network that it is loaded into.
+/// Fields of a configuration, each with the key that the published file has for it. Fields that are not listed are
+/// called in the file as they are here.
+pub(crate) type Keys = [(&'static str, &'static str)];
+
+/// Reads or checks a configuration for those who call its fields otherwise: an error names the key that is to be changed.
+pub(crate) fn told_by_key<T>(keys: &Keys, read: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
+    let key = |field| keys.iter().find(|(ours, _)| *ours == field).map_or(field, |(_, key)| *key);
+    let words = |text: String| {
+        keys.iter().fold(text, |text, (ours, key)| text.replace(&format!("`{ours}`"), &format!("`{key}`")))
+    };
+    read().map_err(|error| match error {
+        ModelError::Config { field, given, expected } => {
+            ModelError::Config { field: key(field), given, expected: words(expected) }
+        }
+        other => other,
+    })
+}
+
+/// Everything in which a weights file differs from the network that it is loaded into. A message shows the first of each
+/// kind; the lists have them all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WeightMismatch {
     /// Parameters of the network that the file does not have.
@@ -327,25 +355,41 @@ impl WeightMismatch {
 impl std::fmt::Display for WeightMismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} missing, {} unused, {} misshapen", self.missing.len(), self.unused.len(), self.misshapen.len())?;
-        for name in &self.missing {
-            write!(f, "\n  missing   {name}")?;
-        }
-        for name in &self.unused {
-            write!(f, "\n  unused    {name}")?;
-        }
-        for m in &self.misshapen {
-            write!(f, "\n  misshapen {}: stored {:?}, expected {:?}", m.name, m.stored, m.expected)?;
-        }
-        Ok(())
+        list(f, &self.missing, |f, name| write!(f, "\n  missing   {name}"))?;
+        list(f, &self.unused, |f, name| write!(f, "\n  unused    {name}"))?;
+        list(f, &self.misshapen, |f, m| {
+            write!(f, "\n  misshapen {}: stored {:?}, expected {:?}", m.name, m.stored, m.expected)
+        })
     }
 }
 
-/// Checks that a size of a configuration is at least one.
+/// The entries of a list that a message shows.
+const SHOWN: usize = 12;
+
+/// Writes the first entries, and how many there are more.
+fn list<T>(
+    f: &mut std::fmt::Formatter<'_>,
+    entries: &[T],
+    write: impl Fn(&mut std::fmt::Formatter<'_>, &T) -> std::fmt::Result,
+) -> std::fmt::Result {
+    // One more costs the same line as to say that there is one.
+    let shown = if entries.len() <= SHOWN + 1 { entries.len() } else { SHOWN };
+    entries[..shown].iter().try_for_each(|entry| write(f, entry))?;
+    match entries.len() - shown {
+        0 => Ok(()),
+        more => write!(f, "\n  … and {more} more"),
+    }
+}
+
+/// The largest size: that of configurations in files, too. Products of three of them are counted without overflow.
+const LARGEST_SIZE: usize = 1 << 20;
+
+/// Checks that a size of a configuration is at least one, and not beyond that of any network.
 pub(crate) fn at_least_one(field: &'static str, given: usize) -> Result<(), ModelError> {
     if given == 0 {
         return Err(ModelError::Config { field, given: "0".into(), expected: "at least 1".into() });
     }
-    Ok(())
+    at_most(LARGEST_SIZE, field, given)
 }
 
 /// The largest number of layers: that of configurations in files, too.
@@ -353,8 +397,8 @@ pub(crate) const MOST_LAYERS: usize = 1 << 12;
 
 /// Checks the number of layers of a kind, of which there is one at least.
 pub(crate) fn layer_count(field: &'static str, given: usize) -> Result<(), ModelError> {
-    at_least_one(field, given)?;
-    layer_limit(field, given)
+    layer_limit(field, given)?;
+    at_least_one(field, given)
 }
 
 /// Checks the number of layers of a kind, of which there may be none.
@@ -364,8 +408,8 @@ pub(crate) fn layer_limit(field: &'static str, given: usize) -> Result<(), Model
 
 /// Checks the number of levels of resolution, each of which but one halves the sides.
 pub(crate) fn level_count(field: &'static str, given: usize) -> Result<(), ModelError> {
-    at_least_one(field, given)?;
-    at_most(32, field, given)
+    at_most(32, field, given)?;
+    at_least_one(field, given)
 }
 
 fn at_most(most: usize, field: &'static str, given: usize) -> Result<(), ModelError> {
@@ -393,4 +437,42 @@ pub(crate) fn positive(field: &'static str, given: f64) -> Result<(), ModelError
         return Err(ModelError::Config { field, given: given.to_string(), expected: "a finite number above 0".into() });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_cut_in_messages_and_kept_in_the_error() {
+        let names = |count: usize| (0..count).map(|i| format!("layer.{i}.weight")).collect::<Vec<_>>();
+        let mismatch = WeightMismatch { missing: names(SHOWN + 1), unused: names(SHOWN + 200), misshapen: Vec::new() };
+        let text = mismatch.to_string();
+        assert!(text.starts_with(&format!("{} missing, {} unused, 0 misshapen", SHOWN + 1, SHOWN + 200)), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("  missing")).count(), SHOWN + 1);
+        assert_eq!(text.lines().filter(|line| line.starts_with("  unused")).count(), SHOWN);
+        assert!(text.ends_with("\n  … and 200 more"), "{text}");
+    }
+
+    #[test]
+    fn errors_about_files_speak_of_keys() {
+        let read = || -> Result<(), ModelError> {
+            let expected = "one for each of the 2 levels in `channels`".into();
+            Err(ModelError::Config { field: "down", given: "3 blocks".into(), expected })
+        };
+        let keys: &Keys = &[("channels", "block_out_channels"), ("down", "down_block_types")];
+        assert_eq!(
+            told_by_key(keys, read).unwrap_err().to_string(),
+            "`down_block_types` is 3 blocks, expected one for each of the 2 levels in `block_out_channels`"
+        );
+        assert_eq!(told_by_key(&[], read).unwrap_err().to_string(), read().unwrap_err().to_string());
+    }
+
+    #[test]
+    fn sizes_have_two_ends() {
+        at_least_one("width", LARGEST_SIZE).unwrap();
+        for given in [0, LARGEST_SIZE + 1, 1 << 62, usize::MAX] {
+            assert!(matches!(at_least_one("width", given), Err(ModelError::Config { field: "width", .. })), "{given}");
+        }
+    }
 }

@@ -114,16 +114,37 @@ impl MlpConfig {
         self
     }
 
+    /// Reads a `config.json` as [`Mlp::save`] writes it. Absent keys have their defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnknownKeys`], [`ModelError::BadValue`], [`ModelError::Json`] and [`ModelError::WrongClass`] for
+    /// other files; and those of [`init`](Self::init).
+    pub fn from_json(json: &str) -> Result<Self, ModelError> {
+        let config: Self = read_config(json, CLASS)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        at_least_one("dim", self.dim)?;
+        at_least_one("hidden", self.hidden)?;
+        layer_count("layers", self.layers)?;
+        if self.time_features < 2 {
+            let expected = "at least 2: a sine and a cosine".into();
+            return Err(ModelError::Config { field: "time_features", given: self.time_features.to_string(), expected });
+        }
+        at_least_one("time_features", self.time_features)?;
+        positive("time_scale", self.time_scale)
+    }
+
     /// Builds the network with torch's default initialization. Parameters are drawn when first used.
     ///
     /// # Errors
     ///
     /// [`ModelError::Config`] names a size that is zero or a scale that is not above zero.
     pub fn init(&self, device: &Device) -> Result<Mlp, ModelError> {
-        at_least_one("dim", self.dim)?;
-        at_least_one("hidden", self.hidden)?;
-        layer_count("layers", self.layers)?;
-        positive("time_scale", self.time_scale)?;
+        self.check()?;
         let hidden = self.hidden;
         let linear = |input, output| LinearConfig::new(input, output).init(device);
         let time = SinusoidalEmbedding::new(self.time_features).scale(self.time_scale).check()?;
@@ -201,7 +222,7 @@ impl Mlp {
     /// [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config: MlpConfig = read_config(&read_config_file(folder)?, CLASS)?;
+        let config = read_config_file(folder, MlpConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

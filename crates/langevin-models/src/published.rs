@@ -44,7 +44,11 @@ pub(crate) fn unsupported(key: &'static str, value: impl ToString, supported: &'
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected one value (a whole number, or true and false for a switch), or a list of such \
+                                 values, one for each level"
+)]
 pub enum PerLevel<T> {
     /// One for each level. First, because a value may be a list itself.
     Each(Vec<T>),
@@ -102,7 +106,7 @@ impl<T> From<T> for PerLevel<T> {
 
 /// Height and width, written as one number for squares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a whole number for squares, or a list of two: height, width")]
 pub enum Sides {
     /// Of squares.
     Square(usize),

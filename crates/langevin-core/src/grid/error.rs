@@ -22,6 +22,17 @@ pub enum GridError {
         /// Steps of the chain.
         chain: usize,
     },
+    /// As many steps as the chain has, of a spacing that leaves out step 0.
+    #[error(
+        "`{spacing}` begins at step 1 of a chain, so on one of {chain} it has no {chain} steps: take at most {}, or a spacing that \
+         begins at step 0 such as `leading`", .chain.saturating_sub(1)
+    )]
+    StepLeftOut {
+        /// Name of the spacing.
+        spacing: &'static str,
+        /// Steps of the chain.
+        chain: usize,
+    },
     /// A grid or an option that only a discrete chain can have.
     #[error("{what} needs a discrete chain, the process is continuous: use a grid such as `uniform`")]
     NeedsChain {

@@ -90,6 +90,16 @@ pub enum NoiseError {
         /// Values recorded.
         found: usize,
     },
+    /// More values than there is memory for.
+    #[error(
+        "{rows} samples of {numel} values are more than there is memory for: take a smaller shape or a smaller batch"
+    )]
+    TooMany {
+        /// Samples asked for.
+        rows: u64,
+        /// Values of each.
+        numel: usize,
+    },
     /// Recorded noise lacks a path increment.
     #[error(
         "recorded noise has no path increment over [{from}, {until}] of sample {sample}; record it, or use seeded noise"
@@ -274,8 +284,12 @@ fn host_tensor<T: Element + Default>(
     if !dtype.is_float() {
         return Err(NoiseError::DType { dtype });
     }
-    let rows = samples.end.saturating_sub(samples.start) as usize;
-    let mut values = vec![T::default(); rows * numel];
+    let rows = samples.end.saturating_sub(samples.start);
+    let count = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(numel));
+    // Asked for without a panic first; the memory itself comes zeroed from the system below.
+    let count = count.filter(|count| Vec::<T>::new().try_reserve_exact(*count).is_ok());
+    let mut values = vec![T::default(); count.ok_or(NoiseError::TooMany { rows, numel })?];
+    let rows = rows as usize;
     if numel > 0 {
         fill(&mut values)?;
     }

@@ -146,12 +146,24 @@ pub(crate) const TAG_EXACT: u32 = 258;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::DeviceNoise;
     use burn::tensor::{DType, Device, Int, Tensor};
 
     fn draw(seed: u64, sample: u64, key: Key, numel: usize) -> Vec<f64> {
         let mut values = vec![0.0; numel];
         Seeded::new(seed).fill(sample, key, &mut values).unwrap();
         values
+    }
+
+    #[test]
+    fn more_values_than_memory() {
+        let device = Device::flex();
+        for (last, numel) in [(u64::MAX, 8), (3, usize::MAX), (1, 1 << 61), (1 << 62, 1)] {
+            let error = Seeded::new(1).normal(0..last, Key::INITIAL, numel, (&device, DType::F32)).unwrap_err();
+            assert_eq!(error, NoiseError::TooMany { rows: last, numel });
+            let error = DeviceNoise::new(1).normal(0..last, Key::INITIAL, numel, (&device, DType::F32)).unwrap_err();
+            assert_eq!(error, NoiseError::TooMany { rows: last, numel });
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 pub struct Csv {
     path: PathBuf,
     delimiter: u8,
-    header: bool,
+    header: Option<bool>,
     labels: Option<String>,
 }
 
@@ -33,15 +33,16 @@ pub struct Csv {
 pub struct Table {
     /// The numbers, `[lines, columns]`, with the labels if a column of them was named.
     pub vectors: VectorSet,
-    /// The names of the columns of numbers; without a header they are counted from 1.
+    /// The names of the columns of numbers; without a header they are counted from 1: "1", "2", …
     pub columns: Vec<String>,
     /// The names of the classes, sorted; empty without labels.
     pub classes: Vec<String>,
 }
 
-/// A table in a file: by default separated by commas, the first line being the names of the columns.
+/// A table in a file, separated by commas. The first line is taken for the names of the columns unless all of its fields
+/// are numbers; [`Csv::with_header`] and [`Csv::without_header`] say it outright.
 pub fn open(path: impl AsRef<Path>) -> Csv {
-    Csv { path: path.as_ref().to_path_buf(), delimiter: b',', header: true, labels: None }
+    Csv { path: path.as_ref().to_path_buf(), delimiter: b',', header: None, labels: None }
 }
 
 impl Csv {
@@ -52,10 +53,17 @@ impl Csv {
         self
     }
 
+    /// The first line has the names of the columns, also where these are numbers such as years.
+    #[must_use]
+    pub fn with_header(mut self) -> Self {
+        self.header = Some(true);
+        self
+    }
+
     /// The first line is data; columns are named "1", "2", …
     #[must_use]
     pub fn without_header(mut self) -> Self {
-        self.header = false;
+        self.header = Some(false);
         self
     }
 
@@ -88,7 +96,8 @@ impl Csv {
             let record = record.map_err(|error| bad(table_problem(error)))?;
             let line = record.position().map_or(number as u64 + 1, csv_crate::Position::line);
             if number == 0 {
-                columns = match self.header {
+                let header = self.header.unwrap_or_else(|| !record.iter().all(|text| text.parse::<f32>().is_ok()));
+                columns = match header {
                     true => record.iter().map(str::to_owned).collect(),
                     false => (1..=record.len()).map(|column| column.to_string()).collect(),
                 };
@@ -97,7 +106,7 @@ impl Csv {
                     let found = columns.iter().position(|column| column == name);
                     at = Some(found.ok_or_else(|| bad(Problem::NoColumn { name: name.clone(), known }))?);
                 }
-                if self.header {
+                if header {
                     continue;
                 }
             }
@@ -144,6 +153,16 @@ fn table_problem(error: csv_crate::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_line_of_numbers_is_data() {
+        let table = load(b"1,2\n3,4\n", |csv| csv).unwrap();
+        assert_eq!((table.vectors.len(), &table.columns[..]), (2, &["1".to_owned(), "2".to_owned()][..]));
+        let named = load(b"1,2\n3,4\n", Csv::with_header).unwrap();
+        assert_eq!((named.vectors.len(), named.vectors.vector(0).unwrap()), (1, &[3.0, 4.0][..]));
+        let table = load(b"1,b\n3,4\n", |csv| csv).unwrap();
+        assert_eq!((table.vectors.len(), &table.columns[..]), (1, &["1".to_owned(), "b".to_owned()][..]));
+    }
 
     fn load(text: &[u8], settings: impl FnOnce(Csv) -> Csv) -> Result<Table, DataError> {
         let folder = tempfile::tempdir().unwrap();

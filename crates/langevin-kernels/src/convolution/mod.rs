@@ -14,7 +14,7 @@ const FEWEST_TILES: usize = 12;
 /// at 64, but lose a digit: their errors are three to five times as large, which networks of few channels show.
 const FEWEST_CHANNELS: usize = 96;
 
-/// Sizes of a convolution.
+/// ConvolutionSizes of a convolution.
 ///
 /// Kernels of 3x3 that move by one, with one zero around the images, are applied by Winograd's algorithm where there are enough
 /// pixels and channels; all others by one product with a table of patches. The results of the former have errors of about 2e-6 of
@@ -23,9 +23,9 @@ const FEWEST_CHANNELS: usize = 96;
 /// # Example
 ///
 /// ```
-/// use langevin_kernels::convolution::Sizes;
+/// use langevin_kernels::convolution::ConvolutionSizes;
 ///
-/// let sizes = Sizes { batch: 1, input: 2, output: 3, image: [4, 5], kernel: [3, 3], stride: [1, 1], padding: [1, 1] };
+/// let sizes = ConvolutionSizes { batch: 1, input: 2, output: 3, image: [4, 5], kernel: [3, 3], stride: [1, 1], padding: [1, 1] };
 /// assert_eq!(sizes.result(), [4, 5]);
 /// let (x, weight) = (vec![1.0; 40], vec![0.5; 54]);
 /// let mut y = vec![0.0; 60];
@@ -34,7 +34,7 @@ const FEWEST_CHANNELS: usize = 96;
 /// assert!((y[0] - 4.0).abs() < 1e-5 && (y[20] - 5.0).abs() < 1e-5);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
+pub struct ConvolutionSizes {
     /// Images.
     pub batch: usize,
     /// Channels of the images.
@@ -58,7 +58,7 @@ enum Algorithm {
     Patches,
 }
 
-impl Sizes {
+impl ConvolutionSizes {
     /// Height and width of the results: `(image + 2·padding - kernel) / stride + 1`.
     ///
     /// # Panics
@@ -151,7 +151,7 @@ mod tests {
     use crate::testing::{assert_close, numbers};
 
     /// The definition, and its gradients: y, of_x, of_weight for the sum of y·g.
-    fn by_hand(s: Sizes, x: &[f32], w: &[f32], b: &[f32], g: &[f32]) -> [Vec<f64>; 3] {
+    fn by_hand(s: ConvolutionSizes, x: &[f32], w: &[f32], b: &[f32], g: &[f32]) -> [Vec<f64>; 3] {
         let ([height, width], [rows, columns], [k, l]) = (s.image, s.result(), s.kernel);
         let mut y = vec![0.0; s.batch * s.output * rows * columns];
         let (mut of_x, mut of_w) = (vec![0.0; x.len()], vec![0.0; w.len()]);
@@ -176,7 +176,7 @@ mod tests {
         [y, of_x, of_w]
     }
 
-    fn agrees(s: Sizes, algorithms: &[Algorithm]) {
+    fn agrees(s: ConvolutionSizes, algorithms: &[Algorithm]) {
         let x = numbers(s.batch * s.input * s.image[0] * s.image[1], 1);
         let w = numbers(s.output * s.input * s.kernel[0] * s.kernel[1], 2);
         let b = numbers(s.output, 3);
@@ -203,8 +203,8 @@ mod tests {
         }
     }
 
-    fn square(batch: usize, input: usize, output: usize, image: [usize; 2]) -> Sizes {
-        Sizes { batch, input, output, image, kernel: [3, 3], stride: [1, 1], padding: [1, 1] }
+    fn square(batch: usize, input: usize, output: usize, image: [usize; 2]) -> ConvolutionSizes {
+        ConvolutionSizes { batch, input, output, image, kernel: [3, 3], stride: [1, 1], padding: [1, 1] }
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             ([2, 2], [2, 2], [4, 4]),
         ] {
             for (batch, input, output, image) in [(2, 3, 4, [7, 8]), (1, 1, 40, [9, 7]), (3, 35, 1, [6, 10])] {
-                let s = Sizes { batch, input, output, image, kernel, stride, padding };
+                let s = ConvolutionSizes { batch, input, output, image, kernel, stride, padding };
                 assert!(matches!(s.algorithm(), Algorithm::Patches));
                 agrees(s, &[Algorithm::Patches]);
             }
@@ -253,7 +253,7 @@ mod tests {
         let s = square(3, 256, 16, [33, 66]);
         agrees(s, &[Algorithm::Tiles(Tiled::of(&s).expect("tiles")), Algorithm::Patches]);
         // Several whole images in a portion, and several portions.
-        let s = Sizes { kernel: [1, 1], padding: [0, 0], ..square(70, 2048, 2, [4, 4]) };
+        let s = ConvolutionSizes { kernel: [1, 1], padding: [0, 0], ..square(70, 2048, 2, [4, 4]) };
         agrees(s, &[Algorithm::Patches]);
     }
 

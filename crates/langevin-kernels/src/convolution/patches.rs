@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Sizes;
+use super::ConvolutionSizes;
 use super::winograd::spread;
 use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
@@ -32,7 +32,7 @@ impl Portion {
     }
 }
 
-impl Sizes {
+impl ConvolutionSizes {
     /// Rows of the table: entries of the kernel of one output.
     fn entries(&self) -> usize {
         self.input * self.kernel[0] * self.kernel[1]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Sizes;
+use super::ConvolutionSizes;
 use super::winograd::{
     Kernels, Lines, PRODUCTS, Row, STEP, kernels_back, spread, transform_kernels, transform_results_back,
     transform_values, write_results,
@@ -43,8 +43,8 @@ pub(super) struct Tiled {
 
 impl Tiled {
     /// If the kernel is 3x3 with one zero on each side, and moves by one.
-    pub(super) fn of(sizes: &Sizes) -> Option<Self> {
-        let Sizes { batch, input, output, image: [height, width], .. } = *sizes;
+    pub(super) fn of(sizes: &ConvolutionSizes) -> Option<Self> {
+        let ConvolutionSizes { batch, input, output, image: [height, width], .. } = *sizes;
         let fits = sizes.kernel == [3, 3] && sizes.stride == [1, 1] && sizes.padding == [1, 1];
         fits.then_some(Self { batch, input, output, height, width })
     }

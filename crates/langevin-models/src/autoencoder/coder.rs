@@ -4,8 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::blocks::{CoderMidBlock2d, DownEncoderBlock2d, EPSILON, Parts, UpDecoderBlock2d};
-use crate::error::{ModelError, layer_count, level_count};
-use crate::layers::{Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SpatialNorm, SpatialNormConfig};
+use crate::error::{ModelError, at_least_one, layer_count, level_count};
+use crate::layers::{
+    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, SPATIAL_GROUPS, SpatialNorm, SpatialNormConfig,
+};
 use crate::tap::Tap;
 
 /// What a level has beside its residual blocks.
@@ -92,9 +94,30 @@ impl CoderConfig {
         self.channels.last().copied().unwrap_or_default()
     }
 
-    fn check(&self) -> Result<(), ModelError> {
+    pub(super) fn check(&self) -> Result<(), ModelError> {
+        at_least_one("input", self.input)?;
+        at_least_one("output", self.output)?;
         level_count("channels", self.channels.len())?;
         layer_count("layers", self.layers)?;
+        at_least_one("groups", self.groups)?;
+        for &channels in &self.channels {
+            at_least_one("channels", channels)?;
+            if !channels.is_multiple_of(self.groups) {
+                return Err(ModelError::Config {
+                    field: "groups",
+                    given: self.groups.to_string(),
+                    expected: format!("a divisor of the {channels} channels of a level"),
+                });
+            }
+            // Normalizations that latents tell of have groups of their own.
+            if self.spatial && !channels.is_multiple_of(SPATIAL_GROUPS) {
+                return Err(ModelError::Config {
+                    field: "channels",
+                    given: channels.to_string(),
+                    expected: format!("a multiple of {SPATIAL_GROUPS} at each level"),
+                });
+            }
+        }
         if self.blocks.len() != self.channels.len() {
             return Err(ModelError::Config {
                 field: "blocks",

@@ -103,7 +103,7 @@ impl AutoencoderKl {
     /// ```
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = AutoencoderKlConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, AutoencoderKlConfig::from_json)?;
         let load = upcast(load, config.force_upcast);
         read_folder(config.init(load.device())?, folder, &load)
     }

@@ -5,15 +5,24 @@ use serde::{Deserialize, Serialize};
 
 use super::AutoencoderKl;
 use super::coder::{Block, CoderConfig};
-use super::published::{DOWN, UP, activation, groups, scale};
+use super::published::{DOWN, UP, activation, check_coders, groups, scale};
 use super::tiling::Tiling;
-use crate::error::{ModelError, at_least_one, positive};
+use crate::error::{Keys, ModelError, at_least_one, positive, told_by_key};
 use crate::layers::Activation;
 use crate::published::Sides;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "AutoencoderKL";
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("channels", "block_out_channels"),
+    ("down", "down_block_types"),
+    ("layers", "layers_per_block"),
+    ("norm_groups", "norm_num_groups"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of an [`AutoencoderKl`].
 ///
@@ -122,7 +131,11 @@ impl AutoencoderKlConfig {
     /// * [`ModelError::Unsupported`] for known keys with a value that is not implemented;
     /// * [`ModelError::Json`], [`ModelError::BadValue`] and [`ModelError::WrongClass`] for other files.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        read_config::<PublishedKl>(json, CLASS)?.try_into()
+        told_by_key(KEYS, || {
+            let config: Self = read_config::<PublishedKl>(json, CLASS)?.try_into()?;
+            config.check()?;
+            Ok(config)
+        })
     }
 
     /// The published form as JSON.
@@ -179,7 +192,8 @@ impl AutoencoderKlConfig {
         self.check_list("latents_mean", self.latents_mean.as_deref(), "a finite number", f64::is_finite)?;
         self.check_list("latents_std", self.latents_std.as_deref(), "a finite number above 0", |v| {
             v > 0.0 && v.is_finite()
-        })
+        })?;
+        check_coders(&self.encoder(), &self.decoder())
     }
 
     fn check_list(
@@ -369,18 +383,18 @@ mod tests {
             (json!({"in_channels": 0}), "in_channels"),
             (json!({"out_channels": 0}), "out_channels"),
             (json!({"latent_channels": 0}), "latent_channels"),
-            (json!({"layers_per_block": 0}), "layers"),
-            (json!({"block_out_channels": []}), "channels"),
-            (json!({"block_out_channels": [32]}), "blocks"),
-            (json!({"up_block_types": ["UpDecoderBlock2D"]}), "blocks"),
-            (json!({"norm_num_groups": 5}), "groups"),
+            (json!({"layers_per_block": 0}), "layers_per_block"),
+            (json!({"block_out_channels": []}), "block_out_channels"),
+            (json!({"block_out_channels": [32]}), "down_block_types"),
+            (json!({"up_block_types": ["UpDecoderBlock2D"]}), "up_block_types"),
+            (json!({"norm_num_groups": 5}), "norm_num_groups"),
             (json!({"scaling_factor": 0.0}), "scaling_factor"),
             (json!({"latents_mean": [0.0, 0.0, 0.0, 0.0]}), "latents_std"),
             (json!({"latents_std": [1.0, 1.0, 1.0, 1.0]}), "latents_mean"),
             (json!({"latents_mean": [0.0], "latents_std": [1.0, 1.0, 1.0, 1.0]}), "latents_mean"),
             (json!({"latents_mean": [0.0, 0.0, 0.0, 0.0], "latents_std": [1.0, 1.0, 0.0, 1.0]}), "latents_std"),
         ] {
-            let error = read(changes).unwrap().init(&flex()).unwrap_err();
+            let error = read(changes).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name), "{name}: {error}");
         }
         let mut config = read(json!({})).unwrap();

@@ -1,7 +1,7 @@
 //! What the published configurations of the autoencoders have in common.
 
-use super::coder::Block;
-use crate::error::ModelError;
+use super::coder::{Block, CoderConfig};
+use crate::error::{ModelError, told_by_key};
 use crate::layers::Activation;
 use crate::published::{block_name, name_of, named};
 
@@ -38,6 +38,13 @@ impl BlockNames {
 pub(super) fn groups(levels: &[usize]) -> usize {
     let fits = |groups: &usize| levels.iter().all(|c| c.is_multiple_of(*groups) && c / groups >= 4);
     [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1)
+}
+
+/// Checks both coders of an autoencoder, whose own fields an error names.
+pub(super) fn check_coders(encoder: &CoderConfig, decoder: &CoderConfig) -> Result<(), ModelError> {
+    let own = [("blocks", "down"), ("groups", "norm_groups"), ("output", "latent_channels")];
+    told_by_key(&own, || encoder.check())?;
+    told_by_key(&[("blocks", "up"), ("groups", "norm_groups")], || decoder.check())
 }
 
 /// How many pixels a latent stands for along each side, with so many levels.

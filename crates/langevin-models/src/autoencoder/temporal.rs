@@ -12,7 +12,7 @@ use super::gaussian::DiagonalGaussian;
 use super::published::{DOWN, scale};
 use super::temporal_decoder::TemporalDecoder;
 use super::{check_image, check_latents, upcast};
-use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, level_count, positive, told_by_key};
 use crate::layers::{Conv2d, Conv2dConfig};
 use crate::published::Sides;
 use crate::tap::Tap;
@@ -22,6 +22,14 @@ use crate::weights::{published_value, read_config, read_config_file, read_folder
 const CLASS: &str = "AutoencoderKLTemporalDecoder";
 /// Groups of all normalizations, which the class fixes.
 pub(super) const GROUPS: usize = 32;
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("channels", "block_out_channels"),
+    ("down", "down_block_types"),
+    ("layers", "layers_per_block"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of an [`AutoencoderKlTemporalDecoder`]. It serializes to the published form.
 ///
@@ -85,9 +93,11 @@ impl AutoencoderKlTemporalDecoderConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`init`](Self::init) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(read_config::<Published>(json, CLASS)?)?;
-        config.check()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(read_config::<Published>(json, CLASS)?)?;
+            config.check()?;
+            Ok(config)
+        })
     }
 
     /// The published form as JSON.
@@ -266,7 +276,7 @@ impl AutoencoderKlTemporalDecoder {
     /// Those of [`AutoencoderKlTemporalDecoderConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = AutoencoderKlTemporalDecoderConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, AutoencoderKlTemporalDecoderConfig::from_json)?;
         let load = upcast(load, config.force_upcast);
         read_folder(config.init(load.device())?, folder, &load)
     }
@@ -393,10 +403,10 @@ mod tests {
             (json!({"in_channels": 0}), "in_channels"),
             (json!({"out_channels": 0}), "out_channels"),
             (json!({"latent_channels": 0}), "latent_channels"),
-            (json!({"block_out_channels": []}), "channels"),
-            (json!({"block_out_channels": [48]}), "channels"),
-            (json!({"block_out_channels": [32, 32]}), "down"),
-            (json!({"layers_per_block": 0}), "layers"),
+            (json!({"block_out_channels": []}), "block_out_channels"),
+            (json!({"block_out_channels": [48]}), "block_out_channels"),
+            (json!({"block_out_channels": [32, 32]}), "down_block_types"),
+            (json!({"layers_per_block": 0}), "layers_per_block"),
             (json!({"scaling_factor": 0.0}), "scaling_factor"),
         ] {
             let error = read(changes).unwrap_err();

@@ -70,7 +70,7 @@ impl TinyAutoencoder {
     /// Those of [`TinyAutoencoderConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = TinyAutoencoderConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, TinyAutoencoderConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

@@ -6,12 +6,21 @@ use serde::{Deserialize, Serialize};
 use super::TinyAutoencoder;
 use super::published::{activation, scale};
 use super::tiling::Tiling;
-use crate::error::{ModelError, at_least_one, layer_limit, level_count, positive};
+use crate::error::{Keys, ModelError, at_least_one, layer_limit, level_count, positive, told_by_key};
 use crate::layers::Activation;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "AutoencoderTiny";
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("decoder_blocks", "num_decoder_blocks"),
+    ("decoder_channels", "decoder_block_out_channels"),
+    ("encoder_blocks", "num_encoder_blocks"),
+    ("encoder_channels", "encoder_block_out_channels"),
+    ("upsampling", "upsampling_scaling_factor"),
+];
 
 /// Configuration of a [`TinyAutoencoder`].
 ///
@@ -99,7 +108,11 @@ impl TinyAutoencoderConfig {
     /// * [`ModelError::Unsupported`] for known keys with a value that is not implemented;
     /// * [`ModelError::Json`], [`ModelError::BadValue`] and [`ModelError::WrongClass`] for other files.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        read_config::<PublishedTiny>(json, CLASS)?.try_into()
+        told_by_key(KEYS, || {
+            let config: Self = read_config::<PublishedTiny>(json, CLASS)?.try_into()?;
+            config.check()?;
+            Ok(config)
+        })
     }
 
     /// The published form as JSON.
@@ -137,6 +150,11 @@ impl TinyAutoencoderConfig {
     ///
     /// [`ModelError::Config`] names the field that does not fit.
     pub fn init(&self, device: &Device) -> Result<TinyAutoencoder, ModelError> {
+        self.check()?;
+        TinyAutoencoder::new(self, device)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
         at_least_one("latent_channels", self.latent_channels)?;
@@ -150,8 +168,7 @@ impl TinyAutoencoderConfig {
             }
         }
         check_levels(["encoder_channels", "encoder_blocks"], &self.encoder_channels, &self.encoder_blocks)?;
-        check_levels(["decoder_channels", "decoder_blocks"], &self.decoder_channels, &self.decoder_blocks)?;
-        TinyAutoencoder::new(self, device)
+        check_levels(["decoder_channels", "decoder_blocks"], &self.decoder_channels, &self.decoder_blocks)
     }
 }
 
@@ -311,16 +328,16 @@ mod tests {
             (json!({"in_channels": 0}), "in_channels"),
             (json!({"out_channels": 0}), "out_channels"),
             (json!({"latent_channels": 0}), "latent_channels"),
-            (json!({"upsampling_scaling_factor": 0}), "upsampling"),
+            (json!({"upsampling_scaling_factor": 0}), "upsampling_scaling_factor"),
             (json!({"latent_magnitude": 0}), "latent_magnitude"),
             (json!({"scaling_factor": 0.0}), "scaling_factor"),
-            (json!({"encoder_block_out_channels": []}), "encoder_channels"),
-            (json!({"encoder_block_out_channels": [8, 8, 16, 8]}), "encoder_channels"),
-            (json!({"num_encoder_blocks": [1]}), "encoder_blocks"),
-            (json!({"decoder_block_out_channels": [8, 16, 8, 8]}), "decoder_channels"),
-            (json!({"num_decoder_blocks": [1, 1]}), "decoder_blocks"),
+            (json!({"encoder_block_out_channels": []}), "encoder_block_out_channels"),
+            (json!({"encoder_block_out_channels": [8, 8, 16, 8]}), "encoder_block_out_channels"),
+            (json!({"num_encoder_blocks": [1]}), "num_encoder_blocks"),
+            (json!({"decoder_block_out_channels": [8, 16, 8, 8]}), "decoder_block_out_channels"),
+            (json!({"num_decoder_blocks": [1, 1]}), "num_decoder_blocks"),
         ] {
-            let error = read(changes).unwrap().init(&flex()).unwrap_err();
+            let error = read(changes).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name), "{name}: {error}");
         }
         let mut config = read(json!({})).unwrap();

@@ -80,7 +80,7 @@ impl VqModel {
     /// Those of [`VqModelConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = VqModelConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, VqModelConfig::from_json)?;
         let load = upcast(load, config.force_upcast);
         read_folder(config.init(load.device())?, folder, &load)
     }

@@ -5,14 +5,26 @@ use serde::{Deserialize, Serialize};
 
 use super::VqModel;
 use super::coder::{Block, CoderConfig};
-use super::published::{DOWN, UP, activation, groups, scale};
-use crate::error::{ModelError, at_least_one, positive};
+use super::published::{DOWN, UP, activation, check_coders, groups, scale};
+use crate::error::{Keys, ModelError, at_least_one, positive, told_by_key};
 use crate::layers::Activation;
 use crate::published::Sides;
 use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "VQModel";
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("channels", "block_out_channels"),
+    ("code_channels", "vq_embed_dim"),
+    ("codes", "num_vq_embeddings"),
+    ("down", "down_block_types"),
+    ("layers", "layers_per_block"),
+    ("norm_groups", "norm_num_groups"),
+    ("spatial", "norm_type"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of a [`VqModel`].
 ///
@@ -119,7 +131,11 @@ impl VqModelConfig {
     /// * [`ModelError::Unsupported`] for known keys with a value that is not implemented;
     /// * [`ModelError::Json`], [`ModelError::BadValue`] and [`ModelError::WrongClass`] for other files.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        read_config::<PublishedVq>(json, CLASS)?.try_into()
+        told_by_key(KEYS, || {
+            let config: Self = read_config::<PublishedVq>(json, CLASS)?.try_into()?;
+            config.check()?;
+            Ok(config)
+        })
     }
 
     /// The published form as JSON.
@@ -150,6 +166,12 @@ impl VqModelConfig {
     ///
     /// [`ModelError::Config`] names the field that does not fit.
     pub fn init(&self, device: &Device) -> Result<VqModel, ModelError> {
+        self.check()?;
+        VqModel::new(self, device)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        at_least_one("codes", self.codes)?;
         at_least_one("in_channels", self.in_channels)?;
         at_least_one("out_channels", self.out_channels)?;
         at_least_one("latent_channels", self.latent_channels)?;
@@ -162,7 +184,7 @@ impl VqModelConfig {
                 expected: format!("{}, the latent channels, where `spatial` is true", self.latent_channels),
             });
         }
-        VqModel::new(self, device)
+        check_coders(&self.encoder(), &self.decoder())
     }
 
     pub(super) fn encoder(&self) -> CoderConfig {
@@ -276,7 +298,6 @@ impl From<VqModelConfig> for PublishedVq {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::flex;
     use serde_json::{Value, json};
 
     fn read(changes: Value) -> Result<VqModelConfig, ModelError> {
@@ -333,14 +354,17 @@ mod tests {
             (json!({"in_channels": 0}), "in_channels"),
             (json!({"out_channels": 0}), "out_channels"),
             (json!({"latent_channels": 0}), "latent_channels"),
-            (json!({"vq_embed_dim": 0}), "code_channels"),
-            (json!({"num_vq_embeddings": 0}), "codes"),
+            (json!({"vq_embed_dim": 0}), "vq_embed_dim"),
+            (json!({"num_vq_embeddings": 0}), "num_vq_embeddings"),
             (json!({"scaling_factor": -1.0}), "scaling_factor"),
-            (json!({"norm_type": "spatial", "vq_embed_dim": 4}), "code_channels"),
-            (json!({"norm_type": "spatial", "norm_num_groups": 4, "block_out_channels": [32, 36]}), "groups"),
-            (json!({"block_out_channels": [32]}), "blocks"),
+            (json!({"norm_type": "spatial", "vq_embed_dim": 4}), "vq_embed_dim"),
+            (
+                json!({"norm_type": "spatial", "norm_num_groups": 4, "block_out_channels": [32, 36]}),
+                "block_out_channels",
+            ),
+            (json!({"block_out_channels": [32]}), "down_block_types"),
         ] {
-            let error = read(changes).unwrap().init(&flex()).unwrap_err();
+            let error = read(changes).unwrap_err();
             assert!(matches!(error, ModelError::Config { field, .. } if field == name), "{name}: {error}");
         }
     }

@@ -8,7 +8,7 @@ use langevin_core::Load;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{ModelError, at_least_one, layer_count, level_count};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, level_count, told_by_key};
 use crate::layers::{Activation, Conv2d, Conv2dConfig, avg_pool_2x};
 use crate::published::{name_of, named};
 use crate::tap::Tap;
@@ -16,6 +16,9 @@ use crate::weights::{published_value, read_config, read_config_file, read_folder
 
 /// The class that publishes this configuration.
 const CLASS: &str = "T2IAdapter";
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[("downscale", "downscale_factor"), ("layers", "num_res_blocks")];
 
 /// Configuration of a [`T2iAdapter`].
 ///
@@ -97,9 +100,11 @@ impl T2iAdapterConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(read_config::<PublishedT2iAdapter>(json, CLASS)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(read_config::<PublishedT2iAdapter>(json, CLASS)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -315,7 +320,7 @@ impl T2iAdapter {
     /// Those of [`T2iAdapterConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = T2iAdapterConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, T2iAdapterConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ControlNet;
-use crate::error::{ModelError, at_least_one, level_count};
+use crate::error::{Keys, ModelError, at_least_one, level_count, told_by_key};
 use crate::published::unsupported;
 use crate::unet::conditional::{
     Addition, ClassInput, ContextInput, EncoderConfig, LevelBlock, Middle, PublishedEncoder, TimeInput,
@@ -15,6 +15,33 @@ use crate::weights::{published_value, read_config};
 
 /// The class that publishes this configuration.
 const CLASS: &str = "ControlNetModel";
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("block", "down_block_types"),
+    ("context_input", "encoder_hid_dim_type"),
+    ("middle", "mid_block_type"),
+    ("addition", "addition_embed_type"),
+    ("channels", "block_out_channels"),
+    ("classes", "class_embed_type"),
+    ("concatenate_class", "class_embeddings_concat"),
+    ("context", "cross_attention_dim"),
+    ("down", "down_block_types"),
+    ("embedding_channels", "conditioning_embedding_out_channels"),
+    ("epsilon", "norm_eps"),
+    ("groups", "norm_num_groups"),
+    ("heads", "attention_head_dim"),
+    ("image_channels", "conditioning_channels"),
+    ("layers", "layers_per_block"),
+    ("levels", "block_out_channels"),
+    ("mid_scale", "mid_block_scale_factor"),
+    ("norm_epsilon", "norm_eps"),
+    ("norm_groups", "norm_num_groups"),
+    ("residual_scale", "resnet_out_scale_factor"),
+    ("time_width", "time_embedding_dim"),
+    ("transformers", "transformer_layers_per_block"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of a [`ControlNet`].
 ///
@@ -94,9 +121,11 @@ impl ControlNetConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedControlNet::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedControlNet::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -147,7 +176,7 @@ impl ControlNetConfig {
             ("concatenate_class", e.concatenate_class),
             ("mid_only_cross_attention", e.mid_only_cross_attention && e.middle == Middle::AddedAttention),
             ("layers", e.levels.iter().any(|level| level.layers != e.levels[0].layers)),
-            ("levels", {
+            ("block", {
                 let other = |block: LevelBlock| block == LevelBlock::AddedAttention || block.is_time_norm();
                 e.levels.iter().any(|level| other(level.block))
             }),

@@ -209,7 +209,7 @@ impl ControlNet {
     /// Those of [`ControlNetConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = ControlNetConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, ControlNetConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

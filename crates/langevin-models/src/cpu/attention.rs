@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
-use langevin_kernels::attention::{Bias, Sizes};
+use langevin_kernels::attention::{Answered, AttentionSizes, Bias};
 
 use super::{Operation, Value, numbers, run, tensor};
 
 #[derive(Debug, Clone)]
 struct Attention {
-    sizes: Sizes,
+    sizes: AttentionSizes,
     /// Added to the scores, with the distances that its own sizes give.
     bias: Option<(FlexTensor, [usize; 3])>,
 }
@@ -27,7 +27,7 @@ impl Operation<3> for Attention {
 
     fn forward(&self, inputs: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
         let [q, k, v] = inputs.map(|input| input.to_contiguous());
-        let Sizes { batch, heads, queries, value_width, .. } = self.sizes;
+        let AttentionSizes { batch, heads, queries, value_width, .. } = self.sizes;
         let mut out = vec![0.0; batch * heads * queries * value_width];
         let sums = self.sizes.forward(numbers(&q), numbers(&k), numbers(&v), self.bias(), &mut out);
         let out = tensor(out, [batch, heads, queries, value_width]);
@@ -47,14 +47,10 @@ impl Operation<3> for Attention {
         self.sizes.gradient(
             [numbers(&q), numbers(&k), numbers(&v)],
             self.bias(),
-            numbers(&out),
-            &sums,
-            numbers(&gradient),
-            &mut of_q,
-            &mut of_k,
-            &mut of_v,
+            Answered { out: numbers(&out), sums: &sums, gradient: numbers(&gradient) },
+            [&mut of_q, &mut of_k, &mut of_v],
         );
-        let Sizes { batch, heads, queries, keys, width, value_width, .. } = self.sizes;
+        let AttentionSizes { batch, heads, queries, keys, width, value_width, .. } = self.sizes;
         let gradients = [
             tensor(of_q, [batch, heads, queries, width]),
             tensor(of_k, [batch, heads, keys, width]),
@@ -104,6 +100,6 @@ pub(crate) fn attend(
             Some((plain.to_contiguous(), steps))
         }
     };
-    let sizes = Sizes { batch, heads, queries, keys, width, value_width, scale: scale as f32 };
+    let sizes = AttentionSizes { batch, heads, queries, keys, width, value_width, scale: scale as f32 };
     Some(run(Attention { sizes, bias }, [Value::of(query)?, Value::of(key)?, Value::of(value)?]))
 }

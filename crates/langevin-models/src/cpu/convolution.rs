@@ -2,16 +2,17 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
-use langevin_kernels::convolution::Sizes;
+use langevin_kernels::convolution::ConvolutionSizes;
 
-use super::{Operation, Value, numbers, run, sizes, tensor};
+use super::weighted::{Weighted, apply};
+use super::{numbers, sizes, tensor};
 
 #[derive(Debug, Clone)]
-struct Convolution(Sizes);
+struct Convolution(ConvolutionSizes);
 
-impl Convolution {
+impl Weighted for Convolution {
     fn compute(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
-        let Sizes { batch, output, .. } = self.0;
+        let ConvolutionSizes { batch, output, .. } = self.0;
         let [rows, columns] = self.0.result();
         let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.map(FlexTensor::to_contiguous));
         let mut y = vec![0.0; batch * output * rows * columns];
@@ -41,52 +42,15 @@ impl Convolution {
             }),
         ]
     }
-}
 
-impl Operation<2> for Convolution {
-    type Saved = ();
-
-    fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, ()) {
-        (self.compute(&x, &weight, None), ())
-    }
-
-    fn backward(
-        &self,
-        [x, weight]: [FlexTensor; 2],
-        (): (),
-        gradient: FlexTensor,
-        wanted: [bool; 2],
-    ) -> [Option<FlexTensor>; 2] {
-        self.gradients(&x, &weight, &gradient.to_contiguous(), wanted)
-    }
-}
-
-impl Operation<3> for Convolution {
-    type Saved = ();
-
-    fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, ()) {
-        (self.compute(&x, &weight, Some(&bias)), ())
-    }
-
-    fn backward(
-        &self,
-        [x, weight, _]: [FlexTensor; 3],
-        (): (),
-        gradient: FlexTensor,
-        [of_x, of_weight, of_bias]: [bool; 3],
-    ) -> [Option<FlexTensor>; 3] {
-        let gradient = gradient.to_contiguous();
-        let of_bias = of_bias.then(|| {
-            let Sizes { output, .. } = self.0;
-            let [rows, columns] = self.0.result();
-            let mut sums = vec![0.0f64; output];
-            for (plane, slopes) in numbers(&gradient).chunks_exact(rows * columns).enumerate() {
-                sums[plane % output] += slopes.iter().map(|s| f64::from(*s)).sum::<f64>();
-            }
-            tensor(sums.into_iter().map(|s| s as f32).collect(), [output])
-        });
-        let [of_x, of_weight] = self.gradients(&x, &weight, &gradient, [of_x, of_weight]);
-        [of_x, of_weight, of_bias]
+    fn bias_gradient(&self, gradient: &FlexTensor) -> FlexTensor {
+        let output = self.0.output;
+        let [rows, columns] = self.0.result();
+        let mut sums = vec![0.0f64; output];
+        for (plane, slopes) in numbers(gradient).chunks_exact(rows * columns).enumerate() {
+            sums[plane % output] += slopes.iter().map(|s| f64::from(*s)).sum::<f64>();
+        }
+        tensor(sums.into_iter().map(|s| s as f32).collect(), [output])
     }
 }
 
@@ -104,10 +68,6 @@ pub(crate) fn convolve(
     if !fits || [batch, input, height, width, output, k, l].contains(&0) || weight.dims()[1] != input {
         return None;
     }
-    let sizes = Sizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding };
-    let (x, weight) = (Value::of(x)?, Value::of(weight)?);
-    Some(match bias {
-        Some(bias) => run(Convolution(sizes), [x, weight, Value::of(bias)?]),
-        None => run(Convolution(sizes), [x, weight]),
-    })
+    let sizes = ConvolutionSizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding };
+    apply(Convolution(sizes), x, weight, bias)
 }

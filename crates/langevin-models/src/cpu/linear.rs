@@ -2,18 +2,19 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, Tensor};
-use langevin_kernels::linear::Sizes;
+use langevin_kernels::linear::LinearSizes;
 
-use super::{Operation, Value, numbers, run, tensor};
+use super::weighted::{Weighted, apply};
+use super::{numbers, tensor};
 
 #[derive(Debug, Clone)]
 struct Linear {
-    sizes: Sizes,
-    /// Sizes of the inputs and of the results.
+    sizes: LinearSizes,
+    /// LinearSizes of the inputs and of the results.
     shapes: [Shape; 2],
 }
 
-impl Linear {
+impl Weighted for Linear {
     fn compute(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
         let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.map(FlexTensor::to_contiguous));
         let mut y = vec![0.0; self.sizes.rows * self.sizes.output];
@@ -28,7 +29,7 @@ impl Linear {
         gradient: &FlexTensor,
         [of_x, of_weight]: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        let Sizes { rows, input, output } = self.sizes;
+        let LinearSizes { rows, input, output } = self.sizes;
         [
             of_x.then(|| {
                 let mut of_x = vec![0.0; rows * input];
@@ -42,51 +43,14 @@ impl Linear {
             }),
         ]
     }
-}
 
-impl Operation<2> for Linear {
-    type Saved = ();
-
-    fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, ()) {
-        (self.compute(&x, &weight, None), ())
-    }
-
-    fn backward(
-        &self,
-        [x, weight]: [FlexTensor; 2],
-        (): (),
-        gradient: FlexTensor,
-        wanted: [bool; 2],
-    ) -> [Option<FlexTensor>; 2] {
-        self.gradients(&x, &weight, &gradient.to_contiguous(), wanted)
-    }
-}
-
-impl Operation<3> for Linear {
-    type Saved = ();
-
-    fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, ()) {
-        (self.compute(&x, &weight, Some(&bias)), ())
-    }
-
-    fn backward(
-        &self,
-        [x, weight, _]: [FlexTensor; 3],
-        (): (),
-        gradient: FlexTensor,
-        [of_x, of_weight, of_bias]: [bool; 3],
-    ) -> [Option<FlexTensor>; 3] {
-        let gradient = gradient.to_contiguous();
-        let of_bias = of_bias.then(|| {
-            let output = self.sizes.output;
-            let mut sums = vec![0.0f64; output];
-            for row in numbers(&gradient).chunks_exact(output) {
-                sums.iter_mut().zip(row).for_each(|(sum, slope)| *sum += f64::from(*slope));
-            }
-            tensor(sums.into_iter().map(|sum| sum as f32).collect(), [output])
-        });
-        let [of_x, of_weight] = self.gradients(&x, &weight, &gradient, [of_x, of_weight]);
-        [of_x, of_weight, of_bias]
+    fn bias_gradient(&self, gradient: &FlexTensor) -> FlexTensor {
+        let output = self.sizes.output;
+        let mut sums = vec![0.0f64; output];
+        for row in numbers(gradient).chunks_exact(output) {
+            sums.iter_mut().zip(row).for_each(|(sum, slope)| *sum += f64::from(*slope));
+        }
+        tensor(sums.into_iter().map(|sum| sum as f32).collect(), [output])
     }
 }
 
@@ -104,10 +68,6 @@ pub(crate) fn map_last<const D: usize>(
     }
     let from = x.shape();
     dims[D - 1] = output;
-    let linear = Linear { sizes: Sizes { rows, input, output }, shapes: [from, Shape::from(dims)] };
-    let (x, weight) = (Value::of(x)?, Value::of(weight)?);
-    Some(match bias {
-        Some(bias) => run(linear, [x, weight, Value::of(bias)?]),
-        None => run(linear, [x, weight]),
-    })
+    let linear = Linear { sizes: LinearSizes { rows, input, output }, shapes: [from, Shape::from(dims)] };
+    apply(linear, x, weight, bias)
 }

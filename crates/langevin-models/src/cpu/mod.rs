@@ -9,6 +9,7 @@ mod linear;
 mod normalization;
 #[cfg(test)]
 mod tests;
+mod weighted;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::attend;

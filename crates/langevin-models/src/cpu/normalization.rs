@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, Tensor};
-use langevin_kernels::normalization::{Groups, Moments};
+use langevin_kernels::normalization::{GroupSizes, Moments};
 
 use super::{Operation, Value, numbers, run, tensor};
 
 #[derive(Debug, Clone)]
 struct Normalization {
-    sizes: Groups,
+    sizes: GroupSizes,
     shape: Shape,
 }
 
@@ -57,6 +57,6 @@ pub(crate) fn normalize_groups<const D: usize>(
     if [batch, channels, pixels].contains(&0) {
         return None;
     }
-    let sizes = Groups { batch, channels, pixels, groups, epsilon: epsilon as f32, silu };
+    let sizes = GroupSizes { batch, channels, pixels, groups, epsilon: epsilon as f32, silu };
     Some(run(Normalization { sizes, shape }, [Value::of(x)?, Value::of(weight)?, Value::of(bias)?]))
 }

@@ -81,7 +81,7 @@ impl FeedForwardConfig {
     #[must_use]
     pub fn new(width: usize) -> Self {
         let gate = Gate::None(Activation::Gelu);
-        Self { width, inner: 4 * width, output: width, gate, dropout: 0.0, bias: true }
+        Self { width, inner: width.saturating_mul(4), output: width, gate, dropout: 0.0, bias: true }
     }
 
     /// Sets what stands between the layers.

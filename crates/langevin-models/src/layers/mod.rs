@@ -69,6 +69,7 @@ pub(crate) use resample::{smooth_downsample_2x, smooth_upsample_2x};
 pub use resampler::{DownsampleConv, Downsampler, UpsampleConv, Upsampler};
 pub use resnet::{Resample, ResnetBlock2d, ResnetBlock2dConfig};
 pub use rotary::RotaryEmbedding;
+pub(crate) use spatial_norm::GROUPS as SPATIAL_GROUPS;
 pub use spatial_norm::{SpatialNorm, SpatialNormConfig};
 pub use temporal::{
     AlphaBlender, SpatioTemporalResnet, SpatioTemporalResnetConfig, TemporalConv, TemporalResnet, TemporalResnetConfig,

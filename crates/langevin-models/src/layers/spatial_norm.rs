@@ -8,7 +8,7 @@ use crate::error::ModelError;
 use crate::tap::Tap;
 
 /// Groups of the normalization: the published networks have this number, whatever their configuration says elsewhere.
-const GROUPS: usize = 32;
+pub(crate) const GROUPS: usize = 32;
 
 /// Configuration of a [`SpatialNorm`].
 ///

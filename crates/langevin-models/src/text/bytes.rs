@@ -12,7 +12,7 @@ use super::tokens::{Sight, Tokens};
 use crate::condition::TextCondition;
 use crate::error::{ModelError, at_least_one, layer_count, whole_heads};
 use crate::layers::{
-    Attention, AttentionConfig, Embedding, FeedForward, FeedForwardConfig, LayerNorm, LayerNormConfig,
+    Attention, AttentionConfig, DropoutConfig, Embedding, FeedForward, FeedForwardConfig, LayerNorm, LayerNormConfig,
 };
 use crate::tap::Tap;
 use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};
@@ -98,16 +98,34 @@ impl ByteTextConfig {
         self
     }
 
+    /// Reads a `config.json` as [`ByteText::save`] writes it. Absent keys have their defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnknownKeys`], [`ModelError::BadValue`], [`ModelError::Json`] and [`ModelError::WrongClass`] for
+    /// other files; and those of [`init`](Self::init).
+    pub fn from_json(json: &str) -> Result<Self, ModelError> {
+        let config: Self = read_config(json, CLASS)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        at_least_one("width", self.width)?;
+        layer_count("layers", self.layers)?;
+        at_least_one("length", self.length)?;
+        whole_heads("heads", self.heads, self.width)?;
+        DropoutConfig::new(self.dropout).init()?;
+        Ok(())
+    }
+
     /// Makes the encoder.
     ///
     /// # Errors
     ///
     /// [`ModelError::Config`] if a size is zero, the heads do not divide the width, or the dropout is no probability.
     pub fn init(&self, device: &Device) -> Result<ByteText, ModelError> {
-        at_least_one("width", self.width)?;
-        layer_count("layers", self.layers)?;
-        at_least_one("length", self.length)?;
-        whole_heads("heads", self.heads, self.width)?;
+        self.check()?;
         let layer = |_| {
             Ok(ByteLayer {
                 norm1: LayerNormConfig::new(self.width).init(device)?,
@@ -186,7 +204,7 @@ impl ByteText {
     /// configurations that are not of this network, and those of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config: ByteTextConfig = read_config(&read_config_file(folder)?, CLASS)?;
+        let config = read_config_file(folder, ByteTextConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

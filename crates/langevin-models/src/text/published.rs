@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::ModelError;
 use crate::layers::Activation;
-use crate::weights::{Layout, Rename, read_config};
+use crate::weights::{Layout, Rename, read_any, read_config};
 
 /// The name of the weights file in folders of transformers.
 const WEIGHTS_FILE: &str = "model.safetensors";
@@ -87,11 +87,7 @@ where
     T: Default + Serialize + DeserializeOwned,
 {
     let class = classes[0];
-    let not_json = |reason: String| ModelError::Json { class, reason };
-    let given: Value = serde_json::from_str(json).map_err(|e| not_json(e.to_string()))?;
-    let Value::Object(mut given) = given else {
-        return Err(not_json("it is another JSON value".into()));
-    };
+    let mut given = read_any(json, class)?;
     let wrong = |given: &str| ModelError::WrongClass { expected: class, given: given.to_owned() };
     if let Some(name) = given.get("model_type").and_then(Value::as_str)
         && name != model_type

@@ -5,8 +5,25 @@ use serde::{Deserialize, Serialize};
 
 use super::UNet2d;
 use super::published::PublishedUNet2d;
-use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
-use crate::layers::Activation;
+use crate::error::{Keys, ModelError, at_least_one, layer_count, level_count, positive, told_by_key};
+use crate::layers::{Activation, DropoutConfig};
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("channels", "block_out_channels"),
+    ("classes", "num_class_embeds"),
+    ("down", "down_block_types"),
+    ("epsilon", "norm_eps"),
+    ("groups", "norm_num_groups"),
+    ("head_dim", "attention_head_dim"),
+    ("layers", "layers_per_block"),
+    ("mid_attention_groups", "attn_norm_num_groups"),
+    ("mid_scale", "mid_block_scale_factor"),
+    ("norm_epsilon", "norm_eps"),
+    ("norm_groups", "norm_num_groups"),
+    ("time_width", "time_embedding_dim"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of a [`UNet2d`].
 ///
@@ -216,7 +233,7 @@ impl UNet2dConfig {
     /// [`init`](Self::init). The middle block has attention if any level has.
     #[must_use]
     pub fn attention_at(mut self, levels: &[usize]) -> Self {
-        let count = levels.iter().map(|l| l + 1).max().unwrap_or(0).max(self.channels.len());
+        let count = levels.iter().map(|l| l.saturating_add(1)).max().unwrap_or(0).max(self.channels.len());
         let plain = match self.downsample {
             Resampling::Conv => Block::Plain,
             Resampling::Residual => Block::Residual,
@@ -300,9 +317,11 @@ impl UNet2dConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedUNet2d::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedUNet2d::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -314,7 +333,7 @@ impl UNet2dConfig {
     /// Width of the time embedding.
     #[must_use]
     pub fn time_embedding_width(&self) -> usize {
-        self.time_width.unwrap_or_else(|| 4 * self.channels.first().copied().unwrap_or(0))
+        self.time_width.unwrap_or_else(|| self.channels.first().copied().unwrap_or(0).saturating_mul(4))
     }
 
     /// Checks the configuration.
@@ -332,6 +351,7 @@ impl UNet2dConfig {
         layer_count("layers", self.layers)?;
         positive("mid_scale", self.mid_scale)?;
         positive("norm_epsilon", self.norm_epsilon)?;
+        DropoutConfig::new(self.dropout).init()?;
         at_least_one("time_width", self.time_embedding_width())?;
         if let Some([height, width]) = self.sample_size {
             at_least_one("sample_size", height.min(width))?;

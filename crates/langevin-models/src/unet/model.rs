@@ -199,7 +199,7 @@ impl UNet2d {
     /// ```
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = UNet2dConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, UNet2dConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

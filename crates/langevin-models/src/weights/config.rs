@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::CONFIG_FILE;
 use super::folder::inside;
-use super::format::{ConfigProblem, read_object};
+use super::format::{ConfigProblem, parse_object, read_object};
 use super::stored::read_text;
 use crate::error::ModelError;
 
@@ -19,12 +19,21 @@ pub(crate) fn read_config<T>(json: &str, class: &'static str) -> Result<T, Model
 where
     T: Default + Serialize + DeserializeOwned,
 {
-    read_object(json, class).map_err(|problem| match problem {
+    read_object(json, class).map_err(|problem| problem_of(class, problem))
+}
+
+/// Reads any JSON object: the first step for configurations that are changed before they are read.
+pub(crate) fn read_any(json: &str, class: &'static str) -> Result<Map<String, Value>, ModelError> {
+    parse_object(json).map_err(|problem| problem_of(class, problem))
+}
+
+fn problem_of(class: &'static str, problem: ConfigProblem) -> ModelError {
+    match problem {
         ConfigProblem::NotAnObject { reason } => ModelError::Json { class, reason },
         ConfigProblem::Class { given } => ModelError::WrongClass { expected: class, given },
         ConfigProblem::Keys { keys } => ModelError::UnknownKeys { class, keys },
         ConfigProblem::Value { key, value, reason } => ModelError::BadValue { class, key, value, reason },
-    })
+    }
 }
 
 /// A configuration as the JSON object that is published, with the class name.
@@ -36,10 +45,10 @@ pub(crate) fn published_value(config: &impl Serialize, class: &'static str) -> V
     value
 }
 
-/// Reads the configuration file of a model folder.
-pub(crate) fn read_file(folder: &Path) -> Result<String, ModelError> {
+/// Reads the configuration file of a model folder. What `read` says against it is told with the path.
+pub(crate) fn read_file<T>(folder: &Path, read: impl FnOnce(&str) -> Result<T, ModelError>) -> Result<T, ModelError> {
     let path = inside(folder, CONFIG_FILE)?;
-    read_text(&path)
+    read(&read_text(&path)?).map_err(|problem| ModelError::ConfigFile { path, problem: Box::new(problem) })
 }
 
 /// Writes the configuration file of a model folder, complete or not at all.
@@ -122,10 +131,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_config(&serde_json::json!({"width": 1}), folder.path()).unwrap();
         write_config(&serde_json::json!({"width": 2}), folder.path()).unwrap();
-        assert_eq!(read(&read_file(folder.path()).unwrap()).unwrap().width, 2);
+        assert_eq!(read_file(folder.path(), read).unwrap().width, 2);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        write_config(&serde_json::json!({"width": -1}), folder.path()).unwrap();
+        let error = read_file(folder.path(), read).unwrap_err();
+        let ModelError::ConfigFile { path, problem } = &error else { panic!("{error}") };
+        assert!(matches!(**problem, ModelError::BadValue { .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("`{}`: `width` = -1", path.display())), "{error}");
         let missing = folder.path().join("no");
-        assert!(matches!(read_file(&missing).unwrap_err(), ModelError::Io { .. }));
+        assert!(matches!(read_file(&missing, read).unwrap_err(), ModelError::Io { .. }));
         let json = serde_json::json!({});
         assert!(matches!(write_config(&json, &missing).unwrap_err(), ModelError::Io { .. }));
     }

@@ -26,7 +26,7 @@ use burn::tensor::DType;
 use langevin_core::Load;
 
 use config::write_config;
-pub(crate) use config::{published_value, read_config, read_file as read_config_file};
+pub(crate) use config::{published_value, read_any, read_config, read_file as read_config_file};
 pub use format::{FileProblem, StoredType};
 pub use names::{Parameter, parameters};
 pub use original::QkvOrder;

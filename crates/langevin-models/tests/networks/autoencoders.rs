@@ -258,7 +258,8 @@ fn folders_keep_configuration_and_weights() {
     assert_eq!(same.config(), net.config());
     assert_eq!(values(&same.decode(z.clone()).unwrap()), values(&net.decode(z.clone()).unwrap()));
     let error = VqModel::load(folder.path(), load()).unwrap_err();
-    assert!(matches!(error, ModelError::WrongClass { expected: "VQModel", .. }), "{error}");
+    let ModelError::ConfigFile { problem, .. } = &error else { panic!("{error}") };
+    assert!(matches!(**problem, ModelError::WrongClass { expected: "VQModel", .. }), "{error}");
     let net = movq().init(&device).unwrap();
     net.save(folder.path()).unwrap();
     let same = VqModel::load(folder.path(), load()).unwrap();

@@ -1,6 +1,8 @@
-//! Configurations made in code may not ask for any number of layers: they are refused before anything is allocated.
+//! Configurations made in code may not ask for any number of layers, nor for any size: they are refused before anything
+//! is allocated, and without an overflow.
 
 use crate::common::flex;
+use langevin_models::layers::{Conv2dConfig, EmbeddingConfig, FeedForwardConfig, LinearConfig};
 use langevin_models::unet::video::PerLevel;
 use langevin_models::{
     AutoencoderKlConfig, AutoencoderKlTemporalDecoderConfig, BertConfig, ClipTextConfig, ClipVisionConfig, DiTConfig,
@@ -78,4 +80,44 @@ fn levels_without_end_are_refused() {
         ..Default::default()
     };
     refused(video.init(&device), "block_out_channels");
+}
+
+#[test]
+fn sizes_without_end_are_refused() {
+    let device = flex();
+    for many in [MANY, 1 << 62, 1 << 32] {
+        refused(MlpConfig::new(many).init(&device), "dim");
+        refused(MlpConfig::new(2).hidden(many).init(&device), "hidden");
+        refused(MlpConfig::new(2).time_features(many).init(&device), "time_features");
+        refused(MlpConfig::new(2).classes(many).init(&device), "classes");
+        refused(UNet1dConfig::sequences(many, 16).init(&device), "in_channels");
+        refused(UNet2dConfig::images(many, 32).init(&device), "in_channels");
+        refused(UNet2dConfig::images(3, 32).channels(&[many, many]).init(&device), "channels");
+        refused(UNet2dConfig::images(3, 32).attention_at(&[1]).classes(many).init(&device), "classes");
+        refused(UNet2dConditionalConfig::new(many, 16).init(&device), "in_channels");
+        refused(UNet2dConditionalConfig::new(4, many).init(&device), "context");
+        refused(Edm2UNetConfig::new(3, 32, many).init(&device), "channels");
+        refused(Edm2UNetConfig { multipliers: vec![1, many], ..Edm2UNetConfig::xs() }.init(&device), "multipliers");
+        refused(T2iAdapterConfig::new(many, &[8]).init(&device), "in_channels");
+        refused(DiTConfig::new(many, 32).init(&device), "in_channels");
+        refused(DiTConfig::new(4, 32).heads(many, many).init(&device), "heads");
+        refused(PixArtConfig::new(4, 32, 16).heads(many, many).init(&device), "heads");
+        refused(FluxConfig::new(many, 64, 32).init(&device), "in_channels");
+        refused(MdmConfig { latent_dim: many, ..MdmConfig::default() }.init(&device), "latent_dim");
+        refused(ClipTextConfig::new(8, many).init(&device), "width");
+        refused(ClipTextConfig::new(many, 16).init(&device), "vocabulary");
+        refused(ClipVisionConfig::new(16, 4, many).init(&device), "width");
+        refused(T5EncoderConfig::new(8, many).init(&device), "width");
+        refused(BertConfig::new(8, many).init(&device), "width");
+        refused(AutoencoderKlConfig::new(3, many, &[8]).init(&device), "latent_channels");
+        refused(AutoencoderKlConfig::new(3, 4, &[many]).init(&device), "channels");
+        refused(VqModelConfig::new(3, 4, &[8], many).init(&device), "codes");
+        refused(TinyAutoencoderConfig::new(many, 4, &[1, 1]).init(&device), "latent_channels");
+        refused(TinyAutoencoderConfig::new(4, many, &[1, 1]).init(&device), "encoder_channels");
+        refused(LinearConfig::new(many, 2).init(&device), "input");
+        refused(Conv2dConfig::new(2, 2, many).init(&device), "kernel");
+        refused(Conv2dConfig::new(many, 2, 3).init(&device), "input");
+        refused(FeedForwardConfig::new(many).init(&device), "inner");
+        refused(EmbeddingConfig::new(many, 2).init(&device), "count");
+    }
 }

@@ -355,7 +355,7 @@ fn configurations_that_cannot_be_built_are_errors() {
         ("conv_in_kernel", change(|c| c.encoder.conv_in_kernel = 5)),
         ("guidance_width", change(|c| c.encoder.guidance_width = Some(8))),
         ("dropout", change(|c| c.encoder.dropout = 0.1)),
-        ("levels", change(|c| c.encoder.levels[1].block = LevelBlock::AddedAttention)),
+        ("block", change(|c| c.encoder.levels[1].block = LevelBlock::AddedAttention)),
         ("addition", change(|c| c.encoder.addition = Addition::TextImage)),
     ] {
         let error = config.init(&flex()).unwrap_err();

@@ -4,6 +4,7 @@ mod autoencoders;
 mod bounds;
 mod clip;
 mod common;
+mod config_files;
 mod control;
 mod edm2;
 mod formula;

@@ -107,7 +107,7 @@ fn each_bad_field_is_named() {
         (MlpConfig::new(0), "dim"),
         (base().hidden(0), "hidden"),
         (base().layers(0), "layers"),
-        (base().time_features(1), "width"),
+        (base().time_features(1), "time_features"),
         (base().time_scale(0.0), "time_scale"),
         (base().time_scale(f64::NAN), "time_scale"),
         (base().classes(0), "classes"),

@@ -149,22 +149,22 @@ fn what_does_not_fit_is_a_typed_error() {
         }
     };
     for (changes, expected) in [
-        (json!({"mid_block_type": "UNetMidBlock2D"}), "middle"),
+        (json!({"mid_block_type": "UNetMidBlock2D"}), "mid_block_type"),
         (
             json!({"down_block_types": ["KDownBlock2D", "KCrossAttnDownBlock2D", "DownBlock2D"], "norm_num_groups": 4}),
-            "levels",
+            "down_block_types",
         ),
-        (json!({"up_block_types": ["KCrossAttnUpBlock2D", "KCrossAttnUpBlock2D", "UpBlock2D"]}), "levels"),
-        (json!({"up_block_types": ["KUpBlock2D", "KCrossAttnUpBlock2D", "KUpBlock2D"]}), "levels"),
-        (json!({"down_block_types": ["KDownBlock2D", "KCrossAttnDownBlock2D", "KDownBlock2D"]}), "levels"),
-        (json!({"time_embedding_type": "positional"}), "levels"),
-        (json!({"block_out_channels": [32, 32, 64]}), "levels"),
-        (json!({"attention_head_dim": 24}), "heads"),
+        (json!({"up_block_types": ["KCrossAttnUpBlock2D", "KCrossAttnUpBlock2D", "UpBlock2D"]}), "up_block_types"),
+        (json!({"up_block_types": ["KUpBlock2D", "KCrossAttnUpBlock2D", "KUpBlock2D"]}), "block_out_channels"),
+        (json!({"down_block_types": ["KDownBlock2D", "KCrossAttnDownBlock2D", "KDownBlock2D"]}), "block_out_channels"),
+        (json!({"time_embedding_type": "positional"}), "block_out_channels"),
+        (json!({"block_out_channels": [32, 32, 64]}), "block_out_channels"),
+        (json!({"attention_head_dim": 24}), "attention_head_dim"),
     ] {
         assert_eq!(refused(&upscaler(), changes.clone()), expected, "{changes}");
     }
     assert_eq!(refused(&attention(), json!({"norm_num_groups": null})), "norm_num_groups");
-    assert_eq!(refused(&attention(), json!({"attention_head_dim": [3, 2]})), "heads");
+    assert_eq!(refused(&attention(), json!({"attention_head_dim": [3, 2]})), "attention_head_dim");
     let mut own = config(&attention());
     own.output_norm = false;
     assert!(matches!(own.validate(), Err(ModelError::Config { field: "output_norm", .. })));

@@ -152,6 +152,9 @@ impl Spacing {
             match self {
                 Spacing::Leading => return Ok(Grid::leading(asked).ending(end)),
                 Spacing::Linspace => return Ok(Grid::linspace(asked).ending(end)),
+                Spacing::DdimUniform if n == chain.steps() => {
+                    return Err(GridError::StepLeftOut { spacing: self.name(), chain: n });
+                }
                 Spacing::DdimUniform => return Ok(Grid::leading(n).offset(1).ending(end)),
                 Spacing::Trailing => return Ok(Grid::trailing(n).ending(end)),
                 Spacing::Simple => {

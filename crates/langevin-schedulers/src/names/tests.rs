@@ -376,6 +376,17 @@ fn more_steps_than_a_chain_has() {
 }
 
 #[test]
+fn spacings_without_step_0_have_one_step_less() {
+    for name in ["plms", "euler ddim_uniform"] {
+        let named = from_name(name).unwrap();
+        assert!(named.plan(&chain(), 999).is_ok(), "{name}");
+        let error = named.plan(&chain(), 1000).unwrap_err();
+        assert_eq!(error, NameError::Grid(GridError::StepLeftOut { spacing: "ddim_uniform", chain: 1000 }), "{name}");
+        assert!(error.to_string().contains("take at most 999"), "{error}");
+    }
+}
+
+#[test]
 fn adaptive_samplers_have_no_plan() {
     let named = from_name("RK45").unwrap();
     assert_eq!(named.plan(&VpSde::default(), 9).unwrap_err(), NameError::NoPlan { name: "dopri5" });

@@ -19,9 +19,12 @@ pub enum SampleError {
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The state has a NaN or an infinity.
-    #[error("the state is not finite after {step} steps: look at the network's output and the guidance scale")]
+    #[error(
+        "the state has a NaN or an infinity, first seen after {step} steps: look at what the network answers there (in networks \
+         of `langevin-models`, `Tap::first_not_finite` names the module) and at the guidance scale"
+    )]
     NotFinite {
-        /// Steps done.
+        /// Steps done when it was first so. 0: it was given so.
         step: usize,
     },
     /// A shape with a dimension of zero.

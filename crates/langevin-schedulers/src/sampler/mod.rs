@@ -156,7 +156,8 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
             return Err(SampleError::EmptyShape { shape: shape.to_vec() });
         }
         let last = first.checked_add(shape[0] as u64).ok_or(SampleError::SampleNumbers { first, rows: shape[0] })?;
-        let numel = shape[1..].iter().product();
+        // What does not fit is refused by the noise.
+        let numel = shape[1..].iter().fold(1, |numel: usize, side| numel.saturating_mul(*side));
         let z = noise.normal(first..last, Key::INITIAL, numel, load.options())?;
         let x = z.reshape(shape).mul_scalar(Sampler::prior_std(self));
         self.start_from(first, x, denoiser, noise)

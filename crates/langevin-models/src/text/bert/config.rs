@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::published;
 use super::model::Bert;
-use crate::error::{ModelError, at_least_one, layer_count, positive, whole_heads};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, positive, told_by_key, whole_heads};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.
@@ -17,6 +17,18 @@ const CLASSES: [&str; 4] = ["BertModel", "BertForMaskedLM", "BertForPreTraining"
 /// Keys that do not change what the encoder computes.
 const UNUSED: &[&str] =
     &["attention_probs_dropout_prob", "bos_token_id", "eos_token_id", "hidden_dropout_prob", "pad_token_id"];
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("epsilon", "layer_norm_eps"),
+    ("heads", "num_attention_heads"),
+    ("inner", "intermediate_size"),
+    ("kinds", "type_vocab_size"),
+    ("layers", "num_hidden_layers"),
+    ("positions", "max_position_embeddings"),
+    ("vocabulary", "vocab_size"),
+    ("width", "hidden_size"),
+];
 
 /// Configuration of a [`Bert`].
 ///
@@ -63,7 +75,7 @@ impl BertConfig {
         Self {
             vocabulary,
             width,
-            inner: 4 * width,
+            inner: width.saturating_mul(4),
             layers: 12,
             heads: 12,
             positions: 512,
@@ -101,6 +113,11 @@ impl BertConfig {
     ///
     /// [`ModelError::Config`] if a size is zero, the heads do not divide the width, or epsilon is not above zero.
     pub fn init(&self, device: &Device) -> Result<Bert, ModelError> {
+        self.check()?;
+        Bert::new(self, device)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
         at_least_one("vocabulary", self.vocabulary)?;
         at_least_one("width", self.width)?;
         at_least_one("inner", self.inner)?;
@@ -109,7 +126,7 @@ impl BertConfig {
         at_least_one("kinds", self.kinds)?;
         whole_heads("heads", self.heads, self.width)?;
         positive("epsilon", self.epsilon)?;
-        Bert::new(self, device)
+        Ok(())
     }
 
     /// Reads a published `config.json` of `BertModel` or of a BERT with a head. Dropout is not
@@ -120,27 +137,31 @@ impl BertConfig {
     /// [`ModelError::WrongClass`], [`ModelError::UnknownKeys`], [`ModelError::BadValue`], [`ModelError::Json`] and
     /// [`ModelError::Unsupported`] for configurations that are not of this network.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let (p, _) = published::read::<PublishedBert>(json, MODEL_TYPE, &CLASSES)?;
-        if p.is_decoder {
-            let value = "true".into();
-            return Err(ModelError::Unsupported { key: "is_decoder", value, supported: "false" });
-        }
-        if p.position_embedding_type != "absolute" {
-            let (key, value) = ("position_embedding_type", p.position_embedding_type);
-            return Err(ModelError::Unsupported { key, value, supported: "\"absolute\"" });
-        }
-        let unused = published::Unused::of(&p, UNUSED);
-        Ok(Self {
-            vocabulary: p.vocab_size,
-            width: p.hidden_size,
-            inner: p.intermediate_size,
-            layers: p.num_hidden_layers,
-            heads: p.num_attention_heads,
-            positions: p.max_position_embeddings,
-            kinds: p.type_vocab_size,
-            activation: published::activation("hidden_act", &p.hidden_act)?,
-            epsilon: p.layer_norm_eps,
-            unused,
+        told_by_key(KEYS, || {
+            let (p, _) = published::read::<PublishedBert>(json, MODEL_TYPE, &CLASSES)?;
+            if p.is_decoder {
+                let value = "true".into();
+                return Err(ModelError::Unsupported { key: "is_decoder", value, supported: "false" });
+            }
+            if p.position_embedding_type != "absolute" {
+                let (key, value) = ("position_embedding_type", p.position_embedding_type);
+                return Err(ModelError::Unsupported { key, value, supported: "\"absolute\"" });
+            }
+            let unused = published::Unused::of(&p, UNUSED);
+            let config = Self {
+                vocabulary: p.vocab_size,
+                width: p.hidden_size,
+                inner: p.intermediate_size,
+                layers: p.num_hidden_layers,
+                heads: p.num_attention_heads,
+                positions: p.max_position_embeddings,
+                kinds: p.type_vocab_size,
+                activation: published::activation("hidden_act", &p.hidden_act)?,
+                epsilon: p.layer_norm_eps,
+                unused,
+            };
+            config.check()?;
+            Ok(config)
         })
     }
 

@@ -124,7 +124,7 @@ impl Bert {
     /// ```
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = BertConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, BertConfig::from_json)?;
         read_folder_as(config.init(load.device())?, folder, &load, &LAYOUT)
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::published;
 use super::encoder::Sizes;
 use super::text::ClipText;
-use crate::error::{ModelError, at_least_one, layer_count, positive, whole_heads};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, positive, told_by_key, whole_heads};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.
@@ -27,6 +27,19 @@ pub enum EndOfText {
 
 /// Keys that do not change what the encoder computes.
 const UNUSED: &[&str] = &["attention_dropout", "bos_token_id", "dropout", "pad_token_id"];
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("end", "eos_token_id"),
+    ("epsilon", "layer_norm_eps"),
+    ("heads", "num_attention_heads"),
+    ("inner", "intermediate_size"),
+    ("layers", "num_hidden_layers"),
+    ("positions", "max_position_embeddings"),
+    ("projection", "projection_dim"),
+    ("vocabulary", "vocab_size"),
+    ("width", "hidden_size"),
+];
 
 /// Configuration of a [`ClipText`].
 ///
@@ -76,7 +89,7 @@ impl ClipTextConfig {
         Self {
             vocabulary,
             width,
-            inner: 4 * width,
+            inner: width.saturating_mul(4),
             layers: 12,
             heads: 8,
             positions: 77,
@@ -123,6 +136,11 @@ impl ClipTextConfig {
     /// [`ModelError::Config`] if a size is zero, the heads do not divide the width, epsilon is not above zero, or a
     /// text ends at token 2, which published files cannot say.
     pub fn init(&self, device: &Device) -> Result<ClipText, ModelError> {
+        self.check()?;
+        ClipText::new(self, device)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
         at_least_one("vocabulary", self.vocabulary)?;
         at_least_one("width", self.width)?;
         at_least_one("inner", self.inner)?;
@@ -138,7 +156,7 @@ impl ClipTextConfig {
                 expected: "another token: published files mean the highest one by 2".into(),
             });
         }
-        ClipText::new(self, device)
+        Ok(())
     }
 
     pub(super) fn sizes(&self) -> Sizes {
@@ -160,30 +178,34 @@ impl ClipTextConfig {
     /// [`ModelError::WrongClass`], [`ModelError::UnknownKeys`], [`ModelError::BadValue`], [`ModelError::Json`] and
     /// [`ModelError::Unsupported`] for configurations that are not of this network.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let (p, class) = published::read::<PublishedClipText>(json, MODEL_TYPE, &CLASSES)?;
-        let unsupported = |key, supported| ModelError::Unsupported { key, value: "null".into(), supported };
-        let projection = match (class, p.projection_dim) {
-            (0, _) => None,
-            (_, None) => return Err(unsupported("projection_dim", "a number of channels")),
-            (_, channels) => channels,
-        };
-        let unused = published::Unused::of(&p, UNUSED);
-        Ok(Self {
-            vocabulary: p.vocab_size,
-            width: p.hidden_size,
-            inner: p.intermediate_size,
-            layers: p.num_hidden_layers,
-            heads: p.num_attention_heads,
-            positions: p.max_position_embeddings,
-            activation: published::activation("hidden_act", &p.hidden_act)?,
-            epsilon: p.layer_norm_eps,
-            end: match p.eos_token_id {
-                Some(2) => EndOfText::Highest,
-                Some(token) => EndOfText::First(token),
-                None => return Err(unsupported("eos_token_id", "the number of a token")),
-            },
-            projection,
-            unused,
+        told_by_key(KEYS, || {
+            let (p, class) = published::read::<PublishedClipText>(json, MODEL_TYPE, &CLASSES)?;
+            let unsupported = |key, supported| ModelError::Unsupported { key, value: "null".into(), supported };
+            let projection = match (class, p.projection_dim) {
+                (0, _) => None,
+                (_, None) => return Err(unsupported("projection_dim", "a number of channels")),
+                (_, channels) => channels,
+            };
+            let unused = published::Unused::of(&p, UNUSED);
+            let config = Self {
+                vocabulary: p.vocab_size,
+                width: p.hidden_size,
+                inner: p.intermediate_size,
+                layers: p.num_hidden_layers,
+                heads: p.num_attention_heads,
+                positions: p.max_position_embeddings,
+                activation: published::activation("hidden_act", &p.hidden_act)?,
+                epsilon: p.layer_norm_eps,
+                end: match p.eos_token_id {
+                    Some(2) => EndOfText::Highest,
+                    Some(token) => EndOfText::First(token),
+                    None => return Err(unsupported("eos_token_id", "the number of a token")),
+                },
+                projection,
+                unused,
+            };
+            config.check()?;
+            Ok(config)
         })
     }
 

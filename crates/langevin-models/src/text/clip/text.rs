@@ -156,7 +156,7 @@ impl ClipText {
     /// ```
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = ClipTextConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, ClipTextConfig::from_json)?;
         read_folder_as(config.init(load.device())?, folder, &load, &LAYOUT)
     }
 

@@ -134,7 +134,7 @@ impl ClipVision {
     /// ```
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = ClipVisionConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, ClipVisionConfig::from_json)?;
         read_folder_as(config.init(load.device())?, folder, &load, &LAYOUT)
     }
 

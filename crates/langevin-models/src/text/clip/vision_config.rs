@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::published;
 use super::encoder::Sizes;
 use super::vision::ClipVision;
-use crate::error::{ModelError, at_least_one, layer_count, positive, whole_heads};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, positive, told_by_key, whole_heads};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.
@@ -17,6 +17,19 @@ const CLASSES: [&str; 2] = ["CLIPVisionModel", "CLIPVisionModelWithProjection"];
 
 /// Keys that do not change what the encoder computes.
 const UNUSED: &[&str] = &["attention_dropout", "dropout"];
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("channels", "num_channels"),
+    ("epsilon", "layer_norm_eps"),
+    ("heads", "num_attention_heads"),
+    ("image", "image_size"),
+    ("inner", "intermediate_size"),
+    ("layers", "num_hidden_layers"),
+    ("patch", "patch_size"),
+    ("projection", "projection_dim"),
+    ("width", "hidden_size"),
+];
 
 /// Configuration of a [`ClipVision`].
 ///
@@ -69,7 +82,7 @@ impl ClipVisionConfig {
             patch,
             channels: 3,
             width,
-            inner: 4 * width,
+            inner: width.saturating_mul(4),
             layers: 12,
             heads: 12,
             activation: Activation::QuickGelu,
@@ -107,6 +120,11 @@ impl ClipVisionConfig {
     /// [`ModelError::Config`] if a size is zero, the patch is larger than the image, the heads do not divide the width, or
     /// epsilon is not above zero.
     pub fn init(&self, device: &Device) -> Result<ClipVision, ModelError> {
+        self.check()?;
+        ClipVision::new(self, device)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
         at_least_one("image", self.image)?;
         at_least_one("patch", self.patch)?;
         at_least_one("channels", self.channels)?;
@@ -123,7 +141,7 @@ impl ClipVisionConfig {
                 expected: format!("at most the {} of the image", self.image),
             });
         }
-        ClipVision::new(self, device)
+        Ok(())
     }
 
     /// Number of tokens: one for the image and one for each patch.
@@ -151,20 +169,24 @@ impl ClipVisionConfig {
     /// [`ModelError::WrongClass`], [`ModelError::UnknownKeys`], [`ModelError::BadValue`], [`ModelError::Json`] and
     /// [`ModelError::Unsupported`] for configurations that are not of this network.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let (p, class) = published::read::<PublishedClipVision>(json, MODEL_TYPE, &CLASSES)?;
-        let unused = published::Unused::of(&p, UNUSED);
-        Ok(Self {
-            image: p.image_size,
-            patch: p.patch_size,
-            channels: p.num_channels,
-            width: p.hidden_size,
-            inner: p.intermediate_size,
-            layers: p.num_hidden_layers,
-            heads: p.num_attention_heads,
-            activation: published::activation("hidden_act", &p.hidden_act)?,
-            epsilon: p.layer_norm_eps,
-            projection: (class == 1).then_some(p.projection_dim),
-            unused,
+        told_by_key(KEYS, || {
+            let (p, class) = published::read::<PublishedClipVision>(json, MODEL_TYPE, &CLASSES)?;
+            let unused = published::Unused::of(&p, UNUSED);
+            let config = Self {
+                image: p.image_size,
+                patch: p.patch_size,
+                channels: p.num_channels,
+                width: p.hidden_size,
+                inner: p.intermediate_size,
+                layers: p.num_hidden_layers,
+                heads: p.num_attention_heads,
+                activation: published::activation("hidden_act", &p.hidden_act)?,
+                epsilon: p.layer_norm_eps,
+                projection: (class == 1).then_some(p.projection_dim),
+                unused,
+            };
+            config.check()?;
+            Ok(config)
         })
     }
 

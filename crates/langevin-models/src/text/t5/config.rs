@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::published;
 use super::model::T5Encoder;
-use crate::error::{ModelError, at_least_one, layer_count, positive};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, positive, told_by_key};
 use crate::layers::Activation;
 
 /// `model_type` of published configurations.
@@ -25,6 +25,19 @@ pub enum T5FeedForward {
 
 /// Keys that do not change what the encoder computes.
 const UNUSED: &[&str] = &["bos_token_id", "dropout_rate", "eos_token_id", "pad_token_id"];
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("buckets", "relative_attention_num_buckets"),
+    ("epsilon", "layer_norm_epsilon"),
+    ("furthest", "relative_attention_max_distance"),
+    ("head_dim", "d_kv"),
+    ("heads", "num_heads"),
+    ("inner", "d_ff"),
+    ("layers", "num_layers"),
+    ("vocabulary", "vocab_size"),
+    ("width", "d_model"),
+];
 
 /// Configuration of a [`T5Encoder`].
 ///
@@ -73,7 +86,7 @@ impl T5EncoderConfig {
         Self {
             vocabulary,
             width,
-            inner: 4 * width,
+            inner: width.saturating_mul(4),
             layers: 6,
             heads: 8,
             head_dim: 64,
@@ -114,6 +127,11 @@ impl T5EncoderConfig {
     /// [`ModelError::Config`] if a size is zero, the buckets are fewer than 4 or reach further than the furthest distance,
     /// or epsilon is not above zero.
     pub fn init(&self, device: &Device) -> Result<T5Encoder, ModelError> {
+        self.check()?;
+        T5Encoder::new(self, device)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
         at_least_one("vocabulary", self.vocabulary)?;
         at_least_one("width", self.width)?;
         at_least_one("inner", self.inner)?;
@@ -136,7 +154,7 @@ impl T5EncoderConfig {
                 expected: format!("more than the {exact} distances that have a bucket of their own"),
             });
         }
-        T5Encoder::new(self, device)
+        Ok(())
     }
 
     /// Reads a published `config.json` of `T5EncoderModel` or of a whole T5. Dropout, how parameters start and the decoder
@@ -147,45 +165,49 @@ impl T5EncoderConfig {
     /// [`ModelError::WrongClass`], [`ModelError::UnknownKeys`], [`ModelError::BadValue`], [`ModelError::Json`] and
     /// [`ModelError::Unsupported`] for configurations that are not of this network.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let (p, _) = published::read::<PublishedT5>(json, MODEL_TYPE, &CLASSES)?;
-        if p.is_decoder {
-            let value = "true".into();
-            return Err(ModelError::Unsupported { key: "is_decoder", value, supported: "false" });
-        }
-        let key = "feed_forward_proj";
-        let feed_forward = match p.feed_forward_proj.strip_prefix("gated-") {
-            // Published so since T5 1.1, and always meant with the approximation.
-            Some("gelu") => T5FeedForward::Gated(Activation::GeluTanh),
-            Some(name) => T5FeedForward::Gated(published::activation(key, name)?),
-            None => T5FeedForward::Plain(published::activation(key, &p.feed_forward_proj)?),
-        };
-        let (gated, inner) = match feed_forward {
-            T5FeedForward::Gated(inner) => (true, inner),
-            T5FeedForward::Plain(inner) => (false, inner),
-        };
-        if let Some(given) = p.is_gated_act.filter(|given| *given != gated) {
-            let supported = "what `feed_forward_proj` says";
-            return Err(ModelError::Unsupported { key: "is_gated_act", value: given.to_string(), supported });
-        }
-        if let Some(name) = &p.dense_act_fn
-            && published::activation("dense_act_fn", name)? != inner
-        {
-            let supported = "what `feed_forward_proj` says";
-            return Err(ModelError::Unsupported { key: "dense_act_fn", value: name.clone(), supported });
-        }
-        let unused = published::Unused::of(&p, UNUSED);
-        Ok(Self {
-            vocabulary: p.vocab_size,
-            width: p.d_model,
-            inner: p.d_ff,
-            layers: p.num_layers,
-            heads: p.num_heads,
-            head_dim: p.d_kv,
-            buckets: p.relative_attention_num_buckets,
-            furthest: p.relative_attention_max_distance,
-            feed_forward,
-            epsilon: p.layer_norm_epsilon,
-            unused,
+        told_by_key(KEYS, || {
+            let (p, _) = published::read::<PublishedT5>(json, MODEL_TYPE, &CLASSES)?;
+            if p.is_decoder {
+                let value = "true".into();
+                return Err(ModelError::Unsupported { key: "is_decoder", value, supported: "false" });
+            }
+            let key = "feed_forward_proj";
+            let feed_forward = match p.feed_forward_proj.strip_prefix("gated-") {
+                // Published so since T5 1.1, and always meant with the approximation.
+                Some("gelu") => T5FeedForward::Gated(Activation::GeluTanh),
+                Some(name) => T5FeedForward::Gated(published::activation(key, name)?),
+                None => T5FeedForward::Plain(published::activation(key, &p.feed_forward_proj)?),
+            };
+            let (gated, inner) = match feed_forward {
+                T5FeedForward::Gated(inner) => (true, inner),
+                T5FeedForward::Plain(inner) => (false, inner),
+            };
+            if let Some(given) = p.is_gated_act.filter(|given| *given != gated) {
+                let supported = "what `feed_forward_proj` says";
+                return Err(ModelError::Unsupported { key: "is_gated_act", value: given.to_string(), supported });
+            }
+            if let Some(name) = &p.dense_act_fn
+                && published::activation("dense_act_fn", name)? != inner
+            {
+                let supported = "what `feed_forward_proj` says";
+                return Err(ModelError::Unsupported { key: "dense_act_fn", value: name.clone(), supported });
+            }
+            let unused = published::Unused::of(&p, UNUSED);
+            let config = Self {
+                vocabulary: p.vocab_size,
+                width: p.d_model,
+                inner: p.d_ff,
+                layers: p.num_layers,
+                heads: p.num_heads,
+                head_dim: p.d_kv,
+                buckets: p.relative_attention_num_buckets,
+                furthest: p.relative_attention_max_distance,
+                feed_forward,
+                epsilon: p.layer_norm_epsilon,
+                unused,
+            };
+            config.check()?;
+            Ok(config)
         })
     }
 

@@ -107,7 +107,7 @@ impl T5Encoder {
     /// ```
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = T5EncoderConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, T5EncoderConfig::from_json)?;
         read_folder_as(config.init(load.device())?, folder, &load, &LAYOUT)
     }
 

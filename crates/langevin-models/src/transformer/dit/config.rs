@@ -5,9 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use super::DiT;
 use super::published::PublishedDiT;
-use crate::error::{ModelError, at_least_one, layer_count, positive};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, positive, told_by_key};
 use crate::layers::{Activation, DropoutConfig, Gate, PatchEmbeddingConfig};
 use crate::transformer::checks;
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("classes", "num_embeds_ada_norm"),
+    ("gate", "activation_fn"),
+    ("head_dim", "attention_head_dim"),
+    ("heads", "num_attention_heads"),
+    ("layers", "num_layers"),
+    ("norm_epsilon", "norm_eps"),
+];
 
 /// Configuration of a [`DiT`].
 ///
@@ -131,9 +141,11 @@ impl DiTConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedDiT::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedDiT::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -145,7 +157,7 @@ impl DiTConfig {
     /// Channels inside the network.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
     /// How the image becomes patches.

@@ -5,8 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use super::Flux;
 use super::published::PublishedFlux;
-use crate::error::{ModelError, at_least_one, layer_limit};
+use crate::error::{Keys, ModelError, at_least_one, layer_limit, told_by_key};
 use crate::transformer::checks;
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("axes", "axes_dims_rope"),
+    ("head_dim", "attention_head_dim"),
+    ("heads", "num_attention_heads"),
+    ("layers", "num_layers"),
+    ("pooled_width", "pooled_projection_dim"),
+    ("single_layers", "num_single_layers"),
+    ("text_width", "joint_attention_dim"),
+];
 
 /// Configuration of a [`Flux`].
 ///
@@ -60,8 +71,8 @@ impl FluxConfig {
     pub fn new(channels: usize, text: usize, pooled: usize) -> Self {
         Self {
             patch_size: 1,
-            in_channels: 4 * channels,
-            out_channels: 4 * channels,
+            in_channels: channels.saturating_mul(4),
+            out_channels: channels.saturating_mul(4),
             layers: 19,
             single_layers: 38,
             heads: 24,
@@ -97,7 +108,7 @@ impl FluxConfig {
     /// Adds the channels of an image that is put behind the latent: a mask, a picture to fill, edges, depth.
     #[must_use]
     pub fn image(mut self, channels: usize) -> Self {
-        self.in_channels = self.out_channels + 4 * channels;
+        self.in_channels = self.out_channels.saturating_add(channels.saturating_mul(4));
         self
     }
 
@@ -107,9 +118,11 @@ impl FluxConfig {
     ///
     /// Unknown keys and values of the wrong type, each with its key; and what [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::from(PublishedFlux::read(json)?);
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::from(PublishedFlux::read(json)?);
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -121,7 +134,7 @@ impl FluxConfig {
     /// Channels inside the network.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
     /// Checks the configuration.

@@ -97,7 +97,7 @@ impl MdmConfig {
     /// Sets the channels of the transformer, twice as many between the feed-forward layers, and the number of heads.
     #[must_use]
     pub fn width(mut self, channels: usize, heads: usize) -> Self {
-        (self.latent_dim, self.ff_size, self.num_heads) = (channels, 2 * channels, heads);
+        (self.latent_dim, self.ff_size, self.num_heads) = (channels, channels.saturating_mul(2), heads);
         self
     }
 

@@ -5,9 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use super::PixArt;
 use super::published::PublishedPixArt;
-use crate::error::{ModelError, at_least_one, layer_count, positive};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, positive, told_by_key};
 use crate::layers::{Activation, DropoutConfig, Gate, PatchEmbeddingConfig};
 use crate::transformer::checks;
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("context", "cross_attention_dim"),
+    ("gate", "activation_fn"),
+    ("head_dim", "attention_head_dim"),
+    ("heads", "num_attention_heads"),
+    ("layers", "num_layers"),
+    ("norm_epsilon", "norm_eps"),
+];
 
 /// Configuration of a [`PixArt`].
 ///
@@ -100,7 +110,7 @@ impl PixArtConfig {
     #[must_use]
     pub fn heads(mut self, heads: usize, head_dim: usize) -> Self {
         (self.heads, self.head_dim) = (heads, head_dim);
-        self.context = heads * head_dim;
+        self.context = heads.saturating_mul(head_dim);
         self
     }
 
@@ -146,9 +156,11 @@ impl PixArtConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedPixArt::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedPixArt::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -160,7 +172,7 @@ impl PixArtConfig {
     /// Channels inside the network.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
     /// Channels of the states of the text encoder.

@@ -5,9 +5,21 @@ use serde::{Deserialize, Serialize};
 
 use super::Prior;
 use super::published::PublishedPrior;
-use crate::error::{ModelError, at_least_one, layer_count};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, told_by_key};
 use crate::layers::{Activation, DropoutConfig};
 use crate::transformer::checks;
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("embedding_width", "embedding_dim"),
+    ("head_dim", "attention_head_dim"),
+    ("heads", "num_attention_heads"),
+    ("layers", "num_layers"),
+    ("output_width", "clip_embed_dim"),
+    ("text_width", "embedding_proj_dim"),
+    ("time_width", "time_embed_dim"),
+    ("tokens", "num_embeddings"),
+];
 
 /// Configuration of a [`Prior`].
 ///
@@ -112,9 +124,11 @@ impl PriorConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedPrior::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedPrior::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -126,7 +140,7 @@ impl PriorConfig {
     /// Channels inside the network.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
     /// Stored positions.

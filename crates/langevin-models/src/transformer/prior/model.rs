@@ -119,7 +119,7 @@ impl Prior {
     /// Those of [`PriorConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = PriorConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, PriorConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

@@ -5,9 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use super::Sd3;
 use super::published::PublishedSd3;
-use crate::error::{ModelError, at_least_one, layer_count};
+use crate::error::{Keys, ModelError, at_least_one, layer_count, told_by_key};
 use crate::layers::PatchEmbeddingConfig;
 use crate::transformer::checks;
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("dual_attention", "dual_attention_layers"),
+    ("head_dim", "attention_head_dim"),
+    ("heads", "num_attention_heads"),
+    ("layers", "num_layers"),
+    ("pooled_width", "pooled_projection_dim"),
+    ("text_width", "joint_attention_dim"),
+];
 
 /// Configuration of an [`Sd3`].
 ///
@@ -124,9 +134,11 @@ impl Sd3Config {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedSd3::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedSd3::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -138,7 +150,7 @@ impl Sd3Config {
     /// Channels inside the network.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads.saturating_mul(self.head_dim)
     }
 
     /// How the latent becomes patches.

@@ -83,7 +83,7 @@ impl Sd3 {
     /// Those of [`Sd3Config::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = Sd3Config::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, Sd3Config::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

@@ -6,7 +6,32 @@ use serde::{Deserialize, Serialize};
 use super::UNet2dConditional;
 use super::encoder::{EncoderConfig, Level, LevelBlock, Middle};
 use super::published::PublishedUNet2dConditional;
-use crate::error::{MOST_LAYERS, ModelError, at_least_one, layer_count};
+use crate::error::{Keys, MOST_LAYERS, ModelError, at_least_one, layer_count, told_by_key};
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("block", "down_block_types"),
+    ("middle", "mid_block_type"),
+    ("addition", "addition_embed_type"),
+    ("channels", "block_out_channels"),
+    ("classes", "num_class_embeds"),
+    ("concatenate_class", "class_embeddings_concat"),
+    ("context", "cross_attention_dim"),
+    ("down", "down_block_types"),
+    ("epsilon", "norm_eps"),
+    ("groups", "norm_num_groups"),
+    ("heads", "attention_head_dim"),
+    ("layers", "layers_per_block"),
+    ("levels", "block_out_channels"),
+    ("mid_scale", "mid_block_scale_factor"),
+    ("norm_epsilon", "norm_eps"),
+    ("norm_groups", "norm_num_groups"),
+    ("output_norm", "norm_num_groups"),
+    ("residual_scale", "resnet_out_scale_factor"),
+    ("time_width", "time_embedding_dim"),
+    ("transformers", "transformer_layers_per_block"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of a [`UNet2dConditional`].
 ///
@@ -146,9 +171,11 @@ impl UNet2dConditionalConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedUNet2dConditional::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedUNet2dConditional::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -231,12 +258,10 @@ impl UNet2dConditionalConfig {
             let expected = "true for blocks with groups of their own";
             return if self.output_norm { Ok(()) } else { wrong("output_norm", "false".into(), expected) };
         }
-        if let Some(other) = blocks().find(|block| !block.is_time_norm()) {
-            return wrong(
-                "levels",
-                format!("{other:?}"),
-                "normalizations that are told the time at all levels or at none",
-            );
+        if let Some((at, other)) = blocks().enumerate().find(|(_, block)| !block.is_time_norm()) {
+            let field = if at < levels.len() { "block" } else { "up" };
+            let expected = "normalizations that are told the time at all levels or at none";
+            return wrong(field, format!("{other:?}"), expected);
         }
         if self.encoder.middle != Middle::None {
             return wrong(

@@ -3,7 +3,7 @@
 use super::time_norm::{TimeNormAttentionConfig, TimeNormResnetConfig};
 use super::told::{Addition, ClassInput, ContextInput, TimeInput};
 use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
-use crate::layers::{Activation, ContextNorm, ResnetBlock2dConfig, Transformer2dConfig};
+use crate::layers::{Activation, ContextNorm, DropoutConfig, ResnetBlock2dConfig, Transformer2dConfig};
 
 /// Configuration of the way down and of what a network is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,6 +247,7 @@ impl EncoderConfig {
         positive("mid_scale", self.mid_scale)?;
         positive("residual_scale", self.residual_scale)?;
         positive("norm_epsilon", self.norm_epsilon)?;
+        DropoutConfig::new(self.dropout).init()?;
         let wrong = |field, given: usize, expected: String| {
             Err(ModelError::Config { field, given: given.to_string(), expected })
         };

@@ -108,7 +108,7 @@ impl UNet2dConditional {
     /// Those of [`UNet2dConditionalConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = UNet2dConditionalConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, UNet2dConditionalConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::config::{UNet2dConditionalConfig, UpLevel};
 use super::encoder::{EncoderConfig, Level, LevelBlock, Middle};
 use super::told::{Addition, ClassInput, ContextInput, TimeInput};
-use crate::error::ModelError;
+use crate::error::{ModelError, level_count};
 use crate::layers::{Activation, ContextNorm};
 use crate::published::{PerLevel, Sides, block_name, name_of, named, unsupported};
 use crate::weights::{published_value, read_config};
@@ -194,6 +194,7 @@ impl PublishedEncoder {
     /// The typed configuration, with defaults for what ControlNets do not have.
     pub(crate) fn typed(&self) -> Result<EncoderConfig, ModelError> {
         let count = self.block_out_channels.len();
+        level_count("block_out_channels", count)?;
         let blocks = &self.down_block_types;
         if blocks.len() != count {
             return Err(ModelError::Config {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Edm2UNet;
 use crate::error::{ModelError, at_least_one, layer_count, level_count, positive};
+use crate::layers::DropoutConfig;
 use crate::weights::{published_value, read_config};
 
 /// The class that this crate writes into configurations. The authors publish none.
@@ -74,7 +75,7 @@ impl Edm2UNetConfig {
         let levels = (1..=3).take_while(|l| size.is_multiple_of(1 << l) && size >> l >= 4).count() + 1;
         let mut multipliers = vec![2; levels];
         multipliers[0] = 1;
-        let widest = channels * multipliers[levels - 1];
+        let widest = channels.saturating_mul(multipliers[levels - 1]);
         Self {
             size,
             image_channels,
@@ -166,7 +167,9 @@ impl Edm2UNetConfig {
     /// [`ModelError::UnknownKeys`], [`ModelError::BadValue`], [`ModelError::Json`] and [`ModelError::WrongClass`] for
     /// other files.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        read_config(json, CLASS)
+        let config: Self = read_config(json, CLASS)?;
+        config.check()?;
+        Ok(config)
     }
 
     /// The configuration as JSON.
@@ -207,7 +210,7 @@ impl Edm2UNetConfig {
         layer_count("blocks", self.blocks)?;
         at_least_one("head_dim", self.head_dim)?;
         level_count("multipliers", self.multipliers.len())?;
-        at_least_one("multipliers", self.multipliers.iter().min().copied().unwrap_or_default())?;
+        self.multipliers.iter().try_for_each(|multiplier| at_least_one("multipliers", *multiplier))?;
         let levels = self.multipliers.len();
         let halvings = u32::try_from(levels - 1).unwrap_or(u32::MAX);
         if !1usize.checked_shl(halvings).is_some_and(|step| self.size.is_multiple_of(step)) {
@@ -225,6 +228,7 @@ impl Edm2UNetConfig {
             }
         }
         positive("activation_limit", self.activation_limit)?;
+        DropoutConfig::new(self.dropout).init()?;
         for (field, balance) in [
             ("label_balance", self.label_balance),
             ("concat_balance", self.concat_balance),

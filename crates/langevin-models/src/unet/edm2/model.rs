@@ -163,7 +163,7 @@ impl Edm2UNet {
     /// Those of [`Edm2UNetConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = Edm2UNetConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, Edm2UNetConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

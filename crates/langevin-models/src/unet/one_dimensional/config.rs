@@ -5,13 +5,27 @@ use serde::{Deserialize, Serialize};
 
 use super::UNet1d;
 use super::published::PublishedUNet1d;
-use crate::error::{ModelError, at_least_one, layer_limit, level_count};
+use crate::error::{Keys, ModelError, at_least_one, layer_limit, level_count, told_by_key};
 use crate::layers::Activation;
 
 /// Groups of the normalizations in residual blocks, which the family fixes.
 pub(super) const RESIDUAL_GROUPS: usize = 8;
 /// Channels of a head of attention, which the family fixes.
 const HEAD: usize = 32;
+
+/// The keys of the file for fields that are called otherwise here.
+const KEYS: &Keys = &[
+    ("activation", "act_fn"),
+    ("channels", "block_out_channels"),
+    ("down", "down_block_types"),
+    ("embed_time", "use_timestep_embedding"),
+    ("layers", "layers_per_block"),
+    ("mid", "mid_block_type"),
+    ("norm_groups", "norm_num_groups"),
+    ("out", "out_block_type"),
+    ("time_width", "time_embedding_dim"),
+    ("up", "up_block_types"),
+];
 
 /// Configuration of a [`UNet1d`].
 ///
@@ -171,9 +185,11 @@ impl UNet1dConfig {
     /// Unknown keys, values of the wrong type and options that are not supported, each with its key; and what
     /// [`validate`](Self::validate) finds.
     pub fn from_json(json: &str) -> Result<Self, ModelError> {
-        let config = Self::try_from(PublishedUNet1d::read(json)?)?;
-        config.validate()?;
-        Ok(config)
+        told_by_key(KEYS, || {
+            let config = Self::try_from(PublishedUNet1d::read(json)?)?;
+            config.validate()?;
+            Ok(config)
+        })
     }
 
     /// The published form.
@@ -196,7 +212,7 @@ impl UNet1dConfig {
     #[must_use]
     pub fn time_features(&self) -> usize {
         let first = self.channels.first().copied().unwrap_or(0);
-        if self.fourier { self.time_width.unwrap_or(2 * first) } else { first }
+        if self.fourier { self.time_width.unwrap_or(first.saturating_mul(2)) } else { first }
     }
 
     /// Channels of the tensor that the network is given.

@@ -123,7 +123,7 @@ impl UNet1d {
     /// Those of [`UNet1dConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = UNet1dConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, UNet1dConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

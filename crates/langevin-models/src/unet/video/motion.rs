@@ -103,7 +103,7 @@ impl UNetMotion {
     /// Those of [`UNetMotionConfig::from_json`] and of [`read_weights`](crate::weights::read_weights).
     pub fn load(folder: impl AsRef<Path>, load: Load) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config = UNetMotionConfig::from_json(&read_config_file(folder)?)?;
+        let config = read_config_file(folder, UNetMotionConfig::from_json)?;
         read_folder(config.init(load.device())?, folder, &load)
     }
 

@@ -42,6 +42,34 @@ const MOST_LAYERS: u64 = 1 << 12;
 /// The longest list. One entry is a level of resolution or a layer of a kind, and 63 halvings are all that a size has.
 const LONGEST_LIST: usize = 63;
 
+/// Reads a JSON object that is not longer than configurations are.
+pub fn parse_object(json: &str) -> Result<Map<String, Value>, ConfigProblem> {
+    let not_json = |reason: String| ConfigProblem::NotAnObject { reason };
+    if json.len() > LONGEST {
+        return Err(not_json(format!("it has {} bytes, more than {LONGEST}", json.len())));
+    }
+    match serde_json::from_str(json) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(not_json("it is another JSON value".into())),
+        Err(error) => Err(no_number(json).unwrap_or_else(|| not_json(error.to_string()))),
+    }
+}
+
+/// The value that Python writes although JSON has no word for it, with the key that it belongs to.
+fn no_number(json: &str) -> Option<ConfigProblem> {
+    // Every second piece is within quotes. Strings with quotes inside only make this look at more.
+    let mut last = "";
+    for (index, piece) in json.split('"').enumerate() {
+        if index % 2 == 1 {
+            last = piece;
+        } else if let Some(word) = ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| piece.contains(word)) {
+            let reason = "JSON has no such number, although Python writes it: give a finite one".into();
+            return Some(ConfigProblem::Value { key: last.to_owned(), value: word.to_owned(), reason });
+        }
+    }
+    None
+}
+
 /// Reads the configuration of a class. Absent keys have the default of `T`; keys that `T` does not have are a
 /// problem, except those that start with an underscore, which describe the file and not the network.
 pub fn read_object<T>(json: &str, class: &str) -> Result<T, ConfigProblem>
@@ -49,13 +77,7 @@ where
     T: Default + Serialize + DeserializeOwned,
 {
     let not_json = |reason: String| ConfigProblem::NotAnObject { reason };
-    if json.len() > LONGEST {
-        return Err(not_json(format!("it has {} bytes, more than {LONGEST}", json.len())));
-    }
-    let given: Value = serde_json::from_str(json).map_err(|e| not_json(e.to_string()))?;
-    let Value::Object(given) = given else {
-        return Err(not_json("it is another JSON value".into()));
-    };
+    let given = parse_object(json)?;
     if let Some(name) = given.get("_class_name").and_then(Value::as_str)
         && name != class
     {
@@ -147,5 +169,16 @@ mod tests {
         }
         let long = format!("{{\"vocab_size\": {}}}", " ".repeat(1 << 20));
         assert!(matches!(problem(&long), ConfigProblem::NotAnObject { .. }));
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_named() {
+        for word in ["NaN", "Infinity", "-Infinity"] {
+            let error = problem(&format!("{{\"layers_per_block\": 2, \"vocab_size\": {word}, \"a\": \"b\"}}"));
+            let ConfigProblem::Value { key, value, reason } = &error else { panic!("{error:?}") };
+            assert!(key == "vocab_size" && value == word && reason.contains("Python"), "{error:?}");
+        }
+        assert!(matches!(problem("{\"vocab_size\": \"NaN\"}"), ConfigProblem::Value { .. }));
+        assert!(matches!(problem("{\"NaN\": }"), ConfigProblem::NotAnObject { .. }));
     }
 }

@@ -15,7 +15,7 @@ mod unique;
 
 #[cfg(feature = "pytorch")]
 pub use archive::read_archive;
-pub use config::{ConfigProblem, read_object};
+pub use config::{ConfigProblem, parse_object, read_object};
 pub use index::read_index;
 #[cfg(feature = "pytorch")]
 pub use pickle::{scan_legacy, scan_pickle};

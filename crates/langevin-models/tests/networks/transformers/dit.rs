@@ -1,6 +1,6 @@
 //! The diffusion transformer for classes.
 
-use super::{assert_near, assert_refused, assert_shows_every_module, assert_unsupported, filled};
+use super::{assert_half_precision, assert_refused, assert_shows_every_module, assert_unsupported, filled, slopes};
 use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Network};
@@ -48,22 +48,14 @@ fn gradients_are_those_of_the_function_and_reach_every_parameter() {
     let device = flex().autodiff();
     let net = small().init(&device).unwrap();
     let y = ask(&net, tensor([2, 3, 8, 8], 0.3, &device));
-    let weights = tensor(y.dims(), 0.9, &device);
-    assert_gradients_flow(&net, &(y * weights).sum().backward());
+    assert_gradients_flow(&net, &slopes(y));
 }
 
 #[test]
 fn half_precision_is_close() {
     let device = flex();
-    let run = |dtype| {
-        let net = filled(small().init(&device).unwrap(), dtype);
-        let y = ask(&net, tensor([2, 3, 8, 8], 0.3, &device).cast(dtype));
-        assert_eq!(y.dtype(), dtype);
-        y.cast(DType::F32)
-    };
-    let single = run(DType::F32);
-    assert_near(&single, &run(DType::F16), 0.01);
-    assert_near(&single, &run(DType::BF16), 0.08);
+    let x = tensor([2, 3, 8, 8], 0.3, &device);
+    assert_half_precision(|| small().init(&device).unwrap(), &x, ask, [0.01, 0.08]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod sd3;
 
 use crate::common::{tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Gradients, Tensor};
 use langevin_models::weights::parameters;
 use langevin_models::{ModelError, Tap, Tapped};
 
@@ -44,6 +44,32 @@ fn assert_near<const D: usize>(a: &Tensor<D>, b: &Tensor<D>, relative: f64) {
     let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0f64, |m, d| if d.is_nan() { d } else { m.max(d) });
     assert!(largest > 1e-3, "the output is zero");
     assert!(worst <= relative * largest, "{worst} apart, of at most {largest}");
+}
+
+/// Checks that a network answers in the type in which it is asked, in half precision close to single: within `limits` of the
+/// largest entry, in f16 and bf16.
+#[track_caller]
+fn assert_half_precision<M: Module, const D: usize>(
+    init: impl Fn() -> M,
+    x: &Tensor<D>,
+    ask: impl Fn(&M, Tensor<D>) -> Tensor<D>,
+    limits: [f64; 2],
+) {
+    let run = |dtype| {
+        let y = ask(&filled(init(), dtype), x.clone().cast(dtype));
+        assert_eq!(y.dtype(), dtype);
+        y.cast(DType::F32)
+    };
+    let single = run(DType::F32);
+    for (dtype, limit) in [DType::F16, DType::BF16].into_iter().zip(limits) {
+        assert_near(&single, &run(dtype), limit);
+    }
+}
+
+/// The gradients of a weighted sum of the output, in which no entry counts like another.
+fn slopes<const D: usize>(y: Tensor<D>) -> Gradients {
+    let weights = tensor(y.dims(), 0.9, &y.device());
+    (y * weights).sum().backward()
 }
 
 /// Checks that the output of every module with parameters is shown, whole or part by part.
