@@ -17,7 +17,7 @@ use langevin::models::{
 use std::error::Error;
 use std::path::Path;
 
-type Run = Box<dyn Fn(&Inputs) -> Result<Vec<Output>, ModelError>>;
+type Run = Box<dyn Fn(&Inputs, &mut Tap<'_>) -> Result<Vec<Output>, ModelError>>;
 
 /// A network of any class.
 pub struct Loaded {
@@ -75,14 +75,14 @@ const CLASSES: &[(&str, Loader)] = &[
 pub fn loaded<M: Module + 'static>(
     class: &str,
     net: M,
-    run: impl Fn(&M, &Inputs) -> Result<Vec<Output>, ModelError> + 'static,
+    run: impl Fn(&M, &Inputs, &mut Tap<'_>) -> Result<Vec<Output>, ModelError> + 'static,
 ) -> Loaded {
     let tree = ModuleTree::of(class, &net);
-    Loaded { tree, run: Box::new(move |inputs| run(&net, inputs)) }
+    Loaded { tree, run: Box::new(move |inputs, tap| run(&net, inputs, tap)) }
 }
 
 fn unet2d(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("UNet2d", UNet2d::load(folder, load)?, |net, inputs| {
+    Ok(loaded("UNet2d", UNet2d::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let labels = match config.classes {
             Classes::None => Labels::none(1),
@@ -93,54 +93,54 @@ fn unet2d(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
             }
         };
         let x = image(config.in_channels, config.sample_size.unwrap_or([64; 2]), inputs);
-        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &labels, &mut Tap::none())?)])
+        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &labels, tap)?)])
     }))
 }
 
 fn unet1d(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("UNet1d", UNet1d::load(folder, load)?, |net, inputs| {
+    Ok(loaded("UNet1d", UNet1d::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let x = inputs.noise([1, config.input_channels(), config.sample_size]);
-        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &Labels::none(1), &mut Tap::none())?)])
+        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &Labels::none(1), tap)?)])
     }))
 }
 
 fn unet2d_conditional(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("UNet2dConditional", UNet2dConditional::load(folder, load)?, |net, inputs| {
+    Ok(loaded("UNet2dConditional", UNet2dConditional::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let cond = for_encoder(&config.encoder, inputs);
         let x = image(config.encoder.in_channels, config.sample_size.unwrap_or([64; 2]), inputs);
-        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, &mut Tap::none())?)])
+        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, tap)?)])
     }))
 }
 
 fn autoencoder(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("AutoencoderKl", AutoencoderKl::load(folder, load)?, |net, inputs| {
+    Ok(loaded("AutoencoderKl", AutoencoderKl::load(folder, load)?, |net, inputs, tap| {
         let x = image(net.config().in_channels, net.config().sample_size, inputs);
-        let latents = net.encode(x)?.mode();
-        let decoded = net.decode(latents.clone())?;
+        let latents = net.encode_with(x, tap)?.mode();
+        let decoded = net.decode_with(latents.clone(), tap)?;
         Ok(vec![output("latents", latents), output("decoded", decoded)])
     }))
 }
 
 fn tiny(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("TinyAutoencoder", TinyAutoencoder::load(folder, load)?, |net, inputs| {
-        let latents = net.encode(image(net.config().in_channels, [256; 2], inputs))?;
-        let decoded = net.decode(latents.clone())?;
+    Ok(loaded("TinyAutoencoder", TinyAutoencoder::load(folder, load)?, |net, inputs, tap| {
+        let latents = net.encode_with(image(net.config().in_channels, [256; 2], inputs), tap)?;
+        let decoded = net.decode_with(latents.clone(), tap)?;
         Ok(vec![output("latents", latents), output("decoded", decoded)])
     }))
 }
 
 fn vq(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("VqModel", VqModel::load(folder, load)?, |net, inputs| {
-        let latents = net.encode(image(net.config().in_channels, net.config().sample_size, inputs))?;
-        let decoded = net.decode(latents.clone())?;
+    Ok(loaded("VqModel", VqModel::load(folder, load)?, |net, inputs, tap| {
+        let latents = net.encode_with(image(net.config().in_channels, net.config().sample_size, inputs), tap)?;
+        let decoded = net.decode_with(latents.clone(), tap)?;
         Ok(vec![output("latents", latents), output("decoded", decoded)])
     }))
 }
 
 fn controlnet(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("ControlNet", ControlNet::load(folder, load)?, |net, inputs| {
+    Ok(loaded("ControlNet", ControlNet::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let side = 64;
         let larger = side << (config.embedding_channels.len() - 1);
@@ -148,7 +148,7 @@ fn controlnet(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
         let (x, hint) =
             (image(config.encoder.in_channels, [side; 2], inputs), image(config.image_channels, [larger; 2], inputs));
         let options = ControlOptions { scale: 1.0, guess: false };
-        let told = net.forward_with(x, inputs.time(), &cond, hint, &options, &mut Tap::none())?;
+        let told = net.forward_with(x, inputs.time(), &cond, hint, &options, tap)?;
         let mut outputs: Vec<_> =
             told.down.into_iter().enumerate().map(|(i, down)| output(format!("down.{i}"), down)).collect();
         outputs.push(output("mid", told.mid));
@@ -157,10 +157,10 @@ fn controlnet(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
 }
 
 fn adapter(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("T2iAdapter", T2iAdapter::load(folder, load)?, |net, inputs| {
+    Ok(loaded("T2iAdapter", T2iAdapter::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let side = config.downscale << config.channels.len();
-        let features = net.features(image(config.in_channels, [side; 2], inputs), 1.0)?;
+        let features = net.forward_with(image(config.in_channels, [side; 2], inputs), tap)?;
         Ok(features.into_iter().enumerate().map(|(i, level)| output(format!("level {i}"), level)).collect())
     }))
 }

@@ -14,8 +14,8 @@ fn text(length: usize, vocabulary: usize) -> Result<Tokens, ModelError> {
 }
 
 pub fn clip_text(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("ClipText", ClipText::load(folder, load)?, |net, _| {
-        let told = net.forward(&text(net.config().positions, net.config().vocabulary)?)?;
+    Ok(loaded("ClipText", ClipText::load(folder, load)?, |net, _, tap| {
+        let told = net.forward_with(&text(net.config().positions, net.config().vocabulary)?, tap)?;
         let mut outputs: Vec<Output> = vec![output("last_hidden_state", told.last_hidden_state)];
         outputs.extend(told.text_embeds.map(|embeds| output("text_embeds", embeds)));
         Ok(outputs)
@@ -23,8 +23,8 @@ pub fn clip_text(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
 }
 
 pub fn clip_vision(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("ClipVision", ClipVision::load(folder, load)?, |net, inputs| {
-        let seen = net.forward(image(3, [net.config().image; 2], inputs))?;
+    Ok(loaded("ClipVision", ClipVision::load(folder, load)?, |net, inputs, tap| {
+        let seen = net.forward_with(image(3, [net.config().image; 2], inputs), tap)?;
         let mut outputs: Vec<Output> = vec![output("last_hidden_state", seen.last_hidden_state)];
         outputs.extend(seen.image_embeds.map(|embeds| output("image_embeds", embeds)));
         Ok(outputs)
@@ -32,14 +32,14 @@ pub fn clip_vision(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
 }
 
 pub fn t5(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("T5Encoder", T5Encoder::load(folder, load)?, |net, _| {
-        Ok(vec![output("last_hidden_state", net.forward(&text(77, net.config().vocabulary)?)?)])
+    Ok(loaded("T5Encoder", T5Encoder::load(folder, load)?, |net, _, tap| {
+        Ok(vec![output("last_hidden_state", net.forward_with(&text(77, net.config().vocabulary)?, tap)?)])
     }))
 }
 
 pub fn bert(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("Bert", Bert::load(folder, load)?, |net, _| {
-        let told = net.forward(&text(net.config().positions.min(77), net.config().vocabulary)?)?;
+    Ok(loaded("Bert", Bert::load(folder, load)?, |net, _, tap| {
+        let told = net.forward_with(&text(net.config().positions.min(77), net.config().vocabulary)?, tap)?;
         Ok(vec![output("last_hidden_state", told.last_hidden_state)])
     }))
 }

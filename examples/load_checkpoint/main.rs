@@ -16,6 +16,7 @@ use clap::Parser;
 use inputs::Inputs;
 use langevin::Report;
 use langevin::core::Load;
+use langevin::models::{Profile, Tap};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -38,6 +39,9 @@ struct Options {
     /// Do not run it.
     #[arg(long)]
     only_show: bool,
+    /// Run it once more, and show what took the time.
+    #[arg(long)]
+    profile: bool,
 }
 
 fn main() -> Result<(), Report> {
@@ -65,12 +69,18 @@ fn main() -> Result<(), Report> {
         return Ok(());
     }
     let start = Instant::now();
-    let outputs = (network.run)(&Inputs::new(&device))?;
+    let inputs = Inputs::new(&device);
+    let outputs = (network.run)(&inputs, &mut Tap::none())?;
     // Reading the numbers waits for them.
     let lines: Vec<String> = outputs.iter().map(inputs::statistics).collect();
     println!("one pass in {:.2} s", start.elapsed().as_secs_f64());
     for line in lines {
         println!("{line}");
+    }
+    if options.profile {
+        // The first pass has met every shape: kernels are compiled, and memory is there.
+        let (_, profile) = Profile::of(|tap| (network.run)(&inputs, tap))?;
+        println!("\nby kind of module\n{profile}");
     }
     Ok(())
 }

@@ -24,28 +24,28 @@ fn width(context: &PerLevel<usize>) -> usize {
 }
 
 pub fn unet3d(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("UNet3dConditional", UNet3dConditional::load(folder, load)?, |net, inputs| {
+    Ok(loaded("UNet3dConditional", UNet3dConditional::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let [height, width] = sides(config.sample_size);
         let x = inputs.noise([1, config.in_channels, FRAMES, height, width]);
         let cond = TextCondition::new(inputs.noise([1, TOKENS, config.cross_attention_dim]));
-        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, &mut Tap::none())?)])
+        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, tap)?)])
     }))
 }
 
 pub fn motion(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("UNetMotion", UNetMotion::load(folder, load)?, |net, inputs| {
+    Ok(loaded("UNetMotion", UNetMotion::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let [height, wide] = sides(config.sample_size);
         let frames = FRAMES.min(config.motion_max_seq_length);
         let x = inputs.noise([1, config.in_channels, frames, height, wide]);
         let cond = TextCondition::new(inputs.noise([1, TOKENS, width(&config.cross_attention_dim)]));
-        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, &mut Tap::none())?)])
+        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, tap)?)])
     }))
 }
 
 pub fn spatio_temporal(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
-    Ok(loaded("UNetSpatioTemporal", UNetSpatioTemporal::load(folder, load)?, |net, inputs| {
+    Ok(loaded("UNetSpatioTemporal", UNetSpatioTemporal::load(folder, load)?, |net, inputs, tap| {
         let config = net.config();
         let [height, wide] = sides(config.sample_size);
         let x = inputs.noise([1, FRAMES, config.out_channels, height, wide]);
@@ -53,16 +53,16 @@ pub fn spatio_temporal(folder: &Path, load: Load) -> Result<Loaded, ModelError> 
         let cond = TextCondition::new(inputs.noise([1, 1, width(&config.cross_attention_dim)]));
         let beside = config.in_channels - config.out_channels;
         let cond = cond.image(inputs.noise([1, beside, height, wide])).sizes([vec![6.0, 127.0, 0.02]]);
-        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, &mut Tap::none())?)])
+        Ok(vec![output("sample", net.forward_with(x, inputs.time(), &cond, tap)?)])
     }))
 }
 
 pub fn temporal_decoder(folder: &Path, load: Load) -> Result<Loaded, ModelError> {
     let net = AutoencoderKlTemporalDecoder::load(folder, load)?;
-    Ok(loaded("AutoencoderKlTemporalDecoder", net, |net, inputs| {
+    Ok(loaded("AutoencoderKlTemporalDecoder", net, |net, inputs, tap| {
         let [height, wide] = net.config().sample_size;
-        let latents = net.encode(inputs.noise([FRAMES, net.config().in_channels, height, wide]))?.mode();
-        let decoded = net.decode(latents.clone(), FRAMES)?;
+        let latents = net.encode_with(inputs.noise([FRAMES, net.config().in_channels, height, wide]), tap)?.mode();
+        let decoded = net.decode_with(latents.clone(), FRAMES, tap)?;
         Ok(vec![output("latents", latents), output("decoded", decoded)])
     }))
 }

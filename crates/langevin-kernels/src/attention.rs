@@ -1,18 +1,16 @@
 //! Attention that never holds all scores: a block of queries meets the keys block by block.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::exponential::exp;
+use crate::exponential::exp_of;
 use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
-use crate::vectors::on_vectors;
 
 /// Queries that a thread takes at once, and keys that they meet at once: their scores, 128 KiB, stay in a core's cache.
 const QUERIES: usize = 64;
 /// See [`QUERIES`].
 const KEYS: usize = 256;
-/// Numbers that are computed side by side.
-const LANES: usize = 16;
 
 /// AttentionSizes of attention: `softmax(scale·q·kᵀ + bias)·v`. A query from which a bias of minus infinity hides every key gets the mean of
 /// the values.
@@ -70,14 +68,6 @@ impl<'a> Bias<'a> {
     }
 }
 
-/// Adds the bias of a query to its scores.
-#[inline(always)]
-fn add(scores: &mut [f32], bias: Option<(&[f32], usize)>, query: usize) {
-    if let Some((bias, step)) = bias {
-        scores.iter_mut().zip(&bias[query * step..]).for_each(|(s, b)| *s += b);
-    }
-}
-
 /// A number for each query of a block.
 type OfQueries = [f32; QUERIES];
 
@@ -89,83 +79,124 @@ struct Weights {
     sums: OfQueries,
 }
 
-type Weighed<'a> = (&'a mut [f32], usize, Option<(&'a [f32], usize)>, &'a mut Weights, &'a mut [f32]);
-
 /// Takes the scores `[keys, QUERIES]` of a block of keys to exponentials, and what was computed of earlier blocks, `[.., QUERIES]`,
 /// to the same top. Of the queries, `some` are there.
-#[inline(always)]
-fn weigh((scores, some, bias, weights, out): Weighed<'_>) {
-    let (scores, _) = scores.as_chunks_mut::<QUERIES>();
-    if let Some((bias, step)) = bias {
-        for (key, scores) in scores.iter_mut().enumerate() {
-            for (query, score) in scores[..some].iter_mut().enumerate() {
-                *score += bias[query * step + key];
+struct Weigh<'a> {
+    scores: &'a mut [f32],
+    some: usize,
+    bias: Option<(&'a [f32], usize)>,
+    weights: &'a mut Weights,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Weigh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { scores, some, bias, weights, out } = self;
+        if let Some((bias, step)) = bias {
+            for (key, scores) in scores.chunks_exact_mut(QUERIES).enumerate() {
+                for (query, score) in scores[..some].iter_mut().enumerate() {
+                    *score += bias[query * step + key];
+                }
             }
         }
+        let vectors = QUERIES / S::F32_LANES;
+        let (scores, _) = S::as_mut_simd_f32s(scores);
+        let (out, _) = S::as_mut_simd_f32s(out);
+        let (tops, _) = S::as_mut_simd_f32s(&mut weights.tops);
+        let (sums, _) = S::as_mut_simd_f32s(&mut weights.sums);
+        // A few vectors of queries at a time, whose numbers stay in registers.
+        if vectors.is_multiple_of(4) {
+            (0..vectors).step_by(4).for_each(|at| weigh::<S, 4>(simd, scores, vectors, at, tops, sums, out));
+        } else {
+            (0..vectors).for_each(|at| weigh::<S, 1>(simd, scores, vectors, at, tops, sums, out));
+        }
     }
-    let mut tops = weights.tops;
-    for scores in scores.iter() {
-        for query in 0..QUERIES {
-            tops[query] = if scores[query] > tops[query] { scores[query] } else { tops[query] };
+}
+
+#[inline(always)]
+fn weigh<S: Simd, const G: usize>(
+    simd: S,
+    scores: &mut [S::f32s],
+    vectors: usize,
+    at: usize,
+    tops: &mut [S::f32s],
+    sums: &mut [S::f32s],
+    out: &mut [S::f32s],
+) {
+    let before: [S::f32s; G] = std::array::from_fn(|g| tops[at + g]);
+    let mut top = before;
+    for scores in scores.chunks_exact(vectors) {
+        let scores: &[S::f32s; G] = scores[at..].first_chunk().expect("vectors of queries");
+        for g in 0..G {
+            top[g] = simd.max_f32s(top[g], scores[g]);
         }
     }
     // Where every key so far is hidden, by minus infinity, nothing is subtracted: the exponentials are then as good as zero, and
     // the factor of what comes next makes them so.
-    let mut shifts: OfQueries = [0.0; QUERIES];
-    let mut factors: OfQueries = [0.0; QUERIES];
-    for query in 0..QUERIES {
-        shifts[query] = if tops[query] == f32::NEG_INFINITY { 0.0 } else { tops[query] };
-        if weights.tops[query] != f32::NEG_INFINITY {
-            factors[query] = exp(weights.tops[query] - tops[query]);
+    let none = simd.splat_f32s(f32::NEG_INFINITY);
+    let zero = simd.splat_f32s(0.0);
+    let shift: [S::f32s; G] = top.map(|top| simd.select_f32s(simd.equal_f32s(top, none), zero, top));
+    let mut sum = [zero; G];
+    for scores in scores.chunks_exact_mut(vectors) {
+        let scores: &mut [S::f32s; G] = scores[at..].first_chunk_mut().expect("vectors of queries");
+        for g in 0..G {
+            scores[g] = exp_of(simd, simd.sub_f32s(scores[g], shift[g]));
+            sum[g] = simd.add_f32s(sum[g], scores[g]);
         }
     }
-    let mut sums: OfQueries = [0.0; QUERIES];
-    for scores in scores {
-        for query in 0..QUERIES {
-            scores[query] = exp(scores[query] - shifts[query]);
-            sums[query] += scores[query];
-        }
+    let mut factor = [zero; G];
+    for g in 0..G {
+        let gone = exp_of(simd, simd.sub_f32s(before[g], shift[g]));
+        factor[g] = simd.select_f32s(simd.equal_f32s(before[g], none), zero, gone);
+        sums[at + g] = simd.mul_add_e_f32s(sums[at + g], factor[g], sum[g]);
+        tops[at + g] = top[g];
     }
-    for query in 0..QUERIES {
-        weights.sums[query] = weights.sums[query] * factors[query] + sums[query];
-    }
-    weights.tops = tops;
-    for out in out.as_chunks_mut::<QUERIES>().0 {
-        for query in 0..QUERIES {
-            out[query] *= factors[query];
+    for out in out.chunks_exact_mut(vectors) {
+        let out: &mut [S::f32s; G] = out[at..].first_chunk_mut().expect("vectors of queries");
+        for g in 0..G {
+            out[g] = simd.mul_f32s(out[g], factor[g]);
         }
     }
 }
 
-type Sloped<'a> = (&'a mut [f32], &'a mut [f32], usize, Option<(&'a [f32], usize)>, &'a [f32], &'a [f32]);
-
-/// Takes scores to weights, and the slopes of the weights to those of the scores.
-#[inline(always)]
-fn slope((scores, slopes, count, bias, sums, shifts): Sloped<'_>) {
-    for (row, (scores, slopes)) in scores.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count)).enumerate() {
-        add(scores, bias, row);
-        exponentials(scores, sums[row]);
-        let shift = shifts[row];
-        slopes.iter_mut().zip(scores).for_each(|(d, p)| *d = (*d - shift) * *p);
-    }
+/// Takes scores `[.., count]` to weights, and the slopes of the weights to those of the scores.
+struct Slope<'a> {
+    scores: &'a mut [f32],
+    slopes: &'a mut [f32],
+    count: usize,
+    bias: Option<(&'a [f32], usize)>,
+    sums: &'a [f32],
+    shifts: &'a [f32],
 }
 
-/// Takes each number `x` to `e^(x - top)`, and returns their sum.
-#[inline(always)]
-fn exponentials(row: &mut [f32], top: f32) -> f32 {
-    let (whole, rest) = row.as_chunks_mut::<LANES>();
-    let mut sums = [0.0f32; LANES];
-    for some in whole {
-        for (sum, x) in sums.iter_mut().zip(some) {
-            *x = exp(*x - top);
-            *sum += *x;
+impl WithSimd for Slope<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { scores, slopes, count, bias, sums, shifts } = self;
+        let rows = scores.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count));
+        for (row, (scores, slopes)) in rows.enumerate() {
+            if let Some((bias, step)) = bias {
+                scores.iter_mut().zip(&bias[row * step..]).for_each(|(s, b)| *s += b);
+            }
+            let (sum, shift) = (simd.splat_f32s(sums[row]), simd.splat_f32s(shifts[row]));
+            let weight = |score| exp_of(simd, simd.sub_f32s(score, sum));
+            let sloped = |slope, weight| simd.mul_f32s(simd.sub_f32s(slope, shift), weight);
+            let ((scores, last), (slopes, last_slopes)) = (S::as_mut_simd_f32s(scores), S::as_mut_simd_f32s(slopes));
+            for (score, slope) in scores.iter_mut().zip(slopes) {
+                *score = weight(*score);
+                *slope = sloped(*slope, *score);
+            }
+            let score = weight(simd.partial_load_f32s(last));
+            let slope = sloped(simd.partial_load_f32s(last_slopes), score);
+            simd.partial_store_f32s(last, score);
+            simd.partial_store_f32s(last_slopes, slope);
         }
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *x = exp(*x - top);
-        *sum += *x;
-    }
-    sums.iter().sum()
 }
 
 impl AttentionSizes {
@@ -224,7 +255,8 @@ impl AttentionSizes {
                         let scores = &mut scores[..count * QUERIES];
                         product(k, Matrix::new(turned, width, QUERIES), scale, Write::Over, scores, QUERIES);
                         let own = bias.map(|bias| bias.from(self, head, first, from));
-                        on_vectors(weigh, (&mut *scores, some, own, &mut weights, &mut turned_out[..]));
+                        let (scores, out) = (&mut scores[..], &mut turned_out[..]);
+                        Arch::new().dispatch(Weigh { scores, some, bias: own, weights: &mut weights, out });
                         let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep).transposed();
                         product(v, Matrix::new(scores, count, QUERIES), 1.0, Write::Add, turned_out, QUERIES);
                     }
@@ -281,7 +313,8 @@ impl AttentionSizes {
                         product(q, k.transposed(), scale, Write::Over, scores, count);
                         product(gradient, v.transposed(), 1.0, Write::Over, slopes, count);
                         let own = bias.map(|bias| bias.from(self, head, first, from));
-                        on_vectors(slope, (scores, slopes, count, own, &sums[at..], &shifts));
+                        let (s, d, sums) = (&mut *scores, &mut *slopes, &sums[at..]);
+                        Arch::new().dispatch(Slope { scores: s, slopes: d, count, bias: own, sums, shifts: &shifts });
                         let (scores, slopes) = (Matrix::new(scores, some, count), Matrix::new(slopes, some, count));
                         product(scores.transposed(), gradient, 1.0, Write::Add, &mut of_v[from * deep..], deep);
                         product(slopes, k, scale, Write::Add, &mut of_q[first * width..], width);

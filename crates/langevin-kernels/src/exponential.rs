@@ -3,26 +3,44 @@
 
 use std::f32::consts::LOG2_E;
 
+/// Whole powers of two are made from bits; the rest lies within ±ln(2)/2. Adding 1.5·2²³ rounds to a whole number.
+const ROUND: f32 = 12_582_912.0;
+/// ln(2) in parts, of which the first has few digits.
+const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// A fit to (eʳ - 1 - r)/r² with the least relative error, after Cephes.
+const FIT: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
+
 /// `eˣ`, within 2e-7 of its size. Below -87 it is that of -87, 1.6e-38; above 88 that of 88.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Whole powers of two are made from bits; the rest lies within ±ln(2)/2. Adding 1.5·2²³ rounds to a whole number. The
-    // two constants are ln(2) in parts, of which the first has few digits.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let x = x.clamp(-87.0, 88.0);
     let rounded = x * LOG2_E + ROUND;
     let whole = rounded - ROUND;
     let r = x - whole * LN2[0] - whole * LN2[1];
-    // A fit to eʳ - 1 - r with the least relative error, after Cephes.
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 0.166_666_65;
-    let p = p * r + 0.5;
+    let p = FIT[1..].iter().fold(FIT[0], |p, term| p * r + term);
     let p = p * r * r + r + 1.0;
     f32::from_bits((rounded.to_bits().wrapping_add(127)) << 23) * p
+}
+
+/// [`exp`] of a vector, with sums and products in one instruction where the processor has that.
+#[inline(always)]
+pub(crate) fn exp_of<S: pulp::Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let all = |x: f32| simd.splat_f32s(x);
+    // By comparisons, which NaN passes; the least and the largest of two would lose it on some processors.
+    let x = simd.select_f32s(simd.less_than_f32s(x, all(-87.0)), all(-87.0), x);
+    let x = simd.select_f32s(simd.greater_than_f32s(x, all(88.0)), all(88.0), x);
+    let rounded = simd.mul_add_e_f32s(x, all(LOG2_E), all(ROUND));
+    let whole = simd.sub_f32s(rounded, all(ROUND));
+    let r = simd.mul_add_e_f32s(whole, all(-LN2[0]), x);
+    let r = simd.mul_add_e_f32s(whole, all(-LN2[1]), r);
+    let mut p = all(FIT[0]);
+    for term in &FIT[1..] {
+        p = simd.mul_add_e_f32s(p, r, all(*term));
+    }
+    let p = simd.add_f32s(simd.mul_add_e_f32s(simd.mul_f32s(p, r), r, r), all(1.0));
+    let power = simd.add_u32s(simd.transmute_u32s_f32s(rounded), simd.splat_u32s(127));
+    let power = simd.wrapping_dyn_shl_u32s(power, simd.splat_u32s(23));
+    simd.mul_f32s(simd.transmute_f32s_u32s(power), p)
 }
 
 /// `1 / (1 + e⁻ˣ)`
@@ -82,6 +100,35 @@ mod tests {
         assert!(
             exp(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan() && tanh(f32::NAN).is_nan() && erf(f32::NAN).is_nan()
         );
+    }
+
+    /// Takes the exponential of each number.
+    struct Each<'a>(&'a mut [f32]);
+
+    impl pulp::WithSimd for Each<'_> {
+        type Output = ();
+
+        fn with_simd<S: pulp::Simd>(self, simd: S) {
+            let (whole, rest) = S::as_mut_simd_f32s(self.0);
+            whole.iter_mut().for_each(|x| *x = exp_of(simd, *x));
+            let last = exp_of(simd, simd.partial_load_f32s(rest));
+            simd.partial_store_f32s(rest, last);
+        }
+    }
+
+    #[test]
+    fn vectors_have_the_same_values_on_every_processor() {
+        let special = [f32::NEG_INFINITY, -1e4, 1e4, f32::NAN, 0.0];
+        let x: Vec<f32> = points().chain(special).collect();
+        let (mut widest, mut single) = (x.clone(), x.clone());
+        pulp::Arch::new().dispatch(Each(&mut widest));
+        pulp::Arch::Scalar.dispatch(Each(&mut single));
+        for given in [widest, single] {
+            for (x, y) in x.iter().zip(given) {
+                let expected = f64::from(x.clamp(-87.0, 88.0)).exp();
+                assert!((f64::from(y) / expected - 1.0).abs() < 2e-7 || (x.is_nan() && y.is_nan()), "{x}: {y}");
+            }
+        }
     }
 
     #[test]

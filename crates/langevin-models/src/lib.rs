@@ -24,6 +24,7 @@ mod cpu;
 mod error;
 pub mod layers;
 mod mlp;
+pub mod profile;
 mod published;
 mod tap;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use control::{ControlNet, ControlNetConfig, Controlled, T2iAdapter, T2iAdapt
 pub use error::{Misshapen, ModelError, WeightMismatch};
 pub use langevin_core::Load;
 pub use mlp::{Mlp, MlpBlock, MlpConfig};
+pub use profile::Profile;
 pub use tap::{Tap, Tapped};
 pub use text::{
     Bert, BertConfig, ByteText, ByteTextConfig, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, T5Encoder,

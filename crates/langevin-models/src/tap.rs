@@ -43,6 +43,20 @@ impl Tapped<'_> {
 }
 
 impl Tapped<'_> {
+    /// Waits until the device has computed it: one value is read.
+    pub(crate) fn wait(&self) {
+        fn one<const D: usize>(tensor: &Tensor<D>) {
+            let first = tensor.clone().slice(std::array::from_fn::<_, D, _>(|_| 0..1));
+            first.into_data();
+        }
+        match self {
+            Self::Rank2(t) => one(t),
+            Self::Rank3(t) => one(t),
+            Self::Rank4(t) => one(t),
+            Self::Rank5(t) => one(t),
+        }
+    }
+
     /// Whether every number is finite. This waits for the device.
     #[must_use]
     pub fn is_finite(&self) -> bool {
