@@ -4,7 +4,7 @@ use super::classes::{Loaded, loaded};
 use super::conditions::{TOKENS, image};
 use super::inputs::output;
 use langevin::core::Load;
-use langevin::models::{DiT, Flux, Labels, ModelError, PixArt, Prior, Sd3, Tap, TextCondition};
+use langevin::models::{DiT, Flux, Labels, ModelError, PixArt, Prior, Sd3, TextCondition};
 use std::path::Path;
 
 pub fn dit(folder: &Path, load: Load) -> Result<Loaded, ModelError> {

@@ -6,7 +6,7 @@ use super::inputs::output;
 use langevin::core::Load;
 use langevin::models::autoencoder::AutoencoderKlTemporalDecoder;
 use langevin::models::unet::video::{PerLevel, Sides};
-use langevin::models::{ModelError, Tap, TextCondition, UNet3dConditional, UNetMotion, UNetSpatioTemporal};
+use langevin::models::{ModelError, TextCondition, UNet3dConditional, UNetMotion, UNetSpatioTemporal};
 use std::path::Path;
 
 const FRAMES: usize = 4;

@@ -12,7 +12,7 @@ const QUERIES: usize = 64;
 /// See [`QUERIES`].
 const KEYS: usize = 256;
 
-/// AttentionSizes of attention: `softmax(scale·q·kᵀ + bias)·v`. A query from which a bias of minus infinity hides every key gets the mean of
+/// Sizes of attention: `softmax(scale·q·kᵀ + bias)·v`. A query from which a bias of minus infinity hides every key gets the mean of
 /// the values.
 ///
 /// Blocks of queries are shared among threads, and in the gradient heads.

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::product::{Matrix, Write, product_on_threads};
 
-/// LinearSizes of an affine map.
+/// Sizes of an affine map.
 ///
 /// # Example
 ///

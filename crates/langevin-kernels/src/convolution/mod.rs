@@ -14,7 +14,7 @@ const FEWEST_TILES: usize = 12;
 /// at 64, but lose a digit: their errors are three to five times as large, which networks of few channels show.
 const FEWEST_CHANNELS: usize = 96;
 
-/// ConvolutionSizes of a convolution.
+/// Sizes of a convolution.
 ///
 /// Kernels of 3x3 that move by one, with one zero around the images, are applied by Winograd's algorithm where there are enough
 /// pixels and channels; all others by one product with a table of patches. The results of the former have errors of about 2e-6 of
