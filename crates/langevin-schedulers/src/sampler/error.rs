@@ -20,11 +20,12 @@ pub enum SampleError {
     Process(#[from] ProcessError),
     /// The state has a NaN or an infinity.
     #[error(
-        "the state has a NaN or an infinity, first seen after {step} steps: look at what the network answers there (in networks \
-         of `langevin-models`, `Tap::first_not_finite` names the module) and at the guidance scale"
+        "the state after {step} steps has a NaN or an infinity: `check_finite_every(1)` names the step where that began. Look at \
+         what the network answers there (in networks of `langevin-models`, `Tap::first_not_finite` names the module) and at \
+         the guidance scale"
     )]
     NotFinite {
-        /// Steps done when it was first so. 0: it was given so.
+        /// Steps done when it was looked at.
         step: usize,
     },
     /// A shape with a dimension of zero.

@@ -1,7 +1,7 @@
 //! Runs: iterators of steps.
 
 use super::{Context, RunState, SampleError, Sampler, SavedRun, Step};
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::Tensor;
 use langevin_core::Constraint;
 use langevin_core::denoiser::After;
 
@@ -33,15 +33,7 @@ pub struct Run<'a, const D: usize> {
     constraints: Vec<&'a dyn Constraint<D>>,
     pub(super) state: RunState<D>,
     check_every: Option<usize>,
-    /// Whether the states after steps were finite, one flag a step, which stay on the device until they are read.
-    finite: Vec<Flag>,
     progress: Progress,
-}
-
-/// Whether the state after a step was finite.
-struct Flag {
-    step: usize,
-    finite: Tensor<1, Bool>,
 }
 
 /// How far a run is.
@@ -55,15 +47,7 @@ enum Progress {
 impl<'a, const D: usize> Run<'a, D> {
     pub(super) fn new(sampler: &'a dyn Sampler<D>, mut state: RunState<D>, cx: Context<'a, D>) -> Self {
         state.zero_terminal_snr = sampler.zero_terminal_snr();
-        Self {
-            sampler,
-            cx,
-            constraints: Vec::new(),
-            state,
-            check_every: None,
-            finite: Vec::new(),
-            progress: Progress::Going,
-        }
+        Self { sampler, cx, constraints: Vec::new(), state, check_every: None, progress: Progress::Going }
     }
 
     /// Applies a constraint to the state after every step, after those given before.
@@ -73,8 +57,8 @@ impl<'a, const D: usize> Run<'a, D> {
     }
 
     /// Waits for the device every `steps` steps, and stops with [`SampleError::NotFinite`] if the state is no longer finite.
-    /// Without it only [`finish`](Self::finish) looks. Whoever looks, the error names the first step after which the state
-    /// had a NaN or an infinity: each step leaves a flag on its device.
+    /// Without it only [`finish`](Self::finish) looks, since looking costs as much as a step of a solver. With 1 the error
+    /// names the step after which a NaN or an infinity came.
     pub fn check_finite_every(mut self, steps: usize) -> Self {
         self.check_every = (steps > 0).then_some(steps);
         self
@@ -134,9 +118,7 @@ impl<'a, const D: usize> Run<'a, D> {
         for step in &mut self {
             step?;
         }
-        // A resumed run may have been over, or not finite, before its first step.
-        self.finite.push(Flag { step: self.state.steps, finite: self.state.x().is_finite().all() });
-        check_finite(self.finite)?;
+        check_finite(&self.state.x(), self.state.steps)?;
         Ok(self.state)
     }
 
@@ -156,9 +138,8 @@ impl<'a, const D: usize> Run<'a, D> {
             }
             next.set_x(step.x.clone());
         }
-        self.finite.push(Flag { step: next.steps, finite: step.x.clone().is_finite().all() });
         if self.check_every.is_some_and(|every| next.steps.is_multiple_of(every)) {
-            check_finite(std::mem::take(&mut self.finite))?;
+            check_finite(&step.x, next.steps)?;
         }
         self.state = next;
         Ok(Some(step))
@@ -184,14 +165,11 @@ impl<const D: usize> Iterator for Run<'_, D> {
 
 impl<const D: usize> std::iter::FusedIterator for Run<'_, D> {}
 
-/// Reads flags, and reports the first that is not set.
-fn check_finite(flags: Vec<Flag>) -> Result<(), SampleError> {
-    let steps: Vec<usize> = flags.iter().map(|flag| flag.step).collect();
-    let flags = Tensor::cat(flags.into_iter().map(|flag| flag.finite).collect(), 0);
-    let finite = flags.try_into_data().map_err(|error| SampleError::Read { message: error.to_string() })?;
-    let first = finite.iter::<bool>().position(|finite| !finite);
-    match first {
-        Some(first) => Err(SampleError::NotFinite { step: steps[first] }),
-        None => Ok(()),
+fn check_finite<const D: usize>(x: &Tensor<D>, step: usize) -> Result<(), SampleError> {
+    let finite = x.clone().is_finite().all();
+    match finite.try_into_scalar::<bool>() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SampleError::NotFinite { step }),
+        Err(error) => Err(SampleError::Read { message: error.to_string() }),
     }
 }
