@@ -6,8 +6,8 @@ use std::fmt;
 /// Any error, for the result of `main`: a program that ends with one prints its message, not its fields.
 ///
 /// Rust prints the error of `main` by `Debug`, which for the errors of this library is a list of their fields. The messages
-/// say what was given, what was expected and what to do, so this type has them as its `Debug`, too. It is made from every
-/// error, and from text. It is for programs alone: a library returns the typed errors.
+/// say what was given, what was expected and what to do, so this type has them as its `Debug`, too. It is made from
+/// errors and from text; a `Box<dyn Error + Send + Sync>` becomes one by `.map_err(|error| error as Box<dyn Error>)`. It is for programs alone: a library returns the typed errors.
 ///
 /// # Example
 ///

@@ -150,7 +150,9 @@ fn weigh<S: Simd, const G: usize>(
     let mut factor = [zero; G];
     for g in 0..G {
         let gone = exp_of(simd, simd.sub_f32s(before[g], shift[g]));
-        factor[g] = simd.select_f32s(simd.equal_f32s(before[g], none), zero, gone);
+        // Hidden keys count for nothing beside others, and all the same among themselves.
+        let hidden = simd.select_f32s(simd.equal_f32s(top[g], none), simd.splat_f32s(1.0), zero);
+        factor[g] = simd.select_f32s(simd.equal_f32s(before[g], none), hidden, gone);
         sums[at + g] = simd.mul_add_e_f32s(sums[at + g], factor[g], sum[g]);
         tops[at + g] = top[g];
     }
@@ -170,6 +172,8 @@ struct Slope<'a> {
     bias: Option<(&'a [f32], usize)>,
     sums: &'a [f32],
     shifts: &'a [f32],
+    /// Keys of all blocks.
+    keys: usize,
 }
 
 impl WithSimd for Slope<'_> {
@@ -177,11 +181,17 @@ impl WithSimd for Slope<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { scores, slopes, count, bias, sums, shifts } = self;
+        let Self { scores, slopes, count, bias, sums, shifts, keys } = self;
         let rows = scores.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count));
         for (row, (scores, slopes)) in rows.enumerate() {
             if let Some((bias, step)) = bias {
                 scores.iter_mut().zip(&bias[row * step..]).for_each(|(s, b)| *s += b);
+            }
+            if sums[row] == f32::NEG_INFINITY {
+                // Every key is hidden: each has the same weight, whatever its score.
+                scores.fill(1.0 / keys as f32);
+                slopes.fill(0.0);
+                continue;
             }
             let (sum, shift) = (simd.splat_f32s(sums[row]), simd.splat_f32s(shifts[row]));
             let weight = |score| exp_of(simd, simd.sub_f32s(score, sum));
@@ -314,7 +324,15 @@ impl AttentionSizes {
                         product(gradient, v.transposed(), 1.0, Write::Over, slopes, count);
                         let own = bias.map(|bias| bias.from(self, head, first, from));
                         let (s, d, sums) = (&mut *scores, &mut *slopes, &sums[at..]);
-                        Arch::new().dispatch(Slope { scores: s, slopes: d, count, bias: own, sums, shifts: &shifts });
+                        Arch::new().dispatch(Slope {
+                            scores: s,
+                            slopes: d,
+                            count,
+                            bias: own,
+                            sums,
+                            shifts: &shifts,
+                            keys,
+                        });
                         let (scores, slopes) = (Matrix::new(scores, some, count), Matrix::new(slopes, some, count));
                         product(scores.transposed(), gradient, 1.0, Write::Add, &mut of_v[from * deep..], deep);
                         product(slopes, k, scale, Write::Add, &mut of_q[first * width..], width);
@@ -433,6 +451,44 @@ mod tests {
             assert_close(&b, &of_k, 1e-5);
             assert_close(&c, &of_v, 1e-5);
         }
+    }
+
+    #[test]
+    fn a_query_without_keys_gets_the_mean_of_the_values() {
+        for keys in [5, 2 * KEYS + 7] {
+            let s = AttentionSizes { batch: 1, heads: 1, queries: 2, keys, width: 2, value_width: 2, scale: 0.5 };
+            let (q, k, v, g) = (numbers(4, 1), numbers(2 * keys, 2), numbers(2 * keys, 3), numbers(4, 4));
+            // The second query sees all.
+            let bias: Vec<f32> = (0..2 * keys).map(|at| if at < keys { f32::NEG_INFINITY } else { 0.0 }).collect();
+            let bias = Some(Bias { values: &bias, steps: [0, 0, keys] });
+            let mut out = vec![f32::NAN; 4];
+            let sums = s.forward(&q, &k, &v, bias, &mut out);
+            let mean = |column: usize| (0..keys).map(|j| f64::from(v[2 * j + column])).sum::<f64>() / keys as f64;
+            assert_close(&out[..2], &[mean(0), mean(1)], 1e-5);
+            let [mut a, mut b, mut c] = [4, 2 * keys, 2 * keys].map(|count| vec![f32::NAN; count]);
+            let answered = Answered { out: &out, sums: &sums, gradient: &g };
+            s.gradient([&q, &k, &v], bias, answered, [&mut a, &mut b, &mut c]);
+            // What the first query's results depend on is the values alone, each by its share.
+            assert_eq!(a[..2], [0.0; 2]);
+            let other = AttentionSizes { queries: 1, ..s };
+            let [_, of_q, of_k, of_v] = by_hand(&other, &q[2..], &k, &v, None, &g[2..]);
+            assert_close(&a[2..], &of_q, 1e-5);
+            assert_close(&b, &of_k, 1e-5);
+            let of_v: Vec<f64> =
+                of_v.iter().enumerate().map(|(at, of)| of + f64::from(g[at % 2]) / keys as f64).collect();
+            assert_close(&c, &of_v, 1e-5);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_not_lost() {
+        let s = AttentionSizes { batch: 1, heads: 1, queries: 3, keys: 40, width: 2, value_width: 2, scale: 0.5 };
+        let (mut q, k, v) = (numbers(6, 1), numbers(80, 2), numbers(80, 3));
+        q[2] = f32::NAN;
+        let mut out = vec![0.0; 6];
+        s.forward(&q, &k, &v, None, &mut out);
+        let lost: Vec<bool> = out.iter().map(|x| x.is_nan()).collect();
+        assert_eq!(lost, [false, false, true, true, false, false]);
     }
 
     #[test]

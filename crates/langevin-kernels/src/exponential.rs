@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_have_the_same_values_on_every_processor() {
+    fn vectors_follow_the_definition_with_the_widest_and_without() {
         let special = [f32::NEG_INFINITY, -1e4, 1e4, f32::NAN, 0.0];
         let x: Vec<f32> = points().chain(special).collect();
         let (mut widest, mut single) = (x.clone(), x.clone());

@@ -3,8 +3,7 @@
 //!
 //! They are what the layers of langevin compute with on Burn's backend for the CPU, and know neither tensors nor backends. They
 //! share their work, as far as sizes allow, among the threads of the rayon pool that they are called in, and use the widest
-//! vectors that the processor has: loops are written so that the compiler makes vector instructions of them, [`pulp`] picks
-//! those at run time, and [`gemm`] multiplies matrices. Results do not depend on the number of threads. A thread keeps up to
+//! vectors that the processor has: [`pulp`] picks their instructions at run time, which loops are compiled to or name, and [`gemm`] multiplies matrices. Results do not depend on the number of threads. A thread keeps up to
 //! 64 MiB of scratch memory for its next call, all of a pool together up to 512 MiB.
 //!
 //! Slices are in the order of their shapes' axes, the last axis side by side. A slice of a length that does not belong to the

@@ -28,7 +28,7 @@ pub struct GroupSizes {
     pub channels: usize,
     /// Numbers of a channel.
     pub pixels: usize,
-    /// GroupSizes of channels, a divisor of their number.
+    /// Groups of channels, a divisor of their number.
     pub groups: usize,
     /// Added to the variance.
     pub epsilon: f32,

@@ -43,17 +43,16 @@ impl NoiseSource for DeviceNoise {
         if !dtype.is_float() {
             return Err(NoiseError::DType { dtype });
         }
-        let lane = u64::from(key.lane) << 32 | u64::from(tag(key.domain));
-        let seed = Draw::new(self.seed, samples.start, TAG_DEVICE, key.index, 0).word();
-        device.seed(Draw::new(seed, lane, TAG_DEVICE, 0, 1).word());
         let rows = samples.end.saturating_sub(samples.start);
         // How much memory the device has is not known here.
         let bytes = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(numel)?.checked_mul(dtype.size()));
         if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
             return Err(NoiseError::TooMany { rows, numel });
         }
-        let rows = rows as usize;
-        Ok(Tensor::random([rows, numel], Distribution::Normal(0.0, 1.0), (device, dtype)))
+        let lane = u64::from(key.lane) << 32 | u64::from(tag(key.domain));
+        let seed = Draw::new(self.seed, samples.start, TAG_DEVICE, key.index, 0).word();
+        device.seed(Draw::new(seed, lane, TAG_DEVICE, 0, 1).word());
+        Ok(Tensor::random([rows as usize, numel], Distribution::Normal(0.0, 1.0), (device, dtype)))
     }
 
     fn path(

@@ -96,7 +96,9 @@ impl Csv {
             let record = record.map_err(|error| bad(table_problem(error)))?;
             let line = record.position().map_or(number as u64 + 1, csv_crate::Position::line);
             if number == 0 {
-                let header = self.header.unwrap_or_else(|| !record.iter().all(|text| text.parse::<f32>().is_ok()));
+                let header = self
+                    .header
+                    .unwrap_or_else(|| !record.iter().all(|text| text.parse::<f32>().is_ok_and(f32::is_finite)));
                 columns = match header {
                     true => record.iter().map(str::to_owned).collect(),
                     false => (1..=record.len()).map(|column| column.to_string()).collect(),

@@ -10,7 +10,7 @@ use super::{numbers, tensor};
 #[derive(Debug, Clone)]
 struct Linear {
     sizes: LinearSizes,
-    /// LinearSizes of the inputs and of the results.
+    /// Shapes of the inputs and of the results.
     shapes: [Shape; 2],
 }
 

@@ -307,7 +307,7 @@ impl DpmSolver {
 impl Solver for DpmSolver {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let noisy = self.is_noisy() || self.ancestral.is_some();
+        let noisy = self.is_noisy() || self.ancestral.as_ref().is_some_and(|noise| noise.eta > 0.0);
         let stops = joined_stops(NAME, process, grid, noisy)?;
         let (name, rows) = self.table(&stops)?;
         plan(name, process, &stops, rows)

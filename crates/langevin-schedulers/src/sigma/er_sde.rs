@@ -33,10 +33,10 @@ impl NoiseScale {
     /// `(φ(to)/to)/(φ(from)/from)`, at most 1: what is left of the noise of a state, beside the share `to/from`.
     fn left(self, from: f64, to: f64) -> f64 {
         let (above, below) = (self.over_s(from), self.over_s(to));
-        if above.is_finite() {
+        if above.is_normal() {
             return below / above;
         }
-        // The two are beyond the range of numbers where their ratio need not be.
+        // The two are beyond the range of numbers, or below it, where their ratio need not be.
         if from == to {
             return 1.0;
         }
@@ -311,6 +311,7 @@ mod tests {
             for ratios in [
                 [1e40, 1e30, 1e12, 1e10, 4e9, 1e9, 50.0, 0.3, 0.0],
                 [f64::INFINITY, 1e14, 5e13, 1e9, 1e8, 3.0, 2.0, 1.0, 0.1],
+                [10.0, 1.0, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9, 1e-12, 0.0],
             ] {
                 let grid = Grid::levels(ratios.map(level).to_vec()).unwrap();
                 let plan = solver.plan(&RectifiedFlow::new(), &grid).unwrap();

@@ -472,7 +472,8 @@ impl Singlestep {
         let has_middle = self.order == 2 && self.stages == Stages::Between && self.orders.is_none();
         if self.middle != half() && !has_middle {
             let reason = "only order 2 between the levels of the grid has one inner stage, which may lie elsewhere";
-            return refuse("a stage that is not half-way", self.kind_name(), reason);
+            let grid = if self.stages == Stages::OnGrid { " with stages on the grid" } else { "" };
+            return refuse("a stage that is not half-way", format!("{}{grid}", self.kind_name()), reason);
         }
         let rows = match self.stages {
             Stages::Between => self.between(process, stops)?,
@@ -489,15 +490,15 @@ impl Singlestep {
     fn kind_name(&self) -> String {
         let plus = if self.basis == Basis::Data { "++" } else { "" };
         let kind = if self.orders.is_some() { "of several orders".into() } else { format!("{}S", self.order) };
-        let grid = if self.stages == Stages::OnGrid && self.middle != half() { " with stages on the grid" } else { "" };
-        format!("DPM-Solver{plus} {kind}{grid}")
+        let middle = if self.middle == half() { String::new() } else { format!(" (stage at {})", self.middle) };
+        format!("DPM-Solver{plus} {kind}{middle}")
     }
 }
 
 impl Solver for Singlestep {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
-        let noisy = self.is_noisy() || self.ancestral.is_some();
+        let noisy = self.is_noisy() || self.ancestral.as_ref().is_some_and(|noise| noise.eta > 0.0);
         let stops = joined_stops(NAME, process, grid, noisy)?;
         let (name, rows) = self.table(process, &stops)?;
         plan(name, process, &stops, rows)
