@@ -101,7 +101,7 @@ impl Solver for ExponentialMidpoint {
                 stop.to,
             ));
         }
-        Ok(Plan::new("exponential midpoint", stops[0].from, process.prior_std(), rows)?)
+        Ok(Plan::new("exponential midpoint", stops[0].from, process.prior_std(), rows)?.on(process))
     }
 }
 

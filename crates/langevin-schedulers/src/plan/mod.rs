@@ -311,7 +311,8 @@ pub enum TableError {
 impl Plan {
     /// A plan from its rows.
     ///
-    /// `start` is where the first row begins, `prior_std` the deviation of the noise that sampling starts from.
+    /// `start` is where the first row begins, `prior_std` the deviation of the noise that sampling starts from. Say with
+    /// [`on`](Self::on) which process it is for.
     ///
     /// # Errors
     /// [`TableError`] if the rows cannot be run: nothing to do, reads of unwritten registers, coefficients that are
