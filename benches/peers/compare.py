@@ -111,7 +111,7 @@ def main():
                 if round > 0:  # The first round warms up.
                     times[name, side].append(found)
                 # Threads of the last side that wait busily have gone to sleep.
-                time.sleep(0.02)
+                time.sleep(0.15)
     here.close()
 
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, {there.versions}")
@@ -125,7 +125,6 @@ def main():
             mine, theirs = (statistics.mean(of(step) for step in zip(*times[name, side])) for side in sides)
             row += [f"{mine:.3f} / {theirs:.3f}", f"{mine / theirs:.2f}"]
         print("| " + " | ".join(row) + " |")
-
 
 
 if __name__ == "__main__":
