@@ -45,6 +45,9 @@ struct Autoencoders;
 #[doc = include_str!("../docs/models/edm2.md")]
 struct Edm2;
 
+#[doc = include_str!("../docs/models/unet2d.md")]
+struct Unet2d;
+
 #[doc = include_str!("../docs/models/unet-1d.md")]
 struct Unet1d;
 

@@ -9,7 +9,7 @@ use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
 use langevin::models::autoencoder::AutoencoderKlTemporalDecoderConfig;
 use langevin::models::control::ControlOptions;
-use langevin::models::text::{BertConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
+use langevin::models::text::{BertConfig, ByteTextConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
 use langevin::models::unet::video::{UNet3dConditionalConfig, UNetMotionConfig, UNetSpatioTemporalConfig};
 use langevin::models::{
     AutoencoderKlConfig, ControlNetConfig, Edm2UNetConfig, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition,
@@ -117,6 +117,12 @@ fn bert(device: &Device) -> Measured {
     module(network, [2, 5, 24], device, |network, x| {
         network.forward_embedded(x, &texts(), &mut Tap::none()).expect("a valid input").last_hidden_state
     })
+}
+
+/// Bytes are no input with a gradient: a tensor weighs their states.
+fn byte_text(device: &Device) -> Measured {
+    let network = ByteTextConfig::new(16).layers(2).heads(2).length(8).init(device).expect("a valid configuration");
+    module(network, [2, 4, 16], device, |network, x| network.encode(&["abc", "é"]).expect("valid texts").states * x)
 }
 
 fn clip_vision(device: &Device) -> Measured {
@@ -273,6 +279,7 @@ pub fn table() -> Vec<Case> {
         case("ClipVision", "with projection", clip_vision),
         case("T5Encoder", "1.1, masked", t5),
         case("Bert", "masked", bert),
+        case("ByteText", "two texts of different lengths", byte_text),
     ]
 }
 

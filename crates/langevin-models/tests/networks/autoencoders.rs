@@ -179,6 +179,10 @@ fn gradients_agree_with_differences() {
         let net = net(movq().init(device).unwrap(), device);
         move |z| net.decode_unquantized(z, &mut Tap::none()).unwrap()
     });
+    assert_gradient_agrees([1, 3, 6, 4], |device| {
+        let net = net(movq().init(device).unwrap(), device);
+        move |x| net.encode(x).unwrap()
+    });
     assert_gradient_agrees([1, 4, 3, 2], |device| {
         let net = net(tiny().init(device).unwrap(), device);
         // Its outputs hardly vary.

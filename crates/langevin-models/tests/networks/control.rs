@@ -1,6 +1,7 @@
 //! ControlNets and adapters as users meet them: training, steering, files, and errors.
 
 use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::formula::filled;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::Seeded;
@@ -87,6 +88,21 @@ fn the_gradient_agrees_with_differences() {
             net.forward_with(x, time.clone(), &text, image.clone(), &options, &mut Tap::none()).unwrap().mid
         }
     });
+}
+
+#[test]
+fn the_gradient_of_an_adapter_agrees_with_differences() {
+    for kind in [AdapterKind::Full, AdapterKind::FullXl, AdapterKind::Light] {
+        assert_gradient_agrees([1, 3, 8, 4], |device| {
+            let config = T2iAdapterConfig::new(3, &[8, 16, 16, 16]).layers(1).downscale(2).kind(kind);
+            let adapter = filled(config.init(device).unwrap(), &Load::on(device).dtype(DType::F64));
+            // All levels in one row, coarse ones counted more: averages vary little.
+            move |image| {
+                let features = adapter.features(image, 0.8).unwrap().into_iter().enumerate();
+                Tensor::cat(features.map(|(i, f)| f.flatten::<1>(0, 3) * 10f64.powi(i as i32)).collect(), 0)
+            }
+        });
+    }
 }
 
 #[test]

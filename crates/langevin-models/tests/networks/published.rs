@@ -9,7 +9,8 @@ use langevin_models::unet::video::{MotionAdapterConfig, UNet3dConditionalConfig,
 use langevin_models::weights::{Parameter, parameters};
 use langevin_models::{
     AutoencoderKlConfig, ControlNetConfig, DiTConfig, FluxConfig, MdmConfig, ModelError, PixArtConfig, PriorConfig,
-    Sd3Config, T2iAdapterConfig, TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, VqModelConfig,
+    Sd3Config, T2iAdapterConfig, TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, UNet2dConfig,
+    VqModelConfig,
 };
 
 /// A published checkpoint.
@@ -30,6 +31,10 @@ fn names<M: Module>(module: Result<M, ModelError>) -> Result<Vec<Parameter>, Mod
 
 fn unet_1d(json: &str) -> Result<Vec<Parameter>, ModelError> {
     names(UNet1dConfig::from_json(json)?.init(&Device::flex()))
+}
+
+fn unet_2d(json: &str) -> Result<Vec<Parameter>, ModelError> {
+    names(UNet2dConfig::from_json(json)?.init(&Device::flex()))
 }
 
 fn unet_2d_conditional(json: &str) -> Result<Vec<Parameter>, ModelError> {
@@ -127,6 +132,14 @@ const ROWS: &[Row] = &[
         stored: 2_294_817,
         hash: 0xdbab_6187_2585_fe8b,
     },
+    Row { name: "ddpm-celebahq-256", build: unet_2d, stored: 113_673_219, hash: 0x8598_df1e_7352_a511 },
+    Row { name: "ddpm-church-256", build: unet_2d, stored: 113_673_219, hash: 0x8598_df1e_7352_a511 },
+    Row { name: "ddpm-cifar10-32", build: unet_2d, stored: 35_746_307, hash: 0x269d_58ec_26a9_c5b7 },
+    Row { name: "diffusers-cd_bedroom256_l2", build: unet_2d, stored: 526_304_771, hash: 0x29f8_9b19_83bd_dedd },
+    Row { name: "diffusers-cd_imagenet64_l2", build: unet_2d, stored: 295_899_267, hash: 0xac6a_83fd_0019_db81 },
+    Row { name: "ldm-celebahq-256-unet", build: unet_2d, stored: 274_056_163, hash: 0x3ffa_09f9_4daf_8694 },
+    Row { name: "ncsnpp-celebahq-256", build: unet_2d, stored: 65_574_549, hash: 0x4eab_9200_80d7_ef60 },
+    Row { name: "ncsnpp-ffhq-1024", build: unet_2d, stored: 105_785_896, hash: 0xb83a_1082_19ab_42b2 },
     Row {
         name: "stable-diffusion-v1-5-unet",
         build: unet_2d_conditional,

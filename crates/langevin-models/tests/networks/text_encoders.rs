@@ -1,10 +1,12 @@
-//! The encoder of T5, and BERT.
+//! The encoder of T5, BERT, and the small encoder of bytes.
 
 use crate::common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_models::layers::Activation;
-use langevin_models::text::{Bert, BertConfig, T5Encoder, T5EncoderConfig, T5FeedForward, Tokens};
+use langevin_models::text::{
+    Bert, BertConfig, ByteText, ByteTextConfig, T5Encoder, T5EncoderConfig, T5FeedForward, Tokens,
+};
 use langevin_models::weights::{parameters, read_weights, write_weights};
 use langevin_models::{Load, ModelError, Tap, Tapped};
 use std::path::Path;
@@ -16,6 +18,13 @@ fn t5_config() -> T5EncoderConfig {
 fn bert_config() -> BertConfig {
     BertConfig::new(40, 12).layers(2).heads(2).positions(8)
 }
+
+fn bytes_config() -> ByteTextConfig {
+    ByteTextConfig::new(8).layers(2).heads(2).length(10)
+}
+
+/// The second is longer.
+const TEXTS: [&str; 2] = ["ab", "größer"];
 
 fn tokens() -> Tokens {
     Tokens::padded([vec![3, 7, 9, 1], vec![5, 8, 1]], 0).unwrap()
@@ -150,6 +159,14 @@ fn half_precision_stays_near_single_precision() {
     let (half, single) = (run(DType::F16), run(DType::F32));
     let off = largest_difference(&half, &single);
     assert!(off > 0.0 && off < 0.02, "{off}");
+    let folder = tempfile::tempdir().unwrap();
+    bytes_config().init(&flex()).unwrap().save(folder.path()).unwrap();
+    let load = |dtype| ByteText::load(folder.path(), Load::on(&flex()).dtype(dtype)).unwrap();
+    let run = |dtype| load(dtype).encode(&TEXTS).unwrap().states;
+    let (half, single) = (run(DType::F16), run(DType::F32));
+    assert_eq!(half.dtype(), DType::F16);
+    let off = largest_difference(&half, &single);
+    assert!(off > 0.0 && off < 0.02, "{off}");
 }
 
 #[test]
@@ -187,6 +204,17 @@ fn gradients_agree_with_finite_differences() {
         let encoder = Bert::load(folder.path(), Load::on(device).dtype(DType::F64)).unwrap();
         move |x: Tensor<3>| encoder.forward_embedded(x, &tokens(), &mut Tap::none()).unwrap().last_hidden_state
     });
+    // Bytes are no numbers to differentiate by; their table is.
+    let folder = tempfile::tempdir().unwrap();
+    bytes_config().init(&flex()).unwrap().save(folder.path()).unwrap();
+    assert_gradient_agrees([258, 8], |device: &Device| {
+        let encoder = ByteText::load(folder.path(), Load::on(device).dtype(DType::F64)).unwrap();
+        move |table: Tensor<2>| {
+            let mut encoder = encoder.clone();
+            encoder.tokens.weight = Param::from_tensor(table);
+            encoder.encode(&TEXTS).unwrap().states
+        }
+    });
 }
 
 #[test]
@@ -195,6 +223,10 @@ fn gradients_reach_every_parameter() {
     let encoder = t5_config().init(&device).unwrap();
     let output = encoder.forward(&tokens()).unwrap();
     let gradients = (output * tensor([2, 4, 12], 0.8, &device)).sum().backward();
+    crate::common::assert_gradients_flow(&encoder, &gradients);
+    let encoder = bytes_config().init(&device).unwrap();
+    let states = encoder.encode(&TEXTS).unwrap().states;
+    let gradients = (states * tensor([2, 9, 8], 0.8, &device)).sum().backward();
     crate::common::assert_gradients_flow(&encoder, &gradients);
     let encoder = BertConfig { epsilon: 1e-3, ..bert_config() }.init(&device).unwrap();
     let output = encoder.forward(&tokens()).unwrap();
