@@ -36,11 +36,12 @@ fn samples_do_not_see_one_another() {
 fn time_and_class_change_the_output() {
     let device = flex();
     let net = MlpConfig::new(2).classes(3).init(&device).unwrap();
-    let x = tensor([1, 2], 0.3, &device);
-    let ask = |t: f64, labels| net.forward(x.clone(), times(&[t]), &labels).unwrap();
-    let base = ask(10.0, Labels::of([0]));
-    for other in [ask(600.0, Labels::of([0])), ask(10.0, Labels::of([2])), ask(10.0, Labels::none(1))] {
-        assert!(largest_difference(&base, &other) > 1e-3);
+    // Points enough that, whatever the weights, one of them is not where two outputs happen to meet.
+    let x = tensor([32, 2], 0.3, &device);
+    let ask = |t: f64, labels| net.forward(x.clone(), times(&[t; 32]), &labels).unwrap();
+    let base = ask(10.0, Labels::of([0; 32]));
+    for other in [ask(600.0, Labels::of([0; 32])), ask(10.0, Labels::of([2; 32])), ask(10.0, Labels::none(32))] {
+        assert!(largest_difference(&base, &other) > 1e-4);
     }
 }
 
