@@ -41,7 +41,7 @@ fn time_and_class_change_the_output() {
     let ask = |t: f64, labels| net.forward(x.clone(), times(&[t; 32]), &labels).unwrap();
     let base = ask(10.0, Labels::of([0; 32]));
     for other in [ask(600.0, Labels::of([0; 32])), ask(10.0, Labels::of([2; 32])), ask(10.0, Labels::none(32))] {
-        assert!(largest_difference(&base, &other) > 1e-4);
+        assert!(largest_difference(&base, &other) > 1e-3);
     }
 }
 
