@@ -4,12 +4,22 @@
 
 #![cfg(feature = "cube")]
 
+#[cfg(feature = "vulkan")]
+mod attention;
+#[cfg(feature = "vulkan")]
+mod convolution;
 mod group_norm;
 mod winograd;
+#[cfg(feature = "vulkan")]
+mod workgroup;
 
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::tensor::CubeTensor;
 
+#[cfg(feature = "vulkan")]
+pub use attention::{attend, attends};
+#[cfg(feature = "vulkan")]
+pub use convolution::{convolve, convolves};
 pub use group_norm::{Normalization, group_norm};
 pub use winograd::{Tile, Tiling, image_of, kernel_of, tiles_of};
 

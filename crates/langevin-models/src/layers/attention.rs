@@ -56,8 +56,14 @@ pub fn attention_with(
     if let Some(y) = crate::cpu::attend(&query, &key, &value, bias.as_ref(), scale) {
         return y;
     }
-    let [batch, heads, _, _] = query.dims();
-    let [_, _, keys, _] = key.dims();
+    let [batch, heads, queries, d] = query.dims();
+    let [_, _, keys, width] = value.dims();
+    #[cfg(feature = "vulkan")]
+    if bias.is_none() && scale > 0.0 && langevin_gpu::attends(&query.device(), query.dtype(), keys, [d, width]) {
+        let all = |x: Tensor<4>, tokens: usize, width: usize| x.reshape([batch * heads, tokens, width]);
+        let (query, key, value) = (all(query, queries, d), all(key, keys, d), all(value, keys, width));
+        return langevin_gpu::attend(query, key, value, scale).reshape([batch, heads, queries, width]);
+    }
     let largest = if has_kernels(&query.device()) { LARGEST_SCORES } else { LARGEST_SCORES_ON_CPU };
     let portion = (largest / (batch * heads * keys).max(1)).max(1);
     in_portions(query, key, value, bias, scale, portion)

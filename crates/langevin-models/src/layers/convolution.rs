@@ -22,6 +22,7 @@ struct Convolved {
     output: usize,
     kernel: [usize; 2],
     stride: [usize; 2],
+    padding: [usize; 2],
     /// Values in the table of patches.
     table: usize,
 }
@@ -38,6 +39,9 @@ pub enum Algorithm {
     Winograd2,
     /// Winograd's F(4 x 4, 3 x 3): 4 times fewer multiplications, for `f32`.
     Winograd4,
+    /// Nine matrix products in one kernel for tensor cores: for `f16`, with the feature `vulkan` and a driver that has
+    /// `VK_NV_cooperative_matrix2`. Elsewhere it is [`Direct`](Self::Direct).
+    Nine,
 }
 
 impl Algorithm {
@@ -46,12 +50,19 @@ impl Algorithm {
     /// | device | dtype | convolution | algorithm | why |
     /// |---|---|---|---|---|
     /// | CPU | all but `f32` | all | direct | blocked im2col of its own; `f32` has kernels of this library |
-    /// | GPU | `f16`, `bf16` | all | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
+    /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1, padding 1, channels in multiples of 32 | nine products | WHY |
+    /// | GPU | `f16`, `bf16` | others | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
     /// | GPU | `f32` | others | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
     ///
     /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16].
     fn of(device: &Device, dtype: DType, shape: Convolved) -> Self {
+        if Self::Nine.fits(shape.kernel, shape.stride)
+            && shape.padding == [1, 1]
+            && nine(device, dtype, [shape.input, shape.output])
+        {
+            return Self::Nine;
+        }
         if dtype != DType::F32 || !has_kernels(device) {
             return Self::Direct;
         }
@@ -70,7 +81,7 @@ impl Algorithm {
     pub fn fits(self, kernel: [usize; 2], stride: [usize; 2]) -> bool {
         match self {
             Self::Direct | Self::Product => true,
-            Self::Winograd2 | Self::Winograd4 => kernel == [3, 3] && stride == [1, 1],
+            Self::Winograd2 | Self::Winograd4 | Self::Nine => kernel == [3, 3] && stride == [1, 1],
         }
     }
 
@@ -82,7 +93,11 @@ impl Algorithm {
     #[must_use]
     pub fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
         match self {
-            Self::Direct => {
+            #[cfg(feature = "vulkan")]
+            Self::Nine if padding == [1, 1] && nine(&x.device(), x.dtype(), [weight.dims()[1], weight.dims()[0]]) => {
+                channels_first(langevin_gpu::convolve(channels_last(x), weight))
+            }
+            Self::Direct | Self::Nine => {
                 let options = ConvOptions::new(stride, padding, [1, 1], 1);
                 module::conv2d(x, weight, None, options)
             }
@@ -98,6 +113,16 @@ impl Algorithm {
             }
         }
     }
+}
+
+/// Whether [`Algorithm::Nine`] is there for these channels.
+#[cfg_attr(not(feature = "vulkan"), allow(unused_variables, reason = "no kernel to ask for"))]
+fn nine(device: &Device, dtype: DType, channels: [usize; 2]) -> bool {
+    #[cfg(feature = "vulkan")]
+    let there = langevin_gpu::convolves(device, dtype, channels);
+    #[cfg(not(feature = "vulkan"))]
+    let there = false;
+    there
 }
 
 /// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host. Without the features of a
@@ -122,7 +147,7 @@ pub(crate) fn convolve(
     let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
     let [rows, columns] = output_size([height, width], [k, l], stride, padding);
     let table = batch * rows * columns * k * l * input;
-    let shape = Convolved { input, output, kernel: [k, l], stride, table };
+    let shape = Convolved { input, output, kernel: [k, l], stride, padding, table };
     let y = Algorithm::of(&x.device(), x.dtype(), shape).run(x, weight, stride, padding);
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
     match bias {
@@ -240,7 +265,7 @@ mod tests {
             [values(&y.inner()), values(&of_x.expect("a gradient")), values(&of_weight.expect("a gradient"))]
         };
         let direct = run(Algorithm::Direct);
-        for algorithm in [Algorithm::Product, Algorithm::Winograd2, Algorithm::Winograd4] {
+        for algorithm in [Algorithm::Product, Algorithm::Winograd2, Algorithm::Winograd4, Algorithm::Nine] {
             if !algorithm.fits(kernel, stride) {
                 continue;
             }
@@ -253,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_cpu_takes_the_direct_way() {
-        let shape = Convolved { input: 32, output: 32, kernel: [3, 3], stride: [1, 1], table: 1 };
+        let shape = Convolved { input: 32, output: 32, kernel: [3, 3], stride: [1, 1], padding: [1, 1], table: 1 };
         assert_eq!(Algorithm::of(&flex(), DType::F32, shape), Algorithm::Direct);
         assert_eq!(Algorithm::of(&flex().autodiff(), DType::F32, shape), Algorithm::Direct);
     }

@@ -1,0 +1,162 @@
+//! Attention as an operation of Burn's backends.
+
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::tensor::{FloatDType, Scalar, Shape, Slice};
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+
+pub(super) use burn::backend::Dispatch;
+
+use super::kernels::{attention, widened};
+
+/// Scores that are held at once going back: 64 Mi, which is 256 MiB in `f32`.
+const LARGEST_SCORES: usize = 1 << 26;
+
+#[backend_extension(Cube, Autodiff, Fusion)]
+pub(super) trait AttentionOps: Backend {
+    #[fusion(meta = output)]
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self>;
+}
+
+fn output(query: &TensorSpec, _key: &TensorSpec, value: &TensorSpec, _scale: &f64) -> TensorSpec {
+    TensorSpec::new(Shape::new([query.shape[0], query.shape[1], value.shape[2]]), query.dtype)
+}
+
+impl AttentionOps for CubeBackend {
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self> {
+        let width = value.meta.shape()[2];
+        let [query, key, value] = [query, key, value].map(|x| widened(into_contiguous(x)));
+        let y = attention(query, key, value, scale);
+        if y.meta.shape()[2] == width {
+            return y;
+        }
+        into_contiguous(Self::float_slice(y, &[Slice::full(), Slice::full(), Slice::from(0..width)]))
+    }
+}
+
+impl<B: Backend + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Attend;
+
+        impl<B: Backend + AttentionOps> Backward<B, 3> for Attend {
+            type State = ([FloatTensor<B>; 3], f64);
+
+            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let gradient = grads.consume::<B>(&ops.node);
+                let ([query, key, value], scale) = ops.state;
+                let found = going_back::<B>(&query, &key, &value, &gradient, scale);
+                for (node, gradient) in ops.parents.into_iter().zip(found) {
+                    if let Some(node) = node {
+                        grads.register::<B>(node.id, gradient);
+                    }
+                }
+            }
+        }
+
+        let ((query, of_query), (key, of_key), (value, of_value)) =
+            (query.into_parts(), key.into_parts(), value.into_parts());
+        match Attend.prepare::<C>([of_query, of_key, of_value]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let state = ([query.clone(), key.clone(), value.clone()], scale);
+                prep.finish(state, B::attend(query, key, value, scale))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::attend(query, key, value, scale)),
+        }
+    }
+}
+
+/// The gradients of queries, keys and values, some heads or some queries of a head at a time.
+fn going_back<B: Backend>(
+    query: &FloatTensor<B>,
+    key: &FloatTensor<B>,
+    value: &FloatTensor<B>,
+    gradient: &FloatTensor<B>,
+    scale: f64,
+) -> [FloatTensor<B>; 3] {
+    let [heads, queries, _] = query.shape().dims();
+    let [_, keys, _] = key.shape().dims();
+    let together = (LARGEST_SCORES / (queries * keys)).clamp(1, heads);
+    let portion = (LARGEST_SCORES / keys).clamp(1, queries);
+    let part = |x: &FloatTensor<B>, heads: [usize; 2], tokens: [usize; 2]| {
+        let slices = [Slice::from(heads[0]..heads[1]), Slice::from(tokens[0]..tokens[1]), Slice::full()];
+        B::float_slice(x.clone(), &slices)
+    };
+    let mut found: [Vec<FloatTensor<B>>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+    for head in (0..heads).step_by(together) {
+        let some = [head, (head + together).min(heads)];
+        let (key, value) = (part(key, some, [0, keys]), part(value, some, [0, keys]));
+        let mut of_queries = Vec::new();
+        let mut of_others: Option<[FloatTensor<B>; 2]> = None;
+        for from in (0..queries).step_by(portion) {
+            let tokens = [from, (from + portion).min(queries)];
+            let (query, gradient) = (part(query, some, tokens), part(gradient, some, tokens));
+            let [of_query, of_key, of_value] = of_part::<B>(query, &key, &value, gradient, scale);
+            of_queries.push(of_query);
+            of_others = Some(match of_others {
+                None => [of_key, of_value],
+                Some([keys, values]) => [B::float_add(keys, of_key), B::float_add(values, of_value)],
+            });
+        }
+        found[0].push(joined::<B>(of_queries, 1));
+        let [of_key, of_value] = of_others.expect("a portion of the queries");
+        found[1].push(of_key);
+        found[2].push(of_value);
+    }
+    found.map(|parts| joined::<B>(parts, 0))
+}
+
+fn joined<B: Backend>(mut parts: Vec<FloatTensor<B>>, axis: usize) -> FloatTensor<B> {
+    if parts.len() == 1 { parts.remove(0) } else { B::float_cat(parts, axis) }
+}
+
+/// With P = softmax(scale·Q·Kᵀ) and the gradient G of P·V: Pᵀ·G for the values, and with S = P ∘ (G·Vᵀ - its mean under P)
+/// scale·S·K for the queries and scale·Sᵀ·Q for the keys.
+fn of_part<B: Backend>(
+    query: FloatTensor<B>,
+    key: &FloatTensor<B>,
+    value: &FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    scale: f64,
+) -> [FloatTensor<B>; 3] {
+    let dtype = FloatDType::from(query.dtype());
+    let turned = |x: &FloatTensor<B>| B::float_swap_dims(x.clone(), 1, 2);
+    let wide = |x| B::float_cast(x, FloatDType::F32);
+    // Scaled before the product, which keeps it in range.
+    let query = B::float_mul_scalar(query, Scalar::from(scale));
+    let scores = wide(B::float_matmul(query.clone(), turned(key)));
+    let most = B::float_max_dim(scores.clone(), 2);
+    let weights = B::float_exp(B::float_sub(scores, most));
+    let weights = B::float_div(weights.clone(), B::float_sum_dim(weights, 2));
+    let narrow = B::float_cast(weights.clone(), dtype);
+    let of_value = B::float_matmul(turned(&narrow), gradient.clone());
+    let of_weights = wide(B::float_matmul(gradient, turned(value)));
+    let mean = B::float_sum_dim(B::float_mul(weights.clone(), of_weights.clone()), 2);
+    let of_scores = B::float_cast(B::float_mul(weights, B::float_sub(of_weights, mean)), dtype);
+    let of_key = B::float_matmul(turned(&of_scores), query);
+    let of_query = B::float_mul_scalar(B::float_matmul(of_scores, key.clone()), Scalar::from(scale));
+    [of_query, of_key, of_value]
+}

@@ -1,0 +1,349 @@
+//! Matrices and tensors as CubeCL's kernels write them.
+
+use std::marker::PhantomData;
+
+use burn_cubecl::cubecl;
+use cubecl::ir::attributes::ZeroAttr;
+use cubecl::ir::convert::lift_closure;
+use cubecl::ir::dialect::branch::ReturnOp;
+use cubecl::ir::dialect::spirv::{CreateLayoutOp, CreateViewOp, SliceOp};
+use cubecl::ir::dialect::ssa_matrix::{CastOp, FillOp, MultiplyAccumulateOp};
+use cubecl::ir::interfaces::TypedExt;
+use cubecl::ir::prelude::*;
+use cubecl::ir::types::matrix::{MatrixIdent, MatrixLayout, MatrixType};
+use cubecl::ir::types::spirv::{ClampMode, TensorViewType};
+use cubecl::ir::types::MatrixScope;
+use cubecl::ir::{OpInserter, read_value};
+use cubecl::prelude::*;
+use cubecl::unexpanded;
+use pliron::builtin::ops::FuncOp;
+use pliron::builtin::types::FunctionType;
+
+use super::ops::{LoadOp, MapOp, StoreOp};
+
+/// What a matrix is in a product.
+pub(crate) type Role = MatrixIdent;
+
+macro_rules! plain_expand {
+    ($name: ident) => {
+        impl<T: CubePrimitive> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                Self { ..*self }
+            }
+        }
+        impl<T: CubePrimitive> ExpandTypeClone for $name<T> {
+            fn clone_unchecked(&self) -> Self {
+                self.clone()
+            }
+        }
+        impl<T: CubePrimitive> AsRefExpand for $name<T> {
+            fn __expand_ref_method(&self, _: &Scope) -> &Self {
+                self
+            }
+        }
+        impl<T: CubePrimitive> AsMutExpand for $name<T> {
+            fn __expand_ref_mut_method(&mut self, _: &Scope) -> &mut Self {
+                self
+            }
+        }
+        impl<T: CubePrimitive> IntoExpand for $name<T> {
+            type Expand = Self;
+
+            fn into_expand(self, _: &Scope) -> Self {
+                self
+            }
+        }
+        impl<T: CubePrimitive> IntoMut for $name<T> {
+            fn into_mut(self, _: &Scope) -> Self {
+                self
+            }
+        }
+        impl<T: CubePrimitive> CubeDebug for $name<T> {}
+    };
+}
+
+/// A matrix whose entries are spread over the threads of a workgroup.
+#[derive(Clone, Copy)]
+pub(crate) struct Fragment<T: CubePrimitive>(PhantomData<T>);
+
+/// [`Fragment`] while a kernel is written: a variable.
+pub(crate) struct FragmentExpand<T: CubePrimitive> {
+    variable: Value,
+    of: PhantomData<T>,
+}
+
+impl<T: CubePrimitive> CubeType for Fragment<T> {
+    type ExpandType = FragmentExpand<T>;
+}
+
+plain_expand!(FragmentExpand);
+
+impl<T: CubePrimitive> FragmentExpand<T> {
+    fn new(scope: &Scope, role: Role, shape: (usize, usize, usize)) -> Self {
+        let entry = T::Scalar::__expand_as_type(scope);
+        let layout = MatrixLayout::Undefined;
+        let matrix = MatrixType::get(scope.ctx(), role, shape.into(), entry, layout, MatrixScope::Cube);
+        let nothing = ZeroAttr::new(matrix);
+        Self { variable: scope.create_local_mut(matrix, Some(nothing.into())), of: PhantomData }
+    }
+
+    fn get(&self, scope: &Scope) -> Value {
+        read_value(scope, self.variable)
+    }
+
+    fn kind(&self, scope: &Scope) -> TypeHandle {
+        self.variable.unwrap_ptr(scope.ctx())
+    }
+
+    fn set(&self, scope: &Scope, value: Value) {
+        assign::expand_element(scope, value.into(), self.variable.into());
+    }
+}
+
+impl<T: CubePrimitive> Fragment<T> {
+    /// All entries the same.
+    pub fn filled(_role: Role, _m: usize, _n: usize, _k: usize, _value: T) -> Self {
+        unexpanded!()
+    }
+
+    pub fn __expand_filled(
+        scope: &Scope,
+        role: Role,
+        m: usize,
+        n: usize,
+        k: usize,
+        value: NativeExpand<T>,
+    ) -> FragmentExpand<T> {
+        let fragment = FragmentExpand::new(scope, role, (m, n, k));
+        let value = value.read_value(scope);
+        let fill = FillOp::new(scope.ctx_mut(), fragment.kind(scope), value);
+        let filled = scope.register_with_result(&fill);
+        fragment.set(scope, filled);
+        fragment
+    }
+
+    /// Read from a tensor.
+    pub fn read(_role: Role, _m: usize, _n: usize, _k: usize, _part: &Grid<T>) -> Self {
+        unexpanded!()
+    }
+
+    pub fn __expand_read(
+        scope: &Scope,
+        role: Role,
+        m: usize,
+        n: usize,
+        k: usize,
+        part: &GridExpand<T>,
+    ) -> FragmentExpand<T> {
+        let fragment = FragmentExpand::new(scope, role, (m, n, k));
+        let load = LoadOp::new(scope.ctx_mut(), fragment.kind(scope), part.buffer, part.layout, part.view);
+        let read = scope.register_with_result(&load);
+        fragment.set(scope, read);
+        fragment
+    }
+
+    /// Another with the same entries.
+    pub fn copied(&self) -> Self {
+        unexpanded!()
+    }
+
+    /// Written to a tensor.
+    pub fn write(&self, _part: &Grid<T>) {
+        unexpanded!()
+    }
+
+    /// `self += left·right`.
+    pub fn add_product<U: CubePrimitive>(&mut self, _left: &Fragment<U>, _right: &Fragment<U>) {
+        unexpanded!()
+    }
+
+    /// The same numbers in another format, in another role.
+    pub fn convert<U: CubePrimitive>(&self, _role: Role, _m: usize, _n: usize, _k: usize) -> Fragment<U> {
+        unexpanded!()
+    }
+
+    /// Each entry as a function of itself.
+    pub fn map(&mut self, _function: impl Fn(T) -> T) {
+        unexpanded!()
+    }
+
+    /// Each entry as a function of itself and the one at the same place of another.
+    pub fn map_with(&mut self, _other: &Fragment<T>, _function: impl Fn(T, T) -> T) {
+        unexpanded!()
+    }
+}
+
+impl<T: CubePrimitive> FragmentExpand<T> {
+    pub fn __expand_copied_method(&self, scope: &Scope) -> Self {
+        let copy = Self { variable: scope.create_local_mut(self.kind(scope), None), ..*self };
+        copy.set(scope, self.get(scope));
+        copy
+    }
+
+    pub fn __expand_write_method(&self, scope: &Scope, part: &GridExpand<T>) {
+        let matrix = self.get(scope);
+        scope.register(&StoreOp::new(scope.ctx_mut(), part.buffer, matrix, part.layout));
+    }
+
+    pub fn __expand_add_product_method<U: CubePrimitive>(
+        &mut self,
+        scope: &Scope,
+        left: &FragmentExpand<U>,
+        right: &FragmentExpand<U>,
+    ) {
+        let (left, right, sum) = (left.get(scope), right.get(scope), self.get(scope));
+        let multiply = MultiplyAccumulateOp::new(scope.ctx_mut(), self.kind(scope), left, right, sum);
+        let sum = scope.register_with_result(&multiply);
+        self.set(scope, sum);
+    }
+
+    pub fn __expand_convert_method<U: CubePrimitive>(
+        &self,
+        scope: &Scope,
+        role: Role,
+        m: usize,
+        n: usize,
+        k: usize,
+    ) -> FragmentExpand<U> {
+        let output = FragmentExpand::<U>::new(scope, role, (m, n, k));
+        let value = self.get(scope);
+        let cast = CastOp::new(scope.ctx_mut(), output.kind(scope), value);
+        let cast = scope.register_with_result(&cast);
+        output.set(scope, cast);
+        output
+    }
+
+    pub fn __expand_map_method(
+        &mut self,
+        scope: &Scope,
+        mut function: impl FnMut(&Scope, NativeExpand<T>) -> NativeExpand<T>,
+    ) {
+        self.apply(scope, &[], |scope, entries| function(scope, entries[0].into()));
+    }
+
+    pub fn __expand_map_with_method(
+        &mut self,
+        scope: &Scope,
+        other: &FragmentExpand<T>,
+        mut function: impl FnMut(&Scope, NativeExpand<T>, NativeExpand<T>) -> NativeExpand<T>,
+    ) {
+        self.apply(scope, &[other.get(scope)], |scope, entries| {
+            function(scope, entries[0].into(), entries[1].into())
+        });
+    }
+
+    /// SPIR-V gives the function the row and the column first, then the entries.
+    fn apply(
+        &self,
+        scope: &Scope,
+        others: &[Value],
+        mut function: impl FnMut(&Scope, &[Value]) -> NativeExpand<T>,
+    ) {
+        let entry = T::Scalar::__expand_as_type(scope);
+        let place = u32::__expand_as_type(scope);
+        let mut arguments = vec![place, place, entry];
+        arguments.extend(others.iter().map(|_| entry));
+        let count = arguments.len();
+        let kind = FunctionType::get(scope.ctx(), arguments, vec![entry]);
+        let name = scope.func_ident(Some("map"));
+        let func = FuncOp::new(scope.ctx_mut(), name.clone(), kind);
+        let body = func.get_entry_block(scope.ctx());
+        let entries: Vec<Value> = (2..count).map(|i| body.deref(scope.ctx()).get_argument(i)).collect();
+        let inner = scope.func_child(OpInserter::new_at_block_end(body));
+        let result = function(&inner, &entries).read_value(&inner);
+        inner.register(&ReturnOp::new_with_value(scope.ctx_mut(), result));
+        let captured = lift_closure(scope.ctx(), &func);
+        scope.register_func(func);
+        let mut matrices = vec![self.get(scope)];
+        matrices.extend(others);
+        matrices.extend(captured);
+        let map = MapOp::new(scope.ctx_mut(), name, matrices);
+        let mapped = scope.register_with_result(&map);
+        self.set(scope, mapped);
+    }
+}
+
+/// A tensor in memory, or a part of it. Rows are aligned to 16 bytes, and so are the parts that are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Grid<T: CubePrimitive>(PhantomData<T>);
+
+/// [`Grid`] while a kernel is written.
+pub(crate) struct GridExpand<T: CubePrimitive> {
+    buffer: Value,
+    layout: Value,
+    view: Option<Value>,
+    of: PhantomData<T>,
+}
+
+impl<T: CubePrimitive> CubeType for Grid<T> {
+    type ExpandType = GridExpand<T>;
+}
+
+plain_expand!(GridExpand);
+
+impl<T: CubePrimitive> Grid<T> {
+    /// What lies outside the shape is read as zero and is not written. Without `bounded`, nothing may lie outside.
+    pub fn new(_buffer: &[T], _shape: Sequence<u32>, _strides: Sequence<u32>, _bounded: bool) -> Self {
+        unexpanded!()
+    }
+
+    pub fn __expand_new(
+        scope: &Scope,
+        buffer: &SliceExpand<T>,
+        shape: SequenceExpand<u32>,
+        strides: SequenceExpand<u32>,
+        bounded: bool,
+    ) -> GridExpand<T> {
+        let buffer = buffer.__extract_list(scope);
+        let clamp = if bounded { ClampMode::Constant(0) } else { ClampMode::Undefined };
+        let layout =
+            CreateLayoutOp::new(scope.ctx_mut(), values(scope, &shape), Some(values(scope, &strides)), clamp);
+        let layout = scope.register_with_result(&layout);
+        GridExpand { buffer, layout, view: None, of: PhantomData }
+    }
+
+    /// A part, from `offsets`.
+    pub fn part(&self, _offsets: Sequence<u32>, _shape: Sequence<u32>) -> Self {
+        unexpanded!()
+    }
+
+    /// With the last of four dimensions first.
+    pub fn last_first(&self) -> Self {
+        unexpanded!()
+    }
+
+    /// With the last two of three dimensions exchanged.
+    pub fn transposed(&self) -> Self {
+        unexpanded!()
+    }
+}
+
+impl<T: CubePrimitive> GridExpand<T> {
+    pub fn __expand_part_method(
+        &self,
+        scope: &Scope,
+        offsets: SequenceExpand<u32>,
+        shape: SequenceExpand<u32>,
+    ) -> Self {
+        let slice = SliceOp::new(scope.ctx_mut(), self.layout, values(scope, &offsets), values(scope, &shape));
+        Self { layout: scope.register_with_result(&slice), ..*self }
+    }
+
+    pub fn __expand_transposed_method(&self, scope: &Scope) -> Self {
+        self.permuted(scope, vec![0, 2, 1])
+    }
+
+    pub fn __expand_last_first_method(&self, scope: &Scope) -> Self {
+        self.permuted(scope, vec![3, 0, 1, 2])
+    }
+
+    fn permuted(&self, scope: &Scope, order: Vec<usize>) -> Self {
+        let kind = TensorViewType::get(scope.ctx(), order.len(), false, order);
+        let view = scope.register_with_result(&CreateViewOp::new(scope.ctx_mut(), kind.into()));
+        Self { view: Some(view), ..*self }
+    }
+}
+
+fn values(scope: &Scope, numbers: &SequenceExpand<u32>) -> Vec<Value> {
+    numbers.iter_cloned().map(|number| number.read_value(scope)).collect()
+}
