@@ -206,6 +206,9 @@ impl<S> UniC<S> {
 fn renumbered(inner: &Plan, depth: usize) -> Result<(Vec<Row>, usize, Reg), PlanError> {
     let refuse = |reason| Err(PlanError::Combination { first: UNIC.into(), second: inner.name().into(), reason });
     let simple = |row: &Row| row.eval.is_some_and(|eval| eval.x == 0) && row.step.is_some() && row.pre.is_empty();
+    if inner.needs_split() {
+        return refuse("its answers are guided and unconditional ones, and a corrector takes both for one");
+    }
     if inner.is_stochastic() {
         return refuse("the corrector would have to know the noise of the step it corrects");
     }
