@@ -18,8 +18,8 @@ use langevin::schedulers::sigma::{
     Pndm,
 };
 use langevin::schedulers::{
-    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Picard, Plan, PredictorCorrector,
-    PlusPlus, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Sampler, Solver,
+    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Picard, Plan, PlusPlus,
+    PredictorCorrector, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Sampler, Solver,
 };
 
 /// A solver, or a sampler that is none.

@@ -390,7 +390,9 @@ mod tests {
         let clean = level(1.0, 0.0);
         for p in [Prediction::Epsilon, Prediction::Score, Prediction::ScaledScore] {
             let error = p.x0(&noise);
-            assert!(matches!(error, Err(PredictionError::Singular { wanted: Quantity::X0, prediction, .. }) if prediction == p));
+            assert!(
+                matches!(error, Err(PredictionError::Singular { wanted: Quantity::X0, prediction, .. }) if prediction == p)
+            );
         }
         assert!(matches!(
             Prediction::Sample.eps(&clean),

@@ -4,7 +4,7 @@ use super::{Row, churn, most_churn, row};
 use langevin::schedulers::exponential::{SecondOrder, Singlestep, UniPc};
 use langevin::schedulers::plus_plus::GuidedAt;
 use langevin::schedulers::sigma::{Churned, Heun};
-use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, PlusPlus, ProbabilityFlow, RePaint, Restart};
+use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, PlusPlus, ProbabilityFlow, RePaint, Restart, flow};
 
 pub fn rows() -> Vec<Row> {
     let multi = |order| DpmSolver::multistep(order).expect("an order");
@@ -23,6 +23,7 @@ pub fn rows() -> Vec<Row> {
         row("probability flow, Heun, churn", Churned::new(ProbabilityFlow::heun(), churn()))
             .weak(2.0, (64, 3))
             .beyond_lambda("its steps are those of the process's own time"),
+        row("Heun in σ/(α+σ), churn", Churned::new(flow::Heun::new(), churn())).weak(2.0, (64, 3)),
         row("DPM-Solver++ 2S, churn", Churned::new(Singlestep::new(2).expect("an order"), churn())).weak(2.0, (64, 3)),
         // On EDM its errors on the other grid are not in their asymptotic range.
         row("DPM-Solver++ 3S, churn", Churned::new(Singlestep::new(3).expect("an order"), churn()))

@@ -207,7 +207,10 @@ impl<S> UniC<S> {
     /// Name and rows of the plan for these steps, behind a plan for them.
     fn table(&self, inner: &Plan, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         if inner.needs_split() {
-            return Err(refused(inner, "its answers are guided and unconditional ones, and a corrector takes both for one"));
+            return Err(refused(
+                inner,
+                "its answers are guided and unconditional ones, and a corrector takes both for one",
+            ));
         }
         if inner.is_stochastic() && self.tau.is_none() {
             return Err(refused(inner, "the corrector would have to know the noise of the step it corrects"));

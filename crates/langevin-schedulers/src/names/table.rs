@@ -7,11 +7,11 @@ use crate::exponential::{
 };
 use crate::flow;
 use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
+use crate::plus_plus::{GuidedAt, PlusPlus};
 use crate::sigma::{
     Churn, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
 };
 use crate::solver::{PlanError, Solver};
-use crate::plus_plus::{GuidedAt, PlusPlus};
 use crate::{Ddim, Ddpm, EulerMaruyama, Restart, ReverseDiffusion, Variance};
 use langevin_core::Process;
 

@@ -178,7 +178,9 @@ fn names_with_cfg_pp_are_the_published_loops() {
                 };
                 let found = run(&plan);
                 assert!((found - expected).abs() < 1e-11, "{name} on {process:?} at {scale}: {found}, {expected}");
-                if ["dpmpp_2m_cfg_pp", "dpmpp_2s_ancestral_cfg_pp", "res_multistep_cfg_pp"].contains(&name) && scale > 0.0 {
+                if ["dpmpp_2m_cfg_pp", "dpmpp_2s_ancestral_cfg_pp", "res_multistep_cfg_pp"].contains(&name)
+                    && scale > 0.0
+                {
                     // The name without it takes both answers for one.
                     let base = names::from_name(name.strip_suffix("_cfg_pp").unwrap()).unwrap();
                     let base = base.solver(process, 7).unwrap().0.plan(process, &grid).unwrap();

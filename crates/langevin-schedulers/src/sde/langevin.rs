@@ -56,7 +56,11 @@ impl PredictorCorrector {
         }
         if predictor.needs_split() {
             let reason = "a correction goes along one score, and CFG++ has two answers";
-            return Err(PlanError::Combination { first: "corrections".into(), second: predictor.name().into(), reason });
+            return Err(PlanError::Combination {
+                first: "corrections".into(),
+                second: predictor.name().into(),
+                reason,
+            });
         }
         Ok(Self { predictor, ratio, corrections, batch_norms: false, step_limit: None })
     }

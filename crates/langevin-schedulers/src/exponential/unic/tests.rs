@@ -146,10 +146,8 @@ fn solvers_with_stages_are_corrected_at_the_levels_of_the_grid() {
     for order in 1..=4 {
         for skipped in [None, Some(0), Some(2)] {
             let skip = |solver: Box<dyn Solver>| UniC::behind(Borrowed(solver), order).unwrap().skipping(skipped);
-            let cases: [(Box<dyn Solver>, Staged); 2] = [
-                (Box::new(Singlestep::new(2).unwrap()), singlestep_2),
-                (Box::new(Heun::new()), heun),
-            ];
+            let cases: [(Box<dyn Solver>, Staged); 2] =
+                [(Box::new(Singlestep::new(2).unwrap()), singlestep_2), (Box::new(Heun::new()), heun)];
             for (solver, predictor) in cases {
                 let plan = skip(solver).plan(&Edm::default(), &grid).unwrap();
                 assert_eq!((plan.steps(), plan.evaluations()), (5, 10));
@@ -209,6 +207,7 @@ fn with_noise_it_is_sa_solver() {
     assert!(compared > 50);
     let error = UniPc::new(2).unwrap().tau(Tau::Constant(f64::NAN)).unwrap_err();
     assert!(matches!(error, PlanError::Setting { setting: "tau", .. }));
-    let churned = UniPc::new(2).unwrap().tau(Tau::Constant(1.0)).unwrap().churned(&Churn::new(1.0).unwrap(), &vp, &grid);
+    let churned =
+        UniPc::new(2).unwrap().tau(Tau::Constant(1.0)).unwrap().churned(&Churn::new(1.0).unwrap(), &vp, &grid);
     assert!(matches!(churned, Err(PlanError::Combination { .. })), "{churned:?}");
 }
