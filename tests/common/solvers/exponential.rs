@@ -85,7 +85,7 @@ pub fn rows() -> Vec<Row> {
         row("UniC-2 behind DPM-Solver++ 2S", behind(single(2), 2)).path(3.0, (64, 6)).upwards(3.0, (64, 6)),
         row("UniC-2 behind DPM-Solver 2S, in ε̂", behind(single(2).basis(Basis::Noise), 2).basis(Basis::Noise))
             .path(3.0, (64, 6)),
-        row("UniC-3 behind DPM-Solver++ 3S", behind(single(3), 3).skipping([0])).path(4.0, (64, 6)),
+        row("UniC-3 behind DPM-Solver++ 3S", behind(single(3), 3).skipping([0])).path(4.0, (32, 7)),
         row("UniC-2 behind Heun in σ/α", behind(Heun::new(), 2)).path(3.0, (64, 6)),
         row("UniC-2 behind probability flow, Heun", behind(ProbabilityFlow::heun(), 2))
             .path(3.0, (64, 6))
