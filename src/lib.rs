@@ -53,7 +53,7 @@ pub mod prelude {
     #[cfg(feature = "models")]
     pub use langevin_models::Labels;
     pub use langevin_schedulers::{
-        AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Milstein, Picard, Plan,
+        AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Milstein, Picard, Plan, PlusPlus,
         PredictorCorrector, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, SampleError, Sampler, SamplerExt,
         Solver,
     };

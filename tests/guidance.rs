@@ -4,6 +4,7 @@ mod common;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use common::problem::even_lambda;
+use common::solvers::rows;
 use langevin::core::denoiser::{Answers, Guided, Projection, from_fn};
 use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
@@ -245,6 +246,36 @@ fn plus_plus_is_the_loop_of_the_paper() {
         assert!(largest_distance(&values(&step.x), &values(&x)) < 1e-12);
     }
     assert!(run.next().is_none());
+}
+
+/// Behind any solver: the same bits for a batch and its samples alone, and after a pause.
+#[test]
+fn solvers_of_plus_plus_keep_their_bits() {
+    let noise = Seeded::new(11);
+    let denoiser = guided(0.6).plus_plus().expect("one rule");
+    let mut count = 0;
+    for row in rows().into_iter().filter(|row| row.split) {
+        let plan = row.short();
+        let run = |first, samples| {
+            let run = plan.start_at(first, [samples, 2], &denoiser, &noise, load()).expect("a run");
+            values(&run.finish().expect("samples"))
+        };
+        let whole = run(4, 3);
+        let alone: Vec<f64> = (4..7).flat_map(|sample| run(sample, 1)).collect();
+        assert_eq!(whole, alone, "{}", row.name);
+        for pause in 0..=6 {
+            let mut run = plan.start_at(4, [3, 2], &denoiser, &noise, load()).expect("a run");
+            run.by_ref().take(pause).for_each(|step| drop(step.expect("a step")));
+            let text = serde_json::to_string(&run.save().expect("a saved run")).expect("data");
+            let saved: SavedRun = serde_json::from_str(&text).expect("data");
+            let rest = plan.resume(&saved, &denoiser, &noise, load()).expect("a resumed run");
+            assert_eq!(values(&rest.finish().expect("samples")), whole, "{}, paused after {pause} steps", row.name);
+        }
+        let plain = plan.start([3, 2], &guided(0.6), &noise, load()).map(drop);
+        assert_eq!(plain, Err(SampleError::NotSplit), "{}", row.name);
+        count += 1;
+    }
+    assert!(count >= 4);
 }
 
 // Predictions.

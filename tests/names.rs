@@ -27,9 +27,8 @@ fn table(title: &str, columns: [&str; 3], rows: impl Iterator<Item = names::List
 fn the_page_of_names_is_the_table() {
     let mut tables = table("Samplers", ["name", "also", "what it is"], names::solvers());
     tables += &table("Schedules", ["name", "also", "how levels are spaced"], names::spacings());
-    let missing = names::missing().map(|row| format!("| `{}` | {} |\n", row.name, row.what)).collect::<String>();
-    tables +=
-        &format!("## Known, and not there, or not by the name alone\n\n| name | instead |\n|---|---|\n{missing}\n");
+    let elsewhere = names::elsewhere().map(|row| format!("| `{}` | {} |\n", row.name, row.what)).collect::<String>();
+    tables += &format!("## Known, and not by the name alone\n\n| name | instead |\n|---|---|\n{elsewhere}\n");
 
     let page = read("docs/names.md");
     let (before, rest) = page.split_once(BEGIN).expect("the beginning of the tables");

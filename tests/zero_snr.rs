@@ -11,7 +11,7 @@ use langevin::core::grid::End;
 use langevin::core::inverse::{Masking, Measurement};
 use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain};
-use langevin::core::{Grid, Levels, Load, Prediction};
+use langevin::core::{DenoiserExt, Grid, Levels, Load, Prediction};
 use langevin::schedulers::exponential::DpmAdaptive;
 use langevin::schedulers::inverse::{Ddrm, DpsSteps};
 use langevin::schedulers::sde::AdaptiveSde;
@@ -40,7 +40,10 @@ fn network(prediction: Prediction) -> impl Denoiser<2> {
 fn end(sampler: &dyn Sampler<2>, prediction: Prediction, known: bool) -> Result<(), SampleError> {
     let device = Device::flex();
     let (denoiser, noise) = (network(prediction), Seeded::new(1));
-    let mut run = sampler.start([1, 2], &denoiser, &noise, Load::on(&device))?;
+    let twofold = DenoiserExt::<2>::autoguided(network(prediction), network(prediction), 0.6);
+    let twofold = twofold.and_then(|guided| guided.plus_plus()).expect("a rule");
+    let denoiser: &dyn Denoiser<2> = if sampler.needs_split() { &twofold } else { &denoiser };
+    let mut run = sampler.start([1, 2], denoiser, &noise, Load::on(&device))?;
     if known {
         let mask = Tensor::from_data([[1.0, 0.0]], &device);
         run = run.known(Tensor::zeros([1, 2], &device), mask)?;

@@ -59,7 +59,7 @@ fn print(title: &str, names: impl Iterator<Item = Listed>) {
 fn list() {
     print("solvers", names::solvers());
     print("schedules, behind a solver's name or with --grid", names::spacings());
-    print("known but not there", names::missing());
+    print("not by the name alone", names::elsewhere());
     println!("processes:");
     PROCESSES.iter().for_each(|choice| println!("  {:<34} {}", choice.0, choice.1));
 }

@@ -29,6 +29,16 @@ impl<const D: usize> Denoiser<D> for Wave {
     }
 }
 
+/// The output of another, the other way round.
+struct Opposite<T>(T);
+
+impl<const D: usize, T: Denoiser<D>> Denoiser<D> for Opposite<T> {
+    fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
+        let answer = self.0.denoise(query)?;
+        Ok(Estimate::new(answer.x(), answer.output().neg(), answer.levels().clone(), answer.prediction()))
+    }
+}
+
 /// A sample's width.
 const WIDTH: usize = 32;
 
@@ -40,6 +50,10 @@ fn run<const D: usize>(
 ) -> Measured {
     let noise = Seeded::new(5);
     let reads = !sampler.auxiliaries().is_empty();
+    // A negative of the answer, for solvers that want two.
+    let twofold = DenoiserExt::<D>::autoguided(denoiser, Opposite(denoiser), 0.6).and_then(Guided::plus_plus);
+    let twofold = twofold.expect("one rule");
+    let denoiser: &dyn Denoiser<D> = if sampler.needs_split() { &twofold } else { denoiser };
     let mut run = (&sampler).start(shape, denoiser, &noise, Load::on(device)).expect("a run");
     if reads {
         let known = |value: f32| Tensor::full(shape.map(|_| 1), value, device);

@@ -42,7 +42,10 @@ pub fn answers() -> Vec<Column> {
         column("CFG-Zero*", "`.zero_star(1)`, which is memory of the run", |row| {
             asked(row, &settled(guided(2.0).zero_star(1)))
         }),
-        column("CFG++", "`.plus_plus()`", |row| asked(row, &settled(guided(0.6).plus_plus()))),
+        column("CFG++", "`.plus_plus()`; for solvers that want it, with another scale than they have alone", |row| {
+            let wanted = sampler(row, Way::Sampling).is_ok_and(|sampler| sampler.needs_split());
+            asked(row, &settled(guided(if wanted { 0.3 } else { 0.6 }).plus_plus()))
+        }),
         column("composed", "`.composed(..)` or `.composed_with(..)`", |row| {
             asked(row, &settled(answer(1.0).composed_with(vec![(answer(-0.5), 1.5), (answer(2.0), -0.5)])))
         }),
@@ -72,31 +75,31 @@ pub fn runs() -> Vec<Column> {
     vec![
         column("constraint", "`run.constrained(..)`", |row| {
             let clamp = settled(Clamp::new(-0.3, 0.3));
-            compared(row, || run(&*sampler(row, Way::Sampling)?, &answer(1.0), Some(&clamp)))
+            compared(row, || run_alone(&*sampler(row, Way::Sampling)?, Some(&clamp)))
         }),
         column("known region", "`inverse::KnownRegion` as a constraint", |row| {
             let known = known();
-            compared(row, || run(&*sampler(row, Way::Sampling)?, &answer(1.0), Some(&known)))
+            compared(row, || run_alone(&*sampler(row, Way::Sampling)?, Some(&known)))
         }),
         column("DPS steps", "`inverse::DpsSteps::new(plan, ..)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
             compared(row, || {
                 let plan = plan(&**solver, Way::Sampling)?;
-                run(&DpsSteps::new(plan, measurement(), 0.1).map_err(refused)?, &answer(1.0), None)
+                run_alone(&DpsSteps::new(plan, measurement(), 0.1).map_err(refused)?, None)
             })
         }),
         column("corrections", "`PredictorCorrector::new(plan, ..)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
             compared(row, || {
                 let corrected = PredictorCorrector::new(plan(&**solver, Way::Sampling)?, 0.16, 1).map_err(refused)?;
-                run(&corrected, &answer(1.0), None)
+                run_alone(&corrected, None)
             })
         }),
         column("UniC", "`UniC::behind(solver, 1)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
             compared(row, || {
                 let corrected = UniC::behind(Borrowed(&**solver), 1).map_err(refused)?;
-                run(&plan(&corrected, Way::Sampling)?, &answer(1.0), None)
+                run_alone(&plan(&corrected, Way::Sampling)?, None)
             })
         }),
         column("churn", "`.churn(..)`, or `sigma::Churned::new(solver, ..)` where there is no such method", |row| {
@@ -105,7 +108,7 @@ pub fn runs() -> Vec<Column> {
                 let around = || Churned::new(Borrowed(&**solver), Churn::new(1.0).expect("in range"));
                 let plan =
                     churned.as_ref().map_or_else(|| plan(&around(), Way::Sampling), |own| plan(&**own, Way::Sampling));
-                run(&plan?, &answer(1.0), None)
+                run_alone(&plan?, None)
             })
         }),
         column("Picard", "`Picard::over(plan, 3)`", |row| {
@@ -113,28 +116,28 @@ pub fn runs() -> Vec<Column> {
             // In parallel the samples are those of the plan.
             Cell::of(
                 plan(&**solver, Way::Sampling)
-                    .and_then(|plan| run(&Picard::over(plan, 3).map_err(refused)?, &answer(1.0), None)),
+                    .and_then(|plan| run_alone(&Picard::over(plan, 3).map_err(refused)?, None)),
             )
         }),
         column("Restart", "`Restart::around(solver)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
             compared(row, || {
                 let restart = Restart::around(Borrowed(&**solver)).interval(0.5, 2.0, 1).map_err(refused)?;
-                run(&plan(&restart, Way::Sampling)?, &answer(1.0), None)
+                run_alone(&plan(&restart, Way::Sampling)?, None)
             })
         }),
         column("RePaint", "`RePaint::around(solver)`", |row| {
             let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
             compared(row, || {
                 let repaint = RePaint::around(Borrowed(&**solver)).jumps(2, 2).map_err(refused)?;
-                run(&plan(&repaint, Way::Sampling)?, &answer(1.0), None)
+                run_alone(&plan(&repaint, Way::Sampling)?, None)
             })
         }),
         column("inversion", "`grid.inverted()`, or from a clean time to a noisy one", |row| {
-            Cell::of(sampler(row, Way::Inversion).and_then(|sampler| run(&*sampler, &answer(1.0), None)))
+            Cell::of(sampler(row, Way::Inversion).and_then(|sampler| run_alone(&*sampler, None)))
         }),
         column("α = 0", "a start at pure noise, with a network that predicts velocity or flow", |row| {
-            Cell::of(sampler(row, Way::PureNoise).and_then(|sampler| run(&*sampler, &answer(1.0), None)))
+            Cell::of(sampler(row, Way::PureNoise).and_then(|sampler| run_alone(&*sampler, None)))
         }),
     ]
 }
@@ -202,6 +205,11 @@ fn answer(towards: f64) -> impl Denoiser<2> + DenoiserExt<2> + Clone {
     })
 }
 
+/// CFG++ of two such networks.
+fn two_answers() -> Guided<impl Answers<2> + Clone> {
+    settled(guided(0.6).plus_plus())
+}
+
 fn noise_answer() -> impl Denoiser<2> + DenoiserExt<2> {
     from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x))
 }
@@ -242,6 +250,14 @@ fn sampler(row: &Row, way: Way) -> Outcome<Box<dyn Sampler<2>>> {
     }
 }
 
+/// A run without guidance, or with CFG++ where the solver is for that.
+fn run_alone(sampler: &dyn Sampler<2>, constraint: Option<&dyn Constraint<2>>) -> Outcome<Vec<f64>> {
+    if sampler.needs_split() {
+        return run(sampler, &two_answers(), constraint);
+    }
+    run(sampler, &answer(1.0), constraint)
+}
+
 /// Runs to the end; samples that are not finite are an error of the run.
 fn run(
     sampler: &dyn Sampler<2>,
@@ -263,7 +279,7 @@ fn run(
 
 /// Whether the samples differ from those of the solver alone.
 fn compared(row: &Row, of: impl FnOnce() -> Outcome<Vec<f64>>) -> Cell {
-    let alone = sampler(row, Way::Sampling).and_then(|sampler| run(&*sampler, &answer(1.0), None));
+    let alone = sampler(row, Way::Sampling).and_then(|sampler| run_alone(&*sampler, None));
     let alone = alone.unwrap_or_else(|refused| panic!("{} alone: {}", row.name, refused.message));
     match of() {
         Ok(x) if x == alone => Cell::NoEffect,

@@ -18,8 +18,8 @@ use langevin::schedulers::sigma::{
     Pndm,
 };
 use langevin::schedulers::{
-    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Picard, Plan, PredictorCorrector,
-    ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Sampler, Solver,
+    AnnealedLangevin, Ddim, Ddpm, Deis, DormandPrince, DpmSolver, EulerMaruyama, Picard, Plan, PlusPlus,
+    PredictorCorrector, ProbabilityFlow, RePaint, Restart, ReverseDiffusion, Sampler, Solver,
 };
 
 /// A solver, or a sampler that is none.
@@ -95,6 +95,7 @@ pub fn rows() -> Vec<Row> {
         planned("UniC 1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")),
         planned("churn around DDIM", Churned::new(Ddim::new(), Churn::new(1.0).expect("in range"))),
         planned("Restart around DDIM", Restart::around(Ddim::new()).interval(0.5, 2.0, 1).expect("an interval")),
+        planned("CFG++ around DPM-Solver++ 2M", PlusPlus::around(multi(2))),
         planned("RePaint around DDPM", RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings")),
         sampler("Picard over DDIM", |way| Picard::over(plan(&Ddim::new(), way)?, 3).map_err(refused)),
         sampler("predictor-corrector", |way| {

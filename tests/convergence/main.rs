@@ -268,6 +268,11 @@ fn table() -> String {
          multistep solver of order p. *Strong*: root mean square distance from the exact solution along the same \
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form; plans that draw white noise are given that \
          of the path, and those with less noise are compared with the SDE of that strength. No number here has a sampling error.\n\n\
+         CFG++ is measured where nothing is guided, so that a solver inside it is seen to be itself. Guidance is added in every step, \
+         however short: with it there is no equation to go to, and no order. Restart and churn have no strong order: their noise is \
+         taken away again by the steps, and is no increment of a path that an exact solution could share; nor has \
+         predictor-corrector, whose corrections are as long as the norms of their noise and of the score say. DPM-Solver-fast leaves \
+         the noise of its last step out, which is of the size √h.\n\n\
          Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
          steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
          right there, and first steps hardly count.\n\n\

@@ -7,7 +7,7 @@ mod golden;
 use burn::tensor::{DType, Device, Tensor};
 use common::problem::{LAMBDA, even_lambda, processes};
 use common::samplers::samplers;
-use common::solvers::plans;
+use common::solvers::{plans, rows};
 use langevin::core::denoiser::{Clamp, EnergyGuided, constraint_fn, energy_fn, from_fn};
 use langevin::core::inverse::{Dps, KnownRegion, Masking, Measurement, PiGdm};
 use langevin::core::noise::Seeded;

@@ -205,7 +205,7 @@ impl Prediction {
                 Linear { x: over(a, n)?, output: over(-s, n)? }
             }
             Prediction::Score => Linear { x: over(1.0, a)?, output: over(s * s, a)? },
-            Prediction::ScaledScore => Prediction::Epsilon.x0(at)?.turned(),
+            Prediction::ScaledScore => Linear { x: over(1.0, a)?, output: over(s, a)? },
             Prediction::Flow => Linear { x: over(1.0, a + s)?, output: over(-s, a + s)? },
             Prediction::FlowToData => Prediction::Flow.x0(at)?.turned(),
             Prediction::Edm { sigma_data } => {
@@ -389,7 +389,10 @@ mod tests {
         let noise = level(0.0, 1.0);
         let clean = level(1.0, 0.0);
         for p in [Prediction::Epsilon, Prediction::Score, Prediction::ScaledScore] {
-            assert!(matches!(p.x0(&noise), Err(PredictionError::Singular { wanted: Quantity::X0, .. })));
+            let error = p.x0(&noise);
+            assert!(
+                matches!(error, Err(PredictionError::Singular { wanted: Quantity::X0, prediction, .. }) if prediction == p)
+            );
         }
         assert!(matches!(
             Prediction::Sample.eps(&clean),

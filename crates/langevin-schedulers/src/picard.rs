@@ -254,7 +254,11 @@ impl<const D: usize> Sampler<D> for Picard {
     }
 
     fn takes_split(&self) -> bool {
-        self.plan.goes_on_from_answers()
+        Sampler::<D>::takes_split(&self.plan)
+    }
+
+    fn needs_split(&self) -> bool {
+        self.plan.needs_split()
     }
 
     fn zero_terminal_snr(&self) -> bool {

@@ -5,7 +5,8 @@ use langevin::core::{Grid, Process};
 use langevin::schedulers::exponential::{
     Basis, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniC, UniPc,
 };
-use langevin::schedulers::{Ddim, Deis, DpmSolver, Plan, PlanError, Solver};
+use langevin::schedulers::sigma::Heun;
+use langevin::schedulers::{Ddim, Deis, DpmSolver, Plan, PlanError, ProbabilityFlow, Solver};
 
 /// DPM-Solver-fast with as many evaluations as give it the steps of its grid: orders 3, 3, …, 2, 1.
 struct Fast {
@@ -38,6 +39,10 @@ fn unipc(order: usize) -> UniPc {
 
 fn deis(order: usize) -> Deis {
     Deis::new(order).expect("an order")
+}
+
+fn behind<S>(solver: S, order: usize) -> UniC<S> {
+    UniC::behind(solver, order).expect("an order")
 }
 
 /// Without noise. Multistep solvers of order 3 and more have, as they are, a first step of order 1, and so the whole has
@@ -75,6 +80,16 @@ pub fn rows() -> Vec<Row> {
         row("UniPC-3, linear", unipc(3).b(UniB::Linear).lower_order_final(true)).path(2.0, (32, 6)).in_lambda(),
         row("UniPC-2 in ε̂", unipc(2).basis(Basis::Noise).skipping([0])).path(2.0, (32, 6)).in_lambda(),
         row("UniC-1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")).started(0, 2.0, (32, 6)),
+        // Behind solvers with stages: of a corrector of order p and a solver of order q, order min(p, q) + 1.
+        row("UniC-1 behind DPM-Solver++ 2S", behind(single(2), 1)).path(2.0, (32, 6)),
+        row("UniC-2 behind DPM-Solver++ 2S", behind(single(2), 2)).path(3.0, (64, 6)).upwards(3.0, (64, 6)),
+        row("UniC-2 behind DPM-Solver 2S, in ε̂", behind(single(2).basis(Basis::Noise), 2).basis(Basis::Noise))
+            .path(3.0, (64, 6)),
+        row("UniC-3 behind DPM-Solver++ 3S", behind(single(3), 3).skipping([0])).path(4.0, (32, 7)),
+        row("UniC-2 behind Heun in σ/α", behind(Heun::new(), 2)).path(3.0, (64, 6)),
+        row("UniC-2 behind probability flow, Heun", behind(ProbabilityFlow::heun(), 2))
+            .path(3.0, (64, 6))
+            .beyond_lambda("its stages are those of the process's own time"),
         row("SA-Solver without noise", quiet).path(2.0, (32, 6)).in_lambda(),
         row("SA-Solver without noise, evaluated again", twice).path(2.0, (32, 6)).in_lambda(),
         row("Heun in λ", ends()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
@@ -144,7 +159,12 @@ pub fn noisy() -> Vec<Row> {
         ),
         row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (32, 4)).in_lambda(),
         row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)),
-        row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)),
+        // Steps end at the grid's end and no further, so that the last has no noise. The equation has, of the size of √h.
+        row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)).strong_at(
+            0.5,
+            0.5,
+            (128, 4),
+        ),
         row("DPM-Solver++ SDE, order 1", sde(1, 1.0)).weak(1.0, (64, 4)),
         row("DPM-Solver++ SDE, order 1, path", sde(1, 1.0).path()).strong(1.0, (32, 4)),
         row("DPM-Solver++ 2M SDE", sde(2, 1.0)).weak(2.0, (64, 4)),
@@ -166,6 +186,13 @@ pub fn noisy() -> Vec<Row> {
             (64, 4),
         ),
         row("UniP-2, τ of λ", unip).weak(2.0, (64, 3)),
+        // Their errors of order 3 are the larger ones for longer on the other grid.
+        row("UniPC-2, τ = 0.7", unipc(2).tau(even()).expect("a strength"))
+            .weak(2.0, (64, 5))
+            .in_lambda()
+            .strong_at(0.7, 1.0, (64, 4))
+            .in_lambda(),
+        row("UniPC-2, τ of λ", unipc(2).tau(tau()).expect("a strength")).weak(2.0, (64, 5)).in_lambda(),
         row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
         row("SA-Solver 2, τ of λ", sa(2, 0).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).in_lambda(),
         row("SA-Solver 2, corrector 2", sa(2, 2)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (64, 4)).in_lambda(),

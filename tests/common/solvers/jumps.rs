@@ -1,12 +1,16 @@
-//! Solvers around solvers: jumps, and churn.
+//! Solvers around solvers: jumps, churn, and CFG++.
 
 use super::{Row, churn, most_churn, row};
-use langevin::schedulers::exponential::{Singlestep, UniPc};
+use langevin::schedulers::exponential::{SecondOrder, Singlestep, UniPc};
+use langevin::schedulers::plus_plus::GuidedAt;
 use langevin::schedulers::sigma::{Churned, Heun};
-use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, ProbabilityFlow, RePaint, Restart};
+use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, PlusPlus, ProbabilityFlow, RePaint, Restart, flow};
 
 pub fn rows() -> Vec<Row> {
     let multi = |order| DpmSolver::multistep(order).expect("an order");
+    let line = multi(2).second_order(SecondOrder::Heun);
+    let single = |order| Singlestep::new(order).expect("an order");
+    let ancestral = PlusPlus::around(single(2).ancestral(1.0).expect("in range"));
     let repaint = RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings");
     vec![
         row("Restart around DDIM", restart(Ddim::new())).weak(1.0, (64, 4)),
@@ -19,6 +23,7 @@ pub fn rows() -> Vec<Row> {
         row("probability flow, Heun, churn", Churned::new(ProbabilityFlow::heun(), churn()))
             .weak(2.0, (64, 3))
             .beyond_lambda("its steps are those of the process's own time"),
+        row("Heun in σ/(α+σ), churn", Churned::new(flow::Heun::new(), churn())).weak(2.0, (64, 3)),
         row("DPM-Solver++ 2S, churn", Churned::new(Singlestep::new(2).expect("an order"), churn())).weak(2.0, (64, 3)),
         // On EDM its errors on the other grid are not in their asymptotic range.
         row("DPM-Solver++ 3S, churn", Churned::new(Singlestep::new(3).expect("an order"), churn()))
@@ -34,6 +39,14 @@ pub fn rows() -> Vec<Row> {
         row("DEIS 2, churn", Churned::new(Deis::new(2).expect("an order"), churn())).weak(1.0, (64, 4)),
         row("DEIS 3, churn", Churned::new(Deis::new(3).expect("an order"), churn())).weak(1.0, (64, 4)),
         row("UniPC-2, churn", Churned::new(UniPc::new(2).expect("an order"), churn())).weak(1.0, (64, 4)),
+        row("DPM-Solver++ 2M, CFG++", PlusPlus::around(multi(2)).guided_at(GuidedAt::Slope))
+            .path(2.0, (32, 6))
+            .of_two_answers(),
+        row("DPM-Solver++ 2M, Heun, CFG++", PlusPlus::around(line).guided_at(GuidedAt::Beginning))
+            .path(2.0, (32, 6))
+            .of_two_answers(),
+        row("DPM-Solver++ 3S, CFG++", PlusPlus::around(single(3))).path(3.0, (32, 5)).of_two_answers(),
+        row("DPM-Solver++ 2S ancestral, CFG++", ancestral).weak(2.0, (64, 4)).strong(1.0, (32, 4)).of_two_answers(),
     ]
 }
 

@@ -32,6 +32,9 @@ pub struct Row {
     pub no_order: Option<&'static str>,
     /// Whether it reads a known sample and a mask.
     pub known: bool,
+    /// Whether it is for denoisers whose x̂_0 and ε̂ are two answers. Proofs on the host give it one, with which it is the solver
+    /// around which it is.
+    pub split: bool,
     /// Whether seeded values and bits are those of a chain, not of a continuous process.
     pub chained: bool,
 }
@@ -84,6 +87,7 @@ fn row<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
         own_law: None,
         no_order: None,
         known: false,
+        split: false,
         chained: false,
     }
 }
@@ -136,6 +140,10 @@ impl Row {
     }
     fn reads_what_is_known(mut self) -> Self {
         self.known = true;
+        self
+    }
+    fn of_two_answers(mut self) -> Self {
+        self.split = true;
         self
     }
     fn on_a_chain(mut self) -> Self {
@@ -199,7 +207,7 @@ pub fn plans() -> Vec<(String, Plan)> {
         ("DDIM, upwards with gaps", Ddim::new().with_gaps(), Grid::trailing(6).strided()),
     ];
     let gaps = gaps.map(|(name, solver, grid)| (name.into(), solver.plan(&chain, &grid.inverted()).expect("a plan")));
-    let given = rows.iter().filter(|row| !row.known).map(|row| (row.name.to_owned(), row.short()));
+    let given = rows.iter().filter(|row| !row.known && !row.split).map(|row| (row.name.to_owned(), row.short()));
     given.chain(upwards).chain(gaps).collect()
 }
 

@@ -3,7 +3,7 @@
 //! Between two levels the reverse equation is linear in x, so its solution is a weighted integral of the network's answer
 //! over `λ = ln(α/σ)` alone (Lu et al. 2022a, proposition 3.1). The solvers here differ in the polynomial that stands for
 //! the answer: [`DpmSolver`] takes differences of earlier answers, [`Singlestep`] of inner stages, [`DpmSolverSde`] of one with noise, [`Deis`] the
-//! interpolation through earlier ones, [`UniPc`] corrects a step with the answer of the next, [`SaSolver`] does both with noise, and
+//! interpolation through earlier ones, [`UniPc`] corrects a step with the answer of the next, as [`UniC`] does behind other solvers, [`SaSolver`] does both with noise, and
 //! [`DpmAdaptive`] chooses its steps.
 
 mod adaptive;
@@ -17,6 +17,7 @@ mod phi;
 mod sa_solver;
 mod singlestep;
 mod tau;
+mod unic;
 mod unipc;
 
 pub use adaptive::{AdaptiveDpm, DpmAdaptive};
@@ -27,4 +28,5 @@ pub use multistep::Deis;
 pub use sa_solver::SaSolver;
 pub use singlestep::Singlestep;
 pub use tau::Tau;
-pub use unipc::{UniB, UniC, UniPc};
+pub use unic::UniC;
+pub use unipc::{UniB, UniPc};

@@ -2,9 +2,10 @@
 
 use crate::ddpm::{check_direction, falls};
 use crate::ode::check_joined;
-use crate::plan::{Plan, Src, Term};
-use crate::sigma::{ask_at_arrival, finish, first_row, inner_row, landing, still};
+use crate::plan::{Plan, Row, Src, Term};
+use crate::sigma::{Churn, ask_at_arrival, finish, first_row, inner_row, landing, plan_raised, still};
 use crate::solver::{PlanError, Solver, prior_std};
+use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,8 @@ const NAME: &str = "flow Heun";
 ///
 /// On the [rectified flow](langevin_core::process::RectifiedFlow) it is Heun's method for the flow's own velocity, with
 /// any shift. It leaves pure noise as any other level; a step to σ = 0, where few networks are asked, is one of Euler.
-/// A grid that rises encodes data to noise; its first step from σ = 0 is one of Euler.
+/// A grid that rises encodes data to noise; its first step from σ = 0 is one of Euler. With
+/// [`Churned`](crate::sigma::Churned) around it each step begins at a raised level, on every process.
 ///
 /// ```
 /// use langevin_core::{Grid, grid::End, process::RectifiedFlow};
@@ -55,11 +57,9 @@ fn mean_of_slopes(from: &Level, to: &Level) -> Vec<Term> {
     ]
 }
 
-impl Solver for Heun {
-    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
-        let stops = grid.stops(process)?;
-        check_direction(NAME, &stops, falls(&stops))?;
-        check_joined(NAME, &stops)?;
+impl Heun {
+    /// Name and rows of the plan for these steps.
+    fn table(self, stops: &[Stop]) -> (String, Vec<Row>) {
         let mut rows = Vec::with_capacity(2 * stops.len());
         for (index, stop) in stops.iter().enumerate() {
             let (from, to) = (&stop.from.level, &stop.to.level);
@@ -69,10 +69,24 @@ impl Solver for Heun {
                 continue;
             }
             rows.push(first_row(still(stop), 0, None));
-            let second = inner_row(stop.to, ask_at_arrival(&stops, index), euler, 1);
+            let second = inner_row(stop.to, ask_at_arrival(stops, index), euler, 1);
             rows.push(finish(second, index, stop.to, mean_of_slopes(from, to)));
         }
-        Ok(Plan::new("Heun in σ/(α+σ)", stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
+        ("Heun in σ/(α+σ)".into(), rows)
+    }
+}
+
+impl Solver for Heun {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        let stops = grid.stops(process)?;
+        check_direction(NAME, &stops, falls(&stops))?;
+        check_joined(NAME, &stops)?;
+        let (name, rows) = self.table(&stops);
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        plan_raised(churn, NAME, process, grid, |stops| Ok(self.table(stops)))
     }
 }
 

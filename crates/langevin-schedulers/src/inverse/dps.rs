@@ -130,6 +130,10 @@ impl<O: LinearOperator<D>, const D: usize> Sampler<D> for DpsSteps<O, D> {
         Sampler::<D>::takes_split(&self.plan)
     }
 
+    fn needs_split(&self) -> bool {
+        self.plan.needs_split()
+    }
+
     fn zero_terminal_snr(&self) -> bool {
         self.plan.has_zero_terminal_snr()
     }

@@ -185,7 +185,7 @@ impl<S: Solver> Solver for RePaint<S> {
         number(&mut rows);
         let whole = pieces.whole();
         let name = format!("{NAME} around {} (jumps of {}, {} samples)", whole.name(), self.length, self.samples);
-        Ok(Plan::new(name, whole.start_node(), whole.prior_deviation(), rows)?.on(process))
+        Ok(Plan::new(name, whole.start_node(), whole.prior_deviation(), rows)?.on(process).split_as(whole))
     }
 }
 

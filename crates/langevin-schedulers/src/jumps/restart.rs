@@ -186,7 +186,7 @@ impl<S: Solver> Solver for Restart<S> {
         let whole = pieces.whole();
         let times: usize = self.intervals.iter().map(|interval| interval.times).sum();
         let name = format!("{NAME} around {} ({times} restarts)", whole.name());
-        Ok(Plan::new(name, whole.start_node(), whole.prior_deviation(), rows)?.on(process))
+        Ok(Plan::new(name, whole.start_node(), whole.prior_deviation(), rows)?.on(process).split_as(whole))
     }
 }
 

@@ -22,14 +22,6 @@ pub enum NameError {
         /// The name in the table that it is nearest to.
         nearest: String,
     },
-    /// A name that is known, of something that is not here.
-    #[error("'{given}' is known but not implemented: {advice}")]
-    Missing {
-        /// The name given.
-        given: String,
-        /// What it is, or what to take instead.
-        advice: &'static str,
-    },
     /// A name that says too little for a plan.
     #[error("'{given}' cannot be had by its name alone: {advice}")]
     Elsewhere {

@@ -38,12 +38,15 @@
 //!   η = 1. `dpm_adaptive` takes no number of steps; A1111's "DPM adaptive" has η = 1, too.
 //! * `deis` has its polynomial in λ (diffusers' "logrho"); ComfyUI's is in the time of a VP process.
 //! * `uni_pc` is A1111's and ComfyUI's: order 3, B(h) = h; `UniPCMultistepScheduler` has order 2 and e^h − 1.
+//! * Names with `_cfg_pp` are ComfyUI's, and "DDIM CFG++" is A1111's: [`PlusPlus`](crate::PlusPlus) around the solver, which wants a
+//!   denoiser `.guided(..).plus_plus()`; runs say so if it is not one. Formulas in σ are those of x/α on every process. Scales are
+//!   ComfyUI's; A1111 divides its own by 12.5 for this sampler.
 //! * `ddim` in ComfyUI is Euler on a schedule, which are the same numbers; without a schedule it takes DDIM's own spacing here.
 //! * Names of diffusers' classes have their default settings, and work on any process. For what a `scheduler_config.json` says,
 //!   number by number, use [`diffusers::from_config`](crate::diffusers::from_config).
 
+mod elsewhere;
 mod error;
-mod missing;
 mod resolve;
 mod spacing;
 mod table;
@@ -79,8 +82,7 @@ impl fmt::Debug for Named {
 /// Finds a sampler by name, with or without a schedule behind it.
 ///
 /// # Errors
-/// [`NameError::Missing`] for names that are known but not implemented, [`NameError::Elsewhere`] for such as say too little for
-/// a plan, [`NameError::Unknown`] with the nearest name for others.
+/// [`NameError::Elsewhere`] for names that say too little for a plan, [`NameError::Unknown`] with the nearest name for others.
 pub fn from_name(name: &str) -> Result<Named, NameError> {
     let (entry, spacing) = resolve::resolve(name)?;
     Ok(Named { entry, spacing, eta: None })
@@ -107,9 +109,9 @@ pub fn spacings() -> impl Iterator<Item = Listed> {
     spacing::SPACINGS.iter().map(|row| Listed { name: row.name, also: row.also, what: row.what })
 }
 
-/// Names of samplers that are known and not there, or not by their names alone, with what to take instead.
-pub fn missing() -> impl Iterator<Item = Listed> {
-    missing::MISSING.iter().map(|row| Listed { name: row.name, also: &[], what: row.advice })
+/// Names of samplers that are not had by their names alone, with what to take instead.
+pub fn elsewhere() -> impl Iterator<Item = Listed> {
+    elsewhere::ELSEWHERE.iter().map(|row| Listed { name: row.name, also: &[], what: row.advice })
 }
 
 impl Named {

@@ -1,7 +1,7 @@
 //! From what somebody typed to a row of the table.
 
+use super::elsewhere::ELSEWHERE;
 use super::error::NameError;
-use super::missing::MISSING;
 use super::spacing::{SPACINGS, Spacing};
 use super::table::{Entry, SOLVERS};
 
@@ -36,18 +36,13 @@ pub(super) fn resolve(name: &str) -> Result<(&'static Entry, Spacing), NameError
             return Ok(found);
         }
     }
-    let missing = MISSING.iter().find(|missing| {
-        let known = key(missing.name);
+    let known = ELSEWHERE.iter().find(|row| {
+        let known = key(row.name);
         let rest = whole.strip_prefix("sample").unwrap_or(&whole).strip_prefix(known.as_str());
         rest.is_some_and(|rest| rest.is_empty() || spacing_spellings().any(|(name, _)| key(name) == rest))
     });
-    if let Some(missing) = missing {
-        let (given, advice) = (name.to_owned(), missing.advice);
-        return Err(if missing.elsewhere {
-            NameError::Elsewhere { given, advice }
-        } else {
-            NameError::Missing { given, advice }
-        });
+    if let Some(row) = known {
+        return Err(NameError::Elsewhere { given: name.to_owned(), advice: row.advice });
     }
     let nearest = nearest(
         &whole,

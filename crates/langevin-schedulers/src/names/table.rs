@@ -7,6 +7,7 @@ use crate::exponential::{
 };
 use crate::flow;
 use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
+use crate::plus_plus::{GuidedAt, PlusPlus};
 use crate::sigma::{
     Churn, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
 };
@@ -228,6 +229,26 @@ pub(super) const SOLVERS: &[Entry] = &[
         .eta(0.0).on(Spacing::Leading),
     row("DDIMInverseScheduler", &["ddim_inverse"], "DDIM from data to noise", |s| s.solver(Ddim::new()))
         .on(Spacing::Leading).inverted(),
+    // CFG++: guided x̂_0, unconditional noise.
+    row("euler_cfg_pp", &[], "Euler with CFG++, for denoisers with `.plus_plus()`", |s| s.solver(PlusPlus::around(Euler::new()))),
+    row("euler_ancestral_cfg_pp", &["euler_a_cfg_pp"], "Euler ancestral with CFG++",
+        |s| s.solver(PlusPlus::around(EulerAncestral::new().eta(s.eta)?))).eta(1.0),
+    row("gradient_estimation_cfg_pp", &[], "gradient estimation with CFG++",
+        |s| s.solver(PlusPlus::around(GradientEstimation::new()))),
+    row("dpmpp_2m_cfg_pp", &[], "DPM-Solver++ 2M with CFG++, slopes from the guided answer",
+        |s| s.solver(PlusPlus::around(DpmSolver::multistep(2)?).guided_at(GuidedAt::Slope))),
+    row("dpmpp_2s_ancestral_cfg_pp", &[], "DPM-Solver++ 2S ancestral with CFG++",
+        |s| s.solver(PlusPlus::around(Singlestep::new(2)?.ancestral(s.eta)?))).eta(1.0),
+    row("res_multistep_cfg_pp", &[], "RES with CFG++, guided where a step begins", |s| {
+        let solver = DpmSolver::multistep(2)?.second_order(SecondOrder::Heun);
+        s.solver(PlusPlus::around(solver).guided_at(GuidedAt::Beginning))
+    }),
+    row("res_multistep_ancestral_cfg_pp", &[], "the same with ancestral noise", |s| {
+        let solver = DpmSolver::multistep(2)?.second_order(SecondOrder::Heun).ancestral(s.eta)?;
+        s.solver(PlusPlus::around(solver).guided_at(GuidedAt::Beginning))
+    }).eta(1.0),
+    row("ddim_cfg_pp", &[], "DDIM with CFG++", |s| s.solver(PlusPlus::around(Ddim::new().eta(s.eta)?)))
+        .eta(0.0).on(Spacing::Leading),
     // Distilled networks.
     row("lcm", &["LCMScheduler"], "latent consistency models", |s| s.solver(Lcm::new())).on(Spacing::SgmUniform),
     row("tcd", &["TCDScheduler"], "trajectory consistency; η is its γ", |s| s.solver(Tcd::new(s.eta)?))

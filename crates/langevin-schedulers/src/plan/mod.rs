@@ -214,6 +214,8 @@ struct Table {
     prior_std: f64,
     #[serde(default, skip_serializing_if = "is_false")]
     zero_terminal_snr: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    split: bool,
     rows: Vec<Row>,
 }
 
@@ -318,7 +320,7 @@ impl Plan {
     /// [`TableError`] if the rows cannot be run: nothing to do, reads of unwritten registers, coefficients that are
     /// not finite, steps out of order.
     pub fn new(name: impl Into<String>, start: Node, prior_std: f64, rows: Vec<Row>) -> Result<Self, TableError> {
-        Plan::checked(Table { name: name.into(), start, prior_std, zero_terminal_snr: false, rows })
+        Plan::checked(Table { name: name.into(), start, prior_std, zero_terminal_snr: false, split: false, rows })
     }
 
     fn checked(table: Table) -> Result<Self, TableError> {
@@ -366,6 +368,25 @@ impl Plan {
     /// Whether the plan is [`on`](Self::on) a chain with zero terminal SNR.
     pub fn has_zero_terminal_snr(&self) -> bool {
         self.table.zero_terminal_snr
+    }
+
+    /// The same table, known to be one of CFG++: it takes x̂_0 for the guided answer and ε̂ for the unconditional one, wherever
+    /// it reads the state, and runs refuse denoisers that give one answer for both. [`PlusPlus`](crate::PlusPlus) makes
+    /// such tables.
+    pub fn for_split(mut self) -> Self {
+        self.table.split = true;
+        self
+    }
+
+    /// For the answers that another plan is for.
+    pub(crate) fn split_as(mut self, other: &Self) -> Self {
+        self.table.split = other.table.split;
+        self
+    }
+
+    /// Whether the plan is one of CFG++.
+    pub fn needs_split(&self) -> bool {
+        self.table.split
     }
 
     /// The rows.

@@ -147,7 +147,11 @@ impl<const D: usize> Sampler<D> for Plan {
     }
 
     fn takes_split(&self) -> bool {
-        self.goes_on_from_answers()
+        Plan::needs_split(self) || self.goes_on_from_answers()
+    }
+
+    fn needs_split(&self) -> bool {
+        Plan::needs_split(self)
     }
 
     fn fingerprint(&self) -> u64 {

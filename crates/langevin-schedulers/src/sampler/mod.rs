@@ -33,7 +33,8 @@ impl<const D: usize> Context<'_, D> {
     /// # Errors
     /// Whatever the denoiser returns, and [`SampleError::ZeroTerminalSnr`] for what the run does not take.
     pub fn ask(&self, state: &mut RunState<D>, x: Tensor<D>, levels: &Levels) -> Result<Estimate<D>, SampleError> {
-        let estimate = self.denoiser.denoise(Query { x, levels, past: &state.past, noise: self.noise })?;
+        let estimate = self.denoiser.denoise(Query { x, levels, past: &state.past, noise: self.noise });
+        let estimate = estimate.map_err(|error| state.explain(error))?;
         state.accept(&estimate)?;
         state.evaluations += 1;
         let memory = self.denoiser.memory();
@@ -74,6 +75,11 @@ pub trait Sampler<const D: usize>: Send + Sync {
         false
     }
 
+    /// Whether the sampler is one of CFG++, for which the two must answer different questions.
+    fn needs_split(&self) -> bool {
+        false
+    }
+
     /// Tells samplers apart, so that a saved run is not resumed by another one.
     fn fingerprint(&self) -> u64 {
         0
@@ -109,6 +115,9 @@ macro_rules! forward {
             }
             fn takes_split(&self) -> bool {
                 (**self).takes_split()
+            }
+            fn needs_split(&self) -> bool {
+                (**self).needs_split()
             }
             fn fingerprint(&self) -> u64 {
                 (**self).fingerprint()
@@ -168,7 +177,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     /// # Errors
     /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::SampleNumbers`] if the sample numbers do not
     /// fit into 64 bits, [`SampleError::Denoise`] if the denoiser cannot take the states, [`SampleError::Split`] for
-    /// CFG++ with a sampler that makes no sense of it.
+    /// CFG++ with a sampler that makes no sense of it, [`SampleError::NotSplit`] for a sampler of CFG++ without it.
     fn start_from<'a>(
         &'a self,
         first: u64,
@@ -217,7 +226,7 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     /// # Errors
     /// [`SampleError::OtherSampler`] if it was saved by another sampler, [`SampleError::Rank`] if it has another
     /// number of dimensions, [`SampleError::Incomplete`] if the samples themselves are missing,
-    /// [`SampleError::Denoise`] if the denoiser cannot take them, [`SampleError::Split`] as when a run starts. Plans check the rest in their next step.
+    /// [`SampleError::Denoise`] if the denoiser cannot take them, [`SampleError::Split`] and [`SampleError::NotSplit`] as when a run starts. Plans check the rest in their next step.
     fn resume<'a>(
         &'a self,
         saved: &SavedRun,
@@ -245,6 +254,9 @@ fn check_company<const D: usize>(
 ) -> Result<(), SampleError> {
     if denoiser.is_split() && !sampler.takes_split() {
         return Err(SampleError::Split);
+    }
+    if sampler.needs_split() && !denoiser.is_split() {
+        return Err(SampleError::NotSplit);
     }
     Ok(denoiser.check(shape)?)
 }

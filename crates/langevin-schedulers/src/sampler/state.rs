@@ -3,7 +3,8 @@
 use super::SampleError;
 use crate::plan::Memory;
 use burn::tensor::Tensor;
-use langevin_core::{Estimate, Level, Levels, PredictionError};
+use langevin_core::prediction::Quantity;
+use langevin_core::{DenoiseError, Estimate, Level, Levels, PredictionError};
 
 /// One committed step.
 #[derive(Clone, Debug)]
@@ -109,6 +110,19 @@ impl<const D: usize> RunState<D> {
             return Err(SampleError::ZeroTerminalSnr { prediction });
         }
         Ok(())
+    }
+
+    /// What an error of a denoiser is here: a combinator that asks a noise for x̂_0 in pure noise meets the contradiction before
+    /// [`accept`](Self::accept) does.
+    pub(crate) fn explain(&self, error: DenoiseError) -> SampleError {
+        match error {
+            DenoiseError::Prediction(PredictionError::Singular { wanted: Quantity::X0, prediction, .. })
+                if self.zero_terminal_snr =>
+            {
+                SampleError::ZeroTerminalSnr { prediction }
+            }
+            error => error.into(),
+        }
     }
 
     /// Takes back everything since `before` except the count of evaluations: a rejected step leaves no trace in

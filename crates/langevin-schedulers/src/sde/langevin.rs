@@ -49,10 +49,18 @@ impl PredictorCorrector {
     /// `corrections` Langevin steps of signal-to-noise ratio `ratio` (0.16 in the paper) before each step.
     ///
     /// # Errors
-    /// [`PlanError::Setting`] unless the ratio is positive and finite.
+    /// [`PlanError::Setting`] unless the ratio is positive and finite, [`PlanError::Combination`] with a plan of CFG++.
     pub fn new(predictor: Plan, ratio: f64, corrections: u32) -> Result<Self, PlanError> {
         if !(ratio > 0.0 && ratio.is_finite()) {
             return Err(bad("signal-to-noise ratio", ratio, "a positive number"));
+        }
+        if predictor.needs_split() {
+            let reason = "a correction goes along one score, and CFG++ has two answers";
+            return Err(PlanError::Combination {
+                first: "corrections".into(),
+                second: predictor.name().into(),
+                reason,
+            });
         }
         Ok(Self { predictor, ratio, corrections, batch_norms: false, step_limit: None })
     }

@@ -88,7 +88,8 @@ mod tests {
     fn each_step_is_one_from_the_raised_level() {
         let (vp, levels) = (VpSde::default(), [0.9, 0.6, 0.3]);
         let grid = Grid::times(levels.to_vec()).unwrap().ending(langevin_core::grid::End::Range);
-        let solvers: [Box<dyn Fn() -> Box<dyn Solver>>; 3] = [
+        let solvers: [Box<dyn Fn() -> Box<dyn Solver>>; 4] = [
+            Box::new(|| Box::new(crate::flow::Heun::new())),
             Box::new(|| Box::new(Singlestep::new(2).unwrap())),
             Box::new(|| Box::new(ProbabilityFlow::heun())),
             Box::new(|| Box::new(DpmSolver::multistep(1).unwrap())),

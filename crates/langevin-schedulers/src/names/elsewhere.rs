@@ -1,0 +1,36 @@
+//! Names that say too little for a plan.
+
+/// A name, and what is said to who asks for it.
+pub(super) struct Elsewhere {
+    pub name: &'static str,
+    pub advice: &'static str,
+}
+
+const fn row(name: &'static str, advice: &'static str) -> Elsewhere {
+    Elsewhere { name, advice }
+}
+
+/// All of them.
+pub(super) const ELSEWHERE: &[Elsewhere] = &[
+    row(
+        "RePaintScheduler",
+        "it needs an image and a mask. Make `RePaint::around(Ddim::new())`, tell its runs both with `Run::known`, or read a \
+         configuration with `diffusers::from_config`",
+    ),
+    row("DDPMWuerstchenScheduler", "its process is its own. Read a configuration with `diffusers::from_config`"),
+    row(
+        "ScoreSdeVeScheduler",
+        "it is a predictor with correctors on a process of its own. Read a configuration with \
+         `diffusers::score_sde_from_config`, or make a `PredictorCorrector`",
+    ),
+    row(
+        "ScoreSdeVpScheduler",
+        "its process is its own. Read a configuration with `diffusers::score_sde_from_config`; 'reverse_diffusion' and \
+         'euler_maruyama' go along any process",
+    ),
+    row(
+        "VQDiffusionScheduler",
+        "it is for tokens, not for numbers. Read a configuration with `diffusers::vq_diffusion_from_config`, or make a chain \
+         of `core::discrete` with `schedulers::discrete`",
+    ),
+];
