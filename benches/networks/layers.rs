@@ -47,7 +47,7 @@ pub fn cases() -> Vec<Case> {
         cases.extend(layer("linear", &name, [batch, tokens, input], make, |layer, x| layer.forward(x)));
     }
     for [batch, heads, tokens, width] in
-        [[8, 8, 4096, 40], [8, 8, 4096, 64], [64, 1, 256, 256], [2, 8, 4096, 40], [1, 8, 4096, 40]]
+        [[8, 8, 4096, 40], [8, 8, 4096, 64], [64, 1, 256, 256], [2, 8, 4096, 40], [1, 8, 4096, 40], [1, 1, 4096, 512]]
     {
         let name = format!("attention [{batch},{heads},{tokens},{width}]");
         let attend = |[q, k, v]: [Tensor<4>; 3]| scaled_dot_product_attention(q, k, v);
