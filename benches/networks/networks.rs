@@ -107,7 +107,7 @@ fn ddpm(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
     with_batch(config, [batch, 3, side, side], s)
 }
 
-/// A network of a size that is trained on a processor, 1.2 million parameters: images of 16x16 pixels, attention at 8x8.
+/// A network of a size that is trained on a processor, 2.8 million parameters: images of 16x16 pixels, attention at 8x8.
 fn small(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
     let (batch, channels, groups): (usize, &[usize], usize) =
         if s.tiny { (1, &[8, 8], 8) } else { (8, &[64, 128], 32) };
