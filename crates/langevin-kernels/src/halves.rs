@@ -1,6 +1,5 @@
 //! 16-bit floats to `f32` and back.
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -33,11 +32,13 @@ impl Half for f16 {
     const ZERO: Self = Self::ZERO;
 
     fn widen_piece(from: &[Self], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
+        assert_eq!(from.len(), to.len(), "as many numbers as places");
+        on_vectors(widen_f16, (from, to));
     }
 
     fn narrow_piece(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
+        assert_eq!(from.len(), to.len(), "as many numbers as places");
+        on_vectors(narrow_f16, (from, to));
     }
 }
 
@@ -52,6 +53,36 @@ impl Half for bf16 {
     fn narrow_piece(from: &[f32], to: &mut [Self]) {
         assert_eq!(from.len(), to.len(), "as many numbers as places");
         on_vectors(narrow_bf16, (from, to));
+    }
+}
+
+#[inline(always)]
+fn widen_f16((from, to): (&[f16], &mut [f32])) {
+    // What the exponents of the two types differ by, as a factor: small numbers below the least exponent come out right, too.
+    const SCALE: f32 = f32::from_bits((127 + 112) << 23);
+    for (to, from) in to.iter_mut().zip(from) {
+        let bits = u32::from(from.to_bits());
+        let size = (f32::from_bits((bits & 0x7fff) << 13) * SCALE).to_bits();
+        let beyond = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+        *to = f32::from_bits((bits & 0x8000) << 16 | size | beyond);
+    }
+}
+
+#[inline(always)]
+fn narrow_f16((from, to): (&[f32], &mut [f16])) {
+    // From here on everything is infinite, and below the other the distance of numbers stays the same.
+    const BEYOND: u32 = (127 + 16) << 23;
+    const SMALL: u32 = (127 - 14) << 23;
+    for (to, from) in to.iter_mut().zip(from) {
+        let size = from.to_bits() & 0x7fff_ffff;
+        // Beside one half, the last places are those of small numbers, and the sum rounds to them.
+        let small = (f32::from_bits(size) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
+        // Half of the last place is added, less a little where that place is even; the exponent counts from another number.
+        let usual = size.wrapping_add(0xfff + (size >> 13 & 1)).wrapping_sub(112 << 23) >> 13;
+        let beyond = if size > 0x7f80_0000 { 0x7e00 } else { 0x7c00 };
+        let finite = if size < SMALL { small } else { usual };
+        let bits = if size >= BEYOND { beyond } else { finite };
+        *to = f16::from_bits((from.to_bits() >> 16 & 0x8000 | bits) as u16);
     }
 }
 
