@@ -1,11 +1,12 @@
 //! Single layers, forward and with their gradients.
 
-use crate::measure::{Case, Setting, Work, cast, probe, random};
+use crate::case::{Case, Setting, Work, cast, probe, random};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use langevin::models::layers::algorithm::Convolution;
 use langevin::models::layers::{
-    Activation, Conv2d, Conv2dConfig, GroupNormConfig, LinearConfig, scaled_dot_product_attention,
+    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, LinearConfig, avg_pool_2x, fir_downsample_2x,
+    fir_upsample_2x, scaled_dot_product_attention, upsample_nearest_2x,
 };
 
 const OK: &str = "a valid configuration";
@@ -28,7 +29,8 @@ pub fn cases() -> Vec<Case> {
             config.stride(stride).padding(kernel / 2).init(&s.device).expect(OK)
         };
         let name = format!("conv{kernel}x{kernel}s{stride} [{batch},{channels},{side},{side}]");
-        cases.extend(layer(&name, [batch, channels, side, side], make, |layer, x| layer.forward(x)));
+        let shape = [batch, channels, side, side];
+        cases.extend(layer("convolution", &name, shape, make, |layer, x| layer.forward(x)));
     }
     for [batch, channels, side] in [[8, 320, 64], [64, 256, 16], [1, 320, 64]] {
         let make = move |s: &Setting| {
@@ -36,26 +38,35 @@ pub fn cases() -> Vec<Case> {
             GroupNormConfig::new(32.min(channels / 2), channels).init(&s.device).expect(OK)
         };
         let name = format!("groupnorm-silu [{batch},{channels},{side},{side}]");
-        let forward = |layer: &_, x| Activation::Silu.forward(langevin::models::layers::GroupNorm::forward(layer, x));
-        cases.extend(layer(&name, [batch, channels, side, side], make, forward));
+        let forward = |layer: &GroupNorm, x| Activation::Silu.forward(layer.forward(x));
+        cases.extend(layer("normalization", &name, [batch, channels, side, side], make, forward));
     }
     for [batch, tokens, input, output] in [[8, 4096, 320, 1280], [64, 256, 256, 256]] {
         let make = move |s: &Setting| LinearConfig::new(s.size(input), s.size(output)).init(&s.device).expect(OK);
         let name = format!("linear [{batch},{tokens},{input},{output}]");
-        cases.extend(layer(&name, [batch, tokens, input], make, |layer, x| layer.forward(x)));
+        cases.extend(layer("linear", &name, [batch, tokens, input], make, |layer, x| layer.forward(x)));
     }
     for [batch, heads, tokens, width] in
-        [[8, 8, 4096, 40], [8, 8, 4096, 64], [64, 1, 256, 256], [2, 8, 4096, 40], [1, 8, 4096, 40]]
+        [[8, 8, 4096, 40], [8, 8, 4096, 64], [64, 1, 256, 256], [2, 8, 4096, 40], [1, 8, 4096, 40], [1, 1, 4096, 512]]
     {
         let name = format!("attention [{batch},{heads},{tokens},{width}]");
-        cases.push(Case::new(name, move |s| {
-            let shape = [batch, heads, tokens, width].map(|n| s.size(n));
-            let [q, k, v] = [(); 3].map(|()| random(shape, s));
-            Box::new(move || probe(scaled_dot_product_attention(q.clone(), k.clone(), v.clone())))
-        }));
+        let attend = |[q, k, v]: [Tensor<4>; 3]| scaled_dot_product_attention(q, k, v);
+        cases.extend(function("attention", &name, [batch, heads, tokens, width], attend));
+    }
+    let resamplings: [(&str, Resampling, usize); 4] = [
+        ("nearest up", upsample_nearest_2x, 32),
+        ("average down", avg_pool_2x, 64),
+        ("filtered up", fir_upsample_2x, 32),
+        ("filtered down", fir_downsample_2x, 64),
+    ];
+    for (kind, resample, side) in resamplings {
+        let name = format!("resampling {kind} [1,320,{side},{side}]");
+        cases.extend(function("resampling", &name, [1, 320, side, side], move |[x]| resample(x)));
     }
     cases
 }
+
+type Resampling = fn(Tensor<4>) -> Tensor<4>;
 
 /// Convolutions by each of the algorithms, to choose by.
 pub fn algorithms() -> Vec<Case> {
@@ -79,7 +90,7 @@ pub fn algorithms() -> Vec<Case> {
             let forward =
                 move |layer: &Conv2d, x: Tensor<4>| algorithm.run(x, layer.weight.val(), [stride; 2], [kernel / 2; 2]);
             let name = format!("{algorithm:?} conv{kernel}x{kernel}s{stride} [{batch},{channels},{side},{side}]");
-            cases.extend(layer(&name, [batch, channels, side, side], make, forward));
+            cases.extend(layer("algorithm", &name, [batch, channels, side, side], make, forward));
         }
     }
     cases
@@ -87,6 +98,7 @@ pub fn algorithms() -> Vec<Case> {
 
 /// A layer forward, and with the gradients of input and parameters.
 fn layer<M: Module + 'static, const D: usize>(
+    group: &'static str,
     name: &str,
     shape: [usize; D],
     make: impl Fn(&Setting) -> M + Copy + 'static,
@@ -110,7 +122,31 @@ fn layer<M: Module + 'static, const D: usize>(
             probes.sum
         })
     };
-    [Case::new(name, forward_only), Case::new(format!("{name} gradients"), with_gradients)]
+    [Case::new(group, name, forward_only), Case::new(group, format!("{name} gradients"), with_gradients)]
+}
+
+/// A function of tensors of one shape forward, and with their gradients.
+fn function<const N: usize, const D: usize>(
+    group: &'static str,
+    name: &str,
+    shape: [usize; D],
+    forward: impl Fn([Tensor<D>; N]) -> Tensor<D> + Copy + 'static,
+) -> [Case; 2] {
+    let inputs = move |s: &Setting| [(); N].map(|()| random(shape.map(|n| s.size(n)), s));
+    let forward_only = move |s: &Setting| -> Work {
+        let x = inputs(s);
+        Box::new(move || probe(forward(x.clone())))
+    };
+    let with_gradients = move |s: &Setting| -> Work {
+        let x = inputs(s);
+        let factors = Tensor::from_inner(random(forward(x.clone()).dims(), s));
+        Box::new(move || {
+            let x = x.clone().map(|x| Tensor::from_inner(x).require_grad());
+            let gradients = forward(x.clone()).mul(factors.clone()).sum().backward();
+            x.iter().map(|x| probe(x.grad(&gradients).expect("a gradient"))).reduce(|a, b| a + b).expect("an input")
+        })
+    };
+    [Case::new(group, name, forward_only), Case::new(group, format!("{name} gradients"), with_gradients)]
 }
 
 /// Adds one value of every gradient.

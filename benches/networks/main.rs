@@ -1,22 +1,25 @@
 //! Times layers and networks on a device.
 //!
-//! `cargo bench --bench networks -- --device flex` prints a table; `--only NAME` picks cases whose name has that part (may
-//! be repeated), `--list` names them, `--json FILE` writes every round. With `--serve` a case that is named on a line of
+//! `cargo bench --bench networks -- --device flex` prints a table; `--only NAME` picks cases whose name has that part, or a group
+//! of them (may be repeated), `--list` names them, `--json FILE` writes every round. With `--serve` a case that is named on a line of
 //! standard input is answered with one line of JSON: `networks.py` in `benches/peers` runs PyTorch in turn with it.
+//! `benches/cpu` times the same cases with criterion.
 //! Without `--bench` or another argument, as in `cargo test`, every case runs once, as small as it can be.
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to another one")]
 #![recursion_limit = "256"]
 
+mod case;
 mod layers;
 mod measure;
 mod networks;
 
 use burn::tensor::DType;
+use case::{Case, Setting};
 use clap::{Parser, ValueEnum};
 use langevin::burn;
 use langevin::device::device;
-use measure::{Case, Ready, Setting, Times};
+use measure::{Ready, Times};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -29,10 +32,10 @@ struct Options {
     /// Element type of weights and inputs.
     #[arg(long, value_enum, default_value_t = Element::F32)]
     dtype: Element,
-    /// Only cases whose name has this part.
+    /// Only cases whose name has this part, or of this group.
     #[arg(long)]
     only: Vec<String>,
-    /// Without cases whose name has this part.
+    /// Without cases whose name has this part, or of this group.
     #[arg(long)]
     without: Vec<String>,
     /// Rounds of each case.
@@ -86,7 +89,7 @@ fn main() {
     if !options.algorithms {
         cases.truncate(cases.len() - layers::algorithms().len());
     }
-    let has = |case: &Case, parts: &[String]| parts.iter().any(|part| case.name.contains(part.as_str()));
+    let has = |case: &Case, parts: &[String]| parts.iter().any(|part| case.name.contains(part) || case.group == part);
     cases.retain(|case| (options.only.is_empty() || has(case, &options.only)) && !has(case, &options.without));
     if options.list {
         cases.iter().for_each(|case| println!("{}", case.name));

@@ -1,65 +1,9 @@
-//! Times a case, and reads a value of every result: what a kernel did wrong shows only when a result is read.
+//! Times a case in rounds, which a program on the other side can alternate with.
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use crate::case::{Case, Setting, Work};
+use burn::tensor::Tensor;
 use serde::Serialize;
 use std::time::{Duration, Instant};
-
-/// Where and how cases run.
-#[derive(Clone)]
-pub struct Setting {
-    /// The device.
-    pub device: Device,
-    /// Element type of weights and inputs.
-    pub dtype: DType,
-    /// Whether sizes are those for a processor: smaller batches.
-    pub on_cpu: bool,
-    /// Whether everything is as small as it can be.
-    pub tiny: bool,
-}
-
-impl Setting {
-    /// A size, or a tiny one.
-    pub fn size(&self, n: usize) -> usize {
-        if self.tiny { n.min(8) } else { n }
-    }
-}
-
-/// Random numbers with standard deviation one.
-pub fn random<const D: usize>(shape: [usize; D], setting: &Setting) -> Tensor<D> {
-    Tensor::<D>::random(shape, Distribution::Normal(0.0, 1.0), &setting.device).cast(setting.dtype)
-}
-
-/// A module with parameters of the element type that is timed.
-pub fn cast<M: Module>(module: M, setting: &Setting) -> M {
-    module.map(&mut Cast(setting.dtype))
-}
-
-struct Cast(DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
-}
-
-/// One round of a case: what is timed. Returns one value of the result, on the device.
-pub type Work = Box<dyn FnMut() -> Tensor<1>>;
-
-/// Something to time.
-pub struct Case {
-    /// What and in which size.
-    pub name: String,
-    /// Builds networks and inputs, which is not timed.
-    pub prepare: Box<dyn Fn(&Setting) -> Work>,
-}
-
-impl Case {
-    /// A case by what prepares it.
-    pub fn new(name: impl Into<String>, prepare: impl Fn(&Setting) -> Work + 'static) -> Self {
-        Self { name: name.into(), prepare: Box::new(prepare) }
-    }
-}
 
 /// The times of a case.
 #[derive(Clone, Debug, Serialize)]
@@ -83,12 +27,6 @@ impl Times {
         }
         [(sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0, sorted[0], sorted[last]]
     }
-}
-
-/// One value of a tensor, on the device.
-pub fn probe<const D: usize>(y: Tensor<D>) -> Tensor<1> {
-    let y = if y.is_autodiff() { y.inner() } else { y };
-    y.slice(std::array::from_fn::<_, D, _>(|_| 0..1)).reshape([1]).cast(DType::F32)
 }
 
 /// A case that is ready to be timed.

@@ -1,6 +1,6 @@
 //! Whole networks: forward, a training step, a run of a solver.
 
-use crate::measure::{Case, Setting, cast, probe, random};
+use crate::case::{Case, Setting, cast, probe, random};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Tensor};
@@ -8,22 +8,24 @@ use langevin::models::{Labels, Tap, TextCondition, UNet2d, UNet2dConditionalConf
 use langevin::prelude::*;
 
 const OK: &str = "a valid configuration";
+const GROUP: &str = "network";
 const STABLE_DIFFUSION: &str =
     include_str!("../../crates/langevin-models/tests/published/stable-diffusion-v1-5-unet.json");
 
 /// The networks that are timed.
 pub fn cases() -> Vec<Case> {
-    vec![
-        Case::new("ddpm-unet forward", |s| {
-            let (network, x, time) = ddpm(s);
+    let mut cases = Vec::new();
+    for (name, build) in [("ddpm-unet", ddpm as Build), ("small-unet", small)] {
+        cases.push(Case::new(GROUP, format!("{name} forward"), move |s| {
+            let (network, x, time) = build(s);
             let (network, labels) = (network.valid(), Labels::none(x.dims()[0]));
             Box::new(move || {
                 let y = network.forward_with(x.clone(), time.clone(), &labels, &mut Tap::none());
                 probe(y.expect("a valid input"))
             })
-        }),
-        Case::new("ddpm-unet training step", |s| {
-            let (network, x, time) = ddpm(s);
+        }));
+        cases.push(Case::new(GROUP, format!("{name} training step"), move |s| {
+            let (network, x, time) = build(s);
             let mut network = Some(network.train());
             let mut optimizer = AdamWConfig::new().with_epsilon(1e-3).with_weight_decay(1e-2).init();
             let labels = Labels::none(x.dims()[0]);
@@ -37,8 +39,10 @@ pub fn cases() -> Vec<Case> {
                 network = Some(optimizer.step(1e-4, trained, gradients));
                 probe(loss)
             })
-        }),
-        Case::new("ddpm-unet DDIM 50", |s| {
+        }));
+    }
+    cases.extend([
+        Case::new(GROUP, "ddpm-unet DDIM 50", |s| {
             let (network, x, _) = ddpm(s);
             let steps = if s.tiny { 2 } else { 50 };
             let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
@@ -53,7 +57,7 @@ pub fn cases() -> Vec<Case> {
             })
         }),
         // As many evaluations as the solver makes: the difference is what the solver costs.
-        Case::new("ddpm-unet 50 forward", |s| {
+        Case::new(GROUP, "ddpm-unet 50 forward", |s| {
             let (network, x, time) = ddpm(s);
             let (network, labels) = (network.valid(), Labels::none(x.dims()[0]));
             let steps = if s.tiny { 2 } else { 50 };
@@ -65,7 +69,7 @@ pub fn cases() -> Vec<Case> {
                 probe((0..steps).fold(x.clone(), evaluate))
             })
         }),
-        Case::new("sd-unet forward", |s| {
+        Case::new(GROUP, "sd-unet forward", |s| {
             let mut config = UNet2dConditionalConfig::from_json(STABLE_DIFFUSION).expect(OK);
             let (batch, side) = match (s.tiny, s.on_cpu) {
                 (true, _) => (1, 8),
@@ -85,8 +89,12 @@ pub fn cases() -> Vec<Case> {
                 probe(y.expect("a valid input"))
             })
         }),
-    ]
+    ]);
+    cases
 }
+
+/// Builds a network and a batch for it: images and times.
+type Build = fn(&Setting) -> (UNet2d, Tensor<4>, Tensor<1>);
 
 /// The network of Ho, Jain, Abbeel 2020 for CIFAR-10, 35.7 million parameters, with a batch for it.
 fn ddpm(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
@@ -96,7 +104,19 @@ fn ddpm(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
         _ => (64, 32, &[128, 256, 256, 256]),
     };
     let config = UNet2dConfig::images(3, side).channels(channels).layers(2).attention_at(&[1]);
+    with_batch(config, [batch, 3, side, side], s)
+}
+
+/// A network of a size that is trained on a processor, 2.8 million parameters: images of 16x16 pixels, attention at 8x8.
+fn small(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
+    let (batch, channels, groups): (usize, &[usize], usize) =
+        if s.tiny { (1, &[8, 8], 8) } else { (8, &[64, 128], 32) };
+    let config = UNet2dConfig::images(3, 16).channels(channels).layers(1).attention_at(&[1]).norm_groups(groups);
+    with_batch(config, [batch, 3, 16, 16], s)
+}
+
+fn with_batch(config: UNet2dConfig, shape: [usize; 4], s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
     let network = cast(config.init(&s.device).expect(OK), s);
-    let times: Vec<f32> = (0..batch).map(|i| (i * 997 % 1000) as f32).collect();
-    (network, random([batch, 3, side, side], s), Tensor::from_data(times.as_slice(), &s.device))
+    let times: Vec<f32> = (0..shape[0]).map(|i| (i * 997 % 1000) as f32).collect();
+    (network, random(shape, s), Tensor::from_data(times.as_slice(), &s.device))
 }

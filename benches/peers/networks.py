@@ -200,6 +200,18 @@ class There:
             (module(x.detach().requires_grad_()) * factors).sum().backward()
         return work
 
+    def function(self, function, count, shape, gradients):
+        """A function of tensors of one shape."""
+        inputs = [self.random(*shape) for _ in range(count)]
+        if not gradients:
+            return self.forward(function, inputs)
+        factors = torch.randn_like(function(*inputs))
+
+        def work():
+            tracked = [x.detach().requires_grad_() for x in inputs]
+            (function(*tracked) * factors).sum().backward()
+        return work
+
     def prepare(self, name):
         """What a name of `benches/networks --list` stands for, or None."""
         kind, *rest = name.split(" ", 1)
@@ -216,8 +228,10 @@ class There:
         if kind == "linear" and re.fullmatch(known, rest):
             return self.layer(nn.Linear(shape[2], shape[3]), shape[:3], gradients)
         if kind == "attention" and re.fullmatch(known, rest):
-            q, k, v = (self.random(*shape) for _ in range(3))
-            return self.forward(F.scaled_dot_product_attention, (q, k, v))
+            return self.function(F.scaled_dot_product_attention, 3, shape, gradients)
+        if kind == "resampling" and rest.startswith(("nearest up", "average down")):
+            resample = (lambda x: F.interpolate(x, scale_factor=2)) if "up" in rest else (lambda x: F.avg_pool2d(x, 2))
+            return self.function(resample, 1, shape, gradients)
         return self.network(kind, rest)
 
     def network(self, kind, rest):
@@ -230,12 +244,14 @@ class There:
             x, text = self.random(batch, 4, 64, 64), self.random(batch, 77, 768)
             module = torch.compile(module) if self.compiled else module
             return self.forward(lambda x, text: module(x, 500, text, return_dict=False), (x, text))
-        if kind != "ddpm-unet" or rest not in ("forward", "training step", "50 forward"):
+        if kind not in ("ddpm-unet", "small-unet") or rest not in ("forward", "training step", "50 forward"):
             return None
         torch.manual_seed(0)
-        module = Ddpm().to(self.device, self.dtype, memory_format=self.format)
-        batch = 4 if self.on_cpu else 64
-        x = self.random(batch, 3, 32, 32).to(memory_format=self.format)
+        small = kind == "small-unet"
+        module = Ddpm((64, 128), 1) if small else Ddpm()
+        module = module.to(self.device, self.dtype, memory_format=self.format)
+        batch, side = (8, 16) if small else (4 if self.on_cpu else 64, 32)
+        x = self.random(batch, 3, side, side).to(memory_format=self.format)
         steps = torch.arange(batch, device=self.device) * 997 % 1000
         run = torch.compile(module) if self.compiled else module
         if rest == "forward":
@@ -245,7 +261,7 @@ class There:
                 for _ in range(50):
                     x = run(x, steps)
             return self.forward(evaluate, (x, steps))
-        optimizer, target = torch.optim.AdamW(module.parameters(), lr=1e-4, eps=1e-3), self.random(batch, 3, 32, 32)
+        optimizer, target = torch.optim.AdamW(module.parameters(), lr=1e-4, eps=1e-3), torch.randn_like(x)
 
         def step():
             optimizer.zero_grad(set_to_none=True)

@@ -313,6 +313,7 @@ pub fn table() -> Vec<Case> {
 const CONVOLUTIONS: &[(&str, [usize; 2], [usize; 2], usize)] = &[
     ("[2, 16, 9, 12] to 24", [16, 24], [9, 12], 1),
     ("[2, 32, 8, 8] to 32", [32, 32], [8, 8], 1),
+    ("[2, 64, 10, 12] to 96", [64, 96], [10, 12], 1),
     ("[2, 8, 5, 4] to 12, no padding", [8, 12], [5, 4], 0),
     ("[2, 6, 3, 7] to 10", [6, 10], [3, 7], 1),
     ("[2, 5, 4, 4] to 3", [5, 3], [4, 4], 1),
@@ -332,14 +333,30 @@ fn convolution(device: &Device, at: usize, algorithm: Convolution, dtype: DType)
 pub fn convolutions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let mut found = Vec::new();
     for (at, (name, ..)) in CONVOLUTIONS.iter().enumerate() {
-        for algorithm in [Convolution::Direct, Convolution::Product, Convolution::Winograd2, Convolution::Winograd4] {
-            // Its rounding in half precision is known to be large.
-            if dtype == DType::F32 || algorithm != Convolution::Winograd4 {
+        use Convolution::{Direct, Nine, Product, Winograd2, Winograd4};
+        for algorithm in [Direct, Product, Winograd2, Winograd4, Nine] {
+            // Winograd4's rounding in half precision is known to be large.
+            if dtype == DType::F32 || algorithm != Winograd4 {
                 found.push((format!("{algorithm:?} convolution: {name}"), convolution(device, at, algorithm, dtype)));
             }
         }
     }
     found
+}
+
+/// Value and gradients of attention in a type of its own, by shape: queries that fill no tile, heads that fill no row of one, and
+/// what is far above the other scores.
+pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
+    [([2, 3, 160, 64], 1.0), ([1, 2, 96, 40], 1.0), ([1, 2, 64, 80], 6.0)]
+        .map(|(shape, factor)| {
+            let measured = function(shape, device, move |x| {
+                let x = x.cast(dtype);
+                let y = attention_with(x.clone().mul_scalar(factor), x.clone().mul_scalar(0.5), x.flip([2]), None, 0.3);
+                y.cast(DType::F32)
+            });
+            (format!("attention_with: {shape:?}, queries times {factor}"), measured)
+        })
+        .into()
 }
 
 /// Dropout draws on the device, so its values cannot be compared: its law can.

@@ -96,14 +96,15 @@ fn layers_agree_with_the_cpu() {
 /// Whichever of them the layers choose for a device; in half precision against single precision on the CPU.
 #[test]
 fn algorithms_agree_with_the_cpu() {
-    let reference = layers::convolutions(&Device::flex(), DType::F32);
+    let all = |device: &Device, dtype| [layers::convolutions(device, dtype), layers::attentions(device, dtype)].concat();
+    let reference = all(&Device::flex(), DType::F32);
     for (name, device) in devices() {
         let mut wrong = Vec::new();
         for (dtype, value, gradient) in [(DType::F32, 2e-5, 1e-4), (DType::F16, 2e-3, 5e-3)] {
             if !device.supports_dtype(dtype) {
                 continue;
             }
-            for (case, found) in layers::convolutions(device, dtype) {
+            for (case, found) in all(device, dtype) {
                 let (_, reference) = reference.iter().find(|(name, _)| *name == case).expect("the same cases");
                 let errors = errors(&found, reference);
                 let case = if dtype == DType::F16 { case.replace(':', " in f16:") } else { case };

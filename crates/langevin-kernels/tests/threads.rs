@@ -73,24 +73,19 @@ fn affine_maps_have_the_same_bits() {
 
 #[test]
 fn attention_has_the_same_bits() {
-    let sizes = attention::AttentionSizes {
-        batch: 2,
-        heads: 2,
-        queries: 150,
-        keys: 600,
-        width: 24,
-        value_width: 24,
-        scale: 0.2,
-    };
-    let (q, k) = (numbers(4 * 150 * 24, 1), numbers(4 * 600 * 24, 2));
-    same(|| {
-        let mut out = q.clone();
-        let sums = sizes.forward(&q, &k, &k, None, &mut out);
-        let (mut of_q, mut of_k, mut of_v) = (q.clone(), k.clone(), k.clone());
-        let answered = Answered { out: &out, sums: &sums, gradient: &q };
-        sizes.gradient([&q, &k, &k], None, answered, [&mut of_q, &mut of_k, &mut of_v]);
-        vec![out, sums, of_q, of_k, of_v]
-    });
+    // Two heads of two samples, and one head whose gradient is split by queries and by keys.
+    for (batch, heads, queries, keys) in [(2, 2, 150, 600), (1, 1, 700, 1100)] {
+        let sizes = attention::AttentionSizes { batch, heads, queries, keys, width: 24, value_width: 24, scale: 0.2 };
+        let (q, k) = (numbers(batch * heads * queries * 24, 1), numbers(batch * heads * keys * 24, 2));
+        same(|| {
+            let mut out = q.clone();
+            let sums = sizes.forward(&q, &k, &k, None, &mut out);
+            let (mut of_q, mut of_k, mut of_v) = (q.clone(), k.clone(), k.clone());
+            let answered = Answered { out: &out, sums: &sums, gradient: &q };
+            sizes.gradient([&q, &k, &k], None, answered, [&mut of_q, &mut of_k, &mut of_v]);
+            vec![out, sums, of_q, of_k, of_v]
+        });
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn prepare(name: &str) -> Result<Option<Work>> {
         ("linear", Some(shape)) => {
             layer(candle_nn::linear(shape[2], shape[3], vb)?, &shape[..3], gradients).map(Some)
         }
-        ("attention", Some(shape)) => {
+        ("attention", Some(shape)) if !gradients => {
             let (q, k, v) = (random(&shape)?, random(&shape)?, random(&shape)?);
             let scale = 1.0 / (shape[3] as f64).sqrt();
             Ok(Some(Box::new(move || {

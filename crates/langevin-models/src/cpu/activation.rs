@@ -48,8 +48,8 @@ pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
         Activation::Relu | Activation::Mish => return ControlFlow::Continue(x),
     };
     let Some(value) = Value::of(&x) else { return ControlFlow::Continue(x) };
-    let shape = x.shape();
+    let (shape, dtype) = (x.shape(), x.dtype());
     // The value is then the only one that holds the numbers.
     drop(x);
-    ControlFlow::Break(run(Activate { kernel, shape }, [value]))
+    ControlFlow::Break(run(Activate { kernel, shape }, [value], dtype))
 }

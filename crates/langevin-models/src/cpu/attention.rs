@@ -6,6 +6,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use langevin_kernels::attention::{Answered, AttentionSizes, Bias};
 
+use super::halves::widen;
 use super::{Operation, Value, numbers, run, tensor};
 
 #[derive(Debug, Clone)]
@@ -61,7 +62,7 @@ impl Operation<3> for Attention {
     }
 }
 
-/// `softmax(scale·q·kᵀ + bias)·v` for each head. `None` also for a bias with a gradient.
+/// `softmax(scale·q·kᵀ + bias)·v` for each head, in the element type of the values. `None` also for a bias with a gradient.
 ///
 /// # Shapes
 ///
@@ -97,9 +98,9 @@ pub(crate) fn attend(
                 Value::Tracked(tensor) if !tensor.is_tracked() => tensor.into_primitive(),
                 Value::Tracked(_) => return None,
             };
-            Some((plain.to_contiguous(), steps))
+            Some((widen(plain).to_contiguous(), steps))
         }
     };
     let sizes = AttentionSizes { batch, heads, queries, keys, width, value_width, scale: scale as f32 };
-    Some(run(Attention { sizes, bias }, [Value::of(query)?, Value::of(key)?, Value::of(value)?]))
+    Some(run(Attention { sizes, bias }, [Value::of(query)?, Value::of(key)?, Value::of(value)?], value.dtype()))
 }

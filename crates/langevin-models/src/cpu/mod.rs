@@ -1,10 +1,12 @@
-//! Layers on the CPU, by the kernels of `langevin-kernels`: for `f32` tensors of Burn's backend `flex`, with and without gradients.
+//! Layers on the CPU, by the kernels of `langevin-kernels`: for `f32`, `f16` and `bf16` tensors of Burn's backend `flex`, with and
+//! without gradients. 16-bit numbers are widened before a kernel and rounded once after it.
 //!
 //! Each function here answers `None` for other tensors, and the layer then computes with Burn's operations.
 
 mod activation;
 mod attention;
 mod convolution;
+mod halves;
 mod linear;
 mod normalization;
 #[cfg(test)]
@@ -27,6 +29,8 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, BackendTypes, Flex};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
+use halves::{narrow, widen};
+
 /// A tensor in a graph of gradients.
 type Tracked = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 
@@ -41,7 +45,7 @@ pub(crate) enum Value {
 impl Value {
     /// `None` for tensors of other backends and element types, and where results are computed again going back.
     pub(crate) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
-        if x.dtype() != DType::F32 {
+        if !matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16) {
             return None;
         }
         match x.clone().try_into_primitive::<Flex>() {
@@ -58,7 +62,7 @@ impl Value {
     }
 }
 
-/// A function of `N` tensors and its gradient.
+/// A function of `N` tensors of `f32` and its gradient.
 trait Operation<const N: usize>: Debug + Clone + Send + 'static {
     /// What the gradient needs besides the inputs.
     type Saved: Debug + Clone + Send + 'static;
@@ -87,24 +91,26 @@ impl<const N: usize, O: Operation<N>> Backward<Flex, N> for Node<O> {
         let gradient = gradients.consume::<Flex>(&ops.node);
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let (inputs, saved) = ops.state;
-        let of_inputs = self.0.backward(inputs, saved, gradient, wanted);
-        for (parent, gradient) in ops.parents.into_iter().zip(of_inputs) {
+        let dtypes = inputs.each_ref().map(FlexTensor::dtype);
+        let of_inputs = self.0.backward(inputs.map(widen), saved, widen(gradient), wanted);
+        for ((parent, gradient), dtype) in ops.parents.into_iter().zip(of_inputs).zip(dtypes) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<Flex>(parent.id, gradient);
+                gradients.register::<Flex>(parent.id, narrow(gradient, dtype));
             }
         }
     }
 }
 
-/// Computes the result, and remembers what its gradient needs. Beside inputs with a place in the graph others are constants.
-fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [Value; N]) -> Tensor<D> {
+/// Computes the result, of the given element type, and remembers what its gradient needs. Beside inputs with a place in the graph
+/// others are constants.
+fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [Value; N], dtype: DType) -> Tensor<D> {
     if inputs.iter().all(|value| matches!(value, Value::Plain(_))) {
         let inputs = inputs.map(|value| match value {
             Value::Plain(tensor) => tensor,
             Value::Tracked(tensor) => tensor.into_primitive(),
         });
-        let (result, _) = operation.forward(inputs);
-        return Value::Plain(result).tensor();
+        let (result, _) = operation.forward(inputs.map(widen));
+        return Value::Plain(narrow(result, dtype)).tensor();
     }
     let parts = inputs.map(|value| match value {
         Value::Tracked(tensor) => tensor.into_parts(),
@@ -114,10 +120,10 @@ fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [V
     let nodes = parts.map(|(_, node)| node);
     let result = match Node(operation.clone()).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
-            let (result, saved) = operation.forward(inputs.clone());
-            prep.finish((inputs, saved), result)
+            let (result, saved) = operation.forward(inputs.clone().map(widen));
+            prep.finish((inputs, saved), narrow(result, dtype))
         }
-        OpsKind::UnTracked(prep) => prep.finish(operation.forward(inputs).0),
+        OpsKind::UnTracked(prep) => prep.finish(narrow(operation.forward(inputs.map(widen)).0, dtype)),
     };
     Value::Tracked(result).tensor()
 }

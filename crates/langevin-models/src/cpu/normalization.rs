@@ -58,5 +58,5 @@ pub(crate) fn normalize_groups<const D: usize>(
         return None;
     }
     let sizes = GroupSizes { batch, channels, pixels, groups, epsilon: epsilon as f32, silu };
-    Some(run(Normalization { sizes, shape }, [Value::of(x)?, Value::of(weight)?, Value::of(bias)?]))
+    Some(run(Normalization { sizes, shape }, [Value::of(x)?, Value::of(weight)?, Value::of(bias)?], x.dtype()))
 }

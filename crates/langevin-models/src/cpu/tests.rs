@@ -251,11 +251,9 @@ fn what_others_hold_is_not_overwritten() {
 fn other_tensors_are_left_to_burn() {
     let x = tensor([1, 2, 4, 4], 0.4, &flex());
     let weight = tensor([3, 2, 3, 3], 0.2, &flex());
-    for dtype in [DType::F16, DType::F64] {
-        let (x, weight) = (x.clone().cast(dtype), weight.clone().cast(dtype));
-        assert!(super::convolve(&x, &weight, None, [1, 1], [1, 1]).is_none());
-        assert!(super::activate(x, Activation::Silu).is_continue());
-    }
+    let (double, weight) = (x.clone().cast(DType::F64), weight.cast(DType::F64));
+    assert!(super::convolve(&double, &weight, None, [1, 1], [1, 1]).is_none());
+    assert!(super::activate(double, Activation::Silu).is_continue());
     assert!(super::activate(x, Activation::Mish).is_continue());
     // A bias of attention that is trained.
     let q = tensor([1, 1, 2, 3], 0.4, &flex());

@@ -25,17 +25,21 @@ pub(super) trait Weighted: Debug + Clone + Send + 'static {
     fn bias_gradient(&self, gradient: &FlexTensor) -> FlexTensor;
 }
 
-/// Computes a map. `None` for tensors that the kernels do not read.
+/// Computes a map. `None` for tensors that the kernels do not read, and of different types: for those Burn has a message.
 pub(super) fn apply<W: Weighted, const D: usize, const E: usize>(
     map: W,
     x: &Tensor<D>,
     weight: &Tensor<E>,
     bias: Option<&Tensor<1>>,
 ) -> Option<Tensor<D>> {
+    let dtype = x.dtype();
+    if weight.dtype() != dtype || bias.is_some_and(|bias| bias.dtype() != dtype) {
+        return None;
+    }
     let (x, weight) = (Value::of(x)?, Value::of(weight)?);
     Some(match bias {
-        Some(bias) => run(By(map), [x, weight, Value::of(bias)?]),
-        None => run(By(map), [x, weight]),
+        Some(bias) => run(By(map), [x, weight, Value::of(bias)?], dtype),
+        None => run(By(map), [x, weight], dtype),
     })
 }
 

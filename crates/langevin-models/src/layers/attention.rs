@@ -19,8 +19,8 @@ const LARGEST_SCORES_ON_CPU: usize = 1 << 20;
 /// `softmax(q·kᵀ/√d)·v` for each head, where d is the size of a head.
 ///
 /// It is differentiable, gives the same numbers whatever the memory layout of its inputs, and takes the softmax of
-/// half-precision scores in f32. In `f32` on the CPU it never holds more than a block of scores, also going back; elsewhere at
-/// most 64 Mi of them at once (1 Mi on the CPU): more queries are taken in portions.
+/// half-precision scores in f32. On the CPU it never holds more than a block of scores, also going back (in `f64` at most 1 Mi of
+/// them); elsewhere at most 64 Mi of them at once: more queries are taken in portions.
 ///
 /// # Shapes
 ///

@@ -83,13 +83,17 @@ fn a_saved_network_is_the_same_network() {
 #[test]
 fn half_precision_is_close_to_single() {
     for (name, [channels, length]) in FIXTURES {
-        let x = tensor([2, channels, length], 0.3, &flex());
-        let expected = values(&ask(&UNet1d::load(fixture(name), Load::on(&flex())).unwrap(), x.clone()));
-        for (dtype, bound) in [(DType::F16, 0.01), (DType::BF16, 0.06)] {
+        // Over many inputs: the result of a value network is one number each, a small sum of large terms, in which the rounding of the
+        // weights to `bf16` alone makes an error of 0.043, and all of it 0.106 (0.112 by Burn's own operations).
+        let inputs: Vec<_> =
+            (0..60).map(|at| tensor([2, channels, length], 0.1 + 0.037 * f64::from(at), &flex())).collect();
+        let every = |net: &UNet1d| -> Vec<f64> { inputs.iter().flat_map(|x| values(&ask(net, x.clone()))).collect() };
+        let expected = every(&UNet1d::load(fixture(name), Load::on(&flex())).unwrap());
+        let bf16 = if name == "unet1d_value" { 0.15 } else { 0.04 };
+        for (dtype, bound) in [(DType::F16, 0.005), (DType::BF16, bf16)] {
             let half = UNet1d::load(fixture(name), Load::on(&flex()).dtype(dtype)).unwrap();
-            let given = ask(&half, x.clone());
-            assert_eq!(given.dtype(), DType::F32);
-            let error: f64 = values(&given).iter().zip(&expected).map(|(g, e)| (g - e).powi(2)).sum();
+            assert_eq!(ask(&half, inputs[0].clone()).dtype(), DType::F32);
+            let error: f64 = every(&half).iter().zip(&expected).map(|(g, e)| (g - e).powi(2)).sum();
             let size: f64 = expected.iter().map(|e| e * e).sum();
             let relative = (error / size).sqrt();
             assert!(relative > 0.0 && relative < bound, "{name} {dtype:?}: {relative}");

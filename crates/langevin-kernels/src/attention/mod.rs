@@ -1,5 +1,7 @@
 //! Attention that never holds all scores: a block of queries meets the keys block by block.
 
+mod gradient;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -15,7 +17,7 @@ const KEYS: usize = 256;
 /// Sizes of attention: `softmax(scale·q·kᵀ + bias)·v`. A query from which a bias of minus infinity hides every key gets the mean of
 /// the values.
 ///
-/// Blocks of queries are shared among threads, and in the gradient heads.
+/// Blocks of queries are shared among threads, and in the gradient parts of heads.
 ///
 /// # References
 ///
@@ -164,51 +166,6 @@ fn weigh<S: Simd, const G: usize>(
     }
 }
 
-/// Takes scores `[.., count]` to weights, and the slopes of the weights to those of the scores.
-struct Slope<'a> {
-    scores: &'a mut [f32],
-    slopes: &'a mut [f32],
-    count: usize,
-    bias: Option<(&'a [f32], usize)>,
-    sums: &'a [f32],
-    shifts: &'a [f32],
-    /// Keys of all blocks.
-    keys: usize,
-}
-
-impl WithSimd for Slope<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { scores, slopes, count, bias, sums, shifts, keys } = self;
-        let rows = scores.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count));
-        for (row, (scores, slopes)) in rows.enumerate() {
-            if let Some((bias, step)) = bias {
-                scores.iter_mut().zip(&bias[row * step..]).for_each(|(s, b)| *s += b);
-            }
-            if sums[row] == f32::NEG_INFINITY {
-                // Every key is hidden: each has the same weight, whatever its score.
-                scores.fill(1.0 / keys as f32);
-                slopes.fill(0.0);
-                continue;
-            }
-            let (sum, shift) = (simd.splat_f32s(sums[row]), simd.splat_f32s(shifts[row]));
-            let weight = |score| exp_of(simd, simd.sub_f32s(score, sum));
-            let sloped = |slope, weight| simd.mul_f32s(simd.sub_f32s(slope, shift), weight);
-            let ((scores, last), (slopes, last_slopes)) = (S::as_mut_simd_f32s(scores), S::as_mut_simd_f32s(slopes));
-            for (score, slope) in scores.iter_mut().zip(slopes) {
-                *score = weight(*score);
-                *slope = sloped(*slope, *score);
-            }
-            let score = weight(simd.partial_load_f32s(last));
-            let slope = sloped(simd.partial_load_f32s(last_slopes), score);
-            simd.partial_store_f32s(last, score);
-            simd.partial_store_f32s(last_slopes, slope);
-        }
-    }
-}
-
 impl AttentionSizes {
     fn check(&self, q: &[f32], k: &[f32], v: &[f32], bias: Option<Bias<'_>>, out: &[f32]) {
         let heads = self.batch * self.heads;
@@ -280,68 +237,6 @@ impl AttentionSizes {
             );
         sums
     }
-
-    /// Writes the gradients with respect to queries, keys and values, given that with respect to the results. Shapes are those
-    /// of [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward) does.
-    pub fn gradient(
-        &self,
-        [q, k, v]: [&[f32]; 3],
-        bias: Option<Bias<'_>>,
-        Answered { out, sums, gradient }: Answered<'_>,
-        [of_q, of_k, of_v]: [&mut [f32]; 3],
-    ) {
-        self.check(q, k, v, bias, out);
-        self.check(of_q, of_k, of_v, bias, gradient);
-        let &Self { queries, keys, width, value_width: deep, scale, .. } = self;
-        assert_eq!(sums.len(), self.batch * self.heads * queries, "sums of {self:?}");
-        let heads = of_q.par_chunks_mut(queries * width).zip(of_k.par_chunks_mut(keys * width));
-        heads.zip(of_v.par_chunks_mut(keys * deep)).enumerate().for_each_init(
-            || [Scratch::new(QUERIES * KEYS.min(keys)), Scratch::new(QUERIES * KEYS.min(keys))],
-            |[scores, slopes], (head, ((of_q, of_k), of_v))| {
-                [&mut *of_q, &mut *of_k, &mut *of_v].into_iter().for_each(|gradient| gradient.fill(0.0));
-                for first in (0..queries).step_by(QUERIES) {
-                    let some = QUERIES.min(queries - first);
-                    let at = head * queries + first;
-                    let (out, gradient) = (&out[at * deep..][..some * deep], &gradient[at * deep..][..some * deep]);
-                    // What a row of the softmax's slopes is shifted by: the sum of out·gradient.
-                    let mut shifts = [0.0f32; QUERIES];
-                    for (row, shift) in shifts[..some].iter_mut().enumerate() {
-                        let rows = out[row * deep..][..deep].iter().zip(&gradient[row * deep..][..deep]);
-                        *shift = rows.map(|(o, g)| o * g).sum();
-                    }
-                    let q = Matrix::new(&q[at * width..], some, width);
-                    let gradient = Matrix::new(gradient, some, deep);
-                    for from in (0..keys).step_by(KEYS) {
-                        let count = KEYS.min(keys - from);
-                        let k = Matrix::new(&k[(head * keys + from) * width..], count, width);
-                        let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep);
-                        let (scores, slopes) = (&mut scores[..some * count], &mut slopes[..some * count]);
-                        product(q, k.transposed(), scale, Write::Over, scores, count);
-                        product(gradient, v.transposed(), 1.0, Write::Over, slopes, count);
-                        let own = bias.map(|bias| bias.from(self, head, first, from));
-                        let (s, d, sums) = (&mut *scores, &mut *slopes, &sums[at..]);
-                        Arch::new().dispatch(Slope {
-                            scores: s,
-                            slopes: d,
-                            count,
-                            bias: own,
-                            sums,
-                            shifts: &shifts,
-                            keys,
-                        });
-                        let (scores, slopes) = (Matrix::new(scores, some, count), Matrix::new(slopes, some, count));
-                        product(scores.transposed(), gradient, 1.0, Write::Add, &mut of_v[from * deep..], deep);
-                        product(slopes, k, scale, Write::Add, &mut of_q[first * width..], width);
-                        product(slopes.transposed(), q, scale, Write::Add, &mut of_k[from * width..], width);
-                    }
-                }
-            },
-        );
-    }
 }
 
 #[cfg(test)]
@@ -401,6 +296,8 @@ mod tests {
             (2, 3, 7, 5, 4, 6),
             (1, 2, 130, 77, 40, 40),
             (1, 1, 65, 1100, 8, 5),
+            (1, 1, 700, 9, 4, 3),
+            (1, 2, 530, 800, 3, 4),
             (2, 1, 3, 512, 16, 16),
         ] {
             let s = AttentionSizes { batch, heads, queries, keys, width, value_width, scale: 0.7 };
