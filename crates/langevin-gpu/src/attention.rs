@@ -7,14 +7,16 @@ use burn::tensor::{DType, Device, Tensor};
 
 use ops::{AttentionOps, Dispatch};
 
-/// Whether [`attend`] can be asked for: keys in multiples of 32, heads of at most 160 numbers, `f16`, and a Vulkan
-/// driver with `VK_NV_cooperative_matrix2`.
+/// Whether [`attend`] can be asked for queries `[heads, queries, d]` and values `[heads, keys, width]`: a Vulkan driver with
+/// `VK_NV_cooperative_matrix2`, `f16`, keys in multiples of 32, at most 160 numbers for d and width, and no more heads than one
+/// launch of a kernel reaches.
 #[must_use]
-pub fn attends(device: &Device, dtype: DType, keys: usize, widths: [usize; 2]) -> bool {
-    keys > 0
-        && keys.is_multiple_of(kernels::KEYS)
-        && widths.iter().all(|width| (1..=160).contains(width))
-        && crate::workgroup::multiplies(device, dtype)
+pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usize; 3]) -> bool {
+    let ([heads, tokens, d], [_, keys, width]) = (queries, values);
+    let largest = heads * (tokens + kernels::QUERIES).max(keys) * 160;
+    let fits = heads <= crate::LARGEST_COUNT && largest <= i32::MAX as usize;
+    let widths = [d, width].iter().all(|width| (1..=160).contains(width));
+    fits && widths && keys > 0 && keys.is_multiple_of(kernels::KEYS) && crate::workgroup::multiplies(device, dtype)
 }
 
 /// `softmax(scale·q·kᵀ)·v` of each head, for a positive scale. Going back, the scores are computed again.

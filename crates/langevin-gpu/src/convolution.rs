@@ -9,11 +9,16 @@ use burn::tensor::{DType, Device, Tensor};
 
 use ops::{ConvolutionOps, Dispatch};
 
-/// Whether [`convolve`] can be asked for: 3 x 3, stride 1, one pixel of padding, channels in multiples of 32, `f16`, and
-/// a Vulkan driver with `VK_NV_cooperative_matrix2`.
+/// Whether [`convolve`] can be asked for an image `[batch, height, width, input]`: a Vulkan driver with
+/// `VK_NV_cooperative_matrix2`, `f16`, channels in multiples of 32, and no more pixels than one launch of a kernel reaches.
 #[must_use]
-pub fn convolves(device: &Device, dtype: DType, channels: [usize; 2]) -> bool {
-    channels.iter().all(|channels| channels.is_multiple_of(32)) && crate::workgroup::multiplies(device, dtype)
+pub fn convolves(device: &Device, dtype: DType, image: [usize; 4], output: usize) -> bool {
+    let [batch, height, width, input] = image;
+    let tiles = tile::Tile::covering(kernels::PIXELS, [batch, height, width], 32, 32).counts([batch, height, width]);
+    let largest =
+        (batch + kernels::PIXELS) * (height + kernels::PIXELS) * (width + kernels::PIXELS) * input.max(output);
+    let fits = tiles.iter().product::<usize>() <= crate::LARGEST_COUNT && largest <= i32::MAX as usize;
+    fits && input.is_multiple_of(32) && output.is_multiple_of(32) && crate::workgroup::multiplies(device, dtype)
 }
 
 /// The convolution of an image with a 3 x 3 kernel, stride 1, one pixel of padding.

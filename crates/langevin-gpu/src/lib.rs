@@ -23,6 +23,10 @@ pub use convolution::{convolve, convolves};
 pub use group_norm::{Normalization, group_norm};
 pub use winograd::{Tile, Tiling, image_of, kernel_of, tiles_of};
 
+/// Workgroups that a launch may count along an axis.
+#[cfg(feature = "vulkan")]
+const LARGEST_COUNT: usize = 65_535;
+
 /// The integers that all of these can be indexed with.
 fn address(tensors: &[&CubeTensor]) -> AddressType {
     tensors.iter().map(|tensor| tensor.required_address_type()).max().unwrap_or_default()

@@ -1,8 +1,8 @@
 //! The kernel: a workgroup has some queries of a head.
 
 use burn::tensor::{DType, Shape};
-use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -11,6 +11,9 @@ use crate::workgroup::{Fragment, Grid, Role};
 
 /// Keys that are looked at together.
 pub(super) const KEYS: usize = 32;
+
+/// Queries that a workgroup has, at most.
+pub(super) const QUERIES: usize = 128;
 
 /// Sizes of a kernel's tiles: queries and keys of a tile, and numbers of a head, of its values, and of a row of scratch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,7 +126,7 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
     let [heads, queries, width] = query.meta.shape().dims();
     let [_, keys, values] = value.meta.shape().dims();
     let tile = Tile {
-        queries: if width.max(values) <= 64 { 128 } else { 64 },
+        queries: if width.max(values) <= 64 { QUERIES } else { QUERIES / 2 },
         keys: KEYS,
         width,
         values,

@@ -10,6 +10,9 @@ use super::tile::{Tile, dividing};
 use crate::address;
 use crate::workgroup::{Fragment, Grid, Role};
 
+/// Pixels that a workgroup computes.
+pub(super) const PIXELS: usize = 64;
+
 /// Workgroups that fill a large GPU.
 const ENOUGH: usize = 256;
 
@@ -246,11 +249,11 @@ pub(super) fn image_of(image: &CubeTensor, weight: CubeTensor, weights: Weights)
     let output = weight.meta.shape()[if weights == Weights::OutputFirst { 1 } else { 2 }];
     let places = [batch, height, width];
     let depth = dividing(input, &[32]);
-    let tile = Tile::covering(64, places, dividing(output, &[128, 64, 32]), depth);
+    let tile = Tile::covering(PIXELS, places, dividing(output, &[128, 64, 32]), depth);
     let count = |tile: Tile| tile.counts(places).iter().product::<usize>() * (output / tile.channels);
     // Small images leave a large GPU idle: first narrower tiles, then the nine places one by three.
     let tile = if count(tile) < ENOUGH {
-        Tile::covering(64, places, dividing(output, &[64, 32]), dividing(input, &[64, 32]))
+        Tile::covering(PIXELS, places, dividing(output, &[64, 32]), dividing(input, &[64, 32]))
     } else {
         tile
     };
@@ -260,7 +263,8 @@ pub(super) fn image_of(image: &CubeTensor, weight: CubeTensor, weights: Weights)
     let enclosed = enclosed(image, tile);
     let sizes = sizes(&enclosed, output, counts);
     let (client, dtype) = (image.client.clone(), image.dtype);
-    let cubes = CubeCount::Static((output / tile.channels) as u32, counts.iter().product::<usize>() as u32, parts as u32);
+    let cubes =
+        CubeCount::Static((output / tile.channels) as u32, counts.iter().product::<usize>() as u32, parts as u32);
     let new = |shape: Shape, dtype: DType| {
         empty_device_contiguous_dtype(image.client.clone(), image.device.clone(), shape, dtype)
     };
@@ -270,7 +274,19 @@ pub(super) fn image_of(image: &CubeTensor, weight: CubeTensor, weights: Weights)
         let y = new(Shape::new([places[0], places[1], places[2], output]), dtype);
         let (image, weight, out) = (enclosed.into_buffer_arg(), weight.into_buffer_arg(), y.clone().into_buffer_arg());
         convolve_whole::launch(
-            &client, cubes, CubeDim::new_1d(128), image, weight, out, sizes, batch, height, width, tile, exact, weights,
+            &client,
+            cubes,
+            CubeDim::new_1d(128),
+            image,
+            weight,
+            out,
+            sizes,
+            batch,
+            height,
+            width,
+            tile,
+            exact,
+            weights,
             storage,
         );
         return y;
@@ -278,8 +294,21 @@ pub(super) fn image_of(image: &CubeTensor, weight: CubeTensor, weights: Weights)
     let y = new(Shape::new([parts, places[0], places[1], places[2], output]), DType::F32);
     let (image, weight, out) = (enclosed.into_buffer_arg(), weight.into_buffer_arg(), y.clone().into_buffer_arg());
     convolve_parts::launch(
-        &client, cubes, CubeDim::new_1d(128), image, weight, out, sizes, batch, height, width, tile, 9 / parts as u32, exact,
-        weights, storage,
+        &client,
+        cubes,
+        CubeDim::new_1d(128),
+        image,
+        weight,
+        out,
+        sizes,
+        batch,
+        height,
+        width,
+        tile,
+        9 / parts as u32,
+        exact,
+        weights,
+        storage,
     );
     y
 }
@@ -307,7 +336,20 @@ pub(super) fn gradient_of_weight(image: &CubeTensor, gradient: CubeTensor) -> Cu
     let storage = burn::backend::cubecl::dtype_to_storage_type(dtype);
     let (image, gradient, out) = (enclosed.into_buffer_arg(), gradient.into_buffer_arg(), y.clone().into_buffer_arg());
     weight_gradient::launch(
-        &client, cubes, CubeDim::new_1d(128), image, gradient, out, sizes, batch, height, width, tiles, tile, exact, storage,
+        &client,
+        cubes,
+        CubeDim::new_1d(128),
+        image,
+        gradient,
+        out,
+        sizes,
+        batch,
+        height,
+        width,
+        tiles,
+        tile,
+        exact,
+        storage,
     );
     y
 }

@@ -10,9 +10,9 @@ use cubecl::ir::dialect::spirv::{CreateLayoutOp, CreateViewOp, SliceOp};
 use cubecl::ir::dialect::ssa_matrix::{CastOp, FillOp, MultiplyAccumulateOp};
 use cubecl::ir::interfaces::TypedExt;
 use cubecl::ir::prelude::*;
+use cubecl::ir::types::MatrixScope;
 use cubecl::ir::types::matrix::{MatrixIdent, MatrixLayout, MatrixType};
 use cubecl::ir::types::spirv::{ClampMode, TensorViewType};
-use cubecl::ir::types::MatrixScope;
 use cubecl::ir::{OpInserter, read_value};
 use cubecl::prelude::*;
 use cubecl::unexpanded;
@@ -227,18 +227,11 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         other: &FragmentExpand<T>,
         mut function: impl FnMut(&Scope, NativeExpand<T>, NativeExpand<T>) -> NativeExpand<T>,
     ) {
-        self.apply(scope, &[other.get(scope)], |scope, entries| {
-            function(scope, entries[0].into(), entries[1].into())
-        });
+        self.apply(scope, &[other.get(scope)], |scope, entries| function(scope, entries[0].into(), entries[1].into()));
     }
 
     /// SPIR-V gives the function the row and the column first, then the entries.
-    fn apply(
-        &self,
-        scope: &Scope,
-        others: &[Value],
-        mut function: impl FnMut(&Scope, &[Value]) -> NativeExpand<T>,
-    ) {
+    fn apply(&self, scope: &Scope, others: &[Value], mut function: impl FnMut(&Scope, &[Value]) -> NativeExpand<T>) {
         let entry = T::Scalar::__expand_as_type(scope);
         let place = u32::__expand_as_type(scope);
         let mut arguments = vec![place, place, entry];
@@ -296,8 +289,7 @@ impl<T: CubePrimitive> Grid<T> {
     ) -> GridExpand<T> {
         let buffer = buffer.__extract_list(scope);
         let clamp = if bounded { ClampMode::Constant(0) } else { ClampMode::Undefined };
-        let layout =
-            CreateLayoutOp::new(scope.ctx_mut(), values(scope, &shape), Some(values(scope, &strides)), clamp);
+        let layout = CreateLayoutOp::new(scope.ctx_mut(), values(scope, &shape), Some(values(scope, &strides)), clamp);
         let layout = scope.register_with_result(&layout);
         GridExpand { buffer, layout, view: None, of: PhantomData }
     }

@@ -145,8 +145,7 @@ impl ToSpirvDialectOp for MapOp {
         let function = self.get_attr_langevin_map_function(ctx).map(|function| function.clone().into());
         let function: Identifier = function.expect("set by the constructor");
         let result = ty_to_spirv_dialect(ctx, self.get_result(ctx).get_type(ctx));
-        let map =
-            CooperativeMatrixPerElementOpOp::new(ctx, result, operands[0], function, operands[1..].to_vec());
+        let map = CooperativeMatrixPerElementOpOp::new(ctx, result, operands[0], function, operands[1..].to_vec());
         rewriter.append_op(ctx, &map);
         rewriter.replace_operation(ctx, self.get_operation(), map.get_operation());
         Ok(())

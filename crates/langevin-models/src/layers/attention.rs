@@ -56,17 +56,30 @@ pub fn attention_with(
     if let Some(y) = crate::cpu::attend(&query, &key, &value, bias.as_ref(), scale) {
         return y;
     }
-    let [batch, heads, queries, d] = query.dims();
-    let [_, _, keys, width] = value.dims();
     #[cfg(feature = "vulkan")]
-    if bias.is_none() && scale > 0.0 && langevin_gpu::attends(&query.device(), query.dtype(), keys, [d, width]) {
-        let all = |x: Tensor<4>, tokens: usize, width: usize| x.reshape([batch * heads, tokens, width]);
-        let (query, key, value) = (all(query, queries, d), all(key, keys, d), all(value, keys, width));
-        return langevin_gpu::attend(query, key, value, scale).reshape([batch, heads, queries, width]);
+    if let (None, Some(y)) = (&bias, fused(&query, &key, &value, scale)) {
+        return y;
     }
+    let [batch, heads, _, _] = query.dims();
+    let [_, _, keys, _] = key.dims();
     let largest = if has_kernels(&query.device()) { LARGEST_SCORES } else { LARGEST_SCORES_ON_CPU };
     let portion = (largest / (batch * heads * keys).max(1)).max(1);
     in_portions(query, key, value, bias, scale, portion)
+}
+
+/// By one kernel that never writes the scores, where there is one.
+#[cfg(feature = "vulkan")]
+fn fused(query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>, scale: f64) -> Option<Tensor<4>> {
+    let ([batch, heads, queries, d], [_, _, keys, width]) = (query.dims(), value.dims());
+    let (few, many) = ([batch * heads, queries, d], [batch * heads, keys, width]);
+    let dtype = query.dtype();
+    let alike = key.dtype() == dtype && value.dtype() == dtype;
+    if !alike || scale <= 0.0 || !langevin_gpu::attends(&query.device(), dtype, few, many) {
+        return None;
+    }
+    let key = key.clone().reshape([batch * heads, keys, d]);
+    let (query, value) = (query.clone().reshape(few), value.clone().reshape(many));
+    Some(langevin_gpu::attend(query, key, value, scale).reshape([batch, heads, queries, width]))
 }
 
 /// The attention of `portion` queries at a time.

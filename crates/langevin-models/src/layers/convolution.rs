@@ -6,6 +6,8 @@ mod winograd;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, module};
 
+#[cfg(feature = "vulkan")]
+use langevin_gpu::convolves as nine;
 use product::product;
 use winograd::winograd;
 
@@ -18,7 +20,8 @@ const FEWEST_CHANNELS: usize = 16;
 /// What the choice depends on.
 #[derive(Debug, Clone, Copy)]
 struct Convolved {
-    input: usize,
+    /// `[batch, height, width, channels]`
+    image: [usize; 4],
     output: usize,
     kernel: [usize; 2],
     stride: [usize; 2],
@@ -59,14 +62,14 @@ impl Algorithm {
     fn of(device: &Device, dtype: DType, shape: Convolved) -> Self {
         if Self::Nine.fits(shape.kernel, shape.stride)
             && shape.padding == [1, 1]
-            && nine(device, dtype, [shape.input, shape.output])
+            && nine(device, dtype, shape.image, shape.output)
         {
             return Self::Nine;
         }
         if dtype != DType::F32 || !has_kernels(device) {
             return Self::Direct;
         }
-        let wide = shape.input >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
+        let wide = shape.image[3] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
         if cfg!(feature = "cube") && wide && Self::Winograd4.fits(shape.kernel, shape.stride) {
             Self::Winograd4
         } else if shape.table <= LARGEST_TABLE {
@@ -94,7 +97,7 @@ impl Algorithm {
     pub fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
         match self {
             #[cfg(feature = "vulkan")]
-            Self::Nine if padding == [1, 1] && nine(&x.device(), x.dtype(), [weight.dims()[1], weight.dims()[0]]) => {
+            Self::Nine if padding == [1, 1] && nine(&x.device(), x.dtype(), last(&x), weight.dims()[0]) => {
                 channels_first(langevin_gpu::convolve(channels_last(x), weight))
             }
             Self::Direct | Self::Nine => {
@@ -115,14 +118,17 @@ impl Algorithm {
     }
 }
 
-/// Whether [`Algorithm::Nine`] is there for these channels.
-#[cfg_attr(not(feature = "vulkan"), allow(unused_variables, reason = "no kernel to ask for"))]
-fn nine(device: &Device, dtype: DType, channels: [usize; 2]) -> bool {
-    #[cfg(feature = "vulkan")]
-    let there = langevin_gpu::convolves(device, dtype, channels);
-    #[cfg(not(feature = "vulkan"))]
-    let there = false;
-    there
+/// Whether [`Algorithm::Nine`] is there for an image `[batch, height, width, channels]`: no kernels without the feature.
+#[cfg(not(feature = "vulkan"))]
+fn nine(_: &Device, _: DType, _: [usize; 4], _: usize) -> bool {
+    false
+}
+
+/// The shape of an image with channels last.
+#[cfg(feature = "vulkan")]
+fn last(x: &Tensor<4>) -> [usize; 4] {
+    let [batch, channels, height, width] = x.dims();
+    [batch, height, width, channels]
 }
 
 /// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host. Without the features of a
@@ -147,7 +153,8 @@ pub(crate) fn convolve(
     let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
     let [rows, columns] = output_size([height, width], [k, l], stride, padding);
     let table = batch * rows * columns * k * l * input;
-    let shape = Convolved { input, output, kernel: [k, l], stride, padding, table };
+    let image = [batch, height, width, input];
+    let shape = Convolved { image, output, kernel: [k, l], stride, padding, table };
     let y = Algorithm::of(&x.device(), x.dtype(), shape).run(x, weight, stride, padding);
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
     match bias {
@@ -278,7 +285,8 @@ mod tests {
 
     #[test]
     fn the_cpu_takes_the_direct_way() {
-        let shape = Convolved { input: 32, output: 32, kernel: [3, 3], stride: [1, 1], padding: [1, 1], table: 1 };
+        let shape =
+            Convolved { image: [1, 8, 8, 32], output: 32, kernel: [3, 3], stride: [1, 1], padding: [1, 1], table: 1 };
         assert_eq!(Algorithm::of(&flex(), DType::F32, shape), Algorithm::Direct);
         assert_eq!(Algorithm::of(&flex().autodiff(), DType::F32, shape), Algorithm::Direct);
     }
