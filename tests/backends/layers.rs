@@ -314,6 +314,7 @@ const CONVOLUTIONS: &[(&str, [usize; 2], [usize; 2], usize)] = &[
     ("[2, 16, 9, 12] to 24", [16, 24], [9, 12], 1),
     ("[2, 32, 8, 8] to 32", [32, 32], [8, 8], 1),
     ("[2, 64, 10, 12] to 96", [64, 96], [10, 12], 1),
+    ("[2, 32, 93, 90] to 32", [32, 32], [93, 90], 1),
     ("[2, 8, 5, 4] to 12, no padding", [8, 12], [5, 4], 0),
     ("[2, 6, 3, 7] to 10", [6, 10], [3, 7], 1),
     ("[2, 5, 4, 4] to 3", [5, 3], [4, 4], 1),
@@ -333,8 +334,8 @@ fn convolution(device: &Device, at: usize, algorithm: Convolution, dtype: DType)
 pub fn convolutions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let mut found = Vec::new();
     for (at, (name, ..)) in CONVOLUTIONS.iter().enumerate() {
-        use Convolution::{Direct, Nine, Product, Winograd2, Winograd4};
-        for algorithm in [Direct, Product, Winograd2, Winograd4, Nine] {
+        use Convolution::{Direct, NineProducts, Product, Winograd2, Winograd4};
+        for algorithm in [Direct, Product, Winograd2, Winograd4, NineProducts] {
             // Winograd4's rounding in half precision is known to be large.
             if dtype == DType::F32 || algorithm != Winograd4 {
                 found.push((format!("{algorithm:?} convolution: {name}"), convolution(device, at, algorithm, dtype)));
@@ -351,7 +352,11 @@ pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
         .map(|(shape, factor)| {
             let measured = function(shape, device, move |x| {
                 let x = x.cast(dtype);
+                // More queries than keys, and values narrower than keys.
+                let (keys, values) = (x.clone().narrow(2, 0, 32), x.clone().narrow(2, 16, 32).narrow(3, 0, 24));
+                let crossed = attention_with(x.clone(), keys, values, None, 0.3).sum_dim(3).mul_scalar(0.1);
                 let y = attention_with(x.clone().mul_scalar(factor), x.clone().mul_scalar(0.5), x.flip([2]), None, 0.3);
+                let y = y + crossed;
                 y.cast(DType::F32)
             });
             (format!("attention_with: {shape:?}, queries times {factor}"), measured)

@@ -29,7 +29,7 @@ const SAMPLES: usize = 1_000_000;
 /// Points that share one run: the host loop works on them side by side.
 const POINTS: usize = 10_000;
 const STANDARD_ERRORS: f64 = 4.0;
-/// Added to all seeds. Of 640 moments one is beyond four standard errors for one such number in 25.
+/// Where the hash of a case's name begins. Of 640 moments one is beyond four standard errors for about one such number in 25.
 const SEEDS: u64 = 1000;
 
 /// Stochastic solvers.

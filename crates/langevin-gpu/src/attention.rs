@@ -14,7 +14,8 @@ use ops::{AttentionOps, Dispatch};
 pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usize; 3]) -> bool {
     let ([heads, tokens, d], [_, keys, width]) = (queries, values);
     let largest = heads * (tokens + kernels::QUERIES).max(keys) * 160;
-    let fits = heads <= crate::LARGEST_COUNT && largest <= i32::MAX as usize;
+    let counts = heads.max(tokens.div_ceil(kernels::QUERIES / 2)) <= crate::LARGEST_COUNT;
+    let fits = counts && heads * tokens > 0 && largest <= i32::MAX as usize;
     let widths = [d, width].iter().all(|width| (1..=160).contains(width));
     fits && widths && keys > 0 && keys.is_multiple_of(kernels::KEYS) && crate::workgroup::multiplies(device, dtype)
 }
@@ -35,9 +36,13 @@ pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usiz
 ///
 /// # Panics
 ///
-/// On the device, if it does not [`attends`].
+/// If it cannot be asked for ([`attends`]), the scale is not positive, or the types differ.
 #[must_use]
 pub fn attend(query: Tensor<3>, key: Tensor<3>, value: Tensor<3>, scale: f64) -> Tensor<3> {
+    let dtype = query.dtype();
+    assert!(attends(&query.device(), dtype, query.dims(), value.dims()), "no kernel for this attention");
+    assert!(key.dtype() == dtype && value.dtype() == dtype, "queries, keys and values of one type");
+    assert!(scale > 0.0, "a scale that keeps the largest score the largest");
     let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::attend(query, key, value, scale))
 }

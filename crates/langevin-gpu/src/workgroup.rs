@@ -11,11 +11,11 @@ use burn::backend::DispatchDevice;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Device};
 
-pub(crate) use frontend::{Fragment, Grid, Role};
+pub(crate) use frontend::{Fragment, Role, View};
 
 /// Whether a device multiplies such matrices of a number format.
 pub(crate) fn multiplies(device: &Device, dtype: DType) -> bool {
-    // Not `bf16`: attention came out wrong in it on the one driver that was at hand.
+    // Not `bf16`: attention came out wrong in it, with driver 580.159.04.
     if dtype != DType::F16 {
         return false;
     }
@@ -26,8 +26,13 @@ pub(crate) fn multiplies(device: &Device, dtype: DType) -> bool {
             let (kind, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
             matmul.cmma_tensor_addressing
                 && matmul.cube_mma.iter().any(|offered| {
-                    let tiles = offered.units_per_block == Some(128) && offered.m_granularity <= 32;
-                    offered.a_type == kind && offered.cd_type == sum && tiles
+                    let steps = [offered.m_granularity, offered.n_granularity, offered.k_granularity];
+                    let sizes = [offered.m_max, offered.n_max, offered.k_max];
+                    [offered.a_type, offered.b_type, offered.cd_type] == [kind, kind, sum]
+                        && offered.units_per_block == Some(128)
+                        && steps[0] <= 32
+                        && steps[1].max(steps[2]) <= 16
+                        && sizes.into_iter().all(|size| size >= 160)
                 })
         }
         _ => false,

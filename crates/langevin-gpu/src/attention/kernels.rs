@@ -7,7 +7,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::address;
-use crate::workgroup::{Fragment, Grid, Role};
+use crate::workgroup::{Fragment, Role, View};
 
 /// Keys that are looked at together.
 pub(super) const KEYS: usize = 32;
@@ -48,13 +48,13 @@ fn attend_tiles<T: Float>(
     let head = CUBE_POS_Y;
     let first = CUBE_POS_X * m as u32;
     let strides = seq![queries * w, w, 1];
-    let query = Grid::<T>::new(query, seq![heads, queries, w], strides, comptime!(!exact));
-    let key = Grid::<T>::new(key, seq![heads, keys, w], seq![keys * w, w, 1], false);
-    let value = Grid::<T>::new(value, seq![heads, keys, e], seq![keys * e, e, 1], false);
-    let y = Grid::<T>::new(&*y, seq![heads, queries, e], seq![queries * e, e, 1], comptime!(!exact));
+    let query = View::<T>::new(query, seq![heads, queries, w], strides, comptime!(!exact));
+    let key = View::<T>::new(key, seq![heads, keys, w], seq![keys * w, w, 1], false);
+    let value = View::<T>::new(value, seq![heads, keys, e], seq![keys * e, e, 1], false);
+    let y = View::<T>::new(&*y, seq![heads, queries, e], seq![queries * e, e, 1], comptime!(!exact));
     let lines = CUBE_COUNT_X * m as u32;
     let line = head * lines + first;
-    let rows = Grid::<f32>::new(&*scratch, seq![heads * lines, row], seq![row, 1], false);
+    let rows = View::<f32>::new(&*scratch, seq![heads * lines, row], seq![row, 1], false);
     let of_scores = rows.part(seq![line, 0], seq![m as u32, n as u32]);
     let of_y = rows.part(seq![line, 0], seq![m as u32, e]);
     let block = seq![1, n as u32, w];
@@ -100,6 +100,8 @@ fn attend_tiles<T: Float>(
         let of_values = Fragment::<T>::read(Role::B, m, values, n, &part);
         output.add_product(&weights, &of_values);
     }
+    // Where every thread has read what the sums now replace.
+    sync_cube();
     sums.write(&of_scores);
     sync_storage();
     sync_cube();

@@ -68,7 +68,7 @@ impl<B: Backend + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let gradient = grads.consume::<B>(&ops.node);
                 let ([query, key, value], scale) = ops.state;
-                let found = going_back::<B>(&query, &key, &value, &gradient, scale);
+                let found = going_back::<B>([&query, &key, &value, &gradient], scale, LARGEST_SCORES);
                 for (node, gradient) in ops.parents.into_iter().zip(found) {
                     if let Some(node) = node {
                         grads.register::<B>(node.id, gradient);
@@ -89,18 +89,16 @@ impl<B: Backend + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff
     }
 }
 
-/// The gradients of queries, keys and values, some heads or some queries of a head at a time.
+/// The gradients of queries, keys and values, some heads or some queries of a head at a time: `largest` scores.
 fn going_back<B: Backend>(
-    query: &FloatTensor<B>,
-    key: &FloatTensor<B>,
-    value: &FloatTensor<B>,
-    gradient: &FloatTensor<B>,
+    [query, key, value, gradient]: [&FloatTensor<B>; 4],
     scale: f64,
+    largest: usize,
 ) -> [FloatTensor<B>; 3] {
     let [heads, queries, _] = query.shape().dims();
     let [_, keys, _] = key.shape().dims();
-    let together = (LARGEST_SCORES / (queries * keys)).clamp(1, heads);
-    let portion = (LARGEST_SCORES / keys).clamp(1, queries);
+    let together = (largest / (queries * keys)).clamp(1, heads);
+    let portion = (largest / keys).clamp(1, queries);
     let part = |x: &FloatTensor<B>, heads: [usize; 2], tokens: [usize; 2]| {
         let slices = [Slice::from(heads[0]..heads[1]), Slice::from(tokens[0]..tokens[1]), Slice::full()];
         B::float_slice(x.clone(), &slices)

@@ -8,10 +8,13 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::tile::{Tile, dividing};
 use crate::address;
-use crate::workgroup::{Fragment, Grid, Role};
+use crate::workgroup::{Fragment, Role, View};
 
 /// Pixels that a workgroup computes.
 pub(super) const PIXELS: usize = 64;
+
+/// Pixels that are summed over at a time for the gradient of the weight.
+pub(super) const SUMMED: usize = 32;
 
 /// Workgroups that fill a large GPU.
 const ENOUGH: usize = 256;
@@ -39,9 +42,10 @@ fn enclose<T: Float, N: Size>(
     enclosed[ABSOLUTE_POS] = pixel;
 }
 
-/// Sizes that a kernel is told when it runs: height and width with the border, channels, and tiles down and across.
+/// Sizes that a kernel is told when it runs: images as far as tiles reach, height and width with the border, channels, and tiles down and across.
 #[derive(CubeType, CubeLaunch, Clone)]
 struct Sizes {
+    images: u32,
     height: u32,
     width: u32,
     input: u32,
@@ -81,13 +85,13 @@ fn convolved<T: Float>(
     let (pixels, channels, depth) = comptime!((tile.pixels(), tile.channels, tile.depth));
     let (input, output) = (aligned(sizes.input), aligned(sizes.output));
     let line = sizes.width * input;
-    let shape = seq![1u32, sizes.height, sizes.width, input];
+    let shape = seq![sizes.images, sizes.height, sizes.width, input];
     // The border lies in the image and nothing is read outside: no bounds.
-    let image = Grid::<T>::new(image, shape, seq![sizes.height * line, line, input, 1], false);
+    let image = View::<T>::new(image, shape, seq![sizes.height * line, line, input, 1], false);
     let transposed = comptime!(weights == Weights::OutputFirst);
     let rows = if transposed { output } else { input };
     let columns = if transposed { input } else { output };
-    let weight = Grid::<T>::new(weight, seq![9u32, rows, columns], seq![input * output, columns, 1], false);
+    let weight = View::<T>::new(weight, seq![9u32, rows, columns], seq![input * output, columns, 1], false);
     let (first, row, column) = place(sizes, tile);
     let channel = CUBE_POS_X * channels as u32;
     let window = seq![tile.images as u32, tile.rows as u32, tile.columns as u32, depth as u32];
@@ -137,7 +141,7 @@ fn convolve_whole<T: Float>(
     let sum = convolved::<T>(image, weight, sizes, 0, 9, tile, weights);
     let output = aligned(sizes.output);
     let strides = seq![height * width * output, width * output, output, 1];
-    let y = Grid::<T>::new(&*y, seq![batch, height, width, output], strides, comptime!(!exact));
+    let y = View::<T>::new(&*y, seq![batch, height, width, output], strides, comptime!(!exact));
     let (first, row, column) = place(sizes, tile);
     let window = seq![tile.images as u32, tile.rows as u32, tile.columns as u32, channels as u32];
     let narrow = sum.convert::<T>(Role::Accumulator, pixels, channels, depth);
@@ -164,7 +168,7 @@ fn convolve_parts<T: Float>(
     let output = aligned(sizes.output);
     let strides = seq![batch * height * width * output, height * width * output, width * output, output, 1];
     let shape = seq![9u32 / taps, batch, height, width, output];
-    let y = Grid::<f32>::new(&*y, shape, strides, comptime!(!exact));
+    let y = View::<f32>::new(&*y, shape, strides, comptime!(!exact));
     let (first, row, column) = place(sizes, tile);
     let window = seq![1u32, tile.images as u32, tile.rows as u32, tile.columns as u32, tile.channels as u32];
     sum.write(&y.part(seq![CUBE_POS_Z, first, row, column, CUBE_POS_X * tile.channels as u32], window));
@@ -189,10 +193,10 @@ fn weight_gradient<T: Float>(
     let (outputs, inputs, depth) = comptime!((tile.channels, tile.depth, tile.pixels()));
     let (input, output) = (aligned(sizes.input), aligned(sizes.output));
     let line = sizes.width * input;
-    let shape = seq![1u32, sizes.height, sizes.width, input];
-    let image = Grid::<T>::new(image, shape, seq![sizes.height * line, line, input, 1], false);
+    let shape = seq![sizes.images, sizes.height, sizes.width, input];
+    let image = View::<T>::new(image, shape, seq![sizes.height * line, line, input, 1], false);
     let strides = seq![height * width * output, width * output, output, 1];
-    let gradient = Grid::<T>::new(gradient, seq![batch, height, width, output], strides, comptime!(!exact));
+    let gradient = View::<T>::new(gradient, seq![batch, height, width, output], strides, comptime!(!exact));
     let blocks = output / outputs as u32;
     let tap = CUBE_POS_Y / blocks;
     let to = CUBE_POS_Y % blocks * outputs as u32;
@@ -211,7 +215,7 @@ fn weight_gradient<T: Float>(
         sum.add_product(&left, &right);
     }
     let strides = seq![9 * input * output, input, 1];
-    let y = Grid::<f32>::new(&*y, seq![CUBE_COUNT_Z, 9 * output, input], strides, false);
+    let y = View::<f32>::new(&*y, seq![CUBE_COUNT_Z, 9 * output, input], strides, false);
     sum.write(&y.part(seq![CUBE_POS_Z, tap * output + to, from], seq![1u32, outputs as u32, inputs as u32]));
 }
 
@@ -237,9 +241,9 @@ fn enclosed(image: &CubeTensor, tile: Tile) -> CubeTensor {
 }
 
 fn sizes(enclosed: &CubeTensor, output: usize, counts: [usize; 3]) -> SizesLaunch {
-    let [_, height, width, input] = enclosed.meta.shape().dims();
-    let [height, width, input, output] = [height, width, input, output].map(|size| size as u32);
-    SizesLaunch::new(height, width, input, output, counts[1] as u32, counts[2] as u32)
+    let [images, height, width, input] = enclosed.meta.shape().dims();
+    let [images, height, width, input, output] = [images, height, width, input, output].map(|size| size as u32);
+    SizesLaunch::new(images, height, width, input, output, counts[1] as u32, counts[2] as u32)
 }
 
 /// From an image `[batch, height, width, input]` and weights the image `[batch, height, width, output]`, or parts of it
@@ -320,7 +324,7 @@ pub(super) fn gradient_of_weight(image: &CubeTensor, gradient: CubeTensor) -> Cu
     let [_, _, _, output] = gradient.meta.shape().dims();
     let places = [batch, height, width];
     let (inputs, outputs) = (dividing(input, &[128, 64, 32]), dividing(output, &[64, 32]));
-    let tile = Tile::covering(32, places, outputs, inputs);
+    let tile = Tile::covering(SUMMED, places, outputs, inputs);
     let exact = tile.padded(places) == places;
     let counts = tile.counts(places);
     let tiles = counts.iter().product::<usize>();

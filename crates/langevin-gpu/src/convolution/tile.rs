@@ -45,7 +45,7 @@ impl Tile {
     }
 }
 
-/// The largest of some sizes that divides a number of channels.
+/// The largest of some sizes that divides a number of channels, which is a multiple of 32.
 pub(super) fn dividing(channels: usize, sizes: &[usize]) -> usize {
     sizes.iter().copied().find(|size| channels.is_multiple_of(*size)).unwrap_or(32)
 }

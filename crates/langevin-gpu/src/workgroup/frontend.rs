@@ -123,7 +123,7 @@ impl<T: CubePrimitive> Fragment<T> {
     }
 
     /// Read from a tensor.
-    pub fn read(_role: Role, _m: usize, _n: usize, _k: usize, _part: &Grid<T>) -> Self {
+    pub fn read(_role: Role, _m: usize, _n: usize, _k: usize, _part: &View<T>) -> Self {
         unexpanded!()
     }
 
@@ -133,7 +133,7 @@ impl<T: CubePrimitive> Fragment<T> {
         m: usize,
         n: usize,
         k: usize,
-        part: &GridExpand<T>,
+        part: &ViewExpand<T>,
     ) -> FragmentExpand<T> {
         let fragment = FragmentExpand::new(scope, role, (m, n, k));
         let load = LoadOp::new(scope.ctx_mut(), fragment.kind(scope), part.buffer, part.layout, part.view);
@@ -148,7 +148,7 @@ impl<T: CubePrimitive> Fragment<T> {
     }
 
     /// Written to a tensor.
-    pub fn write(&self, _part: &Grid<T>) {
+    pub fn write(&self, _part: &View<T>) {
         unexpanded!()
     }
 
@@ -180,7 +180,7 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         copy
     }
 
-    pub fn __expand_write_method(&self, scope: &Scope, part: &GridExpand<T>) {
+    pub fn __expand_write_method(&self, scope: &Scope, part: &ViewExpand<T>) {
         let matrix = self.get(scope);
         scope.register(&StoreOp::new(scope.ctx_mut(), part.buffer, matrix, part.layout));
     }
@@ -258,23 +258,23 @@ impl<T: CubePrimitive> FragmentExpand<T> {
 
 /// A tensor in memory, or a part of it. Rows are aligned to 16 bytes, and so are the parts that are read.
 #[derive(Clone, Copy)]
-pub(crate) struct Grid<T: CubePrimitive>(PhantomData<T>);
+pub(crate) struct View<T: CubePrimitive>(PhantomData<T>);
 
-/// [`Grid`] while a kernel is written.
-pub(crate) struct GridExpand<T: CubePrimitive> {
+/// [`View`] while a kernel is written.
+pub(crate) struct ViewExpand<T: CubePrimitive> {
     buffer: Value,
     layout: Value,
     view: Option<Value>,
     of: PhantomData<T>,
 }
 
-impl<T: CubePrimitive> CubeType for Grid<T> {
-    type ExpandType = GridExpand<T>;
+impl<T: CubePrimitive> CubeType for View<T> {
+    type ExpandType = ViewExpand<T>;
 }
 
-plain_expand!(GridExpand);
+plain_expand!(ViewExpand);
 
-impl<T: CubePrimitive> Grid<T> {
+impl<T: CubePrimitive> View<T> {
     /// What lies outside the shape is read as zero and is not written. Without `bounded`, nothing may lie outside.
     pub fn new(_buffer: &[T], _shape: Sequence<u32>, _strides: Sequence<u32>, _bounded: bool) -> Self {
         unexpanded!()
@@ -286,12 +286,12 @@ impl<T: CubePrimitive> Grid<T> {
         shape: SequenceExpand<u32>,
         strides: SequenceExpand<u32>,
         bounded: bool,
-    ) -> GridExpand<T> {
+    ) -> ViewExpand<T> {
         let buffer = buffer.__extract_list(scope);
         let clamp = if bounded { ClampMode::Constant(0) } else { ClampMode::Undefined };
         let layout = CreateLayoutOp::new(scope.ctx_mut(), values(scope, &shape), Some(values(scope, &strides)), clamp);
         let layout = scope.register_with_result(&layout);
-        GridExpand { buffer, layout, view: None, of: PhantomData }
+        ViewExpand { buffer, layout, view: None, of: PhantomData }
     }
 
     /// A part, from `offsets`.
@@ -310,7 +310,7 @@ impl<T: CubePrimitive> Grid<T> {
     }
 }
 
-impl<T: CubePrimitive> GridExpand<T> {
+impl<T: CubePrimitive> ViewExpand<T> {
     pub fn __expand_part_method(
         &self,
         scope: &Scope,

@@ -57,7 +57,9 @@ pub fn attention_with(
         return y;
     }
     #[cfg(feature = "vulkan")]
-    if let (None, Some(y)) = (&bias, fused(&query, &key, &value, scale)) {
+    if bias.is_none()
+        && let Some(y) = fused(&query, &key, &value, scale)
+    {
         return y;
     }
     let [batch, heads, _, _] = query.dims();

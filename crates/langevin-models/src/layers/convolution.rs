@@ -26,6 +26,7 @@ struct Convolved {
     kernel: [usize; 2],
     stride: [usize; 2],
     padding: [usize; 2],
+    weight: DType,
     /// Values in the table of patches.
     table: usize,
 }
@@ -44,7 +45,7 @@ pub enum Algorithm {
     Winograd4,
     /// Nine matrix products in one kernel for tensor cores: for `f16`, with the feature `vulkan` and a driver that has
     /// `VK_NV_cooperative_matrix2`. Elsewhere it is [`Direct`](Self::Direct).
-    Nine,
+    NineProducts,
 }
 
 impl Algorithm {
@@ -53,18 +54,19 @@ impl Algorithm {
     /// | device | dtype | convolution | algorithm | why |
     /// |---|---|---|---|---|
     /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library |
-    /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1, padding 1, channels in multiples of 32 | nine products | 0.56 ms where the direct kernel took 0.74, 0.20 where it took 0.27 |
+    /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1, padding 1, channels in multiples of 32 | nine products | 0.56 ms where the direct kernel took 0.74 in the same run, 0.20 where it took 0.27 |
     /// | GPU | `f16`, `bf16` | others | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
     /// | GPU | `f32` | others | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
     ///
     /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16].
     fn of(device: &Device, dtype: DType, shape: Convolved) -> Self {
-        if Self::Nine.fits(shape.kernel, shape.stride)
-            && shape.padding == [1, 1]
+        let alike = shape.padding == [1, 1] && shape.weight == dtype;
+        if alike
+            && Self::NineProducts.fits(shape.kernel, shape.stride)
             && nine(device, dtype, shape.image, shape.output)
         {
-            return Self::Nine;
+            return Self::NineProducts;
         }
         if dtype != DType::F32 || !has_kernels(device) {
             return Self::Direct;
@@ -84,8 +86,18 @@ impl Algorithm {
     pub fn fits(self, kernel: [usize; 2], stride: [usize; 2]) -> bool {
         match self {
             Self::Direct | Self::Product => true,
-            Self::Winograd2 | Self::Winograd4 | Self::Nine => kernel == [3, 3] && stride == [1, 1],
+            Self::Winograd2 | Self::Winograd4 | Self::NineProducts => kernel == [3, 3] && stride == [1, 1],
         }
+    }
+
+    /// Whether the kernel of [`NineProducts`](Self::NineProducts) computes this convolution.
+    #[cfg(feature = "vulkan")]
+    fn served(x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> bool {
+        let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
+        padding == [1, 1]
+            && Self::NineProducts.fits([k, l], stride)
+            && weight.dtype() == x.dtype()
+            && nine(&x.device(), x.dtype(), [batch, height, width, input], output)
     }
 
     /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, without a bias.
@@ -95,19 +107,19 @@ impl Algorithm {
     /// If it does not [fit](Self::fits).
     #[must_use]
     pub fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
+        let [_, _, k, l] = weight.dims();
+        assert!(self.fits([k, l], stride), "{self:?} is for kernels of 3 x 3 and stride 1");
         match self {
             #[cfg(feature = "vulkan")]
-            Self::Nine if padding == [1, 1] && nine(&x.device(), x.dtype(), last(&x), weight.dims()[0]) => {
+            Self::NineProducts if Self::served(&x, &weight, stride, padding) => {
                 channels_first(langevin_gpu::convolve(channels_last(x), weight))
             }
-            Self::Direct | Self::Nine => {
+            Self::Direct | Self::NineProducts => {
                 let options = ConvOptions::new(stride, padding, [1, 1], 1);
                 module::conv2d(x, weight, None, options)
             }
             Self::Product => product(x, weight, stride, padding),
             Self::Winograd2 | Self::Winograd4 => {
-                let [_, _, k, l] = weight.dims();
-                assert!(self.fits([k, l], stride), "{self:?} is for kernels of 3 x 3 and stride 1");
                 if self == Self::Winograd2 {
                     winograd::<2>(x, weight, padding)
                 } else {
@@ -118,17 +130,10 @@ impl Algorithm {
     }
 }
 
-/// Whether [`Algorithm::Nine`] is there for an image `[batch, height, width, channels]`: no kernels without the feature.
+/// Whether [`Algorithm::NineProducts`] is there for an image `[batch, height, width, channels]`: no kernels without the feature.
 #[cfg(not(feature = "vulkan"))]
 fn nine(_: &Device, _: DType, _: [usize; 4], _: usize) -> bool {
     false
-}
-
-/// The shape of an image with channels last.
-#[cfg(feature = "vulkan")]
-fn last(x: &Tensor<4>) -> [usize; 4] {
-    let [batch, channels, height, width] = x.dims();
-    [batch, height, width, channels]
 }
 
 /// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host. Without the features of a
@@ -154,7 +159,7 @@ pub(crate) fn convolve(
     let [rows, columns] = output_size([height, width], [k, l], stride, padding);
     let table = batch * rows * columns * k * l * input;
     let image = [batch, height, width, input];
-    let shape = Convolved { image, output, kernel: [k, l], stride, padding, table };
+    let shape = Convolved { image, output, kernel: [k, l], stride, padding, weight: weight.dtype(), table };
     let y = Algorithm::of(&x.device(), x.dtype(), shape).run(x, weight, stride, padding);
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
     match bias {
@@ -272,7 +277,7 @@ mod tests {
             [values(&y.inner()), values(&of_x.expect("a gradient")), values(&of_weight.expect("a gradient"))]
         };
         let direct = run(Algorithm::Direct);
-        for algorithm in [Algorithm::Product, Algorithm::Winograd2, Algorithm::Winograd4, Algorithm::Nine] {
+        for algorithm in [Algorithm::Product, Algorithm::Winograd2, Algorithm::Winograd4] {
             if !algorithm.fits(kernel, stride) {
                 continue;
             }
@@ -285,8 +290,15 @@ mod tests {
 
     #[test]
     fn the_cpu_takes_the_direct_way() {
-        let shape =
-            Convolved { image: [1, 8, 8, 32], output: 32, kernel: [3, 3], stride: [1, 1], padding: [1, 1], table: 1 };
+        let shape = Convolved {
+            image: [1, 8, 8, 32],
+            output: 32,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1, 1],
+            weight: DType::F32,
+            table: 1,
+        };
         assert_eq!(Algorithm::of(&flex(), DType::F32, shape), Algorithm::Direct);
         assert_eq!(Algorithm::of(&flex().autodiff(), DType::F32, shape), Algorithm::Direct);
     }

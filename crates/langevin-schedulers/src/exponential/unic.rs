@@ -298,7 +298,9 @@ impl Steps {
         if steps.len() != count {
             return Err(refused(inner, "its steps are not those of the grid"));
         }
-        let kept = written(inner.rows()).max().unwrap_or(0) + 1;
+        let Some(kept) = written(inner.rows()).max().unwrap_or(0).checked_add(1) else {
+            return Err(refused(inner, "its 256 registers are in use, and one more is needed"));
+        };
         let own = |step: &Vec<Row>| step[0].eval.map_or(0, |eval| usize::from(eval.into) + 1);
         let depth = depth.max(steps.iter().map(own).max().unwrap_or(1));
         // Where each of the solver's own slots lives now; none is read before it is written.

@@ -38,7 +38,7 @@
 //!   η = 1. `dpm_adaptive` takes no number of steps; A1111's "DPM adaptive" has η = 1, too.
 //! * `deis` has its polynomial in λ (diffusers' "logrho"); ComfyUI's is in the time of a VP process.
 //! * `uni_pc` is A1111's and ComfyUI's: order 3, B(h) = h; `UniPCMultistepScheduler` has order 2 and e^h − 1.
-//! * Names with `_cfg_pp` are ComfyUI's, and "DDIM CFG++" is A1111's: [`PlusPlus`](crate::PlusPlus) around the solver, which wants a
+//! * Names with `_cfg_pp` are ComfyUI's but `ddim_cfg_pp`, for A1111's "DDIM CFG++": [`PlusPlus`](crate::PlusPlus) around the solver, which wants a
 //!   denoiser `.guided(..).plus_plus()`; runs say so if it is not one. Formulas in σ are those of x/α on every process. Scales are
 //!   ComfyUI's; A1111 divides its own by 12.5 for this sampler.
 //! * `ddim` in ComfyUI is Euler on a schedule, which are the same numbers; without a schedule it takes DDIM's own spacing here.
