@@ -32,7 +32,7 @@ pub(crate) fn multiplies(device: &Device, dtype: DType) -> bool {
                         && offered.units_per_block == Some(128)
                         && steps[0] <= 32
                         && steps[1].max(steps[2]) <= 16
-                        && sizes.into_iter().all(|size| size >= 160)
+                        && sizes.into_iter().all(|size| size >= 128)
                 })
         }
         _ => false,

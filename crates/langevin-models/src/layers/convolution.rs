@@ -6,8 +6,6 @@ mod winograd;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, module};
 
-#[cfg(feature = "vulkan")]
-use langevin_gpu::convolves as nine;
 use product::product;
 use winograd::winograd;
 
@@ -20,13 +18,10 @@ const FEWEST_CHANNELS: usize = 16;
 /// What the choice depends on.
 #[derive(Debug, Clone, Copy)]
 struct Convolved {
-    /// `[batch, height, width, channels]`
-    image: [usize; 4],
+    input: usize,
     output: usize,
     kernel: [usize; 2],
     stride: [usize; 2],
-    padding: [usize; 2],
-    weight: DType,
     /// Values in the table of patches.
     table: usize,
 }
@@ -54,24 +49,18 @@ impl Algorithm {
     /// | device | dtype | convolution | algorithm | why |
     /// |---|---|---|---|---|
     /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library |
-    /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1, padding 1, channels in multiples of 32 | nine products | 0.56 ms where the direct kernel took 0.74 in the same run, 0.20 where it took 0.27 |
-    /// | GPU | `f16`, `bf16` | others | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
+    /// | GPU | `f16`, `bf16` | all | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
     /// | GPU | `f32` | others | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
     ///
-    /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16].
+    /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16]. [`NineProducts`](Self::NineProducts) takes 0.56 and 0.20
+    /// ms there and is not chosen: a UNet took as long with it as without (16.1 and 16.7 ms), and drivers compile its kernels, one for each
+    /// tile, so long that a first training step took more than 235 seconds instead of 88.
     fn of(device: &Device, dtype: DType, shape: Convolved) -> Self {
-        let alike = shape.padding == [1, 1] && shape.weight == dtype;
-        if alike
-            && Self::NineProducts.fits(shape.kernel, shape.stride)
-            && nine(device, dtype, shape.image, shape.output)
-        {
-            return Self::NineProducts;
-        }
         if dtype != DType::F32 || !has_kernels(device) {
             return Self::Direct;
         }
-        let wide = shape.image[3] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
+        let wide = shape.input >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
         if cfg!(feature = "cube") && wide && Self::Winograd4.fits(shape.kernel, shape.stride) {
             Self::Winograd4
         } else if shape.table <= LARGEST_TABLE {
@@ -97,7 +86,7 @@ impl Algorithm {
         padding == [1, 1]
             && Self::NineProducts.fits([k, l], stride)
             && weight.dtype() == x.dtype()
-            && nine(&x.device(), x.dtype(), [batch, height, width, input], output)
+            && langevin_gpu::convolves(&x.device(), x.dtype(), [batch, height, width, input], output)
     }
 
     /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, without a bias.
@@ -130,12 +119,6 @@ impl Algorithm {
     }
 }
 
-/// Whether [`Algorithm::NineProducts`] is there for an image `[batch, height, width, channels]`: no kernels without the feature.
-#[cfg(not(feature = "vulkan"))]
-fn nine(_: &Device, _: DType, _: [usize; 4], _: usize) -> bool {
-    false
-}
-
 /// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host. Without the features of a
 /// backend Burn does not let one ask for it: its printed form tells.
 pub(super) fn has_kernels(device: &Device) -> bool {
@@ -158,8 +141,7 @@ pub(crate) fn convolve(
     let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
     let [rows, columns] = output_size([height, width], [k, l], stride, padding);
     let table = batch * rows * columns * k * l * input;
-    let image = [batch, height, width, input];
-    let shape = Convolved { image, output, kernel: [k, l], stride, padding, weight: weight.dtype(), table };
+    let shape = Convolved { input, output, kernel: [k, l], stride, table };
     let y = Algorithm::of(&x.device(), x.dtype(), shape).run(x, weight, stride, padding);
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
     match bias {
@@ -290,15 +272,7 @@ mod tests {
 
     #[test]
     fn the_cpu_takes_the_direct_way() {
-        let shape = Convolved {
-            image: [1, 8, 8, 32],
-            output: 32,
-            kernel: [3, 3],
-            stride: [1, 1],
-            padding: [1, 1],
-            weight: DType::F32,
-            table: 1,
-        };
+        let shape = Convolved { input: 32, output: 32, kernel: [3, 3], stride: [1, 1], table: 1 };
         assert_eq!(Algorithm::of(&flex(), DType::F32, shape), Algorithm::Direct);
         assert_eq!(Algorithm::of(&flex().autodiff(), DType::F32, shape), Algorithm::Direct);
     }
