@@ -46,8 +46,8 @@ pub enum GuidedAt {
 /// ```
 ///
 /// # Errors
-/// Planning fails with [`PlanError::Combination`] for solvers that go on from states of earlier steps or do not begin a step with
-/// a question about the state, and with [`PlanError::Singular`] if û_0 is read at α = 0, where it does not follow from ε̂.
+/// Planning fails with [`PlanError::Combination`] for solvers that go on from states of earlier steps, do not begin a step with
+/// a question about the state, or multiply by a learned deviation what the guidance is part of, and with [`PlanError::Singular`] if û_0 is read at α = 0, where it does not follow from ε̂.
 ///
 /// # References
 /// Chung et al. 2024, "CFG++: manifold-constrained classifier free guidance for diffusion models", algorithm 2.
@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
                 return Err(refused(self.plan, "its steps write the state more than once"));
             }
             self.landed = true;
-            changed.sum = self.landing(&set.sum, begun, row.after.level.alpha);
+            changed.sum = self.landing(&set.sum, begun, row.after.level.alpha)?;
         } else {
             for term in &mut changed.sum {
                 if let Src::X0(slot) = term.of {
@@ -208,17 +208,28 @@ impl<'a> Walk<'a> {
         Ok(changed)
     }
 
-    fn landing(&self, sum: &[Term], begun: Begun, alpha: f64) -> Vec<Term> {
-        let number = |term: &Term| if let Coef::C(c) = term.c { c } else { 0.0 };
+    /// A factor that decides how much guidance a step takes.
+    fn number(&self, term: &Term) -> Result<f64, PlanError> {
+        let Coef::C(c) = term.c else {
+            let reason = "it multiplies the state or x̂_0 by what the network answers, so how much guidance a step takes is not \
+                          known when it is planned; take a solver that multiplies only noise by learned deviations";
+            return Err(refused(self.plan, reason));
+        };
+        Ok(c)
+    }
+
+    fn landing(&self, sum: &[Term], begun: Begun, alpha: f64) -> Result<Vec<Term>, PlanError> {
         let earlier = |slot: &Slot| !self.own.contains(slot);
         let looks_back = |term: &Term| matches!(term.of, Src::X0(slot) | Src::Eps(slot) if earlier(&slot));
         let weight = match self.guided_at {
             GuidedAt::Slope => {
                 let older = |term: &&Term| matches!(term.of, Src::X0(slot) if earlier(&slot));
-                alpha - sum.iter().filter(older).map(number).sum::<f64>()
+                let older = sum.iter().filter(older).map(|term| self.number(term));
+                alpha - older.sum::<Result<f64, _>>()?
             }
             GuidedAt::Beginning if sum.iter().any(looks_back) => {
-                begun.level.alpha * sum.iter().filter(|term| term.of == Src::X(0)).map(number).sum::<f64>()
+                let of_state = sum.iter().filter(|term| term.of == Src::X(0)).map(|term| self.number(term));
+                begun.level.alpha * of_state.sum::<Result<f64, _>>()?
             }
             GuidedAt::End | GuidedAt::Beginning => alpha,
         };
@@ -226,7 +237,7 @@ impl<'a> Walk<'a> {
         let (mut terms, mut of_unguided) = (Vec::with_capacity(sum.len() + 2), -weight);
         for term in sum {
             match term.of {
-                Src::X0(slot) if slot == begun.slot => of_unguided += number(term),
+                Src::X0(slot) if slot == begun.slot => of_unguided += self.number(term)?,
                 Src::X0(slot) => terms.push(Term { of: self.unconditional(slot), ..*term }),
                 _ => terms.push(*term),
             }
@@ -234,7 +245,7 @@ impl<'a> Walk<'a> {
         // In the place that x̂_0 had, so that sums keep their order.
         let place = sum.iter().position(|term| term.of == Src::X0(begun.slot)).unwrap_or(terms.len());
         terms.splice(place..place, [Term::new(weight, Src::X0(begun.slot)), Term::new(of_unguided, unguided)]);
-        Set::new(0, terms).sum
+        Ok(Set::new(0, terms).sum)
     }
 }
 

@@ -311,6 +311,53 @@ fn solvers_with_other_states_are_refused() {
     assert!(matches!(error, PlanError::Combination { .. }), "{error}");
 }
 
+/// A table of one's own: DPM-Solver++ 2M, with one of its factors on `of` learned.
+struct Learned {
+    of: Src,
+}
+
+impl Solver for Learned {
+    fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        let plan = DpmSolver::multistep(2)?.plan(process, grid)?;
+        let (start, std, mut rows) = (plan.start_node(), plan.prior_deviation(), plan.rows().to_vec());
+        let slot = rows[2].eval.expect("a question").into;
+        let term = rows[2].post[0].sum.iter_mut().find(|term| term.of == self.of).expect("a term");
+        term.c = Coef::LearnedStd { slot, log_min: -2.0, log_max: -1.0 };
+        Ok(Plan::new("learned", start, std, rows)?)
+    }
+}
+
+/// Where the guidance depends on a factor that the network answers, nothing may drop it.
+#[test]
+fn learned_factors_on_what_is_guided_are_refused() {
+    let (vp, grid) = (VpSde::default(), Grid::uniform(6));
+    let plan = DpmSolver::multistep(2).unwrap().plan(&vp, &grid).unwrap();
+    let row = &plan.rows()[2];
+    let asked = row.eval.unwrap().into;
+    let answers = row.post[0].sum.iter().filter_map(|term| if let Src::X0(slot) = term.of { Some(slot) } else { None });
+    let (own, older): (Vec<Slot>, Vec<Slot>) = answers.partition(|slot| *slot == asked);
+    let (own, older) = (Src::X0(own[0]), Src::X0(older[0]));
+    let planned = |of, place| PlusPlus::around(Learned { of }).guided_at(place).plan(&vp, &grid);
+    for (of, place) in [
+        (own, GuidedAt::End),
+        (own, GuidedAt::Slope),
+        (own, GuidedAt::Beginning),
+        (older, GuidedAt::Slope),
+        (Src::X(0), GuidedAt::Beginning),
+    ] {
+        let error = planned(of, place).unwrap_err();
+        let is_it =
+            matches!(&error, PlanError::Combination { first, second, .. } if first == NAME && second == "learned");
+        assert!(is_it && error.to_string().contains("learned deviations"), "{of}, {place:?}: {error}");
+    }
+    // Elsewhere it stays in the sum.
+    for (of, place) in [(older, GuidedAt::End), (older, GuidedAt::Beginning), (Src::X(0), GuidedAt::End)] {
+        let plan = planned(of, place).unwrap();
+        let kept = |term: &&Term| matches!(term.c, Coef::LearnedStd { .. });
+        assert_eq!(plan.rows()[2].post.iter().flat_map(|set| &set.sum).filter(kept).count(), 1, "{of}, {place:?}");
+    }
+}
+
 /// û_0 does not follow from ε̂ in pure noise. Steps of order 1 do without it.
 #[test]
 fn pure_noise_is_left_in_steps_of_order_1() {
