@@ -6,12 +6,14 @@ use crate::common::solvers::rows;
 use crate::probe::{Measured, filled, value};
 use burn::tensor::{DType, Device, Tensor};
 use langevin::core::denoiser::{Conditions, Guided, Projection, Threshold};
+use langevin::core::grid::End;
 use langevin::core::noise::Seeded;
-use langevin::core::process::{Betas, DiscreteChain, VpSde};
+use langevin::core::process::{Betas, DiscreteChain, RectifiedFlow, VpSde};
 use langevin::core::{
     DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Levels, Load, Network, Prediction, Process, Query,
 };
 use langevin::models::{Labels, Mlp, MlpConfig};
+use langevin::schedulers::consistency::{Multistep, Resize, Scalewise};
 use langevin::schedulers::{Ddim, Sampler, SamplerExt, Solver};
 
 /// A smooth denoiser made of elementwise operations.
@@ -98,7 +100,14 @@ fn guided(device: &Device, rule: fn(Guidance) -> Result<Guidance, DenoiseError>)
     value(past[0].x0().expect("x_0"))
 }
 
-/// The table of what changes answers.
+/// Images that grow, shrink, and grow again.
+fn grown(resize: Resize, device: &Device) -> Measured {
+    let plan = Multistep::new().plan(&RectifiedFlow::new(), &Grid::uniform(4).ending(End::Range)).expect("a plan");
+    let sampler = Scalewise::over(plan, vec![1.5, 0.75, 2.0]).expect("factors").by(resize);
+    run(&sampler, [2, 2, 5, 4], &Wave, device)
+}
+
+/// The table of what changes answers, and of samples that grow.
 pub fn table() -> Vec<Case> {
     let case = |item, settings, run: fn(&Device) -> Measured| Case { item, settings, run, limit: None };
     vec![
@@ -111,5 +120,9 @@ pub fn table() -> Vec<Case> {
         case("Guided", "projected, with threshold and momentum", |d| {
             guided(d, |g| g.projected(Projection::new().threshold(0.5)?.momentum(-0.5)?))
         }),
+        case("Scalewise", "nearest", |d| grown(Resize::Nearest, d)),
+        case("Scalewise", "area", |d| grown(Resize::Area, d)),
+        case("Scalewise", "bilinear", |d| grown(Resize::Bilinear, d)),
+        case("Scalewise", "bicubic", |d| grown(Resize::Bicubic, d)),
     ]
 }

@@ -190,7 +190,10 @@ fn every_solver_has_a_row() {
     let mut public = roster::solvers();
     public.extend(roster::samplers());
     let simulated = "it simulates an SDE of one's own, and asks no denoiser";
-    let known =
-        [("sde::simulation::Simulation", simulated), ("sde::adaptive_simulation::AdaptiveSimulation", simulated)];
+    let known = [
+        ("sde::simulation::Simulation", simulated),
+        ("sde::adaptive_simulation::AdaptiveSimulation", simulated),
+        ("consistency::scalewise::Scalewise", "its samples are images, and these are points; see tests/flow_match"),
+    ];
     roster::assert_complete(&public, rows.iter().map(|row| row.of), &known);
 }

@@ -27,7 +27,11 @@ const POINTS: usize = 10_000;
 const ROWS: usize = SAMPLES / POINTS;
 
 /// Samplers whose laws are proven in other places.
-pub const ELSEWHERE: [(&str, &str); 4] = [
+pub const ELSEWHERE: [(&str, &str); 5] = [
+    (
+        "consistency::scalewise::Scalewise",
+        "its samples are images that grow; tests/flow_match compares mean and variance",
+    ),
     ("picard::Picard", "its samples are those of its plan, which tests/picard.rs compares"),
     ("inverse::dps::DpsSteps", "its law is not known; tests/inverse of langevin-schedulers compares its steps"),
     ("sde::simulation::Simulation", "it has no data; tests/continuous compares its laws with closed forms"),

@@ -2,8 +2,12 @@
 
 mod lcm;
 mod multistep;
+mod resize;
+mod scalewise;
 mod tcd;
 
 pub use lcm::Lcm;
 pub use multistep::Multistep;
+pub use resize::Resize;
+pub use scalewise::Scalewise;
 pub use tcd::Tcd;

@@ -11,7 +11,7 @@ use super::options::Spacing;
 use super::sigmas::Sigmas;
 use super::unclip::UnClip;
 use super::{ConfigError, GridError, keys::Keys};
-use crate::consistency::{Lcm, Multistep, Tcd};
+use crate::consistency::{Lcm, Multistep, Resize, Scalewise, Tcd};
 use crate::ddim::Ddim;
 use crate::ddpm::Ddpm;
 use crate::exponential::{Deis, DpmSolver, DpmSolverSde, SaSolver, Singlestep, UniPc};
@@ -105,6 +105,8 @@ pub(super) enum Method {
     FlowEuler(Euler),
     FlowHeun(flow::Heun),
     Consistency(Multistep),
+    /// With a scale factor for each step but the last.
+    Scalewise(Multistep, Vec<f64>, Resize),
     UnClip(UnClip),
     /// Takes jumps.
     RePaint(RePaint<Ddim>),
@@ -132,7 +134,7 @@ impl Method {
             Method::Lcm(solver) => solver,
             Method::Tcd(solver) => solver,
             Method::FlowHeun(solver) => solver,
-            Method::Consistency(solver) => solver,
+            Method::Consistency(solver) | Method::Scalewise(solver, ..) => solver,
             Method::UnClip(solver) => solver,
             Method::RePaint(solver) => solver,
         }
@@ -342,6 +344,29 @@ impl Configured {
         Ok(self)
     }
 
+    /// Sets the scale factors of FlowMatchLCMScheduler, one for each step but the last, and how x̂_0 is resized: the arguments
+    /// of diffusers' `set_scale_factors`, and the options `scale_factors` and `upscale_mode`. The samples of such a scheduler
+    /// grow, so that it is run by [`scalewise`](Self::scalewise) and has no [`plan`](Self::plan).
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for none, for factors that are not positive numbers, and for another class.
+    pub fn scale_factors(mut self, factors: Vec<f64>, resize: Resize) -> Result<Self, ConfigError> {
+        let bad = |given: String, expected| {
+            Err(ConfigError::Value { class: self.class.clone(), key: "scale_factors", given, expected })
+        };
+        let wrong = factors.iter().find(|factor| !(**factor > 0.0 && factor.is_finite()));
+        if let Some(wrong) = wrong.map(f64::to_string).or(factors.is_empty().then(|| "an empty list".to_owned())) {
+            return bad(wrong, "a positive number for each step but the last, or null");
+        }
+        match self.method {
+            Method::Consistency(solver) | Method::Scalewise(solver, ..) if self.class == "FlowMatchLCMScheduler" => {
+                self.method = Method::Scalewise(solver, factors, resize);
+                Ok(self)
+            }
+            _ => bad("a list".to_owned(), "nothing: only FlowMatchLCMScheduler takes them"),
+        }
+    }
+
     /// The grid of `steps` steps.
     ///
     /// # Errors
@@ -444,7 +469,7 @@ impl Configured {
     /// The plan of `steps` steps.
     ///
     /// # Errors
-    /// [`ConfigError`] if the chain has fewer steps, or the grid leaves it.
+    /// [`ConfigError`] if the chain has fewer steps, or the grid leaves it, or samples grow from step to step.
     pub fn plan(&self, steps: usize) -> Result<Plan, ConfigError> {
         Ok(self.plan_on(&self.grid(steps)?)?)
     }
@@ -452,8 +477,46 @@ impl Configured {
     /// The plan on another grid, for instance [`grid_at`](Self::grid_at), or one that starts later.
     ///
     /// # Errors
-    /// [`PlanError`] if the grid does not fit the process.
+    /// [`PlanError`] if the grid does not fit the process, or samples grow from step to step.
     pub fn plan_on(&self, grid: &Grid) -> Result<Plan, PlanError> {
+        if let Method::Scalewise(..) = self.method {
+            let (first, second) = ("a plan".to_owned(), format!("the scale factors of {}", self.class));
+            let reason = "samples of a plan have one size; take the sampler, `.scalewise(steps)`";
+            return Err(PlanError::Combination { first, second, reason });
+        }
+        self.table_on(grid)
+    }
+
+    /// The sampler of `steps` steps with [scale factors](Self::scale_factors).
+    ///
+    /// ```
+    /// use langevin_schedulers::diffusers::from_config;
+    /// let json = r#"{"_class_name": "FlowMatchLCMScheduler", "scale_factors": [1.5, 2.0], "upscale_mode": "bilinear"}"#;
+    /// let sampler = from_config(json)?.scalewise(3)?;
+    /// assert_eq!(sampler.plan().steps(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] without factors, or if there is not one for each step but the last; [`ConfigError`] as of
+    /// [`plan`](Self::plan).
+    pub fn scalewise(&self, steps: usize) -> Result<Scalewise, ConfigError> {
+        Ok(self.scalewise_on(&self.grid(steps)?)?)
+    }
+
+    /// The sampler with scale factors on another grid, for instance [`grid_of_sigmas`](Self::grid_of_sigmas).
+    ///
+    /// # Errors
+    /// [`PlanError`] as of [`scalewise`](Self::scalewise).
+    pub fn scalewise_on(&self, grid: &Grid) -> Result<Scalewise, PlanError> {
+        let (factors, resize) = match &self.method {
+            Method::Scalewise(_, factors, resize) => (factors.clone(), *resize),
+            _ => (Vec::new(), Resize::default()),
+        };
+        Ok(Scalewise::over(self.table_on(grid)?, factors)?.by(resize))
+    }
+
+    fn table_on(&self, grid: &Grid) -> Result<Plan, PlanError> {
         let plan = match (&self.method, &self.schedule) {
             // Logarithmic sigmas have one that no step uses, but that counts.
             (Method::Euler(euler), Schedule::Sigmas(sigmas)) if sigmas.has_spare() => {

@@ -3,7 +3,7 @@
 use super::configured::{Configured, Method, Schedule, no_steps};
 use super::sigmas::{Conversion, conversion};
 use super::{ConfigError, keys::Keys};
-use crate::consistency::Multistep;
+use crate::consistency::{Multistep, Resize};
 use crate::flow::Heun;
 use crate::sigma::Euler;
 use langevin_core::grid::End;
@@ -260,17 +260,24 @@ pub(super) fn read_lcm(keys: &mut Keys) -> Result<Configured, ConfigError> {
             "false: noise follows the listed sigmas, which rise when they are inverted, and the original ends in noise";
         return Err(keys.bad("invert_sigmas", true, expected));
     }
-    // Images that grow on the way are no one sample; without factors the mode is not used.
-    keys.must_be_null("scale_factors")?;
-    let modes = ["nearest", "linear", "bilinear", "bicubic", "trilinear", "area", "nearest-exact"];
-    keys.one_of("upscale_mode", "bicubic", &modes, "a mode of torch's interpolate")?;
-    configured(keys, sigmas, Method::Consistency(Multistep::new()))
+    let mode = keys.word("upscale_mode", Resize::default().name())?;
+    // Without factors it is not used.
+    let Some(resize) = Resize::from_name(&mode) else {
+        return Err(keys.bad("upscale_mode", mode, "a mode of torch's interpolate, such as bicubic or nearest-exact"));
+    };
+    let factors = keys.numbers("scale_factors")?;
+    let scheduler = configured(keys, sigmas, Method::Consistency(Multistep::new()))?;
+    match factors {
+        None => Ok(scheduler),
+        Some(factors) => scheduler.scale_factors(factors, resize),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::from_config;
     use super::*;
+    use crate::solver::PlanError;
 
     fn read(class: &str, options: &str) -> Result<Configured, ConfigError> {
         from_config(&format!(r#"{{"_class_name": "FlowMatch{class}Scheduler"{options}}}"#))
@@ -354,12 +361,30 @@ mod tests {
             ("EulerDiscrete", r#", "invert_sigmas": true, "stochastic_sampling": true"#, "stochastic_sampling"),
             ("EulerDiscrete", r#", "scale_factors": null"#, "scale_factors"),
             ("HeunDiscrete", r#", "use_dynamic_shifting": false"#, "use_dynamic_shifting"),
-            ("LCM", r#", "scale_factors": [0.5]"#, "scale_factors"),
+            ("LCM", r#", "scale_factors": []"#, "an empty list"),
+            ("LCM", r#", "scale_factors": [0.5, 0.0]"#, "scale_factors"),
+            ("LCM", r#", "scale_factors": [-2.0]"#, "scale_factors"),
+            ("LCM", r#", "scale_factors": 2.0"#, "scale_factors"),
+            ("LCM", r#", "scale_factors": ["big"]"#, "scale_factors"),
             ("LCM", r#", "upscale_mode": "lanczos""#, "upscale_mode"),
             ("LCM", r#", "invert_sigmas": true"#, "invert_sigmas"),
         ] {
             let error = read(class, options).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
+        }
+        let grown = read("LCM", r#", "scale_factors": [1.5, 2.0], "upscale_mode": "area""#).unwrap();
+        assert_eq!(grown.scalewise(3).unwrap().plan().steps(), 3);
+        // A plan's samples have one size; factors are for all steps but the last.
+        let of_steps = [grown.plan(3).map(drop), grown.scalewise(2).map(drop), grown.scalewise(4).map(drop)];
+        for error in of_steps.map(Result::unwrap_err) {
+            assert!(matches!(error, ConfigError::Plan(_)) && error.to_string().contains("scale"), "{error}");
+        }
+        let plain = read("LCM", "").unwrap();
+        assert!(matches!(plain.scalewise(3), Err(ConfigError::Plan(PlanError::Setting { .. }))));
+        let set = |class, factors| read(class, "").unwrap().scale_factors(factors, Resize::Nearest);
+        assert_eq!(set("LCM", vec![2.0]).unwrap().scalewise(2).unwrap().plan().steps(), 2);
+        for wrong in [set("LCM", vec![]), set("LCM", vec![f64::NAN]), set("EulerDiscrete", vec![2.0])] {
+            assert!(matches!(wrong, Err(ConfigError::Value { key: "scale_factors", .. })), "{wrong:?}");
         }
         let stretched = read("EulerDiscrete", r#", "shift_terminal": 0.1"#).unwrap();
         assert!((sigmas(&stretched, 6)[5] - 0.1).abs() < 1e-7);

@@ -209,6 +209,34 @@ pub enum SampleError {
          answer for both: call `.plus_plus()` on the guided denoiser, or take the solver without CFG++"
     )]
     NotSplit,
+    /// Samples of dimensions that they cannot be resized in.
+    #[error(
+        "`{resize}` resizes samples of {expected} dimensions, batch and channels counted, and these have {given}: take one \
+         for them, such as `nearest-exact` (3 to 5) or `bilinear` (4)"
+    )]
+    ResizedRank {
+        /// How they should have been resized.
+        resize: &'static str,
+        /// The dimensions that it is for, in words.
+        expected: &'static str,
+        /// Those of the samples.
+        given: usize,
+    },
+    /// A side that becomes nothing, or too long.
+    #[error(
+        "step {step} resizes a side of {side} by {factor}, and sides have 1 to {longest} pixels: start at another size, or \
+         take other factors"
+    )]
+    ResizedSide {
+        /// The step.
+        step: usize,
+        /// The side that the run started with.
+        side: usize,
+        /// The factor.
+        factor: f64,
+        /// The longest side.
+        longest: usize,
+    },
     /// An adaptive method took too many steps.
     #[error("more than {limit} steps were needed: raise the limit or the tolerance")]
     TooManySteps {

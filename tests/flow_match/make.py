@@ -1,0 +1,69 @@
+"""Writes reference.json: runs of FlowMatchLCMScheduler of diffusers 0.42.1 with scale factors. Needs torch and diffusers.
+
+Samples, noise and network are formulas in f32, so that only the states are written. Every case has the configuration, the shape
+that the run begins with, the number of steps, and the states after each of them.
+"""
+
+import itertools
+import json
+import pathlib
+
+import torch
+from diffusers import FlowMatchLCMScheduler
+from diffusers.schedulers import scheduling_flow_match_lcm as module
+
+LINE, IMAGE, VOLUME = (2, 2, 5), (2, 1, 3, 5), (2, 1, 2, 1, 3)
+# Half of an odd side is rounded to even; sides shrink, stay, and grow to what is no multiple.
+FACTORS = [1.5, 2.0, 2.5]
+
+CASES = [
+    *[(LINE, {"upscale_mode": mode}) for mode in ["nearest", "nearest-exact", "area", "linear"]],
+    *[(IMAGE, {"upscale_mode": mode}) for mode in ["nearest", "nearest-exact", "area", "bilinear"]],
+    # Bicubic unless said otherwise.
+    (IMAGE, {}),
+    *[(VOLUME, {"upscale_mode": mode}) for mode in ["nearest", "nearest-exact", "area", "trilinear"]],
+    *[
+        ((2, 1, 6, 7), {"upscale_mode": mode, "scale_factors": [0.5, 1.0, 1.25, 0.75]})
+        for mode in ["nearest", "nearest-exact", "area", "bilinear", "bicubic"]
+    ],
+    (IMAGE, {"shift": 3.0, "scale_factors": [4.0]}),
+    (IMAGE, {"use_karras_sigmas": True, "num_train_timesteps": 100, "scale_factors": [1.0, 1.0, 1.7]}),
+    # Here torch's floats round to another pixel than the exact ratio does.
+    ((1, 1, 2), {"upscale_mode": "nearest", "scale_factors": [41.0]}),
+    ((1, 1, 2), {"upscale_mode": "nearest-exact", "scale_factors": [30.5]}),
+]
+
+
+def wave(shape, factor, shift):
+    k = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float64)
+    return (1.5 * torch.sin(factor * k * k + shift)).to(torch.float32).reshape(shape)
+
+
+def network(x, timestep, steps):
+    return 0.3 * x + 0.7 * torch.sin(1.3 * x + 2.0 * timestep / steps + 0.2)
+
+
+def run(shape, config):
+    config = {"scale_factors": FACTORS, **config}
+    scheduler = FlowMatchLCMScheduler(**config)
+    steps = len(config["scale_factors"]) + 1
+    scheduler.set_timesteps(steps)
+    draws = itertools.count(1)
+    module.randn_tensor = lambda shape, **_: wave(shape, 0.37, float(next(draws)))
+    x, states = wave(shape, 0.71, 0.0), []
+    for timestep in scheduler.timesteps:
+        output = network(x, timestep, scheduler.config.num_train_timesteps)
+        x = scheduler.step(output, timestep, x, return_dict=False)[0]
+        states.append({"shape": list(x.shape), "x": [float(f"{value:.7g}") for value in x.flatten().tolist()]})
+    config = {"_class_name": "FlowMatchLCMScheduler", **config}
+    return {"config": config, "shape": shape, "steps": steps, "states": states}
+
+
+def main():
+    reference = {"made_by": "diffusers 0.42.1", "cases": [run(*case) for case in CASES]}
+    text = json.dumps(reference, separators=(",", ":")).replace('{"config"', '\n{"config"').replace('{"shape"', '\n {"shape"')
+    pathlib.Path(__file__).with_name("reference.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
