@@ -1,4 +1,5 @@
-"""Writes reference.json: runs of FlowMatchLCMScheduler of diffusers 0.42.1 with scale factors. Needs torch and diffusers.
+"""Writes reference.json: runs of diffusers 0.42.1, of FlowMatchLCMScheduler with scale factors and of
+FlowMatchHeunDiscreteScheduler with churn. Needs torch and diffusers.
 
 Samples, noise and network are formulas in f32, so that only the states are written. Every case has the configuration, the shape
 that the run begins with, the number of steps, and the states after each of them.
@@ -6,17 +7,18 @@ that the run begins with, the number of steps, and the states after each of them
 
 import itertools
 import json
+import math
 import pathlib
 
 import torch
-from diffusers import FlowMatchLCMScheduler
-from diffusers.schedulers import scheduling_flow_match_lcm as module
+from diffusers import FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler
+from diffusers.schedulers import scheduling_flow_match_heun_discrete, scheduling_flow_match_lcm
 
 LINE, IMAGE, VOLUME = (2, 2, 5), (2, 1, 3, 5), (2, 1, 2, 1, 3)
 # Half of an odd side is rounded to even; sides shrink, stay, and grow to what is no multiple.
 FACTORS = [1.5, 2.0, 2.5]
 
-CASES = [
+GROWN = [
     *[(LINE, {"upscale_mode": mode}) for mode in ["nearest", "nearest-exact", "area", "linear"]],
     *[(IMAGE, {"upscale_mode": mode}) for mode in ["nearest", "nearest-exact", "area", "bilinear"]],
     # Bicubic unless said otherwise.
@@ -43,24 +45,59 @@ def network(x, timestep, steps):
     return 0.3 * x + 0.7 * torch.sin(1.3 * x + 2.0 * timestep / steps + 0.2)
 
 
-def run(shape, config):
+def state(x):
+    return {"shape": list(x.shape), "x": [float(f"{value:.7g}") for value in x.flatten().tolist()]}
+
+
+def grown(shape, config):
     config = {"scale_factors": FACTORS, **config}
     scheduler = FlowMatchLCMScheduler(**config)
     steps = len(config["scale_factors"]) + 1
     scheduler.set_timesteps(steps)
     draws = itertools.count(1)
-    module.randn_tensor = lambda shape, **_: wave(shape, 0.37, float(next(draws)))
+    scheduling_flow_match_lcm.randn_tensor = lambda shape, **_: wave(shape, 0.37, float(next(draws)))
     x, states = wave(shape, 0.71, 0.0), []
     for timestep in scheduler.timesteps:
         output = network(x, timestep, scheduler.config.num_train_timesteps)
         x = scheduler.step(output, timestep, x, return_dict=False)[0]
-        states.append({"shape": list(x.shape), "x": [float(f"{value:.7g}") for value in x.flatten().tolist()]})
+        states.append(state(x))
     config = {"_class_name": "FlowMatchLCMScheduler", **config}
     return {"config": config, "shape": shape, "steps": steps, "states": states}
 
 
+CHURNED = [
+    # Steps, configuration, and s_churn, s_tmin, s_tmax, s_noise.
+    (5, {}, (1.0, 0.0, math.inf, 1.0)),
+    (4, {"shift": 3.0}, (0.5, 0.3, 0.9, 1.1)),
+    # More than a step takes.
+    (6, {"num_train_timesteps": 100}, (40.0, 0.0, 0.6, 0.9)),
+    (1, {}, (0.2, 0.0, math.inf, 1.0)),
+]
+
+
+def churned(steps, config, churn):
+    scheduler = FlowMatchHeunDiscreteScheduler(**config)
+    scheduler.set_timesteps(steps)
+    x, states = wave((3, 2), 0.71, 0.0), []
+    for call, timestep in enumerate(scheduler.timesteps):
+        # The second draw of a step changes nothing.
+        scheduling_flow_match_heun_discrete.randn_tensor = lambda shape, **_: wave(shape, 0.37, float(call + 1))
+        output = network(x, timestep, scheduler.config.num_train_timesteps)
+        x = scheduler.step(output, timestep, x, *churn, return_dict=False)[0]
+        # The last step is one call, after which another would be expected.
+        if scheduler.state_in_first_order or call + 1 == len(scheduler.timesteps):
+            states.append(state(x))
+    config = {"_class_name": "FlowMatchHeunDiscreteScheduler", **config}
+    churn = [str(value) if math.isinf(value) else value for value in churn]
+    return {"config": config, "shape": (3, 2), "steps": steps, "churn": churn, "states": states}
+
+
 def main():
-    reference = {"made_by": "diffusers 0.42.1", "cases": [run(*case) for case in CASES]}
+    reference = {
+        "made_by": "diffusers 0.42.1",
+        "grown": [grown(*case) for case in GROWN],
+        "churned": [churned(*case) for case in CHURNED],
+    }
     text = json.dumps(reference, separators=(",", ":")).replace('{"config"', '\n{"config"').replace('{"shape"', '\n {"shape"')
     pathlib.Path(__file__).with_name("reference.json").write_text(text + "\n")
 

@@ -1,6 +1,7 @@
 //! Samples that grow from step to step: against diffusers, on every process, and what a run of any kind promises.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use crate::{begin, count, largest_distance, network, numbers, reference, shape, values, wave};
+use burn::tensor::{DType, Device, Tensor};
 use langevin::core::denoiser::from_fn;
 use langevin::core::grid::End;
 use langevin::core::noise::{Injected, Seeded};
@@ -14,62 +15,31 @@ use langevin::schedulers::{
 };
 use serde_json::Value;
 
-fn values<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
-    x.try_to_vec_as::<f64>().expect("a readable tensor")
-}
-
-fn largest_distance(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-}
-
 fn load() -> Load {
     Load::on(&Device::flex())
-}
-
-// diffusers: see make.py.
-
-/// Values that need not be written down, rounded as there.
-fn wave(count: usize, factor: f64, shift: f64) -> Vec<f64> {
-    let value = |k: usize| f64::from((1.5 * (factor * (k * k) as f64 + shift).sin()) as f32);
-    (1..=count).map(value).collect()
-}
-
-fn shape<const D: usize>(value: &Value) -> [usize; D] {
-    let sides: Vec<usize> = value.as_array().expect("a shape").iter().map(|n| n.as_u64().unwrap() as usize).collect();
-    sides.try_into().expect("as many dimensions")
 }
 
 /// The largest distance between the states of a recorded run and those here.
 fn against_recorded<const D: usize>(case: &Value) -> f64 {
     let scheduler = from_config(&case["config"].to_string()).expect("a configuration");
-    let sampler = scheduler.scalewise(case["steps"].as_u64().expect("a number") as usize).expect("a sampler");
+    let sampler = scheduler.scalewise(count(&case["steps"])).expect("a sampler");
     // As plain data it is the same sampler.
     let sampler: Scalewise = serde_json::from_str(&serde_json::to_string(&sampler).unwrap()).expect("a sampler");
-    let begin: [usize; D] = shape(&case["shape"]);
+    let first: [usize; D] = shape(&case["shape"]);
     let states = case["states"].as_array().expect("states");
     let mut noise = Injected::new();
     for (step, state) in states.iter().enumerate().take(states.len() - 1) {
         let drawn = wave(shape::<D>(&state["shape"]).iter().product(), 0.37, (step + 1) as f64);
-        noise = noise.with(Key::step(step as u64, 0), 0..begin[0] as u64, drawn).expect("even rows");
+        noise = noise.with(Key::step(step as u64, 0), 0..first[0] as u64, drawn).expect("even rows");
     }
-    let prediction = scheduler.prediction();
-    let network = from_fn(prediction, |x: Tensor<D>, levels: &Levels| {
-        let Levels::Shared(level) = levels else { panic!("one level") };
-        let turned = x.clone().mul_scalar(1.3).add_scalar(2.0 * level.sigma + 0.2).sin();
-        Ok(x.mul_scalar(0.3).add(turned.mul_scalar(0.7)))
-    });
-    let x = TensorData::new(wave(begin.iter().product(), 0.71, 0.0), begin);
-    let x = Tensor::<D>::from_data(x, (&Device::flex(), DType::F32));
-    let run = sampler.start_from(0, x, &network, &noise).expect("a run");
+    let network = network(scheduler.prediction());
+    let run = sampler.start_from(0, begin(first), &network, &noise).expect("a run");
     let mut largest = 0.0f64;
     let mut steps = 0;
     for (step, state) in run.zip(states) {
         let step = step.expect("a step");
         assert_eq!(step.x.dims(), shape::<D>(&state["shape"]), "{}", case["config"]);
-        let expected: Vec<f64> =
-            state["x"].as_array().expect("values").iter().map(|value| value.as_f64().expect("a number")).collect();
-        largest = largest.max(largest_distance(&values(&step.x), &expected));
+        largest = largest.max(largest_distance(&values(&step.x), &numbers(&state["x"])));
         steps += 1;
     }
     assert_eq!(steps, states.len());
@@ -79,9 +49,8 @@ fn against_recorded<const D: usize>(case: &Value) -> f64 {
 
 #[test]
 fn growing_runs_are_those_of_diffusers() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/flow_match/reference.json");
-    let reference: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON");
-    let cases = reference["cases"].as_array().expect("cases");
+    let reference = reference();
+    let cases = reference["grown"].as_array().expect("cases");
     let mut seen = Vec::new();
     for case in cases {
         let dimensions = case["shape"].as_array().expect("a shape").len();

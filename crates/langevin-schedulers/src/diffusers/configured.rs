@@ -3,6 +3,7 @@
 use super::consistency::Distilled;
 use super::consistency_models::{Angles, TrainedSigmas};
 use super::edm::EdmSigmas;
+use super::flow_heun::RaisedHeun;
 use super::flow_match::FlowSigmas;
 use super::ipndm::Crash;
 use super::karras_ve::Squares;
@@ -104,6 +105,8 @@ pub(super) enum Method {
     Tcd(Tcd),
     FlowEuler(Euler),
     FlowHeun(flow::Heun),
+    /// With the original's churn.
+    RaisedHeun(RaisedHeun),
     Consistency(Multistep),
     /// With a scale factor for each step but the last.
     Scalewise(Multistep, Vec<f64>, Resize),
@@ -134,6 +137,7 @@ impl Method {
             Method::Lcm(solver) => solver,
             Method::Tcd(solver) => solver,
             Method::FlowHeun(solver) => solver,
+            Method::RaisedHeun(solver) => solver,
             Method::Consistency(solver) | Method::Scalewise(solver, ..) => solver,
             Method::UnClip(solver) => solver,
             Method::RePaint(solver) => solver,
@@ -298,9 +302,26 @@ impl Configured {
             }
             _ if amount == 0.0 => {}
             _ => {
-                let expected = "no churn: only EulerDiscreteScheduler and EDMEulerScheduler take it";
+                let expected = "no churn: only EulerDiscreteScheduler and EDMEulerScheduler take it; that of \
+                                FlowMatchHeunDiscreteScheduler is `compat_churn`";
                 return self.refuse("s_churn", amount, expected);
             }
+        }
+        Ok(self)
+    }
+
+    /// Sets the churn of FlowMatchHeunDiscreteScheduler: the arguments `s_churn`, `s_tmin`, `s_tmax` and `s_noise` of diffusers'
+    /// `step`, which leave the flow. The state is raised as if its data had factor 1, where a flow's has 1 − σ, and the network is
+    /// asked before that, so that the noise is not taken away again: some of it is left in the samples.
+    /// [`Churned`](crate::sigma::Churned) around [`flow::Heun`] stays on the flow.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plan`] for numbers out of range, [`ConfigError::Value`] for other solvers.
+    pub fn compat_churn(mut self, amount: f64, (low, high): (f64, f64), noise: f64) -> Result<Self, ConfigError> {
+        let churn = Churn::new(amount)?.between(low, high)?.noise(noise)?;
+        match self.method {
+            Method::FlowHeun(_) | Method::RaisedHeun(_) => self.method = Method::RaisedHeun(RaisedHeun { churn }),
+            _ => return self.refuse("s_churn", amount, "nothing: only FlowMatchHeunDiscreteScheduler takes it"),
         }
         Ok(self)
     }

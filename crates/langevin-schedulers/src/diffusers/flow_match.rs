@@ -390,6 +390,14 @@ mod tests {
         assert!((sigmas(&stretched, 6)[5] - 0.1).abs() < 1e-7);
         assert!(stretched.grid(1).unwrap_err().to_string().contains("two steps"));
         assert!(stretched.grid(0).is_err());
-        assert!(stretched.clone().churn(1.0, (0.0, 1.0), 1.0).is_err() && stretched.eta(0.5).is_err());
+        assert!(stretched.clone().churn(1.0, (0.0, 1.0), 1.0).is_err() && stretched.clone().eta(0.5).is_err());
+        assert!(matches!(stretched.compat_churn(1.0, (0.0, 1.0), 1.0), Err(ConfigError::Value { key: "s_churn", .. })));
+        let heun = || read("HeunDiscrete", "").unwrap();
+        let error = heun().churn(1.0, (0.0, 1.0), 1.0).unwrap_err().to_string();
+        assert!(error.contains("`compat_churn`"), "{error}");
+        for (amount, interval, noise) in [(-1.0, (0.0, 1.0), 1.0), (1.0, (1.0, 0.5), 1.0), (1.0, (0.0, 1.0), f64::NAN)]
+        {
+            assert!(matches!(heun().compat_churn(amount, interval, noise), Err(ConfigError::Plan(_))));
+        }
     }
 }

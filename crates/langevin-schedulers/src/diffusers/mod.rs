@@ -16,6 +16,7 @@ mod dpm_sde;
 mod edm;
 mod error;
 mod euler;
+mod flow_heun;
 mod flow_match;
 mod heun;
 mod ipndm;

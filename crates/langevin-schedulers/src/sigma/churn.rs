@@ -62,7 +62,7 @@ impl Start {
 }
 
 /// How far a state is raised.
-pub(super) struct Rise {
+pub(crate) struct Rise {
     /// ŝ.
     pub ratio: f64,
     /// Deviation of the noise in x/α.
@@ -130,7 +130,7 @@ impl Churn {
     }
 
     /// How far a state at this level is raised in a grid of `steps` steps.
-    pub(super) fn rise(&self, from: &Level, steps: usize) -> Option<Rise> {
+    pub(crate) fn rise(&self, from: &Level, steps: usize) -> Option<Rise> {
         let s = ratio(from);
         let inside = s >= self.from && self.until.is_none_or(|until| s <= until);
         let gamma = (self.amount / self.steps.unwrap_or(steps) as f64).min(std::f64::consts::SQRT_2 - 1.0);
