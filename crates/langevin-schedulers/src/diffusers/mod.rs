@@ -45,7 +45,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 32] = [
+pub const CLASSES: [&str; 34] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -78,6 +78,8 @@ pub const CLASSES: [&str; 32] = [
     "UnCLIPScheduler",
     "RePaintScheduler",
     "DDPMWuerstchenScheduler",
+    "DDPMParallelScheduler",
+    "DDIMParallelScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -96,8 +98,9 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
     let mut keys = Keys::parse(json)?;
     let class = keys.class().to_owned();
     let configured = match class.as_str() {
-        "DDPMScheduler" => ddpm::read(&mut keys)?,
-        "DDIMScheduler" => ddim::read(&mut keys, false)?,
+        // For many steps at once there is `Picard`; the numbers are the same.
+        "DDPMScheduler" | "DDPMParallelScheduler" => ddpm::read(&mut keys)?,
+        "DDIMScheduler" | "DDIMParallelScheduler" => ddim::read(&mut keys, false)?,
         "DDIMInverseScheduler" => ddim::read(&mut keys, true)?,
         "EulerDiscreteScheduler" => euler::read(&mut keys)?,
         "EulerAncestralDiscreteScheduler" => euler::read_ancestral(&mut keys)?,

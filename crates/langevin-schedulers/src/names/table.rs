@@ -217,7 +217,7 @@ pub(super) const SOLVERS: &[Entry] = &[
         Ok(Made::Planned(Box::new(solver), steps))
     }).eta(0.0).on(Spacing::UniformLambda).needs_signal().to(Arrival::Noisy),
     // Posteriors.
-    row("ddpm", &["DDPMScheduler"], "DDPM with the posterior's own variance",
+    row("ddpm", &["DDPMScheduler", "DDPMParallelScheduler"], "DDPM with the posterior's own variance",
         |s| s.solver(Ddpm::new())).on(Spacing::Leading),
     row("UnCLIPScheduler", &[], "the same from the last step to the first", |s| s.solver(Ddpm::new()))
         .on(Spacing::Linspace),
@@ -225,7 +225,7 @@ pub(super) const SOLVERS: &[Entry] = &[
         |s| s.solver(Ddpm::new().variance(Variance::FixedLarge))).on(Spacing::Leading),
     row("ddpm_learned", &[], "DDPM with a learned variance",
         |s| s.solver(Ddpm::new().variance(Variance::LearnedRange))).on(Spacing::Leading),
-    row("ddim", &["DDIMScheduler"], "DDIM; η = 1 is DDPM", |s| s.solver(Ddim::new().eta(s.eta)?))
+    row("ddim", &["DDIMScheduler", "DDIMParallelScheduler"], "DDIM; η = 1 is DDPM", |s| s.solver(Ddim::new().eta(s.eta)?))
         .eta(0.0).on(Spacing::Leading),
     row("DDIMInverseScheduler", &["ddim_inverse"], "DDIM from data to noise", |s| s.solver(Ddim::new()))
         .on(Spacing::Leading).inverted(),
