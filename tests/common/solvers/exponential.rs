@@ -77,6 +77,8 @@ pub fn rows() -> Vec<Row> {
         row("UniPC-1", unipc(1)).upwards(2.0, (32, 6)).started(0, 2.0, (32, 6)),
         row("UniPC-2", unipc(2)).started(1, 3.0, (32, 6)),
         row("UniPC-3", unipc(3)).started(2, 4.0, (32, 6)),
+        // Three doublings of it are just what `f64` resolves above the floor.
+        row("UniPC-4 in ε̂", unipc(4).basis(Basis::Noise)).started(3, 5.0, (16, 6)).in_lambda(),
         row("UniPC-3, linear", unipc(3).b(UniB::Linear).lower_order_final(true)).path(2.0, (32, 6)).in_lambda(),
         row("UniPC-2 in ε̂", unipc(2).basis(Basis::Noise).skipping([0])).path(2.0, (32, 6)).in_lambda(),
         row("UniC-1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")).started(0, 2.0, (32, 6)),
