@@ -126,8 +126,7 @@ fn at_one_size_it_is_the_plan() {
         let expected = run(&plan);
         assert!(largest_distance(&run(&still), &expected) < 1e-12, "{name}");
         assert!(largest_distance(&run(&moving), &expected) > 1e-3, "{name}: resizing does nothing");
-        let prints =
-            [&still, &moving, &still.clone().by(Resize::Area)].map(|sampler| Sampler::<4>::fingerprint(sampler));
+        let prints = [&still, &moving, &still.clone().by(Resize::Area)].map(Sampler::<4>::fingerprint);
         assert!(prints[0] != prints[1] && prints[0] != prints[2] && !prints.contains(&plan.fingerprint()), "{name}");
     }
 }
@@ -280,7 +279,7 @@ impl Denoiser<4> for Picky {
         Ok(Estimate::new(query.x.clone(), query.x, query.levels.clone(), Prediction::Sample))
     }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
-        if shape[3] % 2 == 0 {
+        if shape[3].is_multiple_of(2) {
             return Ok(());
         }
         Err(DenoiseError::Shape { what: "images".into(), given: shape.to_vec(), expected: "an even width".into() })
