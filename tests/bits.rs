@@ -51,7 +51,7 @@ fn every_solver_has_a_row() {
     let rows = rows();
     let here = rows.iter().filter(|row| !row.known && !row.split).map(|row| row.of);
     roster::assert_complete(&roster::solvers(), here, &known);
-    let images = [("consistency::scalewise::Scalewise", "tests/flow_match shows it, with images")];
+    let images = [("consistency::scalewise::Scalewise", "tests/diffusers shows it, with images")];
     let samplers = samplers::samplers(2, DType::F32);
     roster::assert_complete(&roster::samplers(), samplers.iter().map(|entry| entry.of), &images);
 }

@@ -112,7 +112,7 @@ fn every_sampler_refuses_noise_for_an_answer() {
     let exempt = [
         ("sde::simulation::Simulation", asks_nothing),
         ("sde::adaptive_simulation::AdaptiveSimulation", asks_nothing),
-        ("consistency::scalewise::Scalewise", "its samples are images: tests/flow_match refuses them"),
+        ("consistency::scalewise::Scalewise", "its samples are images: tests/diffusers refuses them"),
     ];
     roster::assert_complete(&roster::samplers(), samplers.iter().map(|(of, _)| *of), &exempt);
 }

@@ -193,7 +193,7 @@ fn every_solver_has_a_row() {
     let known = [
         ("sde::simulation::Simulation", simulated),
         ("sde::adaptive_simulation::AdaptiveSimulation", simulated),
-        ("consistency::scalewise::Scalewise", "its samples are images, and these are points; see tests/flow_match"),
+        ("consistency::scalewise::Scalewise", "its samples are images, and these are points; see tests/diffusers"),
     ];
     roster::assert_complete(&public, rows.iter().map(|row| row.of), &known);
 }

@@ -30,7 +30,7 @@ const ROWS: usize = SAMPLES / POINTS;
 pub const ELSEWHERE: [(&str, &str); 5] = [
     (
         "consistency::scalewise::Scalewise",
-        "its samples are images that grow; tests/flow_match compares mean and variance",
+        "its samples are images that grow; tests/diffusers compares mean and variance",
     ),
     ("picard::Picard", "its samples are those of its plan, which tests/picard.rs compares"),
     ("inverse::dps::DpsSteps", "its law is not known; tests/inverse of langevin-schedulers compares its steps"),

@@ -82,6 +82,8 @@ pub(super) enum Walk {
 pub(super) enum Method {
     Ddpm(Ddpm),
     Ddim(Ddim),
+    /// That takes no eta.
+    Shifted(Ddim),
     DdimInverse(Ddim),
     /// Takes churn.
     Euler(Euler),
@@ -119,7 +121,7 @@ impl Method {
     fn solver(&self) -> &dyn Solver {
         match self {
             Method::Ddpm(solver) => solver,
-            Method::Ddim(solver) | Method::DdimInverse(solver) => solver,
+            Method::Ddim(solver) | Method::Shifted(solver) | Method::DdimInverse(solver) => solver,
             Method::Euler(solver) | Method::FlowEuler(solver) => solver,
             Method::Lms(solver) => solver,
             Method::EulerAncestral(solver) => solver,

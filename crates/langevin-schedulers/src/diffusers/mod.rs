@@ -7,6 +7,7 @@
 //! States are those of the process itself here. Classes that work on x/α in diffusers (Euler, Heun, KDPM2, LMS) are on the
 //! chain, where α² + σ² = 1: their states divided by α are diffusers' own, and a network is given the state as it is.
 
+mod cogvideox;
 mod configured;
 mod consistency;
 mod consistency_models;
@@ -45,7 +46,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 34] = [
+pub const CLASSES: [&str; 36] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -80,6 +81,8 @@ pub const CLASSES: [&str; 34] = [
     "DDPMWuerstchenScheduler",
     "DDPMParallelScheduler",
     "DDIMParallelScheduler",
+    "CogVideoXDDIMScheduler",
+    "CogVideoXDPMScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -131,6 +134,8 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "UnCLIPScheduler" => unclip::read(&mut keys)?,
         "RePaintScheduler" => repaint::read(&mut keys)?,
         "DDPMWuerstchenScheduler" => wuerstchen::read(&mut keys)?,
+        "CogVideoXDDIMScheduler" => cogvideox::read(&mut keys, false)?,
+        "CogVideoXDPMScheduler" => cogvideox::read(&mut keys, true)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;

@@ -19,11 +19,20 @@ pub(super) const LATENT: (f64, f64) = (0.00085, 0.012);
 
 /// The chain of `beta_*`, `trained_betas` and `num_train_timesteps`, as torch computes it in `f32`: published networks
 /// were trained on those numbers.
-pub(super) fn chain(keys: &mut Keys, (start, end): (f64, f64)) -> Result<DiscreteChain, ConfigError> {
+pub(super) fn chain(keys: &mut Keys, ends: (f64, f64)) -> Result<DiscreteChain, ConfigError> {
+    Ok(exact_chain(keys, ends, "linear")?.compat_f32()?)
+}
+
+/// The chain of those options in `f64`, with betas whose roots are linear unless the configuration says otherwise.
+pub(super) fn latent_chain(keys: &mut Keys) -> Result<DiscreteChain, ConfigError> {
+    exact_chain(keys, LATENT, "scaled_linear")
+}
+
+fn exact_chain(keys: &mut Keys, (start, end): (f64, f64), schedule: &str) -> Result<DiscreteChain, ConfigError> {
     let steps = keys.count("num_train_timesteps", 1000)?;
     let start = keys.number("beta_start", start)?;
     let end = keys.number("beta_end", end)?;
-    let betas = match keys.word("beta_schedule", "linear")?.as_str() {
+    let betas = match keys.word("beta_schedule", schedule)?.as_str() {
         "linear" => Betas::Linear { start, end },
         "scaled_linear" => Betas::ScaledLinear { start, end },
         "squaredcos_cap_v2" => Betas::SquaredCosine,
@@ -40,7 +49,7 @@ pub(super) fn chain(keys: &mut Keys, (start, end): (f64, f64)) -> Result<Discret
     };
     let betas = keys.numbers("trained_betas")?.map_or(betas, Betas::Custom);
     let steps = if let Betas::Custom(betas) = &betas { betas.len() } else { steps };
-    Ok(DiscreteChain::new(betas, steps)?.compat_f32()?)
+    Ok(DiscreteChain::new(betas, steps)?)
 }
 
 /// `rescale_betas_zero_snr`.

@@ -1,7 +1,7 @@
 //! Every class with every combination of its schedules plans, for any number of steps.
 
 use super::{CLASSES, ConfigError, from_config};
-use crate::{SampleError, SamplerExt};
+use crate::{PlanError, SampleError, SamplerExt};
 use burn::tensor::{Device, Tensor};
 use langevin_core::denoiser::from_fn;
 use langevin_core::noise::Seeded;
@@ -107,6 +107,15 @@ fn every_schedule_of_every_class_plans() {
                     || class == "CMStochasticIterativeScheduler" && n > 40
                 {
                     assert!(scheduler.plan(n).is_err(), "they were trained on 50 and 40 steps");
+                    continue;
+                }
+                let gaps = options.contains("linspace") || options.contains("trailing") && 1000 % n != 0;
+                if class == "CogVideoXDPMScheduler" && gaps {
+                    let error = scheduler.plan(n).unwrap_err();
+                    assert!(
+                        matches!(error, ConfigError::Plan(PlanError::Gap { .. })),
+                        "{options} in {n} steps: {error}"
+                    );
                     continue;
                 }
                 let plan = match scheduler.plan(n) {
@@ -221,7 +230,7 @@ fn zero_terminal_snr_with_epsilon_is_refused() {
             other => panic!("{class}: {other:?}"),
         }
     }
-    assert_eq!(refused.len(), 9, "{refused:?}");
+    assert_eq!(refused.len(), 13, "{refused:?}");
 }
 
 /// diffusers reads a configuration of DEIS as one of DPM-Solver++, except where it would end without noise.

@@ -17,6 +17,14 @@ pub(super) const ELSEWHERE: &[Elsewhere] = &[
         "it needs an image and a mask. Make `RePaint::around(Ddim::new())`, tell its runs both with `Run::known`, or read a \
          configuration with `diffusers::from_config`",
     ),
+    row(
+        "CogVideoXDDIMScheduler",
+        "its chain is its own. Read a configuration with `diffusers::from_config`; 'ddim' goes along any process",
+    ),
+    row(
+        "CogVideoXDPMScheduler",
+        "its chain is its own. Read a configuration with `diffusers::from_config`; 'dpmpp_2m_sde' goes along any process",
+    ),
     row("DDPMWuerstchenScheduler", "its process is its own. Read a configuration with `diffusers::from_config`"),
     row(
         "ScoreSdeVeScheduler",

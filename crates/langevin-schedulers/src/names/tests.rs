@@ -323,7 +323,7 @@ fn lists_of_programs_are_covered() {
         }
     }
     // One wants an image, others have processes of their own: they are read from their configurations.
-    let configured = ["RePaintScheduler", "DDPMWuerstchenScheduler"];
+    let configured = ["RePaintScheduler", "DDPMWuerstchenScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"];
     for class in crate::diffusers::CLASSES.into_iter().filter(|class| !configured.contains(class)) {
         assert!(from_name(class).is_ok(), "{class}");
     }

@@ -1,6 +1,7 @@
-//! What diffusers' flow-matching classes have beyond the fixtures, against runs that `make.py` recorded, and what it is here.
+//! What diffusers has beyond the fixtures, against runs that `make.py` recorded, and what it is here.
 
 mod churn;
+mod cogvideox;
 mod scalewise;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -9,7 +10,7 @@ use langevin::core::{Denoiser, Levels, Prediction};
 use serde_json::Value;
 
 fn reference() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/flow_match/reference.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/diffusers/reference.json");
     serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
 }
 

@@ -1,5 +1,5 @@
-"""Writes reference.json: runs of diffusers 0.42.1, of FlowMatchLCMScheduler with scale factors and of
-FlowMatchHeunDiscreteScheduler with churn. Needs torch and diffusers.
+"""Writes reference.json: runs of diffusers 0.42.1, of FlowMatchLCMScheduler with scale factors, of
+FlowMatchHeunDiscreteScheduler with churn and of the schedulers of CogVideoX. Needs torch and diffusers.
 
 Samples, noise and network are formulas in f32, so that only the states are written. Every case has the configuration, the shape
 that the run begins with, the number of steps, and the states after each of them.
@@ -10,9 +10,14 @@ import json
 import math
 import pathlib
 
+import diffusers
 import torch
 from diffusers import FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler
-from diffusers.schedulers import scheduling_flow_match_heun_discrete, scheduling_flow_match_lcm
+from diffusers.schedulers import (
+    scheduling_dpm_cogvideox,
+    scheduling_flow_match_heun_discrete,
+    scheduling_flow_match_lcm,
+)
 
 LINE, IMAGE, VOLUME = (2, 2, 5), (2, 1, 3, 5), (2, 1, 2, 1, 3)
 # Half of an odd side is rounded to even; sides shrink, stay, and grow to what is no multiple.
@@ -92,11 +97,40 @@ def churned(steps, config, churn):
     return {"config": config, "shape": (3, 2), "steps": steps, "churn": churn, "states": states}
 
 
+TRAILING = {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+VIDEO = [
+    (5, {}),
+    # As published, for two and five billion parameters.
+    (10, TRAILING),
+    (8, {**TRAILING, "snr_shift_scale": 1.0}),
+    (4, {"prediction_type": "sample", "beta_schedule": "linear", "steps_offset": 1, "num_train_timesteps": 100}),
+    (20, {"beta_schedule": "squaredcos_cap_v2", "snr_shift_scale": 0.7, "set_alpha_to_one": False, "steps_offset": 3}),
+]
+
+
+def video(name, steps, config):
+    scheduler = getattr(diffusers, name)(**config)
+    scheduler.set_timesteps(steps)
+    x, old, states = wave((3, 2), 0.71, 0.0), None, []
+    for step, timestep in enumerate(scheduler.timesteps):
+        scheduling_dpm_cogvideox.randn_tensor = lambda shape, **_: wave(shape, 0.37, float(step + 1))
+        output = network(x, timestep, scheduler.config.num_train_timesteps)
+        if name == "CogVideoXDPMScheduler":
+            back = scheduler.timesteps[step - 1] if step > 0 else None
+            x, old = scheduler.step(output, old, timestep, back, x, return_dict=False)
+        else:
+            x = scheduler.step(output, timestep, x, return_dict=False)[0]
+        x = x.to(torch.float32)
+        states.append(state(x))
+    return {"config": {"_class_name": name, **config}, "shape": (3, 2), "steps": steps, "states": states}
+
+
 def main():
     reference = {
         "made_by": "diffusers 0.42.1",
         "grown": [grown(*case) for case in GROWN],
         "churned": [churned(*case) for case in CHURNED],
+        "video": [video(name, *case) for name in ["CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"] for case in VIDEO],
     }
     text = json.dumps(reference, separators=(",", ":")).replace('{"config"', '\n{"config"').replace('{"shape"', '\n {"shape"')
     pathlib.Path(__file__).with_name("reference.json").write_text(text + "\n")
