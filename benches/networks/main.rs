@@ -116,7 +116,7 @@ fn smoke(cases: &[Case]) {
 /// All rounds of a case after one another, then the next case.
 fn table(cases: &[Case], setting: &Setting, options: &Options) {
     println!(
-        "{}, {:?}, milliseconds: median (least to largest); seconds of the first call",
+        "{}, {:?}, milliseconds: median (least to largest), until the call returned; seconds of the first call",
         options.device, options.dtype
     );
     let mut all = Vec::new();
@@ -125,14 +125,14 @@ fn table(cases: &[Case], setting: &Setting, options: &Options) {
         let timed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut ready = Ready::new(case, setting);
             let rounds = (0..options.rounds).map(|_| ready.round()).collect();
-            Times { name: case.name.clone(), first: ready.first, rounds }
+            Times { name: case.name.clone(), first: ready.first, rounds, issued: ready.issued }
         }));
         let Ok(times) = timed else {
             println!("{:<44} failed", case.name);
             continue;
         };
         let [median, least, largest] = times.summary();
-        println!("{:<44} {median:9.3} ({least:.3} to {largest:.3}) {:8.1} s", times.name, times.first);
+        println!("{:<44} {median:9.3} ({least:.3} to {largest:.3}) {:9.3} {:8.1} s", times.name, times.issued, times.first);
         std::io::stdout().flush().expect("standard output");
         all.push(times);
     }
@@ -154,7 +154,7 @@ fn serve(cases: &[Case], setting: &Setting) {
         let case = cases.iter().find(|case| case.name == name).expect("a known name");
         let ready = ready.entry(name).or_insert_with(|| Ready::new(case, setting));
         let (first, rounds) = (ready.first, vec![ready.round()]);
-        let times = Times { name: case.name.clone(), first, rounds };
+        let times = Times { name: case.name.clone(), first, rounds, issued: ready.issued };
         println!("{}", serde_json::to_string(&times).expect("numbers"));
     }
 }

@@ -14,6 +14,8 @@ pub struct Times {
     pub first: f64,
     /// Milliseconds of one call, the mean of each round.
     pub rounds: Vec<f64>,
+    /// Milliseconds of a call until it returned: on a GPU, what the thread that calls spends on it.
+    pub issued: f64,
 }
 
 impl Times {
@@ -35,6 +37,8 @@ pub struct Ready {
     calls: usize,
     /// Seconds of the first call.
     pub first: f64,
+    /// Milliseconds until a call returned, in the last round.
+    pub issued: f64,
 }
 
 /// Rounds are at least this long, so that starting and reading do not count.
@@ -44,7 +48,7 @@ impl Ready {
     /// Builds the case and calls it for the first time.
     pub fn new(case: &Case, setting: &Setting) -> Self {
         let work = (case.prepare)(setting);
-        let mut ready = Self { work, calls: 1, first: 0.0 };
+        let mut ready = Self { work, calls: 1, first: 0.0, issued: 0.0 };
         ready.first = ready.timed(1);
         if !setting.tiny {
             // Tuning may go on in the second call, where a first result was reused.
@@ -63,6 +67,7 @@ impl Ready {
     fn timed(&mut self, calls: usize) -> f64 {
         let start = Instant::now();
         let values: Vec<Tensor<1>> = (0..calls).map(|_| (self.work)()).collect();
+        self.issued = start.elapsed().as_secs_f64() / calls as f64 * 1e3;
         let values: Vec<f32> = Tensor::cat(values, 0).into_data().try_to_vec().expect("f32");
         let seconds = start.elapsed().as_secs_f64() / calls as f64;
         assert!(values.iter().all(|value| value.is_finite()), "a result is not finite: {values:?}");

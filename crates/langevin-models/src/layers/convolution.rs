@@ -119,8 +119,15 @@ impl Algorithm {
     }
 }
 
-/// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host. Without the features of a
-/// backend Burn does not let one ask for it: its printed form tells.
+/// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host.
+#[cfg(feature = "cube")]
+pub(super) fn has_kernels(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Cube(_))
+}
+
+/// The same where only Burn may have been built with such a backend, and not this library. Without the backend's feature Burn does
+/// not let one ask for it: its printed form tells.
+#[cfg(not(feature = "cube"))]
 pub(super) fn has_kernels(device: &Device) -> bool {
     format!("{device:?}").contains("Cube(")
 }
