@@ -260,6 +260,7 @@ pub(super) fn read_lcm(keys: &mut Keys) -> Result<Configured, ConfigError> {
             "false: noise follows the listed sigmas, which rise when they are inverted, and the original ends in noise";
         return Err(keys.bad("invert_sigmas", true, expected));
     }
+    let no_mode = keys.is_null("upscale_mode");
     let mode = keys.word("upscale_mode", Resize::default().name())?;
     // Without factors it is not used.
     let Some(resize) = Resize::from_name(&mode) else {
@@ -269,6 +270,10 @@ pub(super) fn read_lcm(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let scheduler = configured(keys, sigmas, Method::Consistency(Multistep::new()))?;
     match factors {
         None => Ok(scheduler),
+        Some(_) if no_mode => {
+            let reason = "without a mode the original resizes nothing; leave the mode out, or the factors";
+            Err(keys.contradiction("scale_factors", "upscale_mode", reason))
+        }
         Some(factors) => scheduler.scale_factors(factors, resize),
     }
 }
@@ -367,6 +372,7 @@ mod tests {
             ("LCM", r#", "scale_factors": 2.0"#, "scale_factors"),
             ("LCM", r#", "scale_factors": ["big"]"#, "scale_factors"),
             ("LCM", r#", "upscale_mode": "lanczos""#, "upscale_mode"),
+            ("LCM", r#", "upscale_mode": null, "scale_factors": [2.0]"#, "contradict"),
             ("LCM", r#", "invert_sigmas": true"#, "invert_sigmas"),
         ] {
             let error = read(class, options).unwrap_err().to_string();

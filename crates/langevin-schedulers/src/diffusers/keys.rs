@@ -115,6 +115,11 @@ impl Keys {
         }
     }
 
+    /// Whether a key is there, and null.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
     /// The word of a key that somebody else reads.
     pub fn peek(&self, key: &str) -> Option<&str> {
         self.map.get(key).and_then(Value::as_str)
