@@ -132,7 +132,10 @@ fn table(cases: &[Case], setting: &Setting, options: &Options) {
             continue;
         };
         let [median, least, largest] = times.summary();
-        println!("{:<44} {median:9.3} ({least:.3} to {largest:.3}) {:9.3} {:8.1} s", times.name, times.issued, times.first);
+        println!(
+            "{:<44} {median:9.3} ({least:.3} to {largest:.3}) {:9.3} {:8.1} s",
+            times.name, times.issued, times.first
+        );
         std::io::stdout().flush().expect("standard output");
         all.push(times);
     }

@@ -1,7 +1,7 @@
 //! One table of the public layers and blocks, each with the settings that choose another path through it.
 
 use crate::Case;
-use crate::probe::{Measured, function, module, tensor, value};
+use crate::probe::{Measured, function, module, module_in, tensor, value};
 use burn::tensor::{DType, Device, Int, Tensor};
 use langevin::models::layers::algorithm::Convolution;
 use langevin::models::layers::{
@@ -345,23 +345,70 @@ pub fn convolutions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     found
 }
 
+/// Value and gradients of residual blocks in a type of their own: convolutions that add a time, an input and a projected input.
+pub fn blocks(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
+    [(32, 64, 9), (64, 64, 8), (64, 32, 16)]
+        .map(|(input, output, side)| {
+            let block = ResnetBlock2dConfig::new(input, output, 24).groups(8).init(device).expect(OK);
+            let time = tensor([3, 24], 7, device).cast(dtype);
+            let measured = module_in(dtype, block, [3, input, side, side], device, move |block, x| {
+                let time = Tensor::from_inner(time.clone());
+                block.forward(x.cast(dtype), Some(&time), &mut Tap::none()).cast(DType::F32)
+            });
+            (format!("ResnetBlock2d: {input} to {output} channels, {side} by {side} pixels"), measured)
+        })
+        .into()
+}
+
+/// Value and gradients of affine maps in a type of their own, of rows that fill tiles and of others, and of pixels.
+pub fn maps(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
+    let mut found: Vec<_> = [([128, 64], 96), ([2, 64], 32), ([77, 96], 160)]
+        .map(|(shape, output)| {
+            let layer = LinearConfig::new(shape[1], output).init(device).expect(OK);
+            let measured =
+                module_in(dtype, layer, shape, device, move |layer, x| layer.forward(x.cast(dtype)).cast(DType::F32));
+            (format!("Linear: {shape:?} to {output}"), measured)
+        })
+        .into();
+    let layer = Conv2dConfig::new(32, 64, 1).init(device).expect(OK);
+    let measured =
+        module_in(dtype, layer, [2, 32, 9, 7], device, move |layer, x| layer.forward(x.cast(dtype)).cast(DType::F32));
+    found.push(("Conv2d: one pixel, 32 to 64 channels".into(), measured));
+    for ([input, output], size, stride) in
+        [([3, 64], [9, 8], 1), ([64, 3], [8, 9], 1), ([32, 64], [9, 8], 2), ([40, 40], [7, 7], 2)]
+    {
+        let layer = Conv2dConfig::new(input, output, 3).padding(1).stride(stride).init(device).expect(OK);
+        let measured = module_in(dtype, layer, [2, input, size[0], size[1]], device, move |layer, x| {
+            layer.forward(x.cast(dtype)).cast(DType::F32)
+        });
+        found.push((format!("Conv2d: {input} to {output} channels, stride {stride}, {size:?} pixels"), measured));
+    }
+    found
+}
+
 /// Value and gradients of attention in a type of its own, by shape: queries that fill no tile, heads that fill no row of one, and
 /// what is far above the other scores.
 pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
-    [([2, 3, 160, 64], 1.0), ([1, 2, 96, 40], 1.0), ([1, 2, 64, 80], 6.0)]
-        .map(|(shape, factor)| {
-            let measured = function(shape, device, move |x| {
-                let x = x.cast(dtype);
-                // More queries than keys, and values narrower than keys.
-                let (keys, values) = (x.clone().narrow(2, 0, 32), x.clone().narrow(2, 16, 32).narrow(3, 0, 24));
-                let crossed = attention_with(x.clone(), keys, values, None, 0.3).sum_dim(3).mul_scalar(0.1);
-                let y = attention_with(x.clone().mul_scalar(factor), x.clone().mul_scalar(0.5), x.flip([2]), None, 0.3);
-                let y = y + crossed;
-                y.cast(DType::F32)
-            });
-            (format!("attention_with: {shape:?}, queries times {factor}"), measured)
-        })
-        .into()
+    [
+        ([2, 3, 160, 64], 1.0),
+        ([1, 2, 96, 40], 1.0),
+        ([1, 2, 64, 80], 6.0),
+        ([1, 1, 96, 160], 1.0),
+        ([2, 1, 64, 256], 1.0),
+    ]
+    .map(|(shape, factor)| {
+        let measured = function(shape, device, move |x| {
+            let x = x.cast(dtype);
+            // More queries than keys, and values narrower than keys.
+            let (keys, values) = (x.clone().narrow(2, 0, 32), x.clone().narrow(2, 16, 32).narrow(3, 0, 24));
+            let crossed = attention_with(x.clone(), keys, values, None, 0.3).sum_dim(3).mul_scalar(0.1);
+            let y = attention_with(x.clone().mul_scalar(factor), x.clone().mul_scalar(0.5), x.flip([2]), None, 0.3);
+            let y = y + crossed;
+            y.cast(DType::F32)
+        });
+        (format!("attention_with: {shape:?}, queries times {factor}"), measured)
+    })
+    .into()
 }
 
 /// Dropout draws on the device, so its values cannot be compared: its law can.

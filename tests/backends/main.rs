@@ -93,22 +93,25 @@ fn layers_agree_with_the_cpu() {
     compare(&transformer_layers::table(), 2e-5, 1e-4);
 }
 
-/// Whichever of them the layers choose for a device; in half precision against single precision on the CPU.
+/// Whichever of them the layers choose for a device.
 #[test]
 fn algorithms_agree_with_the_cpu() {
-    let all = |device: &Device, dtype| {
-        let mut found = layers::convolutions(device, dtype);
-        found.extend(layers::attentions(device, dtype));
-        found
-    };
-    let reference = all(&Device::flex(), DType::F32);
-    for (name, device) in devices() {
+    algorithms_agree(DType::F32, 2e-5, 1e-4);
+}
+
+/// Half precision against single precision on the CPU.
+#[test]
+fn algorithms_in_half_precision_agree_with_the_cpu() {
+    algorithms_agree(DType::F16, 2e-3, 5e-3);
+}
+
+fn algorithms_agree(dtype: DType, value: f32, gradient: f32) {
+    let groups = [layers::attentions, layers::blocks, layers::maps, layers::convolutions];
+    for (name, device) in devices().iter().filter(|(_, device)| device.supports_dtype(dtype)) {
         let mut wrong = Vec::new();
-        for (dtype, value, gradient) in [(DType::F32, 2e-5, 1e-4), (DType::F16, 2e-3, 5e-3)] {
-            if !device.supports_dtype(dtype) {
-                continue;
-            }
-            for (case, found) in all(device, dtype) {
+        for group in groups {
+            let reference = group(&Device::flex(), DType::F32);
+            for (case, found) in group(device, dtype) {
                 let (_, reference) = reference.iter().find(|(name, _)| *name == case).expect("the same cases");
                 let errors = errors(&found, reference);
                 let case = if dtype == DType::F16 { case.replace(':', " in f16:") } else { case };

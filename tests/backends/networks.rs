@@ -1,7 +1,7 @@
 //! Whole networks of each published kind, and training steps.
 
 use crate::Case;
-use crate::probe::{Measured, filled, module, tensor, value};
+use crate::probe::{Cast, Measured, filled, module, tensor, value};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
@@ -297,14 +297,6 @@ pub fn half(device: &Device) -> Option<(Measured, Measured)> {
         value(network.forward_with(x, time, &Labels::none(2), &mut Tap::none()).expect("a valid input"))
     };
     Some((run(DType::F16), run(DType::F32)))
-}
-
-struct Cast(DType);
-
-impl burn::module::ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: burn::module::Param<Tensor<D>>) -> burn::module::Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
 }
 
 /// The losses of a few steps of training on real digits, with AdamW, clipping and the moving average. Batches, noise

@@ -1,7 +1,7 @@
 //! Values and gradients of a module with set parameters, and how far two devices are apart in them.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use langevin::models::layers::Linear;
 use std::fmt::Write;
 
@@ -63,6 +63,15 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_to_vec().expect("f32")
 }
 
+/// Parameters in another type.
+pub struct Cast(pub DType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(self.0))
+    }
+}
+
 /// Gradients by the path of the parameter.
 struct Collect<'a> {
     gradients: &'a Gradients,
@@ -81,7 +90,7 @@ impl ModuleVisitor for Collect<'_> {
         if let Some(gradient) = param.val().grad(self.gradients) {
             let path = self.path.join(".");
             // As an optimizer uses it: fused with a tensor of its own, where views have been misread before.
-            let moment = tensor(gradient.dims(), 3, &gradient.device());
+            let moment = tensor(gradient.dims(), 3, &gradient.device()).cast(gradient.dtype());
             let moved = moment.mul_scalar(0.5).add(gradient.clone().mul_scalar(0.5));
             self.found.push((format!("{path}, moved"), read(moved)));
             self.found.push((path, read(gradient)));
@@ -97,7 +106,18 @@ pub fn module<M: Module, const I: usize, const O: usize>(
     device: &Device,
     forward: impl Fn(&M, Tensor<I>) -> Tensor<O>,
 ) -> Measured {
-    let module = filled(module).train();
+    module_in(DType::F32, module, input, device, forward)
+}
+
+/// The same with parameters in a type of their own. Input and output stay in `f32`: `forward` casts.
+pub fn module_in<M: Module, const I: usize, const O: usize>(
+    dtype: DType,
+    module: M,
+    input: [usize; I],
+    device: &Device,
+    forward: impl Fn(&M, Tensor<I>) -> Tensor<O>,
+) -> Measured {
+    let module = filled(module).map(&mut Cast(dtype)).train();
     let x = Tensor::from_inner(tensor(input, 1, device).mul_scalar(2.0)).require_grad();
     let y = forward(&module, x.clone());
     let weights = Tensor::from_inner(tensor(y.dims(), 2, device));

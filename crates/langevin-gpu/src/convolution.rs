@@ -1,49 +1,151 @@
-//! Convolutions in half precision, by matrices of a workgroup: an image with a border of zeros is read at nine places, and each
-//! place is a matrix product.
+//! Convolutions in half precision, by matrices of a workgroup: pixels are rows of a matrix, and their nine neighbours are nine
+//! matrix products.
 
 mod kernels;
+mod normalized;
 mod ops;
-mod tile;
 
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::sheet::{PIXELS, Sheet};
+use crate::{Normalization, workgroup};
+use kernels::MULTIPLE;
+use normalized::NormalizedOps;
 use ops::{ConvolutionOps, Dispatch};
-use tile::Tile;
 
 /// Whether [`convolve`] can be asked for an image `[batch, height, width, input]`: a Vulkan driver with
-/// `VK_NV_cooperative_matrix2`, `f16`, channels in multiples of 32, and no more pixels than one launch of a kernel reaches.
+/// `VK_NV_cooperative_matrix2`, `f16`, 32 or more channels on one side at least (the other is filled up with zeros to a multiple of
+/// 32), and no more pixels than one launch of a kernel reaches.
 #[must_use]
 pub fn convolves(device: &Device, dtype: DType, image: [usize; 4], output: usize) -> bool {
     let [batch, height, width, input] = image;
-    let places = [batch, height, width];
-    let fits = [kernels::PIXELS, kernels::SUMMED].into_iter().all(|pixels| {
-        let tile = Tile::covering(pixels, places, 32, 32);
-        let [batch, height, width] = tile.padded(places);
-        let values = batch * (height + 2) * (width + 2) * input.max(output);
-        tile.counts(places).iter().product::<usize>() <= crate::LARGEST_COUNT && values <= i32::MAX as usize
-    });
-    let channels = [input, output].iter().all(|channels| *channels > 0 && channels.is_multiple_of(32));
-    let values = 9 * input * output <= i32::MAX as usize && places.iter().product::<usize>() > 0;
-    channels && values && fits && crate::workgroup::multiplies(device, dtype)
+    if input.max(output) < MULTIPLE || batch * height * width * input * output == 0 || dtype != DType::F16 {
+        return false;
+    }
+    let [input, output] = [input, output].map(|channels| channels.next_multiple_of(MULTIPLE));
+    let pixels = Sheet { batch, height, width }.pixels();
+    // Indices in kernels are of 32 bits.
+    let reached =
+        pixels.saturating_mul(input.max(output)) <= i32::MAX as usize && 9 * input * output <= i32::MAX as usize;
+    reached && pixels / PIXELS < crate::LARGEST_COUNT && workgroup::multiplies(device, dtype)
 }
 
-/// The convolution of an image with a 3 x 3 kernel, stride 1, one pixel of padding.
+/// What a convolution adds to its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Form {
+    /// A number for each channel.
+    bias: bool,
+    /// An image of the output's shape.
+    added: bool,
+    /// A number for each channel of each image.
+    shift: bool,
+}
+
+/// What is added to the output of [`convolve`].
+#[derive(Clone, Debug, Default)]
+pub struct Additions {
+    /// `[output]`
+    pub bias: Option<Tensor<1>>,
+    /// Of the output's shape, or `[batch, 1, 1, output]` for the same at every pixel.
+    pub added: Option<Tensor<4>>,
+}
+
+impl Additions {
+    /// Both tensors, of which those that the form does not name are `other`: they are not read.
+    fn with(self, image: [usize; 4], step: usize, other: &Tensor<4>) -> (Tensor<1>, Tensor<4>, Form) {
+        let ([batch, height, width, _], [output, ..], dtype) = (image, other.dims(), other.dtype());
+        let [height, width] = [height, width].map(|size| size.div_ceil(step));
+        let Self { bias, added } = self;
+        if let Some(bias) = &bias {
+            assert_eq!((bias.dims(), bias.dtype()), ([output], dtype), "the bias");
+        }
+        let shift = added.as_ref().is_some_and(|added| added.dims() == [batch, 1, 1, output]);
+        if let Some(added) = &added {
+            let whole = added.dims() == [batch, height, width, output];
+            assert!((whole || shift) && added.dtype() == dtype, "{:?} is added", added.dims());
+        }
+        let form = Form { bias: bias.is_some(), added: added.is_some() && !shift, shift };
+        let count = other.dims().iter().product::<usize>();
+        (bias.unwrap_or_else(|| other.clone().reshape([count])), added.unwrap_or_else(|| other.clone()), form)
+    }
+}
+
+/// A weight `[output, input, 3, 3]`, the same, in the order of memory that [`convolve`] reads: other orders it changes at every call.
+///
+/// # Panics
+///
+/// If the weight is part of a graph of gradients, or no weight of a 3 x 3 kernel.
+#[must_use]
+pub fn arranged<const D: usize>(weight: Tensor<D>) -> Tensor<D> {
+    assert!(matches!(weight.dims()[..], [_, _, 3, 3]), "a weight of a 3 x 3 kernel");
+    Tensor::from_dispatch(Dispatch::arranged(weight.into_dispatch()))
+}
+
+fn check(image: &Tensor<4>, weight: &Tensor<4>) {
+    let ([_, _, _, input], output, dtype) = (image.dims(), weight.dims()[0], image.dtype());
+    assert!(convolves(&image.device(), dtype, image.dims(), output), "no kernel for this convolution");
+    assert_eq!((weight.dims(), weight.dtype()), ([output, input, 3, 3], dtype), "the weight");
+}
+
+/// The convolution of an image with a 3 x 3 kernel, a stride, one pixel of padding, and what is added to it. With a stride the others are
+/// computed, too, and thrown away.
 ///
 /// # Shapes
 ///
 /// - image: `[batch, height, width, input]`
 /// - weight: `[output, input, 3, 3]`
-/// - output: `[batch, height, width, output]`
+/// - output: `[batch, height / stride, width / stride, output]`, rounded up
 ///
 /// # Panics
 ///
-/// If it cannot be asked for ([`convolves`]), or image and weight have different types.
+/// If it cannot be asked for ([`convolves`]), or a tensor has another type or shape than these.
 #[must_use]
-pub fn convolve(image: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-    assert!(
-        convolves(&image.device(), image.dtype(), image.dims(), weight.dims()[0]),
-        "no kernel for this convolution"
-    );
-    assert_eq!(image.dtype(), weight.dtype(), "an image and a weight of one type");
-    Tensor::from_dispatch(Dispatch::convolve(image.into_dispatch(), weight.into_dispatch()))
+pub fn convolve(image: Tensor<4>, weight: Tensor<4>, stride: usize, additions: Additions) -> Tensor<4> {
+    check(&image, &weight);
+    assert!(stride > 0, "a stride of zero");
+    let (bias, added, form) = additions.with(image.dims(), stride, &weight);
+    Tensor::from_dispatch(Dispatch::convolve(
+        image.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        added.into_dispatch(),
+        stride,
+        form,
+    ))
+}
+
+/// As [`convolve`] with stride 1, of an image that is [normalized](crate::group_norm) before: it goes to the convolution in the order that is read
+/// there. Nothing in between is kept for the gradients.
+///
+/// # Shapes
+///
+/// - scale and shift of the normalization: `[input]`
+///
+/// # Panics
+///
+/// As [`convolve`].
+#[must_use]
+pub fn convolve_normalized(
+    image: Tensor<4>,
+    [scale, shift]: [Tensor<1>; 2],
+    normalization: Normalization,
+    weight: Tensor<4>,
+    additions: Additions,
+) -> Tensor<4> {
+    check(&image, &weight);
+    let ([_, _, _, input], dtype) = (image.dims(), image.dtype());
+    for tensor in [&scale, &shift] {
+        assert_eq!((tensor.dims(), tensor.dtype()), ([input], dtype), "scale and shift of the normalization");
+    }
+    let (bias, added, form) = additions.with(image.dims(), 1, &weight);
+    Tensor::from_dispatch(Dispatch::convolve_normalized(
+        image.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        added.into_dispatch(),
+        normalization,
+        form,
+    ))
 }

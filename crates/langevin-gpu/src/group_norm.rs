@@ -7,7 +7,10 @@ mod ops;
 
 use burn::tensor::Tensor;
 
-use ops::{Dispatch, GroupNormOps};
+use ops::Dispatch;
+pub(crate) use ops::GroupNormOps;
+#[cfg(feature = "vulkan")]
+pub(crate) use {kernels::at_once, ops::normalized};
 
 /// How to normalize.
 #[derive(Clone, Copy, Debug, PartialEq)]

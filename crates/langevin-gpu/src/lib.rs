@@ -9,6 +9,10 @@ mod attention;
 #[cfg(feature = "vulkan")]
 mod convolution;
 mod group_norm;
+#[cfg(feature = "vulkan")]
+mod product;
+#[cfg(feature = "vulkan")]
+mod sheet;
 mod winograd;
 #[cfg(feature = "vulkan")]
 mod workgroup;
@@ -19,13 +23,28 @@ use burn_cubecl::tensor::CubeTensor;
 #[cfg(feature = "vulkan")]
 pub use attention::{attend, attends};
 #[cfg(feature = "vulkan")]
-pub use convolution::{convolve, convolves};
+pub use convolution::{Additions, arranged, convolve, convolve_normalized, convolves};
 pub use group_norm::{Normalization, group_norm};
+#[cfg(feature = "vulkan")]
+pub use product::{map_rows, maps_rows};
 pub use winograd::{Tile, Tiling, image_of, kernel_of, tiles_of};
 
 /// Workgroups that a launch may count along an axis.
 #[cfg(feature = "vulkan")]
 const LARGEST_COUNT: usize = 65_535;
+
+/// Threads of a workgroup that multiplies matrices.
+#[cfg(feature = "vulkan")]
+const THREADS: u32 = 128;
+
+/// Workgroups that fill a large GPU.
+const ENOUGH: usize = 256;
+
+/// The largest of some sizes that divides a number of channels, which is a multiple of 32.
+#[cfg(feature = "vulkan")]
+fn dividing(channels: usize, sizes: &[usize]) -> usize {
+    sizes.iter().copied().find(|size| channels.is_multiple_of(*size)).unwrap_or(32)
+}
 
 /// The integers that all of these can be indexed with.
 fn address(tensors: &[&CubeTensor]) -> AddressType {

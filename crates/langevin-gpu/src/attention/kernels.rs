@@ -6,8 +6,8 @@ use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::address;
 use crate::workgroup::{Fragment, Role, View};
+use crate::{THREADS, address};
 
 /// Keys that are looked at together.
 pub(super) const KEYS: usize = 32;
@@ -25,6 +25,24 @@ struct Tile {
     row: usize,
 }
 
+/// The keys of a tile, or their values.
+#[cube]
+fn of_tile<T: Float>(
+    view: &View<T>,
+    head: u32,
+    keys: u32,
+    at: u32,
+    #[comptime] size: (usize, usize),
+    #[comptime] ragged: bool,
+) -> View<T> {
+    let (n, width) = comptime!((size.0 as u32, size.1 as u32));
+    if ragged {
+        view.part(seq![head, at, 0], seq![1, n, width])
+    } else {
+        view.part(seq![head * keys + at, 0], seq![n, width])
+    }
+}
+
 /// `width` and `values` are multiples of 16, `queries` of a workgroup may reach behind the last.
 #[cube(launch)]
 fn attend_tiles<T: Float>(
@@ -39,34 +57,56 @@ fn attend_tiles<T: Float>(
     scale: f32,
     #[comptime] tile: Tile,
     #[comptime] exact: bool,
+    #[comptime] ragged: bool,
     #[define(T)] _dtype: ElemType,
 ) {
     let (m, n, width, values) = comptime!((tile.queries, tile.keys, tile.width, tile.values));
     let (w, e, row) = comptime!((tile.width as u32, tile.values as u32, tile.row as u32));
-    // Told so, the driver reads 16 bytes at a time.
-    let keys = keys / 32 * 32;
     let head = CUBE_POS_Y;
     let first = CUBE_POS_X * m as u32;
-    let strides = seq![queries * w, w, 1];
-    let query = View::<T>::new(query, seq![heads, queries, w], strides, comptime!(!exact));
-    let key = View::<T>::new(key, seq![heads, keys, w], seq![keys * w, w, 1], false);
-    let value = View::<T>::new(value, seq![heads, keys, e], seq![keys * e, e, 1], false);
-    let y = View::<T>::new(&*y, seq![heads, queries, e], seq![queries * e, e, 1], comptime!(!exact));
+    // Views of two dimensions are read faster than those of three, which end with the queries of a head.
+    let (of_query, of_value) = (seq![m as u32, w], seq![m as u32, e]);
+    let query = if exact {
+        let view = View::<T>::new(query, seq![heads * queries, w], seq![w, 1], false);
+        view.part(seq![head * queries + first, 0], of_query)
+    } else {
+        let view = View::<T>::new(query, seq![heads, queries, w], seq![queries * w, w, 1], true);
+        view.part(seq![head, first, 0], seq![1, m as u32, w])
+    };
+    let y = if exact {
+        let view = View::<T>::new(&*y, seq![heads * queries, e], seq![e, 1], false);
+        view.part(seq![head * queries + first, 0], of_value)
+    } else {
+        let view = View::<T>::new(&*y, seq![heads, queries, e], seq![queries * e, e, 1], true);
+        view.part(seq![head, first, 0], seq![1, m as u32, e])
+    };
+    // What follows the last key is read as zeros.
+    let key = if ragged {
+        View::<T>::new(key, seq![heads, keys, w], seq![keys * w, w, 1], true)
+    } else {
+        View::<T>::new(key, seq![heads * keys, w], seq![w, 1], false)
+    };
+    let value = if ragged {
+        View::<T>::new(value, seq![heads, keys, e], seq![keys * e, e, 1], true)
+    } else {
+        View::<T>::new(value, seq![heads * keys, e], seq![e, 1], false)
+    };
     let lines = CUBE_COUNT_X * m as u32;
     let line = head * lines + first;
     let rows = View::<f32>::new(&*scratch, seq![heads * lines, row], seq![row, 1], false);
     let of_scores = rows.part(seq![line, 0], seq![m as u32, n as u32]);
     let of_y = rows.part(seq![line, 0], seq![m as u32, e]);
-    let block = seq![1, n as u32, w];
-
-    let part = query.part(seq![head, first, 0], seq![1, m as u32, w]);
-    let of_queries = Fragment::<T>::read(Role::A, m, n, width, &part);
+    let of_queries = Fragment::<T>::read(Role::A, m, n, width, &query);
     let mut most = Fragment::<f32>::filled(Role::Accumulator, m, n, width, f32::MIN);
     for at in range_stepped(0, keys, n as u32) {
-        let part = key.part(seq![head, at, 0], block.clone()).transposed();
+        let part = of_tile::<T>(&key, head, keys, at, comptime!((n, width)), ragged).transposed();
         let of_keys = Fragment::<T>::read(Role::B, m, n, width, &part);
         let mut scores = Fragment::<f32>::filled(Role::Accumulator, m, n, width, 0.0f32);
         scores.add_product(&of_queries, &of_keys);
+        if ragged {
+            // No key is there.
+            scores.map_by_column(|column, score| select(at + column < keys, score, f32::new(f32::MIN)));
+        }
         most.map_with(&scores, |a, b| max(a, b));
     }
     most.write(&of_scores);
@@ -88,15 +128,19 @@ fn attend_tiles<T: Float>(
     let mut sums = Fragment::<f32>::filled(Role::Accumulator, m, n, width, 0.0f32);
     let mut output = Fragment::<f32>::filled(Role::Accumulator, m, values, n, 0.0f32);
     for at in range_stepped(0, keys, n as u32) {
-        let part = key.part(seq![head, at, 0], block.clone()).transposed();
+        let part = of_tile::<T>(&key, head, keys, at, comptime!((n, width)), ragged).transposed();
         let of_keys = Fragment::<T>::read(Role::B, m, n, width, &part);
         let mut scores = start.copied();
         scores.add_product(&of_queries, &of_keys);
-        scores.map(|score| f32::exp(score * scale));
+        if ragged {
+            scores.map_by_column(|column, score| select(at + column < keys, f32::exp(score * scale), f32::new(0.0)));
+        } else {
+            scores.map(|score| f32::exp(score * scale));
+        }
         sums.map_with(&scores, |a, b| a + b);
         // In two steps: a change of format and of role at once came out wrong in workgroups of 256.
         let weights = scores.convert::<T>(Role::Accumulator, m, n, width).convert::<T>(Role::A, m, values, n);
-        let part = value.part(seq![head, at, 0], seq![1, n as u32, e]);
+        let part = of_tile::<T>(&value, head, keys, at, comptime!((n, values)), ragged);
         let of_values = Fragment::<T>::read(Role::B, m, values, n, &part);
         output.add_product(&weights, &of_values);
     }
@@ -120,7 +164,7 @@ fn attend_tiles<T: Float>(
     let factors = Fragment::<f32>::read(Role::Accumulator, m, values, n, &of_y);
     output.map_with(&factors, |a, b| a * b);
     let narrow = output.convert::<T>(Role::Accumulator, m, values, n);
-    narrow.write(&y.part(seq![head, first, 0], seq![1, m as u32, e]));
+    narrow.write(&y);
 }
 
 /// Queries and keys `[heads, tokens, width]`, values `[heads, keys, values]`, contiguous, with widths in multiples of 16.
@@ -144,7 +188,8 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
     attend_tiles::launch(
         &client,
         CubeCount::Static(cubes as u32, heads as u32, 1),
-        CubeDim::new_1d(128),
+        // Wider heads need the registers of more threads.
+        CubeDim::new_1d(if width.max(values) <= 128 { THREADS } else { 2 * THREADS }),
         query.into_buffer_arg(),
         key.into_buffer_arg(),
         value.into_buffer_arg(),
@@ -156,6 +201,7 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
         scale as f32,
         tile,
         queries.is_multiple_of(tile.queries),
+        !keys.is_multiple_of(KEYS),
         burn::backend::cubecl::dtype_to_storage_type(dtype),
     );
     y

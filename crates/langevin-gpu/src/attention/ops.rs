@@ -16,6 +16,7 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::kernels::{attention, widened};
+use crate::product::kernels::{Added, Turned, multiplies, product};
 
 /// Scores that are held at once going back: 64 Mi, which is 256 MiB in `f32`.
 const LARGEST_SCORES: usize = 1 << 26;
@@ -29,6 +30,15 @@ pub(super) trait AttentionOps: Backend {
         value: FloatTensor<Self>,
         scale: f64,
     ) -> FloatTensor<Self>;
+
+    /// Products of batches of matrices, of which either factor may be there as its transpose.
+    #[fusion(meta = multiplied)]
+    fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned) -> FloatTensor<Self>;
+}
+
+fn multiplied(left: &TensorSpec, right: &TensorSpec, turned: &Turned) -> TensorSpec {
+    let (rows, columns) = (left.shape[1 + usize::from(turned.left)], right.shape[2 - usize::from(turned.right)]);
+    TensorSpec::new(Shape::new([left.shape[0], rows, columns]), left.dtype)
 }
 
 fn output(query: &TensorSpec, _key: &TensorSpec, value: &TensorSpec, _scale: &f64) -> TensorSpec {
@@ -49,6 +59,16 @@ impl AttentionOps for CubeBackend {
             return y;
         }
         into_contiguous(Self::float_slice(y, &[Slice::full(), Slice::full(), Slice::from(0..width)]))
+    }
+
+    fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned) -> FloatTensor<Self> {
+        if multiplies(&left, &right, turned) {
+            let (left, right) = (into_contiguous(left), into_contiguous(right));
+            let nothing = Added::nothing(&right);
+            return product(left, right, turned, nothing);
+        }
+        let turn = |x, turned| if turned { Self::float_swap_dims(x, 1, 2) } else { x };
+        Self::float_matmul(turn(left, turned.left), turn(right, turned.right))
     }
 }
 
@@ -87,10 +107,14 @@ impl<B: Backend + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff
             OpsKind::UnTracked(prep) => prep.finish(B::attend(query, key, value, scale)),
         }
     }
+
+    fn products(_left: FloatTensor<Self>, _right: FloatTensor<Self>, _turned: Turned) -> FloatTensor<Self> {
+        panic!("Burn differentiates once")
+    }
 }
 
 /// The gradients of queries, keys and values, some heads or some queries of a head at a time: `largest` scores.
-fn going_back<B: Backend>(
+fn going_back<B: AttentionOps>(
     [query, key, value, gradient]: [&FloatTensor<B>; 4],
     scale: f64,
     largest: usize,
@@ -133,7 +157,7 @@ fn joined<B: Backend>(mut parts: Vec<FloatTensor<B>>, axis: usize) -> FloatTenso
 
 /// With P = softmax(scale·Q·Kᵀ) and the gradient G of P·V: Pᵀ·G for the values, and with S = P ∘ (G·Vᵀ - its mean under P)
 /// scale·S·K for the queries and scale·Sᵀ·Q for the keys.
-fn of_part<B: Backend>(
+fn of_part<B: AttentionOps>(
     query: FloatTensor<B>,
     key: &FloatTensor<B>,
     value: &FloatTensor<B>,
@@ -141,20 +165,22 @@ fn of_part<B: Backend>(
     scale: f64,
 ) -> [FloatTensor<B>; 3] {
     let dtype = FloatDType::from(query.dtype());
-    let turned = |x: &FloatTensor<B>| B::float_swap_dims(x.clone(), 1, 2);
+    let times = |left: &FloatTensor<B>, right: &FloatTensor<B>, turned: [bool; 2]| {
+        B::products(left.clone(), right.clone(), Turned { left: turned[0], right: turned[1] })
+    };
     let wide = |x| B::float_cast(x, FloatDType::F32);
     // Scaled before the product, which keeps it in range.
     let query = B::float_mul_scalar(query, Scalar::from(scale));
-    let scores = wide(B::float_matmul(query.clone(), turned(key)));
+    let scores = wide(times(&query, key, [false, true]));
     let most = B::float_max_dim(scores.clone(), 2);
     let weights = B::float_exp(B::float_sub(scores, most));
     let weights = B::float_div(weights.clone(), B::float_sum_dim(weights, 2));
     let narrow = B::float_cast(weights.clone(), dtype);
-    let of_value = B::float_matmul(turned(&narrow), gradient.clone());
-    let of_weights = wide(B::float_matmul(gradient, turned(value)));
+    let of_value = times(&narrow, &gradient, [true, false]);
+    let of_weights = wide(times(&gradient, value, [false, true]));
     let mean = B::float_sum_dim(B::float_mul(weights.clone(), of_weights.clone()), 2);
     let of_scores = B::float_cast(B::float_mul(weights, B::float_sub(of_weights, mean)), dtype);
-    let of_key = B::float_matmul(turned(&of_scores), query);
-    let of_query = B::float_mul_scalar(B::float_matmul(of_scores, key.clone()), Scalar::from(scale));
+    let of_key = times(&of_scores, &query, [true, false]);
+    let of_query = B::float_mul_scalar(times(&of_scores, key, [false, false]), Scalar::from(scale));
     [of_query, of_key, of_value]
 }

@@ -1,359 +1,289 @@
 //! The kernels.
 
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tile::{Tile, dividing};
-use crate::address;
+use super::Form;
+use crate::product::kernels::aligned;
+use crate::sheet::{PIXELS, Sheet};
 use crate::workgroup::{Fragment, Role, View};
+use crate::{ENOUGH, THREADS, address, dividing};
 
-/// Pixels that a workgroup computes.
-pub(super) const PIXELS: usize = 64;
+/// Channels are filled up to multiples of this.
+pub(super) const MULTIPLE: usize = 32;
 
-/// Pixels that are summed over at a time for the gradient of the weight.
-pub(super) const SUMMED: usize = 32;
+/// Neighbouring channels that a thread moves, if it can.
+const NEIGHBOURS: usize = 4;
 
-/// Workgroups that fill a large GPU.
-const ENOUGH: usize = 256;
+/// What a workgroup computes: sums of some pixels and channels, from some input channels at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Tile {
+    pixels: usize,
+    channels: usize,
+    depth: usize,
+}
 
-/// An image with zeros around it.
+impl Tile {
+    /// Tiles of 64 by 64, 32 deep, were the fastest or within a tenth of it for images of 8 to 64 pixels a side with 128 to 512 channels:
+    /// larger ones leave parts of the device idle at the end. A few tiles with much to sum are faster 64 deep.
+    fn of(sheet: Sheet, input: usize, output: usize) -> Self {
+        let tile = Self { pixels: PIXELS, channels: dividing(output, &[64, 32]), depth: 32 };
+        let deep = tile.count(sheet, output) < ENOUGH && input.is_multiple_of(64);
+        Self { depth: if deep { 64 } else { 32 }, ..tile }
+    }
+
+    fn count(self, sheet: Sheet, output: usize) -> usize {
+        sheet.sums() / self.pixels * (output / self.channels)
+    }
+}
+
+/// Images to a [`Sheet`], `step` pixels apart, with zeros behind their channels.
 #[cube(launch, address_type = "dynamic")]
-fn enclose<T: Float, N: Size>(
+fn lay<T: Float, N: Size>(
     image: &Tensor<Vector<T, N>>,
-    enclosed: &mut Tensor<Vector<T, N>>,
+    sheet: &mut Tensor<Vector<T, N>>,
+    height: usize,
+    width: usize,
+    step: usize,
     #[define(T)] _dtype: ElemType,
 ) {
-    let channels = image.shape(3) / image.vector_size();
-    let (rows, columns) = (enclosed.shape(1), enclosed.shape(2));
-    if ABSOLUTE_POS >= enclosed.shape(0) * rows * columns * channels {
+    let (from, to) = (image.shape(3) / image.vector_size(), sheet.shape(1) / image.vector_size());
+    if ABSOLUTE_POS >= sheet.shape(0) * to {
         terminate!();
     }
-    let column = ABSOLUTE_POS / channels % columns;
-    let row = ABSOLUTE_POS / channels / columns % rows;
-    let batch = ABSOLUTE_POS / channels / columns / rows;
-    let mut pixel = Vector::<T, N>::new(T::from_int(0));
-    if batch < image.shape(0) && row > 0 && row <= image.shape(1) && column > 0 && column <= image.shape(2) {
-        let at = ((batch * image.shape(1) + row - 1) * image.shape(2) + column - 1) * channels;
-        pixel = image[at + ABSOLUTE_POS % channels];
-    }
-    enclosed[ABSOLUTE_POS] = pixel;
-}
-
-/// Sizes that a kernel is told when it runs: images as far as tiles reach, height and width with the border, channels, and tiles down and across.
-#[derive(CubeType, CubeLaunch, Clone)]
-struct Sizes {
-    images: u32,
-    height: u32,
-    width: u32,
-    input: u32,
-    output: u32,
-    down: u32,
-    across: u32,
-}
-
-/// Numbers of channels are multiples of 32, which the driver is told this way: it then reads 16 bytes at a time.
-#[cube]
-fn aligned(channels: u32) -> u32 {
-    channels / 8 * 8
-}
-
-/// How the weights of a convolution lie in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Weights {
-    /// `[9, input, output]`: read fastest.
-    InputFirst,
-    /// `[9, output, input]`: made fastest from `[output, input, 3, 3]`.
-    OutputFirst,
-    /// `[9, input, output]` from the last place to the first: what reached a pixel from the upper left goes back there.
-    Turned,
-}
-
-/// The sums of a tile over some of the nine places.
-#[cube]
-fn convolved<T: Float>(
-    image: &[T],
-    weight: &[T],
-    sizes: &Sizes,
-    from: u32,
-    to: u32,
-    #[comptime] tile: Tile,
-    #[comptime] weights: Weights,
-) -> Fragment<f32> {
-    let (pixels, channels, depth) = comptime!((tile.pixels(), tile.channels, tile.depth));
-    let (input, output) = (aligned(sizes.input), aligned(sizes.output));
-    let line = sizes.width * input;
-    let shape = seq![sizes.images, sizes.height, sizes.width, input];
-    // The border lies in the image and nothing is read outside: no bounds.
-    let image = View::<T>::new(image, shape, seq![sizes.height * line, line, input, 1], false);
-    let transposed = comptime!(weights == Weights::OutputFirst);
-    let rows = if transposed { output } else { input };
-    let columns = if transposed { input } else { output };
-    let weight = View::<T>::new(weight, seq![9u32, rows, columns], seq![input * output, columns, 1], false);
-    let (first, row, column) = place(sizes, tile);
-    let channel = CUBE_POS_X * channels as u32;
-    let window = seq![tile.images as u32, tile.rows as u32, tile.columns as u32, depth as u32];
-    let mut sum = Fragment::<f32>::filled(Role::Accumulator, pixels, channels, depth, 0.0f32);
-    for tap in from..to {
-        for at in range_stepped(0, input, depth as u32) {
-            let part = image.part(seq![first, row + tap / 3, column + tap % 3, at], window.clone());
-            let left = Fragment::<T>::read(Role::A, pixels, channels, depth, &part);
-            let of = if comptime!(weights == Weights::Turned) { 8 - tap } else { tap };
-            if transposed {
-                let part = weight.part(seq![of, channel, at], seq![1u32, channels as u32, depth as u32]);
-                let right = Fragment::<T>::read(Role::B, pixels, channels, depth, &part.transposed());
-                sum.add_product(&left, &right);
-            } else {
-                let part = weight.part(seq![of, at, channel], seq![1u32, depth as u32, channels as u32]);
-                let right = Fragment::<T>::read(Role::B, pixels, channels, depth, &part);
-                sum.add_product(&left, &right);
-            }
+    let channel = ABSOLUTE_POS % to;
+    let pixel = ABSOLUTE_POS / to;
+    let column = pixel % (width + 1);
+    let row = pixel / (width + 1) % (height + 1);
+    let batch = pixel / (width + 1) / (height + 1);
+    let mut value = Vector::<T, N>::new(T::from_int(0));
+    if batch < image.shape(0) && row > 0 && column > 0 && channel < from {
+        let (row, column) = (row - 1, column - 1);
+        if row % step == 0 && column % step == 0 {
+            let at = (batch * image.shape(1) + row / step) * image.shape(2) + column / step;
+            value = image[at * from + channel];
         }
     }
-    sum
+    sheet[ABSOLUTE_POS] = value;
 }
 
-/// The first image, row and column of a tile.
-#[cube]
-fn place(sizes: &Sizes, #[comptime] tile: Tile) -> (u32, u32, u32) {
-    let column = CUBE_POS_Y % sizes.across * tile.columns as u32;
-    let row = CUBE_POS_Y / sizes.across % sizes.down * tile.rows as u32;
-    (CUBE_POS_Y / sizes.across / sizes.down * tile.images as u32, row, column)
-}
-
-#[cube(launch)]
-fn convolve_whole<T: Float>(
-    image: &[T],
-    weight: &[T],
-    y: &mut [T],
-    sizes: &Sizes,
-    batch: u32,
-    height: u32,
-    width: u32,
-    #[comptime] tile: Tile,
-    #[comptime] exact: bool,
-    #[comptime] weights: Weights,
+/// Parts of sums to images, every `step`-th pixel, with what is added to them.
+#[cube(launch, address_type = "dynamic")]
+fn gather<S: Float, T: Float, N: Size>(
+    sums: &Tensor<Vector<S, N>>,
+    bias: &Tensor<Vector<T, N>>,
+    added: &Tensor<Vector<T, N>>,
+    image: &mut Tensor<Vector<T, N>>,
+    height: usize,
+    width: usize,
+    step: usize,
+    #[comptime] form: Form,
+    #[define(S)] _sum: ElemType,
     #[define(T)] _dtype: ElemType,
 ) {
-    let (pixels, channels, depth) = comptime!((tile.pixels(), tile.channels, tile.depth));
-    let sum = convolved::<T>(image, weight, sizes, 0, 9, tile, weights);
-    let output = aligned(sizes.output);
-    let strides = seq![height * width * output, width * output, output, 1];
-    let y = View::<T>::new(&*y, seq![batch, height, width, output], strides, comptime!(!exact));
-    let (first, row, column) = place(sizes, tile);
-    let window = seq![tile.images as u32, tile.rows as u32, tile.columns as u32, channels as u32];
-    let narrow = sum.convert::<T>(Role::Accumulator, pixels, channels, depth);
-    narrow.write(&y.part(seq![first, row, column, CUBE_POS_X * channels as u32], window));
-}
-
-/// A part of the nine places for each `CUBE_POS_Z`.
-#[cube(launch)]
-fn convolve_parts<T: Float>(
-    image: &[T],
-    weight: &[T],
-    y: &mut [f32],
-    sizes: &Sizes,
-    batch: u32,
-    height: u32,
-    width: u32,
-    #[comptime] tile: Tile,
-    #[comptime] taps: u32,
-    #[comptime] exact: bool,
-    #[comptime] weights: Weights,
-    #[define(T)] _dtype: ElemType,
-) {
-    let sum = convolved::<T>(image, weight, sizes, CUBE_POS_Z * taps, (CUBE_POS_Z + 1) * taps, tile, weights);
-    let output = aligned(sizes.output);
-    let strides = seq![batch * height * width * output, height * width * output, width * output, output, 1];
-    let shape = seq![9u32 / taps, batch, height, width, output];
-    let y = View::<f32>::new(&*y, shape, strides, comptime!(!exact));
-    let (first, row, column) = place(sizes, tile);
-    let window = seq![1u32, tile.images as u32, tile.rows as u32, tile.columns as u32, tile.channels as u32];
-    sum.write(&y.part(seq![CUBE_POS_Z, first, row, column, CUBE_POS_X * tile.channels as u32], window));
-}
-
-/// The gradient of the weight at one of the nine places, from every `CUBE_COUNT_Z`-th tile of pixels.
-#[cube(launch)]
-fn weight_gradient<T: Float>(
-    image: &[T],
-    gradient: &[T],
-    y: &mut [f32],
-    sizes: &Sizes,
-    batch: u32,
-    height: u32,
-    width: u32,
-    tiles: u32,
-    #[comptime] tile: Tile,
-    #[comptime] exact: bool,
-    #[define(T)] _dtype: ElemType,
-) {
-    // The pixels of the tile are what is summed over.
-    let (outputs, inputs, depth) = comptime!((tile.channels, tile.depth, tile.pixels()));
-    let (input, output) = (aligned(sizes.input), aligned(sizes.output));
-    let line = sizes.width * input;
-    let shape = seq![sizes.images, sizes.height, sizes.width, input];
-    let image = View::<T>::new(image, shape, seq![sizes.height * line, line, input, 1], false);
-    let strides = seq![height * width * output, width * output, output, 1];
-    let gradient = View::<T>::new(gradient, seq![batch, height, width, output], strides, comptime!(!exact));
-    let blocks = output / outputs as u32;
-    let tap = CUBE_POS_Y / blocks;
-    let to = CUBE_POS_Y % blocks * outputs as u32;
-    let from = CUBE_POS_X * inputs as u32;
-    let of_image = seq![tile.images as u32, tile.rows as u32, tile.columns as u32, inputs as u32];
-    let of_gradient = seq![tile.images as u32, tile.rows as u32, tile.columns as u32, outputs as u32];
-    let mut sum = Fragment::<f32>::filled(Role::Accumulator, outputs, inputs, depth, 0.0f32);
-    for at in range_stepped(CUBE_POS_Z, tiles, CUBE_COUNT_Z) {
-        let column = at % sizes.across * tile.columns as u32;
-        let row = at / sizes.across % sizes.down * tile.rows as u32;
-        let first = at / sizes.across / sizes.down * tile.images as u32;
-        let part = gradient.part(seq![first, row, column, to], of_gradient.clone());
-        let left = Fragment::<T>::read(Role::A, outputs, inputs, depth, &part.last_first());
-        let part = image.part(seq![first, row + tap / 3, column + tap % 3, from], of_image.clone());
-        let right = Fragment::<T>::read(Role::B, outputs, inputs, depth, &part);
-        sum.add_product(&left, &right);
+    let (channels, of_sums) = (image.shape(3) / image.vector_size(), sums.shape(2) / image.vector_size());
+    if ABSOLUTE_POS >= image.shape(0) * image.shape(1) * image.shape(2) * channels {
+        terminate!();
     }
-    let strides = seq![9 * input * output, input, 1];
-    let y = View::<f32>::new(&*y, seq![CUBE_COUNT_Z, 9 * output, input], strides, false);
-    sum.write(&y.part(seq![CUBE_POS_Z, tap * output + to, from], seq![1u32, outputs as u32, inputs as u32]));
+    let channel = ABSOLUTE_POS % channels;
+    let pixel = ABSOLUTE_POS / channels;
+    let column = pixel % image.shape(2) * step;
+    let row = pixel / image.shape(2) % image.shape(1) * step;
+    let batch = pixel / image.shape(2) / image.shape(1);
+    // The first sum is that of the first pixel.
+    let from = ((batch * (height + 1) + row) * (width + 1) + column) * of_sums + channel;
+    let mut value = Vector::<f32, N>::cast_from(sums[from]);
+    let part = sums.shape(1) * of_sums;
+    for i in 1..sums.shape(0) {
+        value += Vector::<f32, N>::cast_from(sums[i * part + from]);
+    }
+    if comptime!(form.bias) {
+        value += Vector::<f32, N>::cast_from(bias[channel]);
+    }
+    if comptime!(form.added) {
+        value += Vector::<f32, N>::cast_from(added[ABSOLUTE_POS]);
+    }
+    if comptime!(form.shift) {
+        value += Vector::<f32, N>::cast_from(added[batch * channels + channel]);
+    }
+    image[ABSOLUTE_POS] = Vector::cast_from(value);
 }
 
-/// An image `[batch, height, width, channels]` with zeros around it, as far as tiles reach.
-fn enclosed(image: &CubeTensor, tile: Tile) -> CubeTensor {
-    let [batch, height, width, channels] = image.meta.shape().dims();
-    let [batch, height, width] = tile.padded([batch, height, width]);
-    let shape = Shape::new([batch, height + 2, width + 2, channels]);
-    let enclosed = empty_device_contiguous_dtype(image.client.clone(), image.device.clone(), shape, image.dtype);
-    let threads = enclosed.meta.shape().num_elements() / 4;
-    let cube_dim = CubeDim::new(&image.client, threads);
-    enclose::launch(
+/// Weights `[output, input, 3, 3]`, wherever they lie, by place, with zeros behind their channels: `[9, input, output]`, or for the way
+/// back `[9, output, input]` from the last place to the first: what reached a pixel from the upper left goes back there.
+#[cube(launch, address_type = "dynamic")]
+fn order<T: Float>(weight: &Tensor<T>, y: &mut Tensor<T>, #[comptime] back: bool, #[define(T)] _dtype: ElemType) {
+    let (lines, line) = (y.shape(1), y.shape(2));
+    if ABSOLUTE_POS >= 9 * lines * line {
+        terminate!();
+    }
+    let (first, second) = (ABSOLUTE_POS / line % lines, ABSOLUTE_POS % line);
+    let (output, input) = if back { (first, second) } else { (second, first) };
+    let nth = ABSOLUTE_POS / line / lines;
+    let place = if back { 8 - nth } else { nth };
+    let mut value = T::from_int(0);
+    if output < weight.shape(0) && input < weight.shape(1) {
+        let at = output * weight.stride(0) + input * weight.stride(1);
+        value = weight[at + place / 3 * weight.stride(2) + place % 3 * weight.stride(3)];
+    }
+    y[ABSOLUTE_POS] = value;
+}
+
+/// Sums over the neighbours of pixels, in some of the three rows of neighbours for each `CUBE_POS_Z`.
+#[cube(launch)]
+fn convolve_rows<T: Float, S: Float>(
+    sheet: &[T],
+    weight: &[T],
+    y: &mut [S],
+    pixels: u32,
+    line: u32,
+    input: u32,
+    output: u32,
+    rows: u32,
+    #[comptime] tile: Tile,
+    #[define(T)] _dtype: ElemType,
+    #[define(S)] _sum: ElemType,
+) {
+    let (m, n, k) = comptime!((tile.pixels, tile.channels, tile.depth));
+    let (input, output) = (aligned(input), aligned(output));
+    // Three neighbours in a row lie side by side and are one row of a matrix. All lie in the sheet: no bounds.
+    let three = 3 * input;
+    let sheet = View::<T>::new(sheet, seq![pixels + 2 * line + 2, three], seq![input, 1], false);
+    let weight = View::<T>::new(weight, seq![3 * three, output], seq![output, 1], false);
+    let first = CUBE_POS_Y * m as u32;
+    let channel = CUBE_POS_X * n as u32;
+    let mut sum = Fragment::<f32>::filled(Role::Accumulator, m, n, k, 0.0f32);
+    for row in CUBE_POS_Z * rows..(CUBE_POS_Z + 1) * rows {
+        for at in range_stepped(0, three, k as u32) {
+            let part = sheet.part(seq![first + row * line, at], seq![m as u32, k as u32]);
+            let left = Fragment::<T>::read(Role::A, m, n, k, &part);
+            let part = weight.part(seq![row * three + at, channel], seq![k as u32, n as u32]);
+            let right = Fragment::<T>::read(Role::B, m, n, k, &part);
+            sum.add_product(&left, &right);
+        }
+    }
+    let y = View::<S>::new(&*y, seq![CUBE_COUNT_Z * pixels, output], seq![output, 1], false);
+    let narrow = sum.convert::<S>(Role::Accumulator, m, n, k);
+    narrow.write(&y.part(seq![CUBE_POS_Z * pixels + first, channel], seq![m as u32, n as u32]));
+}
+
+fn new(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
+}
+
+/// Neighbouring channels that a thread moves, and the threads for it.
+fn movers(tensor: &CubeTensor, channels: usize) -> (usize, CubeCount, CubeDim) {
+    let neighbours = if channels.is_multiple_of(NEIGHBOURS) { NEIGHBOURS } else { 1 };
+    let threads = tensor.meta.shape().num_elements() / neighbours;
+    let cube_dim = CubeDim::new(&tensor.client, threads);
+    (neighbours, calculate_cube_count_elemwise(&tensor.client, threads, cube_dim), cube_dim)
+}
+
+/// An image `[batch, height, width, channels]`, or every `step`-th pixel of one, as a sheet `[pixels, channels]`, channels in whole
+/// multiples.
+pub(super) fn laid(image: &CubeTensor, of: Sheet, step: usize) -> CubeTensor {
+    let channels = image.meta.shape()[3];
+    let sheet = new(image, Shape::new([of.pixels(), channels.next_multiple_of(MULTIPLE)]), image.dtype);
+    let (neighbours, cubes, cube_dim) = movers(&sheet, channels);
+    lay::launch(
         &image.client,
-        calculate_cube_count_elemwise(&image.client, threads, cube_dim),
+        cubes,
         cube_dim,
-        address(&[image, &enclosed]),
-        4,
+        address(&[image, &sheet]),
+        neighbours,
         image.clone().into_tensor_arg(),
-        enclosed.clone().into_tensor_arg(),
-        burn::backend::cubecl::dtype_to_storage_type(image.dtype),
+        sheet.clone().into_tensor_arg(),
+        of.height,
+        of.width,
+        step,
+        dtype_to_storage_type(image.dtype),
     );
-    enclosed
+    sheet
 }
 
-fn sizes(enclosed: &CubeTensor, output: usize, counts: [usize; 3]) -> SizesLaunch {
-    let [images, height, width, input] = enclosed.meta.shape().dims();
-    let [images, height, width, input, output] = [images, height, width, input, output].map(|size| size as u32);
-    SizesLaunch::new(images, height, width, input, output, counts[1] as u32, counts[2] as u32)
-}
-
-/// From an image `[batch, height, width, input]` and weights the image `[batch, height, width, output]`, or parts of it
-/// `[parts, batch, height, width, output]` in `f32` whose sum it is.
-pub(super) fn image_of(image: &CubeTensor, weight: CubeTensor, weights: Weights) -> CubeTensor {
-    let [batch, height, width, input] = image.meta.shape().dims();
-    let output = weight.meta.shape()[if weights == Weights::OutputFirst { 1 } else { 2 }];
-    let places = [batch, height, width];
-    let depth = dividing(input, &[32]);
-    let tile = Tile::covering(PIXELS, places, dividing(output, &[128, 64, 32]), depth);
-    let count = |tile: Tile| tile.counts(places).iter().product::<usize>() * (output / tile.channels);
-    // Small images leave a large GPU idle: first narrower tiles, then the nine places one by three.
-    let tile = if count(tile) < ENOUGH {
-        Tile::covering(PIXELS, places, dividing(output, &[64, 32]), dividing(input, &[64, 32]))
-    } else {
-        tile
-    };
-    let parts = if count(tile) < ENOUGH { 3 } else { 1 };
-    let exact = tile.padded(places) == places;
-    let counts = tile.counts(places);
-    let enclosed = enclosed(image, tile);
-    let sizes = sizes(&enclosed, output, counts);
-    let (client, dtype) = (image.client.clone(), image.dtype);
-    let cubes =
-        CubeCount::Static((output / tile.channels) as u32, counts.iter().product::<usize>() as u32, parts as u32);
-    let new = |shape: Shape, dtype: DType| {
-        empty_device_contiguous_dtype(image.client.clone(), image.device.clone(), shape, dtype)
-    };
-    let [batch, height, width] = places.map(|size| size as u32);
-    let storage = burn::backend::cubecl::dtype_to_storage_type(dtype);
-    if parts == 1 {
-        let y = new(Shape::new([places[0], places[1], places[2], output]), dtype);
-        let (image, weight, out) = (enclosed.into_buffer_arg(), weight.into_buffer_arg(), y.clone().into_buffer_arg());
-        convolve_whole::launch(
-            &client,
-            cubes,
-            CubeDim::new_1d(128),
-            image,
-            weight,
-            out,
-            sizes,
-            batch,
-            height,
-            width,
-            tile,
-            exact,
-            weights,
-            storage,
-        );
-        return y;
-    }
-    let y = new(Shape::new([parts, places[0], places[1], places[2], output]), DType::F32);
-    let (image, weight, out) = (enclosed.into_buffer_arg(), weight.into_buffer_arg(), y.clone().into_buffer_arg());
-    convolve_parts::launch(
+/// Weights `[output, input, 3, 3]` as `[9, input, output]`, or `[9, output, input]` for the way back, in whole multiples.
+pub(super) fn ordered(weight: CubeTensor, back: bool) -> CubeTensor {
+    let [output, input, ..] = weight.meta.shape().dims::<4>();
+    let [lines, line] = if back { [output, input] } else { [input, output] };
+    let shape = Shape::new([9, lines.next_multiple_of(MULTIPLE), line.next_multiple_of(MULTIPLE)]);
+    let (client, threads) = (weight.client.clone(), shape.num_elements());
+    let y = new(&weight, shape, weight.dtype);
+    let cube_dim = CubeDim::new(&client, threads);
+    order::launch(
         &client,
-        cubes,
-        CubeDim::new_1d(128),
-        image,
-        weight,
-        out,
-        sizes,
-        batch,
-        height,
-        width,
-        tile,
-        9 / parts as u32,
-        exact,
-        weights,
-        storage,
+        calculate_cube_count_elemwise(&client, threads, cube_dim),
+        cube_dim,
+        address(&[&weight, &y]),
+        weight.into_tensor_arg(),
+        y.clone().into_tensor_arg(),
+        back,
+        dtype_to_storage_type(y.dtype),
     );
     y
 }
 
-/// From an image `[batch, height, width, input]` and a gradient `[batch, height, width, output]` parts of the gradient of the
-/// weight, `[parts, 9, output, input]` in `f32`.
-pub(super) fn gradient_of_weight(image: &CubeTensor, gradient: CubeTensor) -> CubeTensor {
-    let [batch, height, width, input] = image.meta.shape().dims();
-    let [_, _, _, output] = gradient.meta.shape().dims();
-    let places = [batch, height, width];
-    let (inputs, outputs) = (dividing(input, &[128, 64, 32]), dividing(output, &[64, 32]));
-    let tile = Tile::covering(SUMMED, places, outputs, inputs);
-    let exact = tile.padded(places) == places;
-    let counts = tile.counts(places);
-    let tiles = counts.iter().product::<usize>();
-    let blocks = 9 * (input / inputs) * (output / outputs);
-    let parts = (2 * ENOUGH).div_ceil(blocks).min(tiles.div_ceil(4)).max(1);
-    let enclosed = enclosed(image, tile);
-    let sizes = sizes(&enclosed, output, counts);
-    let (client, dtype) = (image.client.clone(), image.dtype);
-    let shape = Shape::new([parts, 9, output, input]);
-    let y = empty_device_contiguous_dtype(image.client.clone(), image.device.clone(), shape, DType::F32);
-    let cubes = CubeCount::Static((input / inputs) as u32, (9 * output / outputs) as u32, parts as u32);
-    let [batch, height, width, tiles] = [batch, height, width, tiles].map(|size| size as u32);
-    let storage = burn::backend::cubecl::dtype_to_storage_type(dtype);
-    let (image, gradient, out) = (enclosed.into_buffer_arg(), gradient.into_buffer_arg(), y.clone().into_buffer_arg());
-    weight_gradient::launch(
+/// What is added to the sums of a convolution; tensors that the form does not name are not read.
+pub(super) struct Added {
+    pub bias: CubeTensor,
+    pub added: CubeTensor,
+    pub form: Form,
+}
+
+/// From a sheet `[pixels, input]` and weights `[9, input, output]` the image of some of these channels, every `step`-th pixel.
+pub(super) fn image_of(
+    sheet: CubeTensor,
+    of: Sheet,
+    weight: CubeTensor,
+    channels: usize,
+    step: usize,
+    more: Added,
+) -> CubeTensor {
+    let [_, input, output] = weight.meta.shape().dims();
+    let tile = Tile::of(of, input, output);
+    // Too few to fill a large GPU: each row of neighbours alone.
+    let parts = if tile.count(of, output) < ENOUGH { 3 } else { 1 };
+    let (client, dtype) = (sheet.client.clone(), sheet.dtype);
+    let kind = if parts == 1 { dtype } else { DType::F32 };
+    let sums = new(&sheet, Shape::new([parts, of.sums(), output]), kind);
+    let shape = Shape::new([of.batch, of.height.div_ceil(step), of.width.div_ceil(step), channels]);
+    let image = new(&sheet, shape, dtype);
+    convolve_rows::launch(
+        &client,
+        CubeCount::Static((output / tile.channels) as u32, (of.sums() / tile.pixels) as u32, parts as u32),
+        CubeDim::new_1d(THREADS),
+        sheet.into_buffer_arg(),
+        weight.into_buffer_arg(),
+        sums.clone().into_buffer_arg(),
+        of.sums() as u32,
+        of.line() as u32,
+        input as u32,
+        output as u32,
+        3 / parts as u32,
+        tile,
+        dtype_to_storage_type(dtype),
+        dtype_to_storage_type(kind),
+    );
+    let (neighbours, cubes, cube_dim) = movers(&image, channels);
+    gather::launch(
         &client,
         cubes,
-        CubeDim::new_1d(128),
-        image,
-        gradient,
-        out,
-        sizes,
-        batch,
-        height,
-        width,
-        tiles,
-        tile,
-        exact,
-        storage,
+        cube_dim,
+        address(&[&sums, &image, &more.added]),
+        neighbours,
+        sums.into_tensor_arg(),
+        more.bias.into_tensor_arg(),
+        more.added.into_tensor_arg(),
+        image.clone().into_tensor_arg(),
+        of.height,
+        of.width,
+        step,
+        more.form,
+        dtype_to_storage_type(kind),
+        dtype_to_storage_type(dtype),
     );
-    y
+    image
 }

@@ -16,10 +16,10 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::Normalization;
-use super::kernels::{gradient_of_input, output, statistics, sums_of_gradient};
+use super::kernels::{at_once, gradient_of_input, output, statistics, sums_of_gradient};
 
 #[backend_extension(Cube, Autodiff, Fusion)]
-pub(super) trait GroupNormOps: Backend {
+pub(crate) trait GroupNormOps: Backend {
     #[fusion(dtype = x, shape = x)]
     fn group_norm(
         x: FloatTensor<Self>,
@@ -49,6 +49,19 @@ fn gradients(
     (x.clone(), weight.clone(), bias.clone())
 }
 
+/// The normalized image; all are contiguous.
+pub(crate) fn normalized(
+    x: &FloatTensor<CubeBackend>,
+    weight: FloatTensor<CubeBackend>,
+    bias: FloatTensor<CubeBackend>,
+    normalization: Normalization,
+) -> FloatTensor<CubeBackend> {
+    at_once(x, weight.clone(), bias.clone(), normalization, None).unwrap_or_else(|| {
+        let statistics = statistics(x, normalization);
+        output(x, &statistics, weight, bias, normalization)
+    })
+}
+
 impl GroupNormOps for CubeBackend {
     fn group_norm(
         x: FloatTensor<Self>,
@@ -56,9 +69,8 @@ impl GroupNormOps for CubeBackend {
         bias: FloatTensor<Self>,
         normalization: Normalization,
     ) -> FloatTensor<Self> {
-        let x = into_contiguous(x);
-        let statistics = statistics(&x, normalization);
-        output(&x, &statistics, into_contiguous(weight), into_contiguous(bias), normalization)
+        let [x, weight, bias] = [x, weight, bias].map(into_contiguous);
+        normalized(&x, weight, bias, normalization)
     }
 
     fn group_norm_backward(

@@ -167,6 +167,11 @@ impl<T: CubePrimitive> Fragment<T> {
         unexpanded!()
     }
 
+    /// Each entry as a function of its column and itself.
+    pub fn map_by_column(&mut self, _function: impl Fn(u32, T) -> T) {
+        unexpanded!()
+    }
+
     /// Each entry as a function of itself and the one at the same place of another.
     pub fn map_with(&mut self, _other: &Fragment<T>, _function: impl Fn(T, T) -> T) {
         unexpanded!()
@@ -218,7 +223,15 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         scope: &Scope,
         mut function: impl FnMut(&Scope, NativeExpand<T>) -> NativeExpand<T>,
     ) {
-        self.apply(scope, &[], |scope, entries| function(scope, entries[0].into()));
+        self.apply(scope, &[], |scope, places| function(scope, places[2].into()));
+    }
+
+    pub fn __expand_map_by_column_method(
+        &mut self,
+        scope: &Scope,
+        mut function: impl FnMut(&Scope, NativeExpand<u32>, NativeExpand<T>) -> NativeExpand<T>,
+    ) {
+        self.apply(scope, &[], |scope, places| function(scope, places[1].into(), places[2].into()));
     }
 
     pub fn __expand_map_with_method(
@@ -227,10 +240,10 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         other: &FragmentExpand<T>,
         mut function: impl FnMut(&Scope, NativeExpand<T>, NativeExpand<T>) -> NativeExpand<T>,
     ) {
-        self.apply(scope, &[other.get(scope)], |scope, entries| function(scope, entries[0].into(), entries[1].into()));
+        self.apply(scope, &[other.get(scope)], |scope, places| function(scope, places[2].into(), places[3].into()));
     }
 
-    /// SPIR-V gives the function the row and the column first, then the entries.
+    /// SPIR-V gives the function the row and the column first, then the entries of the matrices.
     fn apply(&self, scope: &Scope, others: &[Value], mut function: impl FnMut(&Scope, &[Value]) -> NativeExpand<T>) {
         let entry = T::Scalar::__expand_as_type(scope);
         let place = u32::__expand_as_type(scope);
@@ -241,9 +254,9 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         let name = scope.func_ident(Some("map"));
         let func = FuncOp::new(scope.ctx_mut(), name.clone(), kind);
         let body = func.get_entry_block(scope.ctx());
-        let entries: Vec<Value> = (2..count).map(|i| body.deref(scope.ctx()).get_argument(i)).collect();
+        let places: Vec<Value> = (0..count).map(|i| body.deref(scope.ctx()).get_argument(i)).collect();
         let inner = scope.func_child(OpInserter::new_at_block_end(body));
-        let result = function(&inner, &entries).read_value(&inner);
+        let result = function(&inner, &places).read_value(&inner);
         inner.register(&ReturnOp::new_with_value(scope.ctx_mut(), result));
         let captured = lift_closure(scope.ctx(), &func);
         scope.register_func(func);
@@ -265,6 +278,7 @@ pub(crate) struct ViewExpand<T: CubePrimitive> {
     buffer: Value,
     layout: Value,
     view: Option<Value>,
+    rank: usize,
     of: PhantomData<T>,
 }
 
@@ -289,9 +303,11 @@ impl<T: CubePrimitive> View<T> {
     ) -> ViewExpand<T> {
         let buffer = buffer.__extract_list(scope);
         let clamp = if bounded { ClampMode::Constant(0) } else { ClampMode::Undefined };
-        let layout = CreateLayoutOp::new(scope.ctx_mut(), values(scope, &shape), Some(values(scope, &strides)), clamp);
+        let (shape, strides) = (values(scope, &shape), values(scope, &strides));
+        let rank = shape.len();
+        let layout = CreateLayoutOp::new(scope.ctx_mut(), shape, Some(strides), clamp);
         let layout = scope.register_with_result(&layout);
-        ViewExpand { buffer, layout, view: None, of: PhantomData }
+        ViewExpand { buffer, layout, view: None, rank, of: PhantomData }
     }
 
     /// A part, from `offsets`.
@@ -299,12 +315,7 @@ impl<T: CubePrimitive> View<T> {
         unexpanded!()
     }
 
-    /// With the last of four dimensions first.
-    pub fn last_first(&self) -> Self {
-        unexpanded!()
-    }
-
-    /// With the last two of three dimensions exchanged.
+    /// With the last two dimensions exchanged.
     pub fn transposed(&self) -> Self {
         unexpanded!()
     }
@@ -322,15 +333,9 @@ impl<T: CubePrimitive> ViewExpand<T> {
     }
 
     pub fn __expand_transposed_method(&self, scope: &Scope) -> Self {
-        self.permuted(scope, vec![0, 2, 1])
-    }
-
-    pub fn __expand_last_first_method(&self, scope: &Scope) -> Self {
-        self.permuted(scope, vec![3, 0, 1, 2])
-    }
-
-    fn permuted(&self, scope: &Scope, order: Vec<usize>) -> Self {
-        let kind = TensorViewType::get(scope.ctx(), order.len(), false, order);
+        let mut order: Vec<usize> = (0..self.rank).collect();
+        order.swap(self.rank - 2, self.rank - 1);
+        let kind = TensorViewType::get(scope.ctx(), self.rank, false, order);
         let view = scope.register_with_result(&CreateViewOp::new(scope.ctx_mut(), kind.into()));
         Self { view: Some(view), ..*self }
     }

@@ -3,8 +3,11 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::convolution::convolve;
+use super::convolution::convolve_adding;
+#[cfg(feature = "vulkan")]
+use super::convolution::{by_nine_products, normalized_nine_products};
 use super::initial::fan_in_uniform;
+use super::{Activation, GroupNorm};
 use crate::error::{ModelError, at_least_one};
 
 /// Configuration of a [`Conv2d`] layer with a square kernel.
@@ -106,8 +109,34 @@ impl Conv2d {
     /// - input: `[batch, input, height, width]`
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_adding(x, None)
+    }
+
+    /// Convolves the image and adds another, of the output's shape or `[batch, output, 1, 1]`.
+    pub(crate) fn forward_adding(&self, x: Tensor<4>, added: Option<Tensor<4>>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        convolve(x, self.weight.val(), bias, [self.stride; 2], [self.padding; 2])
+        convolve_adding(x, self.weight.val(), bias, added, [self.stride; 2], [self.padding; 2])
+    }
+
+    /// Normalizes, activates, convolves and adds: where there is a kernel for it, without writing what lies in between as an image.
+    pub(crate) fn forward_normalized(
+        &self,
+        norm: &GroupNorm,
+        activation: Activation,
+        x: Tensor<4>,
+        added: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        #[cfg(feature = "vulkan")]
+        if activation == Activation::Silu
+            && self.stride == 1
+            && norm.weight.val().dtype() == x.dtype()
+            && by_nine_products(&x, &self.weight.val(), self.stride, self.padding)
+        {
+            let bias = self.bias.as_ref().map(Param::val);
+            let parameters = [norm.weight.val(), norm.bias.val()];
+            return normalized_nine_products(x, parameters, norm.settings(true), self.weight.val(), bias, added);
+        }
+        self.forward_adding(norm.forward_activated(x, activation), added)
     }
 }
 

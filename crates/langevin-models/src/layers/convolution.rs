@@ -18,12 +18,43 @@ const FEWEST_CHANNELS: usize = 16;
 /// What the choice depends on.
 #[derive(Debug, Clone, Copy)]
 struct Convolved {
-    input: usize,
+    /// `[batch, input, height, width]`
+    image: [usize; 4],
     output: usize,
     kernel: [usize; 2],
     stride: [usize; 2],
+    padding: [usize; 2],
+}
+
+impl Convolved {
+    fn new(x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Self {
+        let [output, _, k, l] = weight.dims();
+        Self { image: x.dims(), output, kernel: [k, l], stride, padding }
+    }
+
     /// Values in the table of patches.
-    table: usize,
+    fn table(&self) -> usize {
+        let [batch, input, height, width] = self.image;
+        let [rows, columns] = output_size([height, width], self.kernel, self.stride, self.padding);
+        batch * rows * columns * self.kernel[0] * self.kernel[1] * input
+    }
+
+    /// Whether each pixel is mapped by itself.
+    #[cfg(feature = "vulkan")]
+    fn is_a_map(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
+    }
+
+    /// Whether the kernel of [`Algorithm::NineProducts`] computes it.
+    fn by_nine_products(&self, device: &Device, dtype: DType) -> bool {
+        #[cfg(feature = "vulkan")]
+        if self.padding == [1, 1] && Algorithm::NineProducts.fits(self.kernel, self.stride) {
+            let [batch, input, height, width] = self.image;
+            return langevin_gpu::convolves(device, dtype, [batch, height, width, input], self.output);
+        }
+        let _ = (device, dtype);
+        false
+    }
 }
 
 /// How a convolution is computed. All give the same result but for rounding.
@@ -38,8 +69,8 @@ pub enum Algorithm {
     Winograd2,
     /// Winograd's F(4 x 4, 3 x 3): 4 times fewer multiplications, for `f32`.
     Winograd4,
-    /// Nine matrix products in one kernel for tensor cores: for `f16`, with the feature `vulkan` and a driver that has
-    /// `VK_NV_cooperative_matrix2`. Elsewhere it is [`Direct`](Self::Direct).
+    /// Nine matrix products in one kernel for tensor cores, with what is added to the result: for `f16`, with the feature `vulkan` and a
+    /// driver that has `VK_NV_cooperative_matrix2`. Elsewhere it is [`Direct`](Self::Direct).
     NineProducts,
 }
 
@@ -49,21 +80,26 @@ impl Algorithm {
     /// | device | dtype | convolution | algorithm | why |
     /// |---|---|---|---|---|
     /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library |
-    /// | GPU | `f16`, `bf16` | all | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
+    /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1 or 2, a border of 1, 32 channels and more on a side | nine products | 0.15 ms where the direct kernel took 0.22; a UNet 12.0 where it took 16.7 |
+    /// | GPU | `f16`, `bf16` | others | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
     /// | GPU | `f32` | others | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
     ///
-    /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16]. [`NineProducts`](Self::NineProducts) takes 0.56 and 0.20
-    /// ms there and is not chosen: a UNet took as long with it as without (16.1 and 16.7 ms), and drivers compile its kernels, one for each
-    /// tile, so long that a first training step took more than 235 seconds instead of 88.
-    fn of(device: &Device, dtype: DType, shape: Convolved) -> Self {
+    /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16]; that of the nine products is for [64, 256, 16, 16] alone,
+    /// without what lies around it.
+    ///
+    /// A kernel of one pixel with stride 1 is an affine map, as linear layers are, and goes the same way as they.
+    fn of(device: &Device, dtype: DType, shape: &Convolved) -> Self {
+        if shape.by_nine_products(device, dtype) {
+            return Self::NineProducts;
+        }
         if dtype != DType::F32 || !has_kernels(device) {
             return Self::Direct;
         }
-        let wide = shape.input >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
+        let wide = shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
         if cfg!(feature = "cube") && wide && Self::Winograd4.fits(shape.kernel, shape.stride) {
             Self::Winograd4
-        } else if shape.table <= LARGEST_TABLE {
+        } else if shape.table() <= LARGEST_TABLE {
             Self::Product
         } else {
             Self::Direct
@@ -75,18 +111,9 @@ impl Algorithm {
     pub fn fits(self, kernel: [usize; 2], stride: [usize; 2]) -> bool {
         match self {
             Self::Direct | Self::Product => true,
-            Self::Winograd2 | Self::Winograd4 | Self::NineProducts => kernel == [3, 3] && stride == [1, 1],
+            Self::Winograd2 | Self::Winograd4 => kernel == [3, 3] && stride == [1, 1],
+            Self::NineProducts => kernel == [3, 3] && matches!(stride, [1, 1] | [2, 2]),
         }
-    }
-
-    /// Whether the kernel of [`NineProducts`](Self::NineProducts) computes this convolution.
-    #[cfg(feature = "vulkan")]
-    fn served(x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> bool {
-        let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
-        padding == [1, 1]
-            && Self::NineProducts.fits([k, l], stride)
-            && weight.dtype() == x.dtype()
-            && langevin_gpu::convolves(&x.device(), x.dtype(), [batch, height, width, input], output)
     }
 
     /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, without a bias.
@@ -97,11 +124,13 @@ impl Algorithm {
     #[must_use]
     pub fn run(self, x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Tensor<4> {
         let [_, _, k, l] = weight.dims();
-        assert!(self.fits([k, l], stride), "{self:?} is for kernels of 3 x 3 and stride 1");
+        assert!(self.fits([k, l], stride), "{self:?} is not for kernels of {k} x {l} and stride {stride:?}");
         match self {
             #[cfg(feature = "vulkan")]
-            Self::NineProducts if Self::served(&x, &weight, stride, padding) => {
-                channels_first(langevin_gpu::convolve(channels_last(x), weight))
+            Self::NineProducts
+                if Convolved::new(&x, &weight, stride, padding).by_nine_products(&x.device(), x.dtype()) =>
+            {
+                nine_products(x, weight, None, None, stride[0])
             }
             Self::Direct | Self::NineProducts => {
                 let options = ConvOptions::new(stride, padding, [1, 1], 1);
@@ -141,20 +170,87 @@ pub(crate) fn convolve(
     stride: [usize; 2],
     padding: [usize; 2],
 ) -> Tensor<4> {
+    convolve_adding(x, weight, bias, None, stride, padding)
+}
+
+/// The same, and an image that is added, of the output's shape or `[batch, output, 1, 1]`: without another pass over memory where
+/// there is a kernel that adds.
+pub(crate) fn convolve_adding(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    added: Option<Tensor<4>>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if let Some(y) = crate::cpu::convolve(&x, &weight, bias.as_ref(), stride, padding) {
-        return y;
+        return plus(y, added);
     }
-    let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
-    let [rows, columns] = output_size([height, width], [k, l], stride, padding);
-    let table = batch * rows * columns * k * l * input;
-    let shape = Convolved { input, output, kernel: [k, l], stride, table };
-    let y = Algorithm::of(&x.device(), x.dtype(), shape).run(x, weight, stride, padding);
+    let output = weight.dims()[0];
+    let shape = Convolved::new(&x, &weight, stride, padding);
+    let algorithm = Algorithm::of(&x.device(), x.dtype(), &shape);
+    #[cfg(feature = "vulkan")]
+    if algorithm == Algorithm::NineProducts {
+        return nine_products(x, weight, bias, added, stride[0]);
+    }
+    #[cfg(feature = "vulkan")]
+    if shape.is_a_map()
+        && added.as_ref().is_none_or(|added| added.dims() == [x.dims()[0], output, x.dims()[2], x.dims()[3]])
+    {
+        let map = weight.clone().reshape([output, x.dims()[1]]);
+        let added = added.clone().map(channels_last);
+        if let Some(y) = super::linear::mapped(&channels_last(x.clone()), &map, bias.as_ref(), added.as_ref()) {
+            return channels_first(y);
+        }
+    }
+    let y = algorithm.run(x, weight, stride, padding);
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
-    match bias {
+    let y = match bias {
         Some(bias) => y + bias.reshape([1, output, 1, 1]),
         None => y,
+    };
+    plus(y, added)
+}
+
+fn plus(y: Tensor<4>, added: Option<Tensor<4>>) -> Tensor<4> {
+    match added {
+        Some(added) => y + added,
+        None => y,
     }
+}
+
+/// Whether a convolution with a square kernel goes by [`Algorithm::NineProducts`].
+#[cfg(feature = "vulkan")]
+pub(super) fn by_nine_products(x: &Tensor<4>, weight: &Tensor<4>, stride: usize, padding: usize) -> bool {
+    Convolved::new(x, weight, [stride; 2], [padding; 2]).by_nine_products(&x.device(), x.dtype())
+}
+
+/// The kernels that normalize, convolve and add.
+#[cfg(feature = "vulkan")]
+pub(super) fn normalized_nine_products(
+    x: Tensor<4>,
+    parameters: [Tensor<1>; 2],
+    settings: langevin_gpu::Normalization,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    added: Option<Tensor<4>>,
+) -> Tensor<4> {
+    let additions = langevin_gpu::Additions { bias, added: added.map(channels_last) };
+    channels_first(langevin_gpu::convolve_normalized(channels_last(x), parameters, settings, weight, additions))
+}
+
+/// The kernel that convolves and adds.
+#[cfg(feature = "vulkan")]
+fn nine_products(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    added: Option<Tensor<4>>,
+    stride: usize,
+) -> Tensor<4> {
+    let additions = langevin_gpu::Additions { bias, added: added.map(channels_last) };
+    channels_first(langevin_gpu::convolve(channels_last(x), weight, stride, additions))
 }
 
 /// Sizes of the output.
@@ -279,8 +375,10 @@ mod tests {
 
     #[test]
     fn the_cpu_takes_the_direct_way() {
-        let shape = Convolved { input: 32, output: 32, kernel: [3, 3], stride: [1, 1], table: 1 };
-        assert_eq!(Algorithm::of(&flex(), DType::F32, shape), Algorithm::Direct);
-        assert_eq!(Algorithm::of(&flex().autodiff(), DType::F32, shape), Algorithm::Direct);
+        let shape = Convolved { image: [1, 32, 4, 4], output: 32, kernel: [3, 3], stride: [1, 1], padding: [1, 1] };
+        for dtype in [DType::F32, DType::F16] {
+            assert_eq!(Algorithm::of(&flex(), dtype, &shape), Algorithm::Direct);
+            assert_eq!(Algorithm::of(&flex().autodiff(), dtype, &shape), Algorithm::Direct);
+        }
     }
 }

@@ -80,8 +80,31 @@ impl Linear {
         if let Some(y) = crate::cpu::map_last(&x, &weight, bias.as_ref()) {
             return y;
         }
+        #[cfg(feature = "vulkan")]
+        if let Some(y) = mapped(&x, &weight, bias.as_ref(), None) {
+            return y;
+        }
         module::linear(x, weight.transpose(), bias)
     }
+}
+
+/// The map of the last axis, and what is added to it, by one kernel, where there is one.
+#[cfg(feature = "vulkan")]
+pub(super) fn mapped<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    added: Option<&Tensor<D>>,
+) -> Option<Tensor<D>> {
+    let (mut shape, [output, input]) = (x.dims(), weight.dims());
+    let rows = shape[..D - 1].iter().product();
+    if weight.dtype() != x.dtype() || !langevin_gpu::maps_rows(&x.device(), x.dtype(), rows, [input, output]) {
+        return None;
+    }
+    shape[D - 1] = output;
+    let added = added.map(|added| added.clone().reshape([rows, output]));
+    let y = langevin_gpu::map_rows(x.clone().reshape([rows, input]), weight.clone(), bias.cloned(), added);
+    Some(y.reshape(shape))
 }
 
 #[cfg(test)]

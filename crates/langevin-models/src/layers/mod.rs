@@ -10,6 +10,7 @@ mod activation;
 mod ada_norm;
 mod added_attention;
 mod angle;
+mod arrange;
 mod attention;
 mod combined;
 mod conv;
@@ -46,6 +47,7 @@ pub use ada_norm::{
 };
 pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
 pub(crate) use angle::sin_cos;
+pub use arrange::arrange_weights;
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use combined::{

@@ -127,8 +127,13 @@ impl GroupNorm {
     }
 
     #[cfg(feature = "cube")]
+    pub(super) fn settings(&self, silu: bool) -> langevin_gpu::Normalization {
+        langevin_gpu::Normalization { groups: self.groups, epsilon: self.epsilon, silu }
+    }
+
+    #[cfg(feature = "cube")]
     fn by_kernels<const D: usize>(&self, x: Tensor<D>, silu: bool) -> Tensor<D> {
-        let settings = langevin_gpu::Normalization { groups: self.groups, epsilon: self.epsilon, silu };
+        let settings = self.settings(silu);
         let (weight, bias) = (self.weight.val(), self.bias.val());
         layout::channels_last(x, |x| langevin_gpu::group_norm(x, weight, bias, settings))
     }

@@ -152,6 +152,8 @@ impl ResnetBlock2dConfig {
     }
 }
 
+const TIME: &str = "a time embedding";
+
 /// Two convolutions, each after a normalization and an activation, with the time embedding told to the second,
 /// added to the input. Made by [`ResnetBlock2dConfig::init`].
 ///
@@ -197,12 +199,15 @@ impl ResnetBlock2d {
     ///
     /// If a block that is told a time gets none.
     pub fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>, tap: &mut Tap<'_>) -> Tensor<4> {
+        if !tap.is_listening() && !self.scale_shift {
+            return self.unseen(x, time);
+        }
         let h = self.activated("norm1", &self.norm1, x.clone(), tap);
         let h = self.resample.apply(h);
         let h = self.conv1.forward(h);
         tap.see("conv1", &h);
         let h = match &self.time_emb_proj {
-            Some(projection) => self.tell(h, projection.forward(time.expect("a time embedding").clone()), tap),
+            Some(projection) => self.tell(h, projection.forward(time.expect(TIME).clone()), tap),
             None => self.activated("norm2", &self.norm2, h, tap),
         };
         let h = self.dropout.forward(h);
@@ -214,10 +219,42 @@ impl ResnetBlock2d {
             residual = shortcut.forward(residual);
             tap.see("conv_shortcut", &residual);
         }
-        let y = residual + h;
-        let y = if self.output_scale == 1.0 { y } else { y / self.output_scale };
+        let y = self.scaled(residual + h);
         tap.see("", &y);
         y
+    }
+
+    /// The block where nobody looks at what is between its steps, and time is added: each convolution is one step with the
+    /// normalization before it and the sum after it.
+    fn unseen(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
+        let time = self.time_emb_proj.as_ref().map(|projection| {
+            let time = projection.forward(time.expect(TIME).clone());
+            let [batch, features] = time.dims();
+            time.reshape([batch, features, 1, 1])
+        });
+        let h = match self.resample {
+            Resample::Keep => self.conv1.forward_normalized(&self.norm1, self.activation, x.clone(), time),
+            resample => {
+                let h = resample.apply(self.norm1.forward_activated(x.clone(), self.activation));
+                self.conv1.forward_adding(h, time)
+            }
+        };
+        let mut residual = self.resample.apply(x);
+        if let Some(shortcut) = &self.conv_shortcut {
+            residual = shortcut.forward(residual);
+        }
+        let h = match self.dropout.acts_on(&h.device()) {
+            false => self.conv2.forward_normalized(&self.norm2, self.activation, h, Some(residual)),
+            true => {
+                let h = self.dropout.forward(self.norm2.forward_activated(h, self.activation));
+                self.conv2.forward_adding(h, Some(residual))
+            }
+        };
+        self.scaled(h)
+    }
+
+    fn scaled(&self, y: Tensor<4>) -> Tensor<4> {
+        if self.output_scale == 1.0 { y } else { y / self.output_scale }
     }
 
     /// Adds the time before the second normalization, or scales and shifts after it, and activates.

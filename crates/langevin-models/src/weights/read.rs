@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
 
+use crate::layers::arrange_weights;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 
@@ -77,7 +78,7 @@ pub(super) fn fill<M: Module>(module: M, stored: &StoredWeights, load: &Load) ->
     let module = module.map(&mut reader);
     match reader.error {
         Some(error) => Err(error),
-        None => Ok(module),
+        None => Ok(arrange_weights(module)),
     }
 }
 

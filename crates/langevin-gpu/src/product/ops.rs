@@ -1,0 +1,148 @@
+//! The product as an operation of Burn's backends, with its gradients.
+
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::tensor::{FloatDType, Shape};
+use burn_autodiff::Autodiff;
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+
+pub(super) use burn::backend::Dispatch;
+
+use super::Form;
+use super::kernels::{Added, Around, Turned, gradient_of_weight, product};
+
+#[backend_extension(Cube, Autodiff, Fusion)]
+pub(super) trait ProductOps: Backend {
+    #[fusion(meta = output)]
+    fn map_rows(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        added: FloatTensor<Self>,
+        form: Form,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of the rows, from that of the output.
+    #[fusion(meta = rows)]
+    fn gradient_of_rows(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of the weight, from that of the output.
+    #[fusion(meta = weight)]
+    fn gradient_of_map(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+fn output(x: &TensorSpec, weight: &TensorSpec, _bias: &TensorSpec, _added: &TensorSpec, _form: &Form) -> TensorSpec {
+    TensorSpec::new(Shape::new([x.shape[0], weight.shape[0]]), x.dtype)
+}
+
+fn rows(gradient: &TensorSpec, weight: &TensorSpec) -> TensorSpec {
+    TensorSpec::new(Shape::new([gradient.shape[0], weight.shape[1]]), gradient.dtype)
+}
+
+fn weight(x: &TensorSpec, gradient: &TensorSpec) -> TensorSpec {
+    TensorSpec::new(Shape::new([gradient.shape[1], x.shape[1]]), x.dtype)
+}
+
+/// A matrix as a batch of one, contiguous.
+fn alone(x: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
+    let [rows, columns] = x.meta.shape().dims();
+    CubeBackend::float_reshape(into_contiguous(x), Shape::new([1, rows, columns]))
+}
+
+fn flat(y: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
+    let [_, rows, columns] = y.meta.shape().dims();
+    CubeBackend::float_reshape(y, Shape::new([rows, columns]))
+}
+
+impl ProductOps for CubeBackend {
+    fn map_rows(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        added: FloatTensor<Self>,
+        form: Form,
+    ) -> FloatTensor<Self> {
+        let bias = if form.bias { into_contiguous(bias) } else { bias };
+        let added = if form.added { into_contiguous(added) } else { added };
+        let turned = Turned { left: false, right: true };
+        flat(product(alone(x), alone(weight), turned, Added { bias, added, form }))
+    }
+
+    fn gradient_of_rows(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nothing = Added::nothing(&weight);
+        flat(product(alone(gradient), alone(weight), Turned { left: false, right: false }, nothing))
+    }
+
+    fn gradient_of_map(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ([rows, input], dtype) = (x.meta.shape().dims(), FloatDType::from(x.dtype));
+        let output = gradient.meta.shape()[1];
+        let around = Around { rows, places: 1, line: 0, lead: 0 };
+        let parts = gradient_of_weight(into_contiguous(x), into_contiguous(gradient), around);
+        let sum = if parts.meta.shape()[0] == 1 { parts } else { Self::float_sum_dim(parts, 0) };
+        Self::float_reshape(Self::float_cast(sum, dtype), Shape::new([output, input]))
+    }
+}
+
+impl<B: Backend + ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, C> {
+    fn map_rows(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        added: FloatTensor<Self>,
+        form: Form,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct MapRows;
+
+        impl<B: Backend + ProductOps> Backward<B, 4> for MapRows {
+            type State = ([FloatTensor<B>; 2], Form);
+
+            fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let [of_x, of_weight, of_bias, of_added] = ops.parents;
+                let gradient = grads.consume::<B>(&ops.node);
+                let ([x, weight], form) = ops.state;
+                if let Some(node) = of_x {
+                    grads.register::<B>(node.id, B::gradient_of_rows(gradient.clone(), weight));
+                }
+                if let Some(node) = of_weight {
+                    grads.register::<B>(node.id, B::gradient_of_map(x, gradient.clone()));
+                }
+                if let Some(node) = of_bias.filter(|_| form.bias) {
+                    let dtype = FloatDType::from(gradient.dtype());
+                    let columns = gradient.shape()[1];
+                    let sum = B::float_sum_dim(B::float_cast(gradient.clone(), FloatDType::F32), 0);
+                    let sum = B::float_reshape(B::float_cast(sum, dtype), Shape::new([columns]));
+                    grads.register::<B>(node.id, sum);
+                }
+                if let Some(node) = of_added.filter(|_| form.added) {
+                    grads.register::<B>(node.id, gradient);
+                }
+            }
+        }
+
+        let ((x, of_x), (weight, of_weight)) = (x.into_parts(), weight.into_parts());
+        let ((bias, of_bias), (added, of_added)) = (bias.into_parts(), added.into_parts());
+        match MapRows.prepare::<C>([of_x, of_weight, of_bias, of_added]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let state = ([x.clone(), weight.clone()], form);
+                prep.finish(state, B::map_rows(x, weight, bias, added, form))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::map_rows(x, weight, bias, added, form)),
+        }
+    }
+
+    fn gradient_of_rows(_gradient: FloatTensor<Self>, _weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        panic!("Burn differentiates once")
+    }
+
+    fn gradient_of_map(_x: FloatTensor<Self>, _gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        panic!("Burn differentiates once")
+    }
+}
