@@ -4,13 +4,14 @@
 
 mod kernels;
 mod ops;
+mod whole;
 
 use burn::tensor::Tensor;
 
 use ops::Dispatch;
 pub(crate) use ops::GroupNormOps;
 #[cfg(feature = "vulkan")]
-pub(crate) use {kernels::at_once, ops::normalized};
+pub(crate) use {ops::normalized, whole::at_once};
 
 /// How to normalize.
 #[derive(Clone, Copy, Debug, PartialEq)]

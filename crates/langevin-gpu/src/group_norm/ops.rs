@@ -16,7 +16,8 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::Normalization;
-use super::kernels::{at_once, gradient_of_input, output, statistics, sums_of_gradient};
+use super::kernels::{gradient_of_input, output, statistics, sums_of_gradient};
+use super::whole::at_once;
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(crate) trait GroupNormOps: Backend {
