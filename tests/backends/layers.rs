@@ -1,7 +1,8 @@
 //! One table of the public layers and blocks, each with the settings that choose another path through it.
 
 use crate::Case;
-use crate::probe::{Measured, function, module, module_in, tensor, value};
+use crate::probe::{Cast, Measured, filled, function, module, module_in, tensor, value};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 use langevin::models::layers::algorithm::Convolution;
 use langevin::models::layers::{
@@ -10,8 +11,8 @@ use langevin::models::layers::{
     GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
     SinusoidalPositions, SpatialNormConfig, SpatioTemporalResnetConfig, TemporalConv, TemporalResnetConfig,
     TimestepEmbeddingConfig, Transformer2dConfig, TransformerSpatioTemporalConfig, TransformerTemporalConfig,
-    attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias, scaled_dot_product_attention,
-    upsample_nearest, upsample_nearest_2x,
+    arrange_weights, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias,
+    scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -218,7 +219,7 @@ pub fn table() -> Vec<Case> {
         })
         .within(ANGLES),
         case("GaussianFourier", "levels 0.01 to 80", |d| {
-            let layer = crate::probe::filled(GaussianFourierConfig::new(32).init(d).expect(OK));
+            let layer = filled(GaussianFourierConfig::new(32).init(d).expect(OK));
             value(layer.forward(Tensor::<1>::from_data([0.01, 0.5, 3.0, 80.0], d)))
         })
         .within(ANGLES),
@@ -304,6 +305,10 @@ pub fn table() -> Vec<Case> {
                 block.forward(x, &Tensor::from_inner(context.clone()), 3, &mut Tap::none())
             })
         }),
+        case("arrange_weights", "a convolution", |d| {
+            let layer = arrange_weights(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
+            value(layer.forward(tensor([2, 32, 9, 8], 1, d)))
+        }),
         case("Mlp", "2 dimensions", |d| mlp(d, &MlpConfig::new(2).hidden(32).layers(2))),
         case("Mlp", "3 classes", |d| mlp(d, &MlpConfig::new(5).hidden(32).layers(3).classes(3))),
     ]
@@ -374,6 +379,10 @@ pub fn maps(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let measured =
         module_in(dtype, layer, [2, 32, 9, 7], device, move |layer, x| layer.forward(x.cast(dtype)).cast(DType::F32));
     found.push(("Conv2d: one pixel, 32 to 64 channels".into(), measured));
+    let layer = Conv2dConfig::new(32, 64, 3).padding(1).init(device).expect(OK);
+    let layer = arrange_weights(filled(layer).map(&mut Cast(dtype)));
+    let x = tensor([2, 32, 9, 8], 1, device).cast(dtype);
+    found.push(("arrange_weights: 32 to 64 channels".into(), value(layer.forward(x).cast(DType::F32))));
     for ([input, output], size, stride) in
         [([3, 64], [9, 8], 1), ([64, 3], [8, 9], 1), ([32, 64], [9, 8], 2), ([40, 40], [7, 7], 2)]
     {
@@ -413,7 +422,6 @@ pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
 
 /// Dropout draws on the device, so its values cannot be compared: its law can.
 pub fn dropout(device: &Device) {
-    use burn::module::Module;
     use langevin::models::layers::DropoutConfig;
     let layer = DropoutConfig::new(0.25).init().expect(OK);
     let still = layer.valid().forward(Tensor::<2>::ones([64, 64], device));
