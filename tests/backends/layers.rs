@@ -379,6 +379,10 @@ pub fn maps(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let measured =
         module_in(dtype, layer, [2, 32, 9, 7], device, move |layer, x| layer.forward(x.cast(dtype)).cast(DType::F32));
     found.push(("Conv2d: one pixel, 32 to 64 channels".into(), measured));
+    // A weight that is arranged is trained as it was.
+    let layer = arrange_weights(Conv2dConfig::new(32, 64, 3).padding(1).init(&device.clone().autodiff()).expect(OK));
+    let gradients = layer.weight.val().sum().backward();
+    assert!(layer.weight.val().grad(&gradients).is_some(), "an arranged weight has no gradient");
     let layer = Conv2dConfig::new(32, 64, 3).padding(1).init(device).expect(OK);
     let layer = arrange_weights(filled(layer).map(&mut Cast(dtype)));
     let x = tensor([2, 32, 9, 8], 1, device).cast(dtype);
@@ -404,6 +408,9 @@ pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
         ([1, 2, 64, 80], 6.0),
         ([1, 1, 96, 160], 1.0),
         ([2, 1, 64, 256], 1.0),
+        ([2, 2, 256, 64], 1.0),
+        ([1, 2, 128, 96], 1.0),
+        ([1, 1, 64, 144], 1.0),
     ]
     .map(|(shape, factor)| {
         let measured = function(shape, device, move |x| {

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Tensor};
 use ops::{AttentionOps, Dispatch};
 
 /// Whether [`attend`] can be asked for queries `[heads, queries, d]` and values `[heads, keys, width]`: a Vulkan driver with
-/// `VK_NV_cooperative_matrix2`, `f16`, at most 256 numbers for d and width, and no more heads than one
+/// `VK_NV_cooperative_matrix2`, `f16`, keys in multiples of 32, at most 256 numbers for d and width, and no more heads than one
 /// launch of a kernel reaches.
 #[must_use]
 pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usize; 3]) -> bool {
@@ -17,7 +17,8 @@ pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usiz
     let counts = heads.max(tokens.div_ceil(kernels::QUERIES / 2)) <= crate::LARGEST_COUNT;
     let fits = counts && heads * tokens > 0 && largest <= i32::MAX as usize;
     let widths = [d, width].iter().all(|width| (1..=256).contains(width));
-    fits && widths && keys > 0 && crate::workgroup::multiplies(device, dtype)
+    let keys = keys > 0 && keys.is_multiple_of(kernels::KEYS);
+    fits && widths && keys && crate::workgroup::multiplies(device, dtype, kernels::threads(d.max(width)))
 }
 
 /// `softmax(scale·q·kᵀ)·v` of each head, for a positive scale. Going back, the scores are computed again.

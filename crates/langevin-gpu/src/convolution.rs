@@ -5,6 +5,7 @@ mod kernels;
 mod normalized;
 mod ops;
 
+use burn::backend::DispatchTensor;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::sheet::{PIXELS, Sheet};
@@ -27,7 +28,7 @@ pub fn convolves(device: &Device, dtype: DType, image: [usize; 4], output: usize
     // Indices in kernels are of 32 bits.
     let reached =
         pixels.saturating_mul(input.max(output)) <= i32::MAX as usize && 9 * input * output <= i32::MAX as usize;
-    reached && pixels / PIXELS < crate::LARGEST_COUNT && workgroup::multiplies(device, dtype)
+    reached && pixels / PIXELS < crate::LARGEST_COUNT && workgroup::multiplies(device, dtype, crate::THREADS)
 }
 
 /// What a convolution adds to its sums.
@@ -52,7 +53,7 @@ pub struct Additions {
 
 impl Additions {
     /// Both tensors, of which those that the form does not name are `other`: they are not read.
-    fn with(self, image: [usize; 4], step: usize, other: &Tensor<4>) -> (Tensor<1>, Tensor<4>, Form) {
+    fn with(self, image: [usize; 4], step: usize, other: &Tensor<4>) -> (DispatchTensor, DispatchTensor, Form) {
         let ([batch, height, width, _], [output, ..], dtype) = (image, other.dims(), other.dtype());
         let [height, width] = [height, width].map(|size| size.div_ceil(step));
         let Self { bias, added } = self;
@@ -65,8 +66,9 @@ impl Additions {
             assert!((whole || shift) && added.dtype() == dtype, "{:?} is added", added.dims());
         }
         let form = Form { bias: bias.is_some(), added: added.is_some() && !shift, shift };
-        let count = other.dims().iter().product::<usize>();
-        (bias.unwrap_or_else(|| other.clone().reshape([count])), added.unwrap_or_else(|| other.clone()), form)
+        // As it is: an operation on it would wait for a gradient that never comes.
+        let unread = || other.clone().into_dispatch();
+        (bias.map_or_else(unread, Tensor::into_dispatch), added.map_or_else(unread, Tensor::into_dispatch), form)
     }
 }
 
@@ -104,14 +106,7 @@ pub fn convolve(image: Tensor<4>, weight: Tensor<4>, stride: usize, additions: A
     check(&image, &weight);
     assert!(stride > 0, "a stride of zero");
     let (bias, added, form) = additions.with(image.dims(), stride, &weight);
-    Tensor::from_dispatch(Dispatch::convolve(
-        image.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        added.into_dispatch(),
-        stride,
-        form,
-    ))
+    Tensor::from_dispatch(Dispatch::convolve(image.into_dispatch(), weight.into_dispatch(), bias, added, stride, form))
 }
 
 /// As [`convolve`] with stride 1, of an image that is [normalized](crate::group_norm) before: it goes to the convolution in the order that is read
@@ -143,8 +138,8 @@ pub fn convolve_normalized(
         scale.into_dispatch(),
         shift.into_dispatch(),
         weight.into_dispatch(),
-        bias.into_dispatch(),
-        added.into_dispatch(),
+        bias,
+        added,
         normalization,
         form,
     ))

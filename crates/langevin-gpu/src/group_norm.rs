@@ -1,6 +1,6 @@
 //! Group normalization with the activation after it, channels last.
 //!
-//! Forward the image is read twice and written once; backward image and gradient are read twice each. All sums are in `f32`.
+//! Forward the image is read twice, or three times by one workgroup where groups are small, and written once; backward image and gradient are read twice each. All sums are in `f32`.
 
 mod kernels;
 mod ops;

@@ -16,8 +16,9 @@ pub fn maps_rows(device: &Device, dtype: DType, rows: usize, [input, output]: [u
     // Indices in kernels are of 32 bits.
     let reached = rows.next_multiple_of(kernels::ROWS).saturating_mul(input.max(output)) <= i32::MAX as usize
         && input.saturating_mul(output) <= i32::MAX as usize;
-    let fits = whole && reached && rows > 0 && rows.div_ceil(kernels::ROWS) <= crate::LARGEST_COUNT;
-    fits && workgroup::multiplies(device, dtype)
+    let counts = [rows.div_ceil(kernels::ROWS), output / 32].iter().all(|count| *count <= crate::LARGEST_COUNT);
+    let fits = whole && reached && counts && rows > 0;
+    fits && workgroup::multiplies(device, dtype, crate::THREADS)
 }
 
 /// What a product adds to its sums.

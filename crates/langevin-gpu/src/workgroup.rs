@@ -13,8 +13,9 @@ use burn::tensor::{DType, Device};
 
 pub(crate) use frontend::{Fragment, Role, View};
 
-/// Whether a device multiplies such matrices of a number format.
-pub(crate) fn multiplies(device: &Device, dtype: DType) -> bool {
+/// Whether a device multiplies such matrices of a number format in workgroups of some threads: up to as many rows and columns, in
+/// multiples of an eighth of that, of a quarter for the rows of the result.
+pub(crate) fn multiplies(device: &Device, dtype: DType, threads: u32) -> bool {
     // Not `bf16`: attention came out wrong in it, with driver 580.159.04.
     if dtype != DType::F16 {
         return false;
@@ -29,10 +30,10 @@ pub(crate) fn multiplies(device: &Device, dtype: DType) -> bool {
                     let steps = [offered.m_granularity, offered.n_granularity, offered.k_granularity];
                     let sizes = [offered.m_max, offered.n_max, offered.k_max];
                     [offered.a_type, offered.b_type, offered.cd_type] == [kind, kind, sum]
-                        && offered.units_per_block == Some(128)
-                        && steps[0] <= 32
-                        && steps[1].max(steps[2]) <= 16
-                        && sizes.into_iter().all(|size| size >= 128)
+                        && offered.units_per_block == Some(threads)
+                        && steps[0] <= threads / 4
+                        && steps[1].max(steps[2]) <= threads / 8
+                        && sizes.into_iter().all(|size| size >= threads)
                 })
         }
         _ => false,

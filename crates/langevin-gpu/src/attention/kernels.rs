@@ -15,6 +15,16 @@ pub(super) const KEYS: usize = 32;
 /// Queries that a workgroup has, at most.
 pub(super) const QUERIES: usize = 128;
 
+/// Threads of a workgroup: wide heads need the registers of more.
+pub(super) fn threads(width: usize) -> u32 {
+    if width <= 128 { THREADS } else { 2 * THREADS }
+}
+
+/// What widths are rounded up to: what matrices of a workgroup are made of.
+fn multiple(width: usize) -> usize {
+    if width <= 128 { 16 } else { 32 }
+}
+
 /// Sizes of a kernel's tiles: queries and keys of a tile, and numbers of a head, of its values, and of a row of scratch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tile {
@@ -23,24 +33,6 @@ struct Tile {
     width: usize,
     values: usize,
     row: usize,
-}
-
-/// The keys of a tile, or their values.
-#[cube]
-fn of_tile<T: Float>(
-    view: &View<T>,
-    head: u32,
-    keys: u32,
-    at: u32,
-    #[comptime] size: (usize, usize),
-    #[comptime] ragged: bool,
-) -> View<T> {
-    let (n, width) = comptime!((size.0 as u32, size.1 as u32));
-    if ragged {
-        view.part(seq![head, at, 0], seq![1, n, width])
-    } else {
-        view.part(seq![head * keys + at, 0], seq![n, width])
-    }
 }
 
 /// `width` and `values` are multiples of 16, `queries` of a workgroup may reach behind the last.
@@ -57,7 +49,6 @@ fn attend_tiles<T: Float>(
     scale: f32,
     #[comptime] tile: Tile,
     #[comptime] exact: bool,
-    #[comptime] ragged: bool,
     #[define(T)] _dtype: ElemType,
 ) {
     let (m, n, width, values) = comptime!((tile.queries, tile.keys, tile.width, tile.values));
@@ -80,17 +71,9 @@ fn attend_tiles<T: Float>(
         let view = View::<T>::new(&*y, seq![heads, queries, e], seq![queries * e, e, 1], true);
         view.part(seq![head, first, 0], seq![1, m as u32, e])
     };
-    // What follows the last key is read as zeros.
-    let key = if ragged {
-        View::<T>::new(key, seq![heads, keys, w], seq![keys * w, w, 1], true)
-    } else {
-        View::<T>::new(key, seq![heads * keys, w], seq![w, 1], false)
-    };
-    let value = if ragged {
-        View::<T>::new(value, seq![heads, keys, e], seq![keys * e, e, 1], true)
-    } else {
-        View::<T>::new(value, seq![heads * keys, e], seq![e, 1], false)
-    };
+    let key = View::<T>::new(key, seq![heads * keys, w], seq![w, 1], false);
+    let value = View::<T>::new(value, seq![heads * keys, e], seq![e, 1], false);
+    let of_head = head * keys;
     let lines = CUBE_COUNT_X * m as u32;
     let line = head * lines + first;
     let rows = View::<f32>::new(&*scratch, seq![heads * lines, row], seq![row, 1], false);
@@ -99,14 +82,10 @@ fn attend_tiles<T: Float>(
     let of_queries = Fragment::<T>::read(Role::A, m, n, width, &query);
     let mut most = Fragment::<f32>::filled(Role::Accumulator, m, n, width, f32::MIN);
     for at in range_stepped(0, keys, n as u32) {
-        let part = of_tile::<T>(&key, head, keys, at, comptime!((n, width)), ragged).transposed();
+        let part = key.part(seq![of_head + at, 0], seq![n as u32, w]).transposed();
         let of_keys = Fragment::<T>::read(Role::B, m, n, width, &part);
         let mut scores = Fragment::<f32>::filled(Role::Accumulator, m, n, width, 0.0f32);
         scores.add_product(&of_queries, &of_keys);
-        if ragged {
-            // No key is there.
-            scores.map_by_column(|column, score| select(at + column < keys, score, f32::new(f32::MIN)));
-        }
         most.map_with(&scores, |a, b| max(a, b));
     }
     most.write(&of_scores);
@@ -128,19 +107,15 @@ fn attend_tiles<T: Float>(
     let mut sums = Fragment::<f32>::filled(Role::Accumulator, m, n, width, 0.0f32);
     let mut output = Fragment::<f32>::filled(Role::Accumulator, m, values, n, 0.0f32);
     for at in range_stepped(0, keys, n as u32) {
-        let part = of_tile::<T>(&key, head, keys, at, comptime!((n, width)), ragged).transposed();
+        let part = key.part(seq![of_head + at, 0], seq![n as u32, w]).transposed();
         let of_keys = Fragment::<T>::read(Role::B, m, n, width, &part);
         let mut scores = start.copied();
         scores.add_product(&of_queries, &of_keys);
-        if ragged {
-            scores.map_by_column(|column, score| select(at + column < keys, f32::exp(score * scale), f32::new(0.0)));
-        } else {
-            scores.map(|score| f32::exp(score * scale));
-        }
+        scores.map(|score| f32::exp(score * scale));
         sums.map_with(&scores, |a, b| a + b);
         // In two steps: a change of format and of role at once came out wrong in workgroups of 256.
         let weights = scores.convert::<T>(Role::Accumulator, m, n, width).convert::<T>(Role::A, m, values, n);
-        let part = of_tile::<T>(&value, head, keys, at, comptime!((n, values)), ragged);
+        let part = value.part(seq![of_head + at, 0], seq![n as u32, e]);
         let of_values = Fragment::<T>::read(Role::B, m, values, n, &part);
         output.add_product(&weights, &of_values);
     }
@@ -188,8 +163,7 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
     attend_tiles::launch(
         &client,
         CubeCount::Static(cubes as u32, heads as u32, 1),
-        // Wider heads need the registers of more threads.
-        CubeDim::new_1d(if width.max(values) <= 128 { THREADS } else { 2 * THREADS }),
+        CubeDim::new_1d(threads(width.max(values))),
         query.into_buffer_arg(),
         key.into_buffer_arg(),
         value.into_buffer_arg(),
@@ -201,7 +175,6 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
         scale as f32,
         tile,
         queries.is_multiple_of(tile.queries),
-        !keys.is_multiple_of(KEYS),
         burn::backend::cubecl::dtype_to_storage_type(dtype),
     );
     y
@@ -222,13 +195,14 @@ fn widen<T: Float, N: Size>(x: &Tensor<Vector<T, N>>, y: &mut Tensor<Vector<T, N
     y[ABSOLUTE_POS] = numbers;
 }
 
-/// The same `[heads, tokens, width]` with the width rounded up to a multiple of 16.
-pub(super) fn widened(x: CubeTensor) -> CubeTensor {
+/// The same `[heads, tokens, width]` with the width rounded up to a [`multiple`] of the widest one's.
+pub(super) fn widened(x: CubeTensor, widest: usize) -> CubeTensor {
     let [heads, tokens, width] = x.meta.shape().dims();
-    if width.is_multiple_of(16) {
+    let multiple = multiple(widest);
+    if width.is_multiple_of(multiple) {
         return x;
     }
-    let shape = Shape::new([heads, tokens, width.next_multiple_of(16)]);
+    let shape = Shape::new([heads, tokens, width.next_multiple_of(multiple)]);
     let y = empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, x.dtype);
     let vector = if width.is_multiple_of(4) { 4 } else { 1 };
     let threads = y.meta.shape().num_elements() / vector;

@@ -53,7 +53,8 @@ impl AttentionOps for CubeBackend {
         scale: f64,
     ) -> FloatTensor<Self> {
         let width = value.meta.shape()[2];
-        let [query, key, value] = [query, key, value].map(|x| widened(into_contiguous(x)));
+        let widest = query.meta.shape()[2].max(width);
+        let [query, key, value] = [query, key, value].map(|x| widened(into_contiguous(x), widest));
         let y = attention(query, key, value, scale);
         if y.meta.shape()[2] == width {
             return y;

@@ -159,7 +159,7 @@ fn workers(x: &CubeTensor, groups: usize) -> Option<(usize, Workers)> {
     Some((vector, Workers { lanes, of_group, rows: WORKERS / lanes }))
 }
 
-/// The normalized image in one kernel, if groups are small enough: as rows, or as a sheet of images of `height` rows.
+/// The normalized image in one kernel, if groups are small enough: as rows, or as a sheet, by the height of its images and its pixels.
 pub(crate) fn at_once(
     x: &CubeTensor,
     weight: CubeTensor,

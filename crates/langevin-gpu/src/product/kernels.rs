@@ -205,7 +205,7 @@ pub(crate) fn multiplies(left: &CubeTensor, right: &CubeTensor, turned: Turned) 
     let ([batch, rows, input], [_, _, output]) = (sides(left, turned.left), sides(right, turned.right));
     let whole = [input, output].iter().all(|size| *size > 0 && size.is_multiple_of(32));
     let reached = [rows * input, input * output, rows * output].into_iter().all(|n| n * batch <= i32::MAX as usize);
-    let counts = [batch, rows.div_ceil(ROWS)].iter().all(|count| (1..=LARGEST_COUNT).contains(count));
+    let counts = [batch, rows.div_ceil(ROWS), output / 32].iter().all(|count| (1..=LARGEST_COUNT).contains(count));
     // Whole tiles, where a row more would be another matrix's.
     let left_whole = (!turned.left || rows.is_multiple_of(8)) && (batch == 1 || rows.is_multiple_of(ROWS));
     whole && reached && counts && left_whole && left.dtype == DType::F16 && right.dtype == DType::F16

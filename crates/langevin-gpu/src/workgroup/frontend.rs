@@ -167,11 +167,6 @@ impl<T: CubePrimitive> Fragment<T> {
         unexpanded!()
     }
 
-    /// Each entry as a function of its column and itself.
-    pub fn map_by_column(&mut self, _function: impl Fn(u32, T) -> T) {
-        unexpanded!()
-    }
-
     /// Each entry as a function of itself and the one at the same place of another.
     pub fn map_with(&mut self, _other: &Fragment<T>, _function: impl Fn(T, T) -> T) {
         unexpanded!()
@@ -224,14 +219,6 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         mut function: impl FnMut(&Scope, NativeExpand<T>) -> NativeExpand<T>,
     ) {
         self.apply(scope, &[], |scope, places| function(scope, places[2].into()));
-    }
-
-    pub fn __expand_map_by_column_method(
-        &mut self,
-        scope: &Scope,
-        mut function: impl FnMut(&Scope, NativeExpand<u32>, NativeExpand<T>) -> NativeExpand<T>,
-    ) {
-        self.apply(scope, &[], |scope, places| function(scope, places[1].into(), places[2].into()));
     }
 
     pub fn __expand_map_with_method(

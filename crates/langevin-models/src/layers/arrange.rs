@@ -48,7 +48,8 @@ mod on_gpu {
             return weight;
         }
         if weight.is_autodiff() {
-            return Tensor::from_inner(langevin_gpu::arranged(weight.inner()));
+            let trained = weight.is_require_grad();
+            return Tensor::from_inner(langevin_gpu::arranged(weight.inner())).set_require_grad(trained);
         }
         langevin_gpu::arranged(weight)
     }

@@ -76,9 +76,7 @@ fn fused(query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>, scale: f64) -> O
     let (few, many) = ([batch * heads, queries, d], [batch * heads, keys, width]);
     let dtype = query.dtype();
     let alike = key.dtype() == dtype && value.dtype() == dtype;
-    // The kernel takes any number of keys, but what it gives where they fill no tile has not been compared on a device.
-    let whole = keys.is_multiple_of(32);
-    if !alike || !whole || scale <= 0.0 || !langevin_gpu::attends(&query.device(), dtype, few, many) {
+    if !alike || scale <= 0.0 || !langevin_gpu::attends(&query.device(), dtype, few, many) {
         return None;
     }
     let key = key.clone().reshape([batch * heads, keys, d]);

@@ -24,12 +24,14 @@ struct Convolved {
     kernel: [usize; 2],
     stride: [usize; 2],
     padding: [usize; 2],
+    /// Whether image and weight are of one type.
+    alike: bool,
 }
 
 impl Convolved {
     fn new(x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Self {
         let [output, _, k, l] = weight.dims();
-        Self { image: x.dims(), output, kernel: [k, l], stride, padding }
+        Self { image: x.dims(), output, kernel: [k, l], stride, padding, alike: x.dtype() == weight.dtype() }
     }
 
     /// Values in the table of patches.
@@ -48,7 +50,7 @@ impl Convolved {
     /// Whether the kernel of [`Algorithm::NineProducts`] computes it.
     fn by_nine_products(&self, device: &Device, dtype: DType) -> bool {
         #[cfg(feature = "vulkan")]
-        if self.padding == [1, 1] && Algorithm::NineProducts.fits(self.kernel, self.stride) {
+        if self.alike && self.padding == [1, 1] && Algorithm::NineProducts.fits(self.kernel, self.stride) {
             let [batch, input, height, width] = self.image;
             return langevin_gpu::convolves(device, dtype, [batch, height, width, input], self.output);
         }
@@ -375,7 +377,14 @@ mod tests {
 
     #[test]
     fn the_cpu_takes_the_direct_way() {
-        let shape = Convolved { image: [1, 32, 4, 4], output: 32, kernel: [3, 3], stride: [1, 1], padding: [1, 1] };
+        let shape = Convolved {
+            image: [1, 32, 4, 4],
+            output: 32,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1, 1],
+            alike: true,
+        };
         for dtype in [DType::F32, DType::F16] {
             assert_eq!(Algorithm::of(&flex(), dtype, &shape), Algorithm::Direct);
             assert_eq!(Algorithm::of(&flex().autodiff(), dtype, &shape), Algorithm::Direct);

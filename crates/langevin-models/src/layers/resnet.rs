@@ -229,8 +229,9 @@ impl ResnetBlock2d {
     fn unseen(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
         let time = self.time_emb_proj.as_ref().map(|projection| {
             let time = projection.forward(time.expect(TIME).clone());
-            let [batch, features] = time.dims();
-            time.reshape([batch, features, 1, 1])
+            let features = time.dims()[1];
+            // One time for all images, too.
+            time.expand([x.dims()[0], features]).reshape([x.dims()[0], features, 1, 1])
         });
         let h = match self.resample {
             Resample::Keep => self.conv1.forward_normalized(&self.norm1, self.activation, x.clone(), time),
