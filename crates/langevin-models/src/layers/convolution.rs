@@ -49,12 +49,14 @@ impl Convolved {
 
     /// Whether the kernel of [`Algorithm::NineProducts`] computes it.
     fn by_nine_products(&self, device: &Device, dtype: DType) -> bool {
+        let fits = self.alike && self.padding == [1, 1] && Algorithm::NineProducts.fits(self.kernel, self.stride);
         #[cfg(feature = "vulkan")]
-        if self.alike && self.padding == [1, 1] && Algorithm::NineProducts.fits(self.kernel, self.stride) {
+        if fits {
             let [batch, input, height, width] = self.image;
             return langevin_gpu::convolves(device, dtype, [batch, height, width, input], self.output);
         }
-        let _ = (device, dtype);
+        // Without the feature nobody computes it that way.
+        let _ = (device, dtype, fits);
         false
     }
 }
