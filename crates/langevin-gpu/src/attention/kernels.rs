@@ -35,7 +35,7 @@ struct Tile {
     row: usize,
 }
 
-/// `width` and `values` are multiples of 16, `queries` of a workgroup may reach behind the last.
+/// `width` and `values` are [`multiple`]s, `queries` of a workgroup may reach behind the last.
 #[cube(launch)]
 fn attend_tiles<T: Float>(
     query: &[T],
@@ -142,7 +142,7 @@ fn attend_tiles<T: Float>(
     narrow.write(&y);
 }
 
-/// Queries and keys `[heads, tokens, width]`, values `[heads, keys, values]`, contiguous, with widths in multiples of 16.
+/// Queries and keys `[heads, tokens, width]`, values `[heads, keys, values]`, contiguous, with widths that are [`widened`].
 pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, scale: f64) -> CubeTensor {
     let [heads, queries, width] = query.meta.shape().dims();
     let [_, keys, values] = value.meta.shape().dims();
