@@ -17,6 +17,9 @@ mod winograd;
 #[cfg(feature = "vulkan")]
 mod workgroup;
 
+use burn::backend::DispatchDevice;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{DType, Device};
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -44,6 +47,21 @@ const ENOUGH: usize = 256;
 #[cfg(feature = "vulkan")]
 fn dividing(channels: usize, sizes: &[usize]) -> usize {
     sizes.iter().copied().find(|size| channels.is_multiple_of(*size)).unwrap_or(32)
+}
+
+/// Whether a device has matrix products of a number format in hardware that add up in `f32`.
+#[must_use]
+pub fn has_tensor_cores(device: &Device, dtype: DType) -> bool {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Cube(device) => {
+            let client = device.client();
+            let (factor, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
+            let matmul = &client.features().matmul;
+            let offered = matmul.cmma.iter().chain(&matmul.mma);
+            offered.into_iter().any(|size| [size.a_type, size.b_type, size.cd_type] == [factor, factor, sum])
+        }
+        _ => false,
+    }
 }
 
 /// The integers that all of these can be indexed with.

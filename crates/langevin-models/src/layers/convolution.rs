@@ -74,7 +74,7 @@ pub enum Algorithm {
     /// Winograd's F(4 x 4, 3 x 3): 4 times fewer multiplications, for `f32`.
     Winograd4,
     /// Nine matrix products in one kernel for tensor cores, with what is added to the result: for `f16`, with the feature `vulkan` and a
-    /// driver that has `VK_NV_cooperative_matrix2`. Elsewhere it is [`Direct`](Self::Direct).
+    /// driver that has `VK_NV_cooperative_matrix2`. Elsewhere it is what the layers take there.
     NineProducts,
 }
 
@@ -85,7 +85,8 @@ impl Algorithm {
     /// |---|---|---|---|---|
     /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library |
     /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1 or 2, a border of 1, 32 channels and more on a side | nine products | 0.15 ms where the direct kernel took 0.22; a UNet 12.0 where it took 16.7 |
-    /// | GPU | `f16`, `bf16` | others | direct | a kernel for tensor cores: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
+    /// | GPU with tensor cores | `f16`, `bf16` | others | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
+    /// | GPU without, or unknown | `f16`, `bf16` | all | product | the plain direct kernel adds up in half precision: 6e-3 off where the product is 5e-4 off |
     /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
     /// | GPU | `f32` | others | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
     ///
@@ -97,8 +98,12 @@ impl Algorithm {
         if shape.by_nine_products(device, dtype) {
             return Self::NineProducts;
         }
-        if dtype != DType::F32 || !has_kernels(device) {
+        if !has_kernels(device) || dtype == DType::F64 {
             return Self::Direct;
+        }
+        if dtype != DType::F32 {
+            let precise = has_tensor_cores(device, dtype) || shape.table() > LARGEST_TABLE;
+            return if precise { Self::Direct } else { Self::Product };
         }
         let wide = shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
         if cfg!(feature = "cube") && wide && Self::Winograd4.fits(shape.kernel, shape.stride) {
@@ -136,7 +141,11 @@ impl Algorithm {
             {
                 nine_products(x, weight, None, None, stride[0])
             }
-            Self::Direct | Self::NineProducts => {
+            Self::NineProducts => {
+                let shape = Convolved::new(&x, &weight, stride, padding);
+                Self::of(&x.device(), x.dtype(), &shape).run(x, weight, stride, padding)
+            }
+            Self::Direct => {
                 let options = ConvOptions::new(stride, padding, [1, 1], 1);
                 module::conv2d(x, weight, None, options)
             }
@@ -163,6 +172,17 @@ pub(super) fn has_kernels(device: &Device) -> bool {
 #[cfg(not(feature = "cube"))]
 pub(super) fn has_kernels(device: &Device) -> bool {
     format!("{device:?}").contains("Cube(")
+}
+
+/// Whether a device with kernels is known to multiply matrices of a type in hardware, with sums in `f32`.
+fn has_tensor_cores(device: &Device, dtype: DType) -> bool {
+    #[cfg(feature = "cube")]
+    return langevin_gpu::has_tensor_cores(device, dtype);
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = (device, dtype);
+        false
+    }
 }
 
 /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]` by the fastest algorithm for this input, and
