@@ -1,22 +1,15 @@
-//! The transforms of Winograd's F(4×4, 3×3): tiles of 4x4 results from tiles of 6x6 values with 36 products instead of 144.
+//! Winograd's F(m×m, 3×3): tiles of m×m results from tiles of (m+2)×(m+2) values, with as many products as those values.
 //!
-//! In one dimension the four results of three kernel entries come from six values by `Aᵀ[(G·g) ⊙ (Bᵀ·d)]`. The matrices
-//! belong to polynomials that are multiplied at the points 0, ±1/√2, ±√2 and ∞. The points in use elsewhere, 0, ±1, ±2 and ∞,
-//! cost the same and lose twice as many digits: the powers of these stay between 1/√8 and √8.
+//! In one dimension the results of three kernel entries come from the values by `Aᵀ[(G·g) ⊙ (Bᵀ·d)]`; the matrices are in
+//! `transforms`. All functions work on lines, many tiles side by side, so that the compiler makes them instructions on vectors.
 //!
-//! All functions work on lines, many tiles side by side, so that the compiler makes them instructions on vectors.
-//!
-//! Lavin, Gray 2016, [arXiv:1509.09308](https://arxiv.org/abs/1509.09308); the choice of points: Barabasz, Anderson,
-//! Soodhalter, Gregg 2018, [arXiv:1803.10986](https://arxiv.org/abs/1803.10986).
+//! Lavin, Gray 2016, [arXiv:1509.09308](https://arxiv.org/abs/1509.09308).
 
-use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+mod transforms;
 
-/// Results of a tile along each axis.
-pub(super) const STEP: usize = 4;
-/// Values of a tile along each axis.
-pub(super) const SIDE: usize = 6;
-/// Products of a tile.
-pub(super) const PRODUCTS: usize = SIDE * SIDE;
+use std::marker::PhantomData;
+
+pub(super) use transforms::{Four, Transforms, Two};
 
 /// Numbers that are computed side by side.
 const LANES: usize = 16;
@@ -25,58 +18,6 @@ const LANES: usize = 16;
 /// a cache.
 pub(super) fn spread(count: usize) -> usize {
     (count.div_ceil(LANES) | 1) * LANES
-}
-
-/// `Bᵀ·d`
-#[inline(always)]
-fn values(d: [f32; 6]) -> [f32; 6] {
-    let [a, b, c, d, e, f] = d;
-    // The even and the odd powers of each pair of opposite points.
-    let (even, odd) = (e - 2.0 * c, FRAC_1_SQRT_2 * d - SQRT_2 * b);
-    let (far_even, far_odd) = (e - 0.5 * c, SQRT_2 * d - FRAC_1_SQRT_2 * b);
-    [a - 2.5 * c + e, even + odd, even - odd, far_even + far_odd, far_even - far_odd, b - 2.5 * d + f]
-}
-
-/// `G·g`
-#[inline(always)]
-fn kernel([a, b, c]: [f32; 3]) -> [f32; 6] {
-    const NEAR: f32 = -2.0 / 3.0;
-    const FAR: f32 = 1.0 / 6.0;
-    let (even, odd) = (NEAR * (a + 0.5 * c), NEAR * FRAC_1_SQRT_2 * b);
-    let (far_even, far_odd) = (FAR * (a + 2.0 * c), FAR * SQRT_2 * b);
-    [a, even + odd, even - odd, far_even + far_odd, far_even - far_odd, c]
-}
-
-/// `Gᵀ·u`
-#[inline(always)]
-fn kernel_back([a, b, c, d, e, f]: [f32; 6]) -> [f32; 3] {
-    const NEAR: f32 = -2.0 / 3.0;
-    const FAR: f32 = 1.0 / 6.0;
-    let (near, far) = (NEAR * (b + c), FAR * (d + e));
-    [a + near + far, NEAR * FRAC_1_SQRT_2 * (b - c) + FAR * SQRT_2 * (d - e), 0.5 * near + 2.0 * far + f]
-}
-
-/// `Aᵀ·m`
-#[inline(always)]
-fn results([a, b, c, d, e, f]: [f32; 6]) -> [f32; 4] {
-    const CUBE: f32 = 0.5 * FRAC_1_SQRT_2;
-    const FAR_CUBE: f32 = 2.0 * SQRT_2;
-    let (sum, difference) = (b + c, b - c);
-    let (far_sum, far_difference) = (d + e, d - e);
-    [
-        a + sum + far_sum,
-        FRAC_1_SQRT_2 * difference + SQRT_2 * far_difference,
-        0.5 * sum + 2.0 * far_sum,
-        CUBE * difference + FAR_CUBE * far_difference + f,
-    ]
-}
-
-/// `A·y`
-#[inline(always)]
-fn results_back([a, b, c, d]: [f32; 4]) -> [f32; 6] {
-    let (even, odd) = (a + 0.5 * c, FRAC_1_SQRT_2 * (b + 0.5 * d));
-    let (far_even, far_odd) = (a + 2.0 * c, SQRT_2 * (b + 2.0 * d));
-    [a, even + odd, even - odd, far_even + far_odd, far_even - far_odd, d]
 }
 
 /// Kernels that lie nine entries after nine, each `step` after the one before it from `from`.
@@ -103,11 +44,15 @@ impl<'a> Kernels<'a> {
         Self { output: self.input, input: self.output, steps: [across, down], turned: !self.turned, ..self }
     }
 
-    /// Transforms those of some outputs to `[outputs, PRODUCTS, input]`, with [`spread`] inputs.
+    /// Transforms those of some outputs to `[outputs, products, input]`, with [`spread`] inputs.
     #[inline(always)]
-    fn transform(&self, outputs: std::ops::Range<usize>, to: &mut [f32]) {
+    fn transform<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+        &self,
+        outputs: std::ops::Range<usize>,
+        to: &mut [f32],
+    ) {
         let step = spread(self.input);
-        for (output, to) in outputs.zip(to.chunks_exact_mut(PRODUCTS * step)) {
+        for (output, to) in outputs.zip(to.chunks_exact_mut(SIDE * SIDE * step)) {
             for first in (0..self.input).step_by(LANES) {
                 let some = LANES.min(self.input - first);
                 let mut g = [[0.0f32; LANES]; 9];
@@ -118,19 +63,19 @@ impl<'a> Kernels<'a> {
                         lanes[lane] = from[if self.turned { 8 - entry } else { entry }];
                     }
                 }
-                let mut half = [[0.0f32; LANES]; 18];
+                let mut half = [[[0.0f32; LANES]; 3]; SIDE];
                 for column in 0..3 {
                     for lane in 0..LANES {
-                        let k = kernel([g[column][lane], g[3 + column][lane], g[6 + column][lane]]);
+                        let k = T::kernel([g[column][lane], g[3 + column][lane], g[6 + column][lane]]);
                         for (i, k) in k.into_iter().enumerate() {
-                            half[3 * i + column][lane] = k;
+                            half[i][column][lane] = k;
                         }
                     }
                 }
-                for i in 0..SIDE {
+                for (i, [a, b, c]) in half.iter().enumerate() {
                     let mut whole = [[0.0f32; LANES]; SIDE];
                     for lane in 0..LANES {
-                        let k = kernel([half[3 * i][lane], half[3 * i + 1][lane], half[3 * i + 2][lane]]);
+                        let k = T::kernel([a[lane], b[lane], c[lane]]);
                         for (j, k) in k.into_iter().enumerate() {
                             whole[j][lane] = k;
                         }
@@ -147,17 +92,19 @@ impl<'a> Kernels<'a> {
 /// Takes the gradient of transformed kernels back to the kernels of one output: entry (product, input) of `from` lies at
 /// `product·step + input`.
 #[inline(always)]
-pub(super) fn kernels_back((from, step, to): (&[f32], usize, &mut [f32])) {
+pub(super) fn kernels_back<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+    (from, step, to): (&[f32], usize, &mut [f32]),
+) {
     for (input, to) in to.chunks_exact_mut(9).enumerate() {
         let mut half = [[0.0f32; SIDE]; 3];
         for j in 0..SIDE {
-            let k = kernel_back(std::array::from_fn(|i| from[(i * SIDE + j) * step + input]));
+            let k = T::kernel_back(std::array::from_fn(|i| from[(i * SIDE + j) * step + input]));
             for i in 0..3 {
                 half[i][j] = k[i];
             }
         }
         for i in 0..3 {
-            to[3 * i..3 * i + 3].copy_from_slice(&kernel_back(half[i]));
+            to[3 * i..3 * i + 3].copy_from_slice(&T::kernel_back(half[i]));
         }
     }
 }
@@ -217,7 +164,7 @@ fn lines<const N: usize>(from: &[f32], step: usize, length: usize) -> [&[f32]; N
 
 /// Takes a line apart: entry `STEP·t + i` becomes entry `t` of line `i`.
 #[inline(always)]
-fn split(line: &[f32], to: &mut [f32], step: usize) {
+fn split<const STEP: usize>(line: &[f32], to: &mut [f32], step: usize) {
     let tiles = line.len() / STEP;
     for first in (0..tiles).step_by(LANES) {
         let some = LANES.min(tiles - first);
@@ -245,36 +192,45 @@ pub(super) struct Row<'a> {
 
 /// [`Kernels::transform`], to be compiled for the widest vectors.
 #[inline(always)]
-pub(super) fn transform_kernels((kernels, outputs, to): (Kernels<'_>, std::ops::Range<usize>, &mut [f32])) {
-    kernels.transform(outputs, to);
+pub(super) fn transform_kernels<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+    (kernels, outputs, to): (Kernels<'_>, std::ops::Range<usize>, &mut [f32]),
+) {
+    kernels.transform::<T, STEP, SIDE>(outputs, to);
 }
 
 /// [`Lines::values`], in the same way.
 #[inline(always)]
-pub(super) fn transform_values((lines, rows, to, step): (&mut Lines, &[Row<'_>], &mut [f32], usize)) {
+pub(super) fn transform_values<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+    (lines, rows, to, step): (&mut Lines<T, STEP, SIDE>, &[Row<'_>], &mut [f32], usize),
+) {
     lines.values(rows, to, step);
 }
 
 /// [`Lines::results_back`], in the same way.
 #[inline(always)]
-pub(super) fn transform_results_back((lines, rows, to, step): (&mut Lines, &[Row<'_>], &mut [f32], usize)) {
+pub(super) fn transform_results_back<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+    (lines, rows, to, step): (&mut Lines<T, STEP, SIDE>, &[Row<'_>], &mut [f32], usize),
+) {
     lines.results_back(rows, to, step);
 }
 
 /// [`Lines::results`], in the same way.
 #[inline(always)]
-pub(super) fn write_results((lines, from, step, bias, strips): (&mut Lines, &[f32], usize, f32, &mut [&mut [f32]])) {
+pub(super) fn write_results<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+    (lines, from, step, bias, strips): (&mut Lines<T, STEP, SIDE>, &[f32], usize, f32, &mut [&mut [f32]]),
+) {
     lines.results(from, step, bias, strips);
 }
 
 /// Room for the lines of rows of tiles.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct Lines<T, const STEP: usize, const SIDE: usize> {
+    transforms: PhantomData<T>,
     /// Lines after the transform across rows.
     half: Vec<f32>,
     /// Of a line, the numbers of each place in a tile.
     phases: Vec<f32>,
-    /// Of the line of one row, the numbers of each of the first four places.
+    /// Of the line of one row, the numbers of each place of its results.
     apart: Vec<f32>,
     /// A row beyond the image.
     zeros: Vec<f32>,
@@ -283,11 +239,12 @@ pub(super) struct Lines {
     rows: usize,
 }
 
-impl Lines {
+impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, STEP, SIDE> {
     /// For `rows` rows of tiles of images of that width.
     pub(super) fn new(width: usize, rows: usize) -> Self {
         let wide = width.div_ceil(STEP);
         Self {
+            transforms: PhantomData,
             half: vec![0.0; SIDE * STEP * (rows * (wide + 1)).max(spread(rows * wide))],
             phases: vec![0.0; SIDE * spread(rows * wide)],
             apart: vec![0.0; STEP * (wide + 1)],
@@ -325,18 +282,18 @@ impl Lines {
                 line[at + width + 1..at + length].fill(0.0);
             }
             let rows = Self::rows_of::<SIDE>(row.image, &self.zeros, STEP * row.number);
-            map_lines(rows, &mut self.half[at + 1..], whole, values);
+            map_lines(rows, &mut self.half[at + 1..], whole, T::values);
         }
         let place = spread(self.rows * wide);
         for (line, to) in self.half.chunks_exact(whole).take(SIDE).zip(to.chunks_mut(SIDE * step)) {
             for (row, line) in line.chunks_exact(length).take(count).enumerate() {
-                split(line, &mut self.apart, wide + 1);
+                split::<STEP>(line, &mut self.apart, wide + 1);
                 for i in 0..SIDE {
                     let from = &self.apart[i % STEP * (wide + 1) + i / STEP..][..wide];
                     self.phases[i * place + row * wide..][..wide].copy_from_slice(from);
                 }
             }
-            map_lines(lines::<SIDE>(&self.phases, place, count * wide), to, step, values);
+            map_lines(lines::<SIDE>(&self.phases, place, count * wide), to, step, T::values);
         }
     }
 
@@ -353,17 +310,17 @@ impl Lines {
                 line[at + width..at + length].fill(0.0);
             }
             let rows = Self::rows_of::<STEP>(row.image, &self.zeros, STEP * row.number + 1);
-            map_lines(rows, &mut self.half[at..], whole, results_back);
+            map_lines(rows, &mut self.half[at..], whole, T::results_back);
         }
         let place = spread(self.rows * wide);
         for (line, to) in self.half.chunks_exact(whole).take(SIDE).zip(to.chunks_mut(SIDE * step)) {
-            split(&line[..count * length], &mut self.phases, place);
-            map_lines(lines::<STEP>(&self.phases, place, count * wide), to, step, results_back);
+            split::<STEP>(&line[..count * length], &mut self.phases, place);
+            map_lines(lines::<STEP>(&self.phases, place, count * wide), to, step, T::results_back);
         }
     }
 
-    /// Writes the results of rows of tiles, whose product `p` of tile `t` lies at `p·step + t`, plus `bias` to the strips: four
-    /// rows of pixels for each row of tiles, or fewer at the lower edge.
+    /// Writes the results of rows of tiles, whose product `p` of tile `t` lies at `p·step + t`, plus `bias` to the strips: the
+    /// rows of pixels of each row of tiles, fewer at the lower edge.
     #[inline(always)]
     fn results(&mut self, from: &[f32], step: usize, bias: f32, strips: &mut [&mut [f32]]) {
         let (width, wide) = (self.width, self.wide);
@@ -371,19 +328,19 @@ impl Lines {
         let place = spread(self.rows * wide);
         for column in 0..SIDE {
             let of_column = lines::<SIDE>(&from[column * step..], SIDE * step, count);
-            map_lines(of_column, &mut self.half[column * place..], SIDE * place, results);
+            map_lines(of_column, &mut self.half[column * place..], SIDE * place, T::results);
         }
         for row in 0..STEP {
             let of_row = lines::<SIDE>(&self.half[row * SIDE * place..], place, count);
-            map_lines(of_row, &mut self.phases, place, results);
+            map_lines(of_row, &mut self.phases, place, T::results);
             for (at, strip) in strips.iter_mut().enumerate() {
                 let Some(pixels) = strip.chunks_exact_mut(width).nth(row) else { continue };
-                let [a, b, c, d] = lines::<STEP>(&self.phases[at * wide..], place, wide);
+                let phases = lines::<STEP>(&self.phases[at * wide..], place, wide);
                 let (whole, rest) = pixels.as_chunks_mut::<STEP>();
                 for (t, some) in whole.iter_mut().enumerate() {
-                    *some = [a[t] + bias, b[t] + bias, c[t] + bias, d[t] + bias];
+                    *some = std::array::from_fn(|i| phases[i][t] + bias);
                 }
-                for (value, line) in rest.iter_mut().zip([a, b, c]) {
+                for (value, line) in rest.iter_mut().zip(phases) {
                     *value = line[wide - 1] + bias;
                 }
             }
