@@ -112,7 +112,7 @@ pub(super) fn kernels_back<T: Transforms<STEP, SIDE>, const STEP: usize, const S
 /// `N` lines of numbers side by side.
 type Lanes<const N: usize> = [[f32; LANES]; N];
 
-/// Applies `f` to `N` lines at each of their places, [`LANES`] places at a time.
+/// Applies `f` to `N` lines at each of their places, [`LANES`] places at a time, and what is left by halves and then by copies.
 #[inline(always)]
 fn map_lines<const N: usize, const M: usize>(
     from: [&[f32]; N],
@@ -121,62 +121,83 @@ fn map_lines<const N: usize, const M: usize>(
     f: impl Fn([f32; N]) -> [f32; M],
 ) {
     let length = from[0].len();
-    let one = |values: &Lanes<N>| {
-        let mut results: Lanes<M> = [[0.0; LANES]; M];
-        for lane in 0..LANES {
-            let result = f(std::array::from_fn(|i| values[i][lane]));
-            for i in 0..M {
-                results[i][lane] = result[i];
-            }
-        }
-        results
-    };
     let mut at = 0;
     while at + LANES <= length {
-        let mut values: Lanes<N> = [[0.0; LANES]; N];
-        for i in 0..N {
-            values[i].copy_from_slice(&from[i][at..at + LANES]);
-        }
-        let results = one(&values);
-        for i in 0..M {
-            to[i * step + at..][..LANES].copy_from_slice(&results[i]);
-        }
+        map_some::<N, M, LANES>(from, to, step, at, &f);
         at += LANES;
+    }
+    if at + LANES / 2 <= length {
+        map_some::<N, M, { LANES / 2 }>(from, to, step, at, &f);
+        at += LANES / 2;
     }
     if at < length {
         let rest = length - at;
-        let mut values: Lanes<N> = [[0.0; LANES]; N];
+        let mut values = [[0.0; LANES]; N];
         for i in 0..N {
             values[i][..rest].copy_from_slice(&from[i][at..length]);
         }
-        let results = one(&values);
+        let results = map_lanes(&values, &f);
         for i in 0..M {
             to[i * step + at..][..rest].copy_from_slice(&results[i][..rest]);
         }
     }
 }
 
-/// The first `length` entries of `N` lines that lie `step` apart.
+/// [`map_lines`] for `WIDE` places from one on.
 #[inline(always)]
-fn lines<const N: usize>(from: &[f32], step: usize, length: usize) -> [&[f32]; N] {
-    std::array::from_fn(|i| &from[i * step..][..length])
+fn map_some<const N: usize, const M: usize, const WIDE: usize>(
+    from: [&[f32]; N],
+    to: &mut [f32],
+    step: usize,
+    at: usize,
+    f: &impl Fn([f32; N]) -> [f32; M],
+) {
+    let mut values = [[0.0; WIDE]; N];
+    for i in 0..N {
+        values[i].copy_from_slice(&from[i][at..at + WIDE]);
+    }
+    let results = map_lanes(&values, f);
+    for i in 0..M {
+        to[i * step + at..][..WIDE].copy_from_slice(&results[i]);
+    }
 }
 
-/// Takes a line apart: entry `STEP·t + i` becomes entry `t` of line `i`.
 #[inline(always)]
-fn split<const STEP: usize>(line: &[f32], to: &mut [f32], step: usize) {
-    let tiles = line.len() / STEP;
+fn map_lanes<const N: usize, const M: usize, const WIDE: usize>(
+    values: &[[f32; WIDE]; N],
+    f: &impl Fn([f32; N]) -> [f32; M],
+) -> [[f32; WIDE]; M] {
+    let mut results = [[0.0; WIDE]; M];
+    for lane in 0..WIDE {
+        let result = f(std::array::from_fn(|i| values[i][lane]));
+        for i in 0..M {
+            results[i][lane] = result[i];
+        }
+    }
+    results
+}
+
+/// `length` entries of `N` lines that lie `step` apart, and what is behind them up to a whole vector: there must be room.
+#[inline(always)]
+fn lines<const N: usize>(from: &[f32], step: usize, length: usize) -> [&[f32]; N] {
+    std::array::from_fn(|i| &from[i * step..][..length.next_multiple_of(LANES)])
+}
+
+/// Takes a line apart: entry `STEP·t + i` of so many tiles becomes entry `t` of line `i`, for the first `PHASES` lines. Whole vectors
+/// are read and written, so that behind the line and each of the others there must be room for [`LANES`] tiles; what is there is
+/// overwritten.
+#[inline(always)]
+fn split<const STEP: usize, const PHASES: usize>(line: &[f32], tiles: usize, to: &mut [f32], step: usize) {
     for first in (0..tiles).step_by(LANES) {
-        let some = LANES.min(tiles - first);
-        let mut apart: Lanes<STEP> = [[0.0; LANES]; STEP];
-        let (from, _) = line[STEP * first..STEP * (first + some)].as_chunks::<STEP>();
-        for (lane, entries) in from.iter().enumerate() {
-            for i in 0..STEP {
-                apart[i][lane] = entries[i];
+        let mut apart: Lanes<PHASES> = [[0.0; LANES]; PHASES];
+        let (from, _) = line[STEP * first..][..STEP * LANES].as_chunks::<STEP>();
+        for lane in 0..LANES {
+            for i in 0..PHASES {
+                apart[i][lane] = from[lane][i];
             }
         }
-        for i in 0..STEP {
-            to[i * step + first..][..some].copy_from_slice(&apart[i][..some]);
+        for i in 0..PHASES {
+            to[i * step + first..][..LANES].copy_from_slice(&apart[i]);
         }
     }
 }
@@ -222,7 +243,7 @@ pub(super) fn write_results<T: Transforms<STEP, SIDE>, const STEP: usize, const 
     lines.results(from, step, bias, strips);
 }
 
-/// Room for the lines of rows of tiles.
+/// Room for the lines of rows of tiles, for one of the transforms: each leaves the zeros of its own around the rows.
 #[derive(Debug)]
 pub(super) struct Lines<T, const STEP: usize, const SIDE: usize> {
     transforms: PhantomData<T>,
@@ -230,8 +251,8 @@ pub(super) struct Lines<T, const STEP: usize, const SIDE: usize> {
     half: Vec<f32>,
     /// Of a line, the numbers of each place in a tile.
     phases: Vec<f32>,
-    /// Of the line of one row, the numbers of each place of its results.
-    apart: Vec<f32>,
+    /// Distance between lines of [`phases`](Self::phases).
+    place: usize,
     /// A row beyond the image.
     zeros: Vec<f32>,
     width: usize,
@@ -243,11 +264,13 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, S
     /// For `rows` rows of tiles of images of that width.
     pub(super) fn new(width: usize, rows: usize) -> Self {
         let wide = width.div_ceil(STEP);
+        // Lines are taken apart by whole vectors.
+        let place = spread(rows * wide + LANES);
         Self {
             transforms: PhantomData,
-            half: vec![0.0; SIDE * STEP * (rows * (wide + 1)).max(spread(rows * wide))],
-            phases: vec![0.0; SIDE * spread(rows * wide)],
-            apart: vec![0.0; STEP * (wide + 1)],
+            half: vec![0.0; SIDE * STEP * (rows * (wide + 1) + LANES).max(place)],
+            phases: vec![0.0; SIDE * place],
+            place,
             zeros: vec![0.0; width],
             width,
             wide,
@@ -270,52 +293,38 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, S
     /// `p·step + t` of `to`.
     #[inline(always)]
     fn values(&mut self, rows: &[Row<'_>], to: &mut [f32], step: usize) {
-        let (width, wide) = (self.width, self.wide);
+        let (wide, place) = (self.wide, self.place);
         let length = STEP * (wide + 1);
         let whole = self.rows * length;
-        let count = rows.len();
         for (at, row) in rows.iter().enumerate() {
-            let at = at * length;
-            for line in self.half[..SIDE * whole].chunks_exact_mut(whole) {
-                // A tile's first value lies before its first result: the line begins with a zero.
-                line[at] = 0.0;
-                line[at + width + 1..at + length].fill(0.0);
-            }
-            let rows = Self::rows_of::<SIDE>(row.image, &self.zeros, STEP * row.number);
-            map_lines(rows, &mut self.half[at + 1..], whole, T::values);
+            let pixels = Self::rows_of::<SIDE>(row.image, &self.zeros, STEP * row.number);
+            // A tile's first value lies before its first result: the line begins with a zero.
+            map_lines(pixels, &mut self.half[at * length + 1..], whole, T::values);
         }
-        let place = spread(self.rows * wide);
-        for (line, to) in self.half.chunks_exact(whole).take(SIDE).zip(to.chunks_mut(SIDE * step)) {
-            for (row, line) in line.chunks_exact(length).take(count).enumerate() {
-                split::<STEP>(line, &mut self.apart, wide + 1);
-                for i in 0..SIDE {
-                    let from = &self.apart[i % STEP * (wide + 1) + i / STEP..][..wide];
-                    self.phases[i * place + row * wide..][..wide].copy_from_slice(from);
-                }
+        for (i, to) in to.chunks_mut(SIDE * step).enumerate() {
+            for row in 0..rows.len() {
+                let line = &self.half[i * whole + row * length..];
+                split::<STEP, STEP>(line, wide, &mut self.phases[row * wide..], place);
+                // The last two places of a tile are the first two of the next.
+                split::<STEP, 2>(&line[STEP..], wide, &mut self.phases[STEP * place + row * wide..], place);
             }
-            map_lines(lines::<SIDE>(&self.phases, place, count * wide), to, step, T::values);
+            map_lines(lines::<SIDE>(&self.phases, place, rows.len() * wide), to, step, T::values);
         }
     }
 
     /// Transforms gradients of the results, as [`values`](Self::values) does with values.
     #[inline(always)]
     fn results_back(&mut self, rows: &[Row<'_>], to: &mut [f32], step: usize) {
-        let (width, wide) = (self.width, self.wide);
+        let (wide, place) = (self.wide, self.place);
         let length = STEP * wide;
         let whole = self.rows * length;
-        let count = rows.len();
         for (at, row) in rows.iter().enumerate() {
-            let at = at * length;
-            for line in self.half[..SIDE * whole].chunks_exact_mut(whole) {
-                line[at + width..at + length].fill(0.0);
-            }
-            let rows = Self::rows_of::<STEP>(row.image, &self.zeros, STEP * row.number + 1);
-            map_lines(rows, &mut self.half[at..], whole, T::results_back);
+            let pixels = Self::rows_of::<STEP>(row.image, &self.zeros, STEP * row.number + 1);
+            map_lines(pixels, &mut self.half[at * length..], whole, T::results_back);
         }
-        let place = spread(self.rows * wide);
-        for (line, to) in self.half.chunks_exact(whole).take(SIDE).zip(to.chunks_mut(SIDE * step)) {
-            split::<STEP>(&line[..count * length], &mut self.phases, place);
-            map_lines(lines::<STEP>(&self.phases, place, count * wide), to, step, T::results_back);
+        for (i, to) in to.chunks_mut(SIDE * step).enumerate() {
+            split::<STEP, STEP>(&self.half[i * whole..], rows.len() * wide, &mut self.phases, place);
+            map_lines(lines::<STEP>(&self.phases, place, rows.len() * wide), to, step, T::results_back);
         }
     }
 
@@ -323,9 +332,8 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, S
     /// rows of pixels of each row of tiles, fewer at the lower edge.
     #[inline(always)]
     fn results(&mut self, from: &[f32], step: usize, bias: f32, strips: &mut [&mut [f32]]) {
-        let (width, wide) = (self.width, self.wide);
+        let (width, wide, place) = (self.width, self.wide, self.place);
         let count = strips.len() * wide;
-        let place = spread(self.rows * wide);
         for column in 0..SIDE {
             let of_column = lines::<SIDE>(&from[column * step..], SIDE * step, count);
             map_lines(of_column, &mut self.half[column * place..], SIDE * place, T::results);
@@ -335,7 +343,7 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, S
             map_lines(of_row, &mut self.phases, place, T::results);
             for (at, strip) in strips.iter_mut().enumerate() {
                 let Some(pixels) = strip.chunks_exact_mut(width).nth(row) else { continue };
-                let phases = lines::<STEP>(&self.phases[at * wide..], place, wide);
+                let phases: [_; STEP] = std::array::from_fn(|i| &self.phases[i * place + at * wide..][..wide]);
                 let (whole, rest) = pixels.as_chunks_mut::<STEP>();
                 for (t, some) in whole.iter_mut().enumerate() {
                     *some = std::array::from_fn(|i| phases[i][t] + bias);
