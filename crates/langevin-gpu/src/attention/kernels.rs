@@ -1,5 +1,7 @@
 //! The kernel: a workgroup has some queries of a head.
 
+#![allow(clippy::redundant_closure, reason = "a kernel's closures are expanded where they are passed; names are not")]
+
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
