@@ -2,6 +2,7 @@
 
 mod churn;
 mod cogvideox;
+mod flows;
 mod scalewise;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};

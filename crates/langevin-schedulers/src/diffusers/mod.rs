@@ -46,7 +46,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 36] = [
+pub const CLASSES: [&str; 37] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -83,6 +83,7 @@ pub const CLASSES: [&str; 36] = [
     "DDIMParallelScheduler",
     "CogVideoXDDIMScheduler",
     "CogVideoXDPMScheduler",
+    "LTXEulerAncestralRFScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -136,6 +137,7 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "DDPMWuerstchenScheduler" => wuerstchen::read(&mut keys)?,
         "CogVideoXDDIMScheduler" => cogvideox::read(&mut keys, false)?,
         "CogVideoXDPMScheduler" => cogvideox::read(&mut keys, true)?,
+        "LTXEulerAncestralRFScheduler" => flow_match::read_ancestral(&mut keys)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;
