@@ -31,6 +31,7 @@ mod pndm;
 mod repaint;
 mod score_sde;
 mod sigmas;
+mod single_flows;
 #[cfg(test)]
 mod tests;
 mod unclip;
@@ -46,7 +47,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 37] = [
+pub const CLASSES: [&str; 40] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -84,6 +85,9 @@ pub const CLASSES: [&str; 37] = [
     "CogVideoXDDIMScheduler",
     "CogVideoXDPMScheduler",
     "LTXEulerAncestralRFScheduler",
+    "MiniMaxH3Scheduler",
+    "ConsistencyDecoderScheduler",
+    "FlowMapEulerDiscreteScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -138,6 +142,10 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "CogVideoXDDIMScheduler" => cogvideox::read(&mut keys, false)?,
         "CogVideoXDPMScheduler" => cogvideox::read(&mut keys, true)?,
         "LTXEulerAncestralRFScheduler" => flow_match::read_ancestral(&mut keys)?,
+        "MiniMaxH3Scheduler" => single_flows::read_minimax(&mut keys)?,
+        "ConsistencyDecoderScheduler" => consistency_models::read_decoder(&mut keys)?,
+        // Its networks are asked by `consistency::Along`.
+        "FlowMapEulerDiscreteScheduler" => single_flows::read_flow_map(&mut keys)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;

@@ -345,7 +345,15 @@ fn lists_of_programs_are_covered() {
         }
     }
     // One wants an image, others have processes of their own: they are read from their configurations.
-    let configured = ["RePaintScheduler", "DDPMWuerstchenScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"];
+    let configured = [
+        "RePaintScheduler",
+        "DDPMWuerstchenScheduler",
+        "CogVideoXDDIMScheduler",
+        "CogVideoXDPMScheduler",
+        "MiniMaxH3Scheduler",
+        "ConsistencyDecoderScheduler",
+        "FlowMapEulerDiscreteScheduler",
+    ];
     for class in crate::diffusers::CLASSES.into_iter().filter(|class| !configured.contains(class)) {
         assert!(from_name(class).is_ok(), "{class}");
     }
