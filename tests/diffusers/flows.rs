@@ -11,7 +11,7 @@ use langevin::schedulers::diffusers::{Configured, from_config};
 use langevin::schedulers::plan::Plan;
 use serde_json::Value;
 
-fn cases(of: &str) -> Vec<Value> {
+pub fn cases(of: &str) -> Vec<Value> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/diffusers/reference_flows.json");
     let reference: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON");
     let cases = reference[of].as_array().expect("cases").clone();
@@ -73,7 +73,7 @@ fn ancestral_runs_are_those_of_diffusers() {
 }
 
 /// The network of recorded runs at a time.
-fn told(x: Tensor<2>, time: f64) -> Tensor<2> {
+pub fn told<const D: usize>(x: Tensor<D>, time: f64) -> Tensor<D> {
     let turned = x.clone().mul_scalar(1.3).add_scalar(2.0 * time + 0.2).sin();
     x.mul_scalar(0.3).add(turned.mul_scalar(0.7))
 }

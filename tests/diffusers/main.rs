@@ -3,6 +3,7 @@
 mod churn;
 mod cogvideox;
 mod flows;
+mod helios;
 mod scalewise;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};

@@ -6,12 +6,17 @@ Samples, noise and network are the formulas of make.py. Every case has the confi
 
 import json
 import pathlib
+import types
+from unittest import mock
 
 import torch
 from diffusers import FlowMapEulerDiscreteScheduler, LTXEulerAncestralRFScheduler
 from diffusers.schedulers import scheduling_consistency_decoder, scheduling_ltx_euler_ancestral_rf
 from diffusers.schedulers.scheduling_consistency_decoder import ConsistencyDecoderScheduler
 from diffusers.schedulers.scheduling_minimax_h3 import MiniMaxH3Scheduler
+from diffusers.pipelines.helios.pipeline_helios_pyramid import HeliosPyramidPipeline
+from diffusers.schedulers.scheduling_helios import HeliosScheduler
+from diffusers.schedulers.scheduling_helios_dmd import HeliosDMDScheduler
 from make import network, state, wave
 
 SHAPE = (3, 2)
@@ -108,6 +113,65 @@ def mapped(config, given):
     return {"config": config, "shape": SHAPE, "given": given, "states": states}
 
 
+STAGED = [
+    # Class, configuration, steps of each stage, mu.
+    (HeliosScheduler, {}, [6, 3, 2], None),
+    (HeliosScheduler, {"scheduler_type": "euler", "shift": 3.0, "gamma": 0.2}, [4, 3, 1], None),
+    (HeliosScheduler, {"solver_order": 3, "solver_type": "bh1", "disable_corrector": [1]}, [7, 6, 5], None),
+    (HeliosScheduler, {"use_dynamic_shifting": True, "stages": 2, "stage_range": [0.0, 0.4, 1.0]}, [5, 4], 0.7),
+    (HeliosScheduler, {"stages": 1, "shift": 1.5, "num_train_timesteps": 100}, [5], None),
+    (HeliosDMDScheduler, {}, [3, 2, 1], None),
+    (HeliosDMDScheduler, {"use_dynamic_shifting": True, "num_train_timesteps": 500}, [4, 2, 2], 1.4),
+    (HeliosDMDScheduler, {"stages": 1, "shift": 4.0}, [4], None),
+]
+
+
+def entered(scheduler, stage, x):
+    """What the pipeline does between stages; its own function makes the noise, of blocks of a given image."""
+    sides = [2 * side for side in x.shape[-2:]]
+    x = torch.nn.functional.interpolate(x.flatten(0, 1), size=sides, mode="nearest").unflatten(0, x.shape[:2])
+    drawn = wave(x.shape, 0.37, float(stage))
+    blocks = drawn.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).transpose(-3, -2).reshape(-1, 4)
+    # Its covariance is singular for gamma 1/3, and what it adds to that is lost in float32: its factorization fails here.
+    gamma, factor = scheduler.config.gamma, torch.linalg.cholesky
+    exact = (1 + gamma + 1e-8) * torch.eye(4, dtype=torch.float64) - gamma
+    root = mock.patch("torch.linalg.cholesky", lambda _: factor(exact).float())
+    with mock.patch("torch.randn", lambda *_, **__: blocks), root:
+        holder = types.SimpleNamespace(scheduler=scheduler)
+        noise = HeliosPyramidPipeline.sample_block_noise(holder, *x.shape, generator=torch.Generator())
+    signal = 1 - scheduler.ori_start_sigmas[stage]
+    alpha = 1 / ((1 + 1 / gamma) ** 0.5 * (1 - signal) + signal)
+    return alpha * x + alpha * (1 - signal) / gamma**0.5 * noise
+
+
+def staged(kind, config, steps, mu):
+    scheduler = kind(**config)
+    shape = (1, 2, 1, 2, 4)
+    x, stages = wave(shape, 0.71, 0.0), []
+    for stage, count in enumerate(steps):
+        if stage > 0:
+            x = entered(scheduler, stage, x).float()
+        scheduler.set_timesteps(count, stage, mu=mu)
+        begin, states = x, [state(x)]
+        for index, timestep in enumerate(scheduler.timesteps):
+            output = network(x, timestep.float(), scheduler.config.num_train_timesteps)
+            more = {}
+            if kind is HeliosDMDScheduler:
+                more = {
+                    "cur_sampling_step": index,
+                    "dmd_noisy_tensor": begin,
+                    "dmd_sigmas": scheduler.sigmas,
+                    "dmd_timesteps": scheduler.timesteps,
+                    "all_timesteps": scheduler.timesteps,
+                }
+            x = scheduler.step(output, timestep, x, return_dict=False, **more)[0].float()
+            # Only some of a wide state are written.
+            states.append(state(x.flatten()[:16]))
+        stages.append({"steps": count, "states": states})
+    config = {"_class_name": kind.__name__, **config}
+    return {"config": config, "shape": shape, "mu": mu, "stages": stages}
+
+
 def main():
     reference = {
         "made_by": "diffusers 0.42.1",
@@ -115,6 +179,7 @@ def main():
         "from_noise": [from_noise(*case) for case in FROM_NOISE],
         "decoded": [decoded(case) for case in DECODED],
         "mapped": [mapped(*case) for case in MAPPED],
+        "staged": [staged(*case) for case in STAGED],
     }
     text = json.dumps(reference, separators=(",", ":")).replace('{"config"', '\n{"config"').replace('{"shape"', '\n {"shape"')
     pathlib.Path(__file__).with_name("reference_flows.json").write_text(text + "\n")

@@ -19,6 +19,7 @@ mod error;
 mod euler;
 mod flow_heun;
 mod flow_match;
+mod helios;
 mod heun;
 mod ipndm;
 mod karras_ve;
@@ -40,6 +41,7 @@ mod wuerstchen;
 
 pub use configured::Configured;
 pub use error::ConfigError;
+pub use helios::{HELIOS_CLASSES, Helios, StageEntry, helios_from_config};
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
 pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 

@@ -40,6 +40,14 @@ pub(super) const ELSEWHERE: &[Elsewhere] = &[
         "its networks are told where a step ends, too. Read a configuration with `diffusers::from_config`, or plan 'euler', and ask \
          the network by `consistency::Along`",
     ),
+    row(
+        "HeliosScheduler",
+        "its stages are runs of their own. Read a configuration with `diffusers::helios_from_config`; 'uni_pc' goes along any process",
+    ),
+    row(
+        "HeliosDMDScheduler",
+        "its stages are runs of their own. Read a configuration with `diffusers::helios_from_config`",
+    ),
     row("DDPMWuerstchenScheduler", "its process is its own. Read a configuration with `diffusers::from_config`"),
     row(
         "ScoreSdeVeScheduler",
