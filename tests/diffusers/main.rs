@@ -1,4 +1,4 @@
-//! What diffusers has beyond the fixtures, against runs that `make.py` recorded, and what it is here.
+//! What diffusers has beyond the fixtures, against runs that `make.py` and `make_flows.py` recorded, and what it is here.
 
 mod churn;
 mod cogvideox;
