@@ -74,7 +74,7 @@ fn every_sampler_on_the_pages_of_other_programs_resolves() {
 #[test]
 fn the_pages_of_other_programs_are_complete() {
     let page = read("docs/from-diffusers.md");
-    for class in diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES) {
+    for class in diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES).chain(&diffusers::HELIOS_CLASSES) {
         assert!(first_cells(&page).iter().any(|cell| bare(cell) == *class), "docs/from-diffusers.md lacks {class}");
     }
     let page = read("docs/from-k-diffusion.md");

@@ -1,7 +1,9 @@
-//! What diffusers has beyond the fixtures, against runs that `make.py` recorded, and what it is here.
+//! What diffusers has beyond the fixtures, against runs that `make.py` and `make_flows.py` recorded, and what it is here.
 
 mod churn;
 mod cogvideox;
+mod flows;
+mod helios;
 mod scalewise;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};

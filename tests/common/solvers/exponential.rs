@@ -5,7 +5,7 @@ use langevin::core::{Grid, Process};
 use langevin::schedulers::exponential::{
     Basis, DpmSolverSde, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniC, UniPc,
 };
-use langevin::schedulers::sigma::Heun;
+use langevin::schedulers::sigma::{AncestralSplit, Heun};
 use langevin::schedulers::{Ddim, Deis, DpmSolver, Plan, PlanError, ProbabilityFlow, Solver};
 
 /// DPM-Solver-fast with as many evaluations as give it the steps of its grid: orders 3, 3, …, 2, 1.
@@ -119,6 +119,7 @@ pub fn noisy() -> Vec<Row> {
     let seeds_in_noise = seeds(2, 1.0).basis(Basis::Noise);
     let even = || Tau::Constant(0.7);
     let ancestral = |order, eta| Singlestep::new(order).and_then(|s| s.ancestral(eta)).expect("settings");
+    let less = ancestral(2, 0.5).ancestral_split(AncestralSplit::Share).noise_scale(0.98).expect("settings");
     let down = |eta| multi(2).second_order(SecondOrder::Heun).ancestral(eta).expect("in range");
     let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
     let on_grid = |eta| single(2).on_grid().sde(eta).expect("in range");
@@ -144,6 +145,11 @@ pub fn noisy() -> Vec<Row> {
             .in_lambda(),
         row("DPM-Solver++ 2S ancestral", ancestral(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
         row("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
+        row("DPM-Solver++ 2S ancestral, split in σ/(α+σ)", ancestral(2, 1.0).ancestral_split(AncestralSplit::Share))
+            .weak(2.0, (64, 4))
+            .strong(1.0, (32, 4)),
+        row("DPM-Solver++ 2S ancestral, split in σ/(α+σ), less noise", less)
+            .own_law("of its noise a fiftieth is left out"),
         // On EDM its errors on the other grid are not in their asymptotic range, nor are some below.
         row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (64, 4)).in_lambda().strong(1.0, (32, 4)),
         row("DPM-Solver++ 3S ancestral, η = 0.5", ancestral(3, 0.5)).weak(3.0, (64, 4)).in_lambda().strong_at(

@@ -4,7 +4,8 @@ use super::{Row, churn, most_churn, row};
 use langevin::core::Prediction;
 use langevin::schedulers::flow;
 use langevin::schedulers::sigma::{
-    Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, NoiseScale, Pndm,
+    AncestralSplit, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms,
+    NoiseScale, Pndm,
 };
 
 pub fn rows() -> Vec<Row> {
@@ -12,6 +13,9 @@ pub fn rows() -> Vec<Row> {
     let er = |order, noise| ErSde::new(order).and_then(|solver| solver.noise(noise)).expect("settings");
     let late = Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity);
     let loud = EulerAncestral::new().eta(1.2).and_then(|solver| solver.noise(0.98)).expect("in range");
+    // Its η is the square of the noise's strength.
+    let share = |eta| EulerAncestral::new().eta(eta).expect("in range").split(AncestralSplit::Share);
+    let middle = |eta| Dpm2Ancestral::new().eta(eta).expect("in range").split(AncestralSplit::Share);
     vec![
         row("Euler in σ/α", Euler::new()).path(1.0, (64, 6)),
         row("Euler in σ/α, churn", Euler::new().churn(churn())).weak(1.0, (64, 4)),
@@ -22,6 +26,12 @@ pub fn rows() -> Vec<Row> {
             .weak(1.0, (64, 4))
             .strong_at(0.5, 1.0, (32, 4)),
         row("Euler ancestral, η = 1.2", loud).own_law("of its noise a fiftieth is left out").on_a_chain(),
+        row("Euler ancestral, split in σ/(α+σ)", share(1.0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("Euler ancestral, split in σ/(α+σ), η = 0.5", share(0.5)).weak(1.0, (64, 4)).strong_at(
+            0.5f64.sqrt(),
+            1.0,
+            (32, 4),
+        ),
         row("Heun in σ/α", Heun::new()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("Heun in σ/α, churn", Heun::new().churn(churn())).weak(2.0, (64, 4)).on_a_chain(),
         row("Heun in σ/α, churn up to its limit", Heun::new().churn(most_churn())).weak(2.0, (64, 4)),
@@ -31,6 +41,13 @@ pub fn rows() -> Vec<Row> {
         row("DPM2 ancestral", Dpm2Ancestral::new()).weak(2.0, (64, 4)).strong(1.0, (32, 4)).on_a_chain(),
         row("DPM2 ancestral, η = 0.5", Dpm2Ancestral::new().eta(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
             0.5,
+            1.0,
+            (32, 4),
+        ),
+        // On EDM its errors on the other grid are not in their asymptotic range.
+        row("DPM2 ancestral in σ/(α+σ)", middle(1.0)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (32, 4)),
+        row("DPM2 ancestral in σ/(α+σ), η = 0.5", middle(0.5)).weak(2.0, (64, 4)).strong_at(
+            0.5f64.sqrt(),
             1.0,
             (32, 4),
         ),

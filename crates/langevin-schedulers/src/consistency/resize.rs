@@ -77,7 +77,7 @@ impl Resize {
     }
 
     /// Resizes the dimensions after the second to `sides`. Half precision is widened between.
-    pub(super) fn apply<const D: usize>(self, x: Tensor<D>, sides: &[usize]) -> Tensor<D> {
+    pub(crate) fn apply<const D: usize>(self, x: Tensor<D>, sides: &[usize]) -> Tensor<D> {
         let dtype = x.dtype();
         // The last side first, as torch sums.
         let axes = sides.iter().enumerate().rev();

@@ -1,7 +1,7 @@
 //! What a configuration becomes.
 
 use super::consistency::Distilled;
-use super::consistency_models::{Angles, TrainedSigmas};
+use super::consistency_models::{Angles, DECODER, TrainedSigmas};
 use super::edm::EdmSigmas;
 use super::flow_heun::RaisedHeun;
 use super::flow_match::FlowSigmas;
@@ -10,6 +10,7 @@ use super::karras_ve::Squares;
 use super::lambdas::Lambdas;
 use super::options::Spacing;
 use super::sigmas::Sigmas;
+use super::single_flows::EvenSigmas;
 use super::unclip::UnClip;
 use super::{ConfigError, GridError, keys::Keys};
 use crate::consistency::{Lcm, Multistep, Resize, Scalewise, Tcd};
@@ -64,6 +65,10 @@ pub(super) enum Schedule {
     FirstToLast,
     /// Equal steps in continuous time.
     Uniform,
+    /// Equal steps of a flow, shifted.
+    Even(EvenSigmas),
+    /// The two steps of the consistency decoder.
+    Decoder,
 }
 
 /// Where steps on a chain go.
@@ -390,10 +395,10 @@ impl Configured {
         }
     }
 
-    /// The grid of `steps` steps.
+    /// The grid of `steps` steps, as diffusers' `set_timesteps` counts them: those of MiniMaxH3Scheduler are one more than there are.
     ///
     /// # Errors
-    /// [`ConfigError::Grid`] for no steps, or more than the chain has. Grids of whole steps are checked when they meet
+    /// [`ConfigError::Value`] for a class that has no grid of so many, [`ConfigError::Grid`] for no steps, or more than the chain has. Grids of whole steps are checked when they meet
     /// the chain.
     pub fn grid(&self, steps: usize) -> Result<Grid, ConfigError> {
         match &self.schedule {
@@ -424,11 +429,16 @@ impl Configured {
             Schedule::FirstToLast => Ok(Grid::linspace(steps)),
             Schedule::Uniform if steps == 0 => Err(no_steps()),
             Schedule::Uniform => Ok(Grid::uniform(steps)),
+            Schedule::Even(sigmas) => sigmas.grid(steps),
+            Schedule::Decoder if steps == 2 => Ok(Grid::times(DECODER.to_vec())?),
+            Schedule::Decoder => {
+                self.refuse("num_inference_steps", steps as f64, "2, which the network was trained for")
+            }
         }
     }
 
     /// The grid of given timesteps. For CMStochasticIterativeScheduler these are positions among its trained sigmas, for
-    /// SCMScheduler angles, of which the last is where sampling arrives.
+    /// SCMScheduler angles, of which the last is where sampling arrives, for LTXEulerAncestralRFScheduler sigmas.
     ///
     /// # Errors
     /// [`ConfigError::Value`] if the class takes none, [`ConfigError::Contradiction`] with options that choose them,
@@ -441,6 +451,7 @@ impl Configured {
             Schedule::Flow(sigmas) => sigmas.grid_at(times),
             Schedule::Trained(sigmas) => sigmas.grid_at(times),
             Schedule::Angles(angles) => angles.grid_at(times),
+            Schedule::Even(sigmas) => sigmas.grid_at(times),
             // The last is where sampling arrives.
             Schedule::Uniform => Ok(Grid::times(times.to_vec())?),
             _ => Err(ConfigError::Value {
@@ -455,7 +466,8 @@ impl Configured {
     /// The grid of given sigmas (ratios σ/α), falling; the last is where sampling arrives.
     ///
     /// For EDMEulerScheduler these are positions in [0, 1] on its schedule, as in the original; for flow-matching classes
-    /// noise coefficients in [0, 1] before they are shifted, all of them asked.
+    /// noise coefficients in [0, 1] before they are shifted, all of them asked; for LTXEulerAncestralRFScheduler and
+    /// MiniMaxH3Scheduler noise coefficients as they are, with the end.
     ///
     /// # Errors
     /// [`ConfigError::Value`] if the class takes none, [`ConfigError::Grid`] unless they fall.
@@ -464,6 +476,7 @@ impl Configured {
             Schedule::Sigmas(schedule) => schedule.grid_of(sigmas),
             Schedule::Edm(schedule) => schedule.grid_on(sigmas),
             Schedule::Flow(schedule) => schedule.grid_of(sigmas),
+            Schedule::Even(schedule) => schedule.grid_of(sigmas),
             _ => Err(ConfigError::Value {
                 class: self.class.clone(),
                 key: "sigmas",
@@ -551,9 +564,9 @@ impl Configured {
         let level = plan.start_node().level;
         let std = match &self.schedule {
             Schedule::Sigmas(Sigmas { spacing: Spacing::Leading, .. }) => libm::hypot(level.alpha, level.sigma),
-            Schedule::Sigmas(_) => level.sigma,
+            Schedule::Sigmas(_) | Schedule::Decoder => level.sigma,
             Schedule::Edm(sigmas) => sigmas.prior(&level),
-            Schedule::Flow(_) => 1.0,
+            Schedule::Flow(_) | Schedule::Even(_) => 1.0,
             Schedule::Trained(sigmas) => sigmas.max,
             Schedule::Squares(squares) => squares.max,
             _ => return Ok(plan),

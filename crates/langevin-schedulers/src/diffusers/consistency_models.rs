@@ -1,11 +1,11 @@
-//! CMStochasticIterativeScheduler and SCMScheduler.
+//! CMStochasticIterativeScheduler, SCMScheduler and ConsistencyDecoderScheduler.
 
 use super::configured::{Configured, Method, Schedule, no_steps};
 use super::{ConfigError, keys::Keys};
 use crate::consistency::Multistep;
 use langevin_core::denoiser::Threshold;
 use langevin_core::grid::End;
-use langevin_core::process::{Edm, TrigFlow};
+use langevin_core::process::{Betas, DiscreteChain, Edm, TrigFlow};
 use langevin_core::{Grid, GridError, Level, Prediction};
 use std::f64::consts::FRAC_PI_2;
 
@@ -159,6 +159,25 @@ pub(super) fn read_continuous(keys: &mut Keys) -> Result<Configured, ConfigError
     Ok(Configured::new(keys, process, prediction, Schedule::Angles(angles), method))
 }
 
+/// Steps of the chain that the consistency decoder is asked at.
+pub(super) const DECODER: [f64; 2] = [1008.0, 512.0];
+
+pub(super) fn read_decoder(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let steps = keys.count("num_train_timesteps", 1024)?;
+    if steps <= DECODER[0] as usize {
+        return Err(keys.bad("num_train_timesteps", steps, "at least 1009: the network is asked at step 1008"));
+    }
+    let process = DiscreteChain::new(Betas::SquaredCosine, steps)?.compat_f32()?;
+    let sigma_data = keys.number("sigma_data", 0.5)?;
+    // Its skip, output and input scales are EDM's of x/α.
+    let prediction = Prediction::Edm { sigma_data };
+    if prediction.validate().is_err() {
+        return Err(keys.bad("sigma_data", sigma_data, "a positive number"));
+    }
+    let method = Method::Consistency(Multistep::new());
+    Ok(Configured::new(keys, process, prediction, Schedule::Decoder, method))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::from_config;
@@ -217,12 +236,19 @@ mod tests {
             ("CMStochasticIterative", r#", "sigma_data": 0.0"#, "sigma_data"),
             ("CMStochasticIterative", r#", "sigma_min": 90.0"#, "sigma_max"),
             ("CMStochasticIterative", r#", "s_noise": -1.0"#, "noise"),
+            ("ConsistencyDecoder", r#", "num_train_timesteps": 1000"#, "num_train_timesteps"),
+            ("ConsistencyDecoder", r#", "sigma_data": 0.0"#, "sigma_data"),
+            ("ConsistencyDecoder", r#", "beta_schedule": "linear""#, "beta_schedule"),
             ("SCM", r#", "prediction_type": "epsilon""#, "prediction_type"),
             ("SCM", r#", "sigma_data": -0.5"#, "sigma_data"),
             ("SCM", r#", "rho": 7.0"#, "rho"),
         ] {
             let error = read(class, options).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
+        }
+        let decoder = read("ConsistencyDecoder", "").unwrap();
+        for wrong in [decoder.grid(1), decoder.grid(3), decoder.grid_at(&[1008.0]), decoder.grid_of_sigmas(&[1.0])] {
+            assert!(matches!(wrong, Err(ConfigError::Value { .. })), "{wrong:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler and FlowMatchLCMScheduler.
+//! FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler and LTXEulerAncestralRFScheduler.
 
 use super::configured::{Configured, Method, Schedule, no_steps};
 use super::sigmas::{Conversion, conversion};
 use super::{ConfigError, keys::Keys};
 use crate::consistency::{Multistep, Resize};
 use crate::flow::Heun;
-use crate::sigma::Euler;
+use crate::sigma::{AncestralSplit, Euler, EulerAncestral};
 use langevin_core::grid::End;
 use langevin_core::process::{RectifiedFlow, ResolutionShift};
 use langevin_core::{Grid, Level, Prediction};
@@ -38,8 +38,17 @@ pub(super) struct FlowSigmas {
     conversion: Conversion,
     /// Whether σ is listed as 1 − σ, and so told to the network.
     inverted: bool,
-    /// Whether timesteps and sigmas may be given.
-    takes_lists: bool,
+    lists: Lists,
+}
+
+/// Whether timesteps and sigmas may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    Refused,
+    /// All are asked, after they have been shifted.
+    Shifted,
+    /// As they are, with the end; timesteps are sigmas.
+    AsTheyAre,
 }
 
 /// `s·u/(1 + (s − 1)·u)`.
@@ -109,11 +118,23 @@ impl FlowSigmas {
     /// The grid of given sigmas, which are shifted.
     pub fn grid_of(&self, sigmas: &[f64]) -> Result<Grid, ConfigError> {
         self.check_list("sigmas", sigmas, 1.0, "falling numbers in [0, 1]")?;
+        if self.lists == Lists::AsTheyAre {
+            return self.as_they_are(sigmas);
+        }
         self.over(&sigmas.iter().map(|sigma| rounded(*sigma)).collect::<Vec<_>>(), None)
     }
 
     /// The grid of given timesteps, which are told as they are; the sigmas that follow from them are shifted.
     pub fn grid_at(&self, times: &[f64]) -> Result<Grid, ConfigError> {
+        if self.lists == Lists::AsTheyAre {
+            self.check_list(
+                "timesteps",
+                times,
+                1.0,
+                "falling numbers in [0, 1]: this class takes timesteps for sigmas",
+            )?;
+            return self.as_they_are(times);
+        }
         let steps = self.steps as f64;
         self.check_list("timesteps", times, steps, "falling numbers between 0 and num_train_timesteps")?;
         let sigmas: Vec<f64> = times.iter().map(|time| rounded(rounded(*time) / steps)).collect();
@@ -122,6 +143,13 @@ impl FlowSigmas {
 
     /// The grid of given sigmas, which are shifted, and of the timesteps that the network is told at them.
     pub fn grid_of_both(&self, sigmas: &[f64], times: &[f64]) -> Result<Grid, ConfigError> {
+        if self.lists == Lists::AsTheyAre {
+            return self.bad(
+                "timesteps",
+                "a list beside sigmas",
+                "one of the two: this class takes timesteps for sigmas",
+            );
+        }
         self.check_list("sigmas", sigmas, 1.0, "falling numbers in [0, 1]")?;
         self.check_list("timesteps", times, f64::INFINITY, "numbers from 0 on")?;
         if sigmas.len() != times.len() {
@@ -131,13 +159,21 @@ impl FlowSigmas {
     }
 
     fn check_list(&self, key: &'static str, list: &[f64], most: f64, range: &'static str) -> Result<(), ConfigError> {
-        if !self.takes_lists {
+        if self.lists == Lists::Refused {
             return self.bad(key, "a list", "nothing: this class chooses them itself");
         }
         match list.iter().find(|value| !(0.0..=most).contains(*value)) {
             Some(value) => self.bad(key, value, range),
             None => Ok(()),
         }
+    }
+
+    fn as_they_are(&self, sigmas: &[f64]) -> Result<Grid, ConfigError> {
+        let level = |sigma: &f64| {
+            let sigma = rounded(*sigma);
+            Level { alpha: 1.0 - sigma, sigma, time: rounded(sigma * self.steps as f64) }
+        };
+        Ok(Grid::levels(sigmas.iter().map(level).collect())?.ending(End::Range))
     }
 
     fn over(&self, sigmas: &[f64], told: Option<&[f64]>) -> Result<Grid, ConfigError> {
@@ -221,7 +257,7 @@ fn schedule(keys: &mut Keys) -> Result<FlowSigmas, ConfigError> {
         terminal,
         conversion: conversion(keys)?,
         inverted: keys.flag("invert_sigmas", false)?,
-        takes_lists: true,
+        lists: Lists::Shifted,
     })
 }
 
@@ -248,8 +284,8 @@ pub(super) fn read_euler(keys: &mut Keys) -> Result<Configured, ConfigError> {
 pub(super) fn read_heun(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let shift = Shift::Static(static_shift(keys)?);
     let (class, steps) = (keys.class().to_owned(), steps(keys)?);
-    let (terminal, conversion, inverted, takes_lists) = (None, Conversion::None, false, false);
-    let sigmas = FlowSigmas { class, steps, shift, terminal, conversion, inverted, takes_lists };
+    let (terminal, conversion, inverted, lists) = (None, Conversion::None, false, Lists::Refused);
+    let sigmas = FlowSigmas { class, steps, shift, terminal, conversion, inverted, lists };
     configured(keys, sigmas, Method::FlowHeun(Heun::new()))
 }
 
@@ -276,6 +312,30 @@ pub(super) fn read_lcm(keys: &mut Keys) -> Result<Configured, ConfigError> {
         }
         Some(factors) => scheduler.scale_factors(factors, resize),
     }
+}
+
+pub(super) fn read_ancestral(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (eta, factor) = (keys.number("eta", 1.0)?, keys.number("s_noise", 1.0)?);
+    // A configuration of FlowMatchEulerDiscreteScheduler is one of this class, too: it lays the grid.
+    let sigmas = FlowSigmas { lists: Lists::AsTheyAre, ..schedule(keys)? };
+    if !(0.0..=1.0).contains(&eta) {
+        return Err(keys.bad("eta", eta, "a number in [0, 1]: with more, steps go down below σ = 0"));
+    }
+    if sigmas.inverted {
+        let expected = "false: inverted sigmas rise, and the original divides by their first, 0";
+        return Err(keys.bad("invert_sigmas", true, expected));
+    }
+    if keys.flag("stochastic_sampling", false)? {
+        let expected = "false: the noise of this class is another, and the original does not look at it";
+        return Err(keys.bad("stochastic_sampling", true, expected));
+    }
+    if eta > 0.0 && factor == 0.0 {
+        let reason = "without noise the original leaves the state below the level that it tells the network; for a path \
+                      without noise take eta 0";
+        return Err(keys.contradiction("eta", "s_noise", reason));
+    }
+    let solver = EulerAncestral::new().eta(eta)?.noise(factor)?.split(AncestralSplit::Share);
+    configured(keys, sigmas, Method::EulerAncestral(solver))
 }
 
 #[cfg(test)]
@@ -353,6 +413,43 @@ mod tests {
         let stops = mochi.grid(3).unwrap().stops(mochi.process()).unwrap();
         assert_eq!((stops[0].ask.alpha, stops[0].ask.time), (0.0, 0.0));
         assert!((stops[2].ask.time - 999.0).abs() < 1e-3 && stops[2].to.level.sigma == 0.0);
+    }
+
+    #[test]
+    fn sigmas_of_the_ancestral_class_are_taken_as_they_are() {
+        let ancestral =
+            |options: &str| from_config(&format!(r#"{{"_class_name": "LTXEulerAncestralRFScheduler"{options}}}"#));
+        // Its own grid is that of Euler's class, whose options it takes.
+        let options = r#", "shift": 3.0, "shift_terminal": 0.1, "num_train_timesteps": 100"#;
+        let scheduler = ancestral(options).unwrap();
+        let euler = read("EulerDiscrete", options).unwrap();
+        assert_eq!(sigmas(&scheduler, 5), sigmas(&euler, 5));
+        for grid in [scheduler.grid_of_sigmas(&[1.0, 0.5, 0.0]), scheduler.grid_at(&[1.0, 0.5, 0.0])] {
+            let stops = grid.unwrap().stops(scheduler.process()).unwrap();
+            let asked: Vec<(f64, f64)> = stops.iter().map(|stop| (stop.ask.sigma, stop.ask.time)).collect();
+            assert_eq!(asked, [(1.0, 100.0), (0.5, 50.0)]);
+            assert_eq!(stops[1].to.level.sigma, 0.0);
+        }
+        for (wrong, key) in [
+            (scheduler.grid_at(&[100.0, 50.0, 0.0]), "timesteps"),
+            (scheduler.grid_of_sigmas(&[1.5, 0.0]), "sigmas"),
+            (scheduler.grid_of_sigmas_at(&[1.0, 0.0], &[1.0, 0.0]), "timesteps"),
+        ] {
+            assert!(matches!(&wrong, Err(ConfigError::Value { key: named, .. }) if *named == key), "{wrong:?}");
+        }
+        for (options, named) in [
+            (r#", "eta": 1.5"#, "eta"),
+            (r#", "eta": -0.1"#, "eta"),
+            (r#", "s_noise": -1.0"#, "noise"),
+            (r#", "s_noise": 0.0"#, "s_noise"),
+            (r#", "invert_sigmas": true"#, "invert_sigmas"),
+            (r#", "stochastic_sampling": true"#, "stochastic_sampling"),
+            (r#", "gamma": 1.0"#, "gamma"),
+        ] {
+            let error = ancestral(options).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+        assert!(!ancestral(r#", "eta": 0.0, "s_noise": 0.0"#).unwrap().plan(5).unwrap().is_stochastic());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod error;
 mod euler;
 mod flow_heun;
 mod flow_match;
+mod helios;
 mod heun;
 mod ipndm;
 mod karras_ve;
@@ -31,6 +32,7 @@ mod pndm;
 mod repaint;
 mod score_sde;
 mod sigmas;
+mod single_flows;
 #[cfg(test)]
 mod tests;
 mod unclip;
@@ -39,6 +41,7 @@ mod wuerstchen;
 
 pub use configured::Configured;
 pub use error::ConfigError;
+pub use helios::{HELIOS_CLASSES, Helios, StageEntry, helios_from_config};
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
 pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
@@ -46,7 +49,7 @@ use keys::Keys;
 use langevin_core::GridError;
 
 /// Classes that [`from_config`] reads.
-pub const CLASSES: [&str; 36] = [
+pub const CLASSES: [&str; 40] = [
     "DDPMScheduler",
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -83,6 +86,10 @@ pub const CLASSES: [&str; 36] = [
     "DDIMParallelScheduler",
     "CogVideoXDDIMScheduler",
     "CogVideoXDPMScheduler",
+    "LTXEulerAncestralRFScheduler",
+    "MiniMaxH3Scheduler",
+    "ConsistencyDecoderScheduler",
+    "FlowMapEulerDiscreteScheduler",
 ];
 
 /// Reads a `scheduler_config.json`.
@@ -136,6 +143,11 @@ pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
         "DDPMWuerstchenScheduler" => wuerstchen::read(&mut keys)?,
         "CogVideoXDDIMScheduler" => cogvideox::read(&mut keys, false)?,
         "CogVideoXDPMScheduler" => cogvideox::read(&mut keys, true)?,
+        "LTXEulerAncestralRFScheduler" => flow_match::read_ancestral(&mut keys)?,
+        "MiniMaxH3Scheduler" => single_flows::read_minimax(&mut keys)?,
+        "ConsistencyDecoderScheduler" => consistency_models::read_decoder(&mut keys)?,
+        // Its networks are asked by `consistency::Along`.
+        "FlowMapEulerDiscreteScheduler" => single_flows::read_flow_map(&mut keys)?,
         _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
     };
     keys.finish()?;

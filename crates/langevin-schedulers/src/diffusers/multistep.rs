@@ -98,7 +98,8 @@ pub(super) fn read_deis(keys: &mut Keys) -> Result<Configured, ConfigError> {
     configured(keys, Basis::Noise, Ending::Repeated, false, Method::Deis(solver))
 }
 
-pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
+/// The basis of a UniPC, and the solver by its own options.
+pub(super) fn unipc(keys: &mut Keys) -> Result<(Basis, UniPc), ConfigError> {
     let basis = if keys.flag("predict_x0", true)? { Basis::Data } else { Basis::Noise };
     let b = match keys.word("solver_type", "bh2")?.as_str() {
         "bh1" => UniB::Linear,
@@ -109,11 +110,16 @@ pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
     if let Some(step) = skipped.iter().find(|step| !(**step >= 0.0 && step.fract() == 0.0)) {
         return Err(keys.bad("disable_corrector", step, "numbers of steps, whole and at least 0"));
     }
-    for key in ["solver_p", "sigma_min", "sigma_max", "shift_terminal"] {
+    keys.must_be_null("solver_p")?;
+    let solver = UniPc::new(order(keys)?)?.basis(basis).b(b).skipping(skipped.into_iter().map(|step| step as usize));
+    Ok((basis, solver.lower_order_final(keys.flag("lower_order_final", true)?)))
+}
+
+pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let (basis, solver) = unipc(keys)?;
+    for key in ["sigma_min", "sigma_max", "shift_terminal"] {
         keys.must_be_null(key)?;
     }
-    let solver = UniPc::new(order(keys)?)?.basis(basis).b(b).skipping(skipped.into_iter().map(|step| step as usize));
-    let solver = solver.lower_order_final(keys.flag("lower_order_final", true)?);
     let ending = match keys.word("final_sigmas_type", "zero")?.as_str() {
         "zero" => Ending::Zero,
         "sigma_min" => Ending::Repeated,

@@ -67,7 +67,7 @@ impl DpmAdaptive {
     /// [`PlanError::Setting`] for a tolerance that is not positive and finite.
     pub fn new(rtol: f64, atol: f64) -> Result<Self, PlanError> {
         let control = Control::new(positive("relative tolerance", rtol)?, positive("absolute tolerance", atol)?);
-        let noise = AncestralNoise { eta: 0.0, factor: 1.0 };
+        let noise = AncestralNoise { eta: 0.0, ..AncestralNoise::default() };
         Ok(Self { order: 3, control, noise, white: false, together: false })
     }
 

@@ -225,7 +225,7 @@ impl DpmSolver {
     fn leg(&self, stop: &Stop) -> (Leg, f64) {
         let tau_squared = self.tau.as_ref().map_or(self.tau_squared, |tau| tau.squared(stop));
         let (from, to) = (stop.from.level, stop.to.level);
-        let (goal, up) = self.ancestral.as_ref().map_or((to, 0.0), |noise| noise.split(&from, &to));
+        let (goal, up) = self.ancestral.as_ref().map_or((to, 0.0), |noise| noise.split_step(&from, &to));
         (Leg::new(self.basis, tau_squared, from, goal), up)
     }
 
@@ -298,7 +298,7 @@ impl DpmSolver {
         let sde = match self.tau {
             Some(_) => " SDE (tau)".to_owned(),
             None if self.tau_squared > 0.0 => format!(" SDE (eta {})", self.tau_squared),
-            None => self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral (eta {})", noise.eta)),
+            None => self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral ({noise})")),
         };
         Ok((format!("{NAME}{plus} {}M{sde}", self.order), rows))
     }

@@ -116,7 +116,7 @@ impl DpmSolverSde {
                 (leg, leg.std() * self.noise.factor)
             }
             None => {
-                let (goal, std) = self.noise.split(from, to);
+                let (goal, std) = self.noise.split_step(from, to);
                 (Leg::new(Basis::Data, 0.0, *from, goal), std)
             }
         };

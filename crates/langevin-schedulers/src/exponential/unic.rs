@@ -125,8 +125,10 @@ impl<S> UniC<S> {
         let stop = &stops[index - 1];
         let leg = leg(self.basis, self.tau.as_ref(), stop);
         // The newest answer is the one at the end of this step; the one before it is where it began.
-        let order = order_of(self.order, index - 1, stops.len(), self.lower_final).min(past.usable().max(2) - 1);
-        let weights = if order == 1 {
+        let wanted = order_of(self.order, index - 1, stops.len(), self.lower_final);
+        let order = wanted.min(past.usable().max(2) - 1);
+        // Of pure noise there is the limit of a node that is infinitely far away: the line through the other two.
+        let weights = if wanted == 1 {
             let half = self.b.half(&leg);
             vec![half, leg.weight(0) - half]
         } else {

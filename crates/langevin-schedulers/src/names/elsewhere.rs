@@ -25,6 +25,29 @@ pub(super) const ELSEWHERE: &[Elsewhere] = &[
         "CogVideoXDPMScheduler",
         "its chain is its own. Read a configuration with `diffusers::from_config`; 'dpmpp_2m_sde' goes along any process",
     ),
+    row(
+        "MiniMaxH3Scheduler",
+        "its networks are told 1 − σ and point to the data. Read a configuration with `diffusers::from_config`; 'euler' goes along \
+         any process",
+    ),
+    row(
+        "ConsistencyDecoderScheduler",
+        "its chain and its two steps are its own. Read a configuration with `diffusers::from_config`; 'consistency_multistep' \
+         goes along any process",
+    ),
+    row(
+        "FlowMapEulerDiscreteScheduler",
+        "its networks are told where a step ends, too. Read a configuration with `diffusers::from_config`, or plan 'euler', and ask \
+         the network by `consistency::Along`",
+    ),
+    row(
+        "HeliosScheduler",
+        "its stages are runs of their own. Read a configuration with `diffusers::helios_from_config`; 'uni_pc' goes along any process",
+    ),
+    row(
+        "HeliosDMDScheduler",
+        "its stages are runs of their own. Read a configuration with `diffusers::helios_from_config`",
+    ),
     row("DDPMWuerstchenScheduler", "its process is its own. Read a configuration with `diffusers::from_config`"),
     row(
         "ScoreSdeVeScheduler",

@@ -29,6 +29,9 @@
 //! * `dpm_2`, `dpm_2_ancestral` and `uni_pc` are laid on one level more, and the cleanest but the end is left out. A1111 does so
 //!   for "DPM2" and "DPM2 a" (and for "DPM++ 3M SDE", where ComfyUI does not and this table follows it), ComfyUI for
 //!   these three. The classes of diffusers, which have rows of their own, do not.
+//! * `euler_ancestral`, `dpm_2_ancestral` and `dpmpp_2s_ancestral` split their steps in σ/α, and on a flow (α + σ = 1) in σ, as ComfyUI
+//!   does; there the midpoints of the second are in σ, too, and the third leaves pure noise by a step of order 1, where ComfyUI
+//!   has a stage at σ = 0.9999. With `_rf` behind them, as ComfyUI's functions are called, they do so in σ/(α + σ) on every process.
 //! * Steps of `simple` and `ddim_uniform` are whole ones on a chain. `ddim_uniform` has as many steps as asked for, where ComfyUI has
 //!   more if the number does not divide the chain's.
 //! * `sgm_uniform` is spaced in real time; "trailing", which does almost the same, in whole steps.

@@ -9,7 +9,8 @@ use crate::flow;
 use crate::ode::{DormandPrince, ProbabilityFlow, Tableau};
 use crate::plus_plus::{GuidedAt, PlusPlus};
 use crate::sigma::{
-    Churn, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
+    AncestralSplit, Churn, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm,
+    Lms, Pndm,
 };
 use crate::solver::{PlanError, Solver};
 use crate::{Ddim, Ddpm, EulerMaruyama, Restart, ReverseDiffusion, Variance};
@@ -49,6 +50,14 @@ impl Settings<'_> {
     /// A solver that makes one step of each step asked for.
     fn solver(&self, solver: impl Solver + 'static) -> Result<Made, PlanError> {
         Ok(Made::Planned(Box::new(solver), self.steps))
+    }
+
+    /// Where ComfyUI splits ancestral steps: on a flow, where α + σ = 1, in σ.
+    fn split(&self) -> AncestralSplit {
+        let (min, max) = self.process.time_range();
+        let sum = |t: f64| self.process.alpha(t) + self.process.sigma(t);
+        let is_flow = (0..=8).all(|i| (sum(min + (max - min) * f64::from(i) / 8.0) - 1.0).abs() < 1e-9);
+        if is_flow { AncestralSplit::Share } else { AncestralSplit::Ratio }
     }
 
     /// Noise between 20% and 80% of the process's time, as the network is told it.
@@ -114,7 +123,9 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("euler", &["EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"], "Euler in σ/α, and in σ/(α+σ)", |s| s.solver(Euler::new())),
     row("EDMEulerScheduler", &[], "the same on Karras's schedule", |s| s.solver(Euler::new())).on(Spacing::Karras),
     row("euler_ancestral", &["euler_a", "EulerAncestralDiscreteScheduler"], "Euler with ancestral noise",
-        |s| s.solver(EulerAncestral::new().eta(s.eta)?)).eta(1.0),
+        |s| s.solver(EulerAncestral::new().eta(s.eta)?.split(s.split()))).eta(1.0),
+    row("euler_ancestral_rf", &["LTXEulerAncestralRFScheduler"], "the same, split in σ/(α+σ) on every process",
+        |s| s.solver(EulerAncestral::new().eta(s.eta)?.split(AncestralSplit::Share))).eta(1.0),
     row("heun", &["HeunDiscreteScheduler"], "Heun in σ/α", |s| s.solver(Heun::new())),
     row("heun_churn", &[], "the same with churn 40 (Karras et al.)",
         |s| s.solver(Heun::new().churn(Churn::new(40.0)?))).on(Spacing::Karras),
@@ -127,8 +138,10 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("dpm_2", &[], "midpoints in ln(σ/α)", |s| s.solver(Dpm2::new())).passing_over(),
     row("KDPM2DiscreteScheduler", &[], "the same on all levels", |s| s.solver(Dpm2::new())),
     row("dpm_2_ancestral", &["DPM2 a"], "DPM2 with ancestral noise",
-        |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?)).eta(1.0).passing_over(),
-    row("KDPM2AncestralDiscreteScheduler", &[], "the same on all levels",
+        |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?.split(s.split()))).eta(1.0).passing_over(),
+    row("dpm_2_ancestral_rf", &[], "the same in σ/(α+σ) on every process",
+        |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?.split(AncestralSplit::Share))).eta(1.0).passing_over(),
+    row("KDPM2AncestralDiscreteScheduler", &[], "the same in σ/α on all levels",
         |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?)).eta(1.0),
     row("lms", &["LMSDiscreteScheduler", "ipndm_v"], "linear multistep in σ/α: four slopes, weighted for the grid",
         |s| s.solver(Lms::new(4)?)),
@@ -202,7 +215,9 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("DPMSolverSinglestepScheduler", &[], "order 2, with stages on the grid",
         |s| s.solver(Singlestep::new(2)?.on_grid().lower_order_final(true))).on(Spacing::Linspace),
     row("dpmpp_2s_ancestral", &["dpmpp_2s_a"], "DPM-Solver++ 2S with ancestral noise",
-        |s| s.solver(Singlestep::new(2)?.ancestral(s.eta)?)).eta(1.0),
+        |s| s.solver(Singlestep::new(2)?.ancestral(s.eta)?.ancestral_split(s.split()))).eta(1.0),
+    row("dpmpp_2s_ancestral_rf", &[], "the same, split in σ/(α+σ) on every process",
+        |s| s.solver(Singlestep::new(2)?.ancestral(s.eta)?.ancestral_split(AncestralSplit::Share))).eta(1.0),
     row("dpmpp_sde", &["dpmpp_sde_gpu"], "DPM-Solver++ SDE: an inner stage, along one path",
         |s| s.solver(DpmSolverSde::new().eta(s.eta)?)).eta(1.0),
     row("DPMSolverSDEScheduler", &[], "the same on whole steps",

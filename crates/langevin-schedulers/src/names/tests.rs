@@ -9,7 +9,8 @@ use crate::exponential::{
 use crate::plus_plus::{GuidedAt, PlusPlus};
 use crate::sampler::SampleError;
 use crate::sigma::{
-    Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms, Pndm,
+    AncestralSplit, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms,
+    Pndm,
 };
 use crate::{Ddim, Ddpm, Restart, SamplerExt};
 use burn::tensor::{Device, Tensor};
@@ -169,10 +170,31 @@ fn names_mean_these_solvers() {
         ("LCM", Box::new(Lcm::new())),
         ("TCD", Box::new(Tcd::new(0.3).unwrap())),
     ];
+    // On a flow these are others.
+    let shares: [(&str, Box<dyn Solver>); 3] = [
+        ("Euler a", Box::new(EulerAncestral::new().split(AncestralSplit::Share))),
+        ("DPM2 a", Box::new(Dpm2Ancestral::new().split(AncestralSplit::Share))),
+        (
+            "DPM++ 2S a",
+            Box::new(Singlestep::new(2).unwrap().ancestral(1.0).unwrap().ancestral_split(AncestralSplit::Share)),
+        ),
+    ];
+    let functions = ["sample_euler_ancestral_RF", "sample_dpm_2_ancestral_RF", "sample_dpmpp_2s_ancestral_RF"];
     let mut compared = 0;
+    for ((name, solver), function) in shares.iter().zip(functions) {
+        let (named, share) = (from_name(name).unwrap(), from_name(function).unwrap());
+        for (on, process) in processes() {
+            let plan = share.plan(&process, 20).unwrap();
+            assert_eq!(plan, solver.plan(&process, &named.grid(&process, 20).unwrap()).unwrap(), "{function} on {on}");
+            assert_eq!(plan == named.plan(&process, 20).unwrap(), on.contains("flow"), "{name} on {on}");
+        }
+    }
     for (name, solver) in &expected {
         let named = from_name(name).unwrap();
         for (on, process) in processes() {
+            if on.contains("flow") && shares.iter().any(|(share, _)| share == name) {
+                continue;
+            }
             // The interval of SA-Solver's noise is one of the chain's times.
             if name.starts_with("sa_solver") && on != "chain" {
                 continue;
@@ -323,11 +345,22 @@ fn lists_of_programs_are_covered() {
         }
     }
     // One wants an image, others have processes of their own: they are read from their configurations.
-    let configured = ["RePaintScheduler", "DDPMWuerstchenScheduler", "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"];
+    let configured = [
+        "RePaintScheduler",
+        "DDPMWuerstchenScheduler",
+        "CogVideoXDDIMScheduler",
+        "CogVideoXDPMScheduler",
+        "MiniMaxH3Scheduler",
+        "ConsistencyDecoderScheduler",
+        "FlowMapEulerDiscreteScheduler",
+    ];
     for class in crate::diffusers::CLASSES.into_iter().filter(|class| !configured.contains(class)) {
         assert!(from_name(class).is_ok(), "{class}");
     }
-    let others = crate::diffusers::SCORE_SDE_CLASSES.into_iter().chain(["VQDiffusionScheduler"]);
+    let others = crate::diffusers::SCORE_SDE_CLASSES
+        .into_iter()
+        .chain(crate::diffusers::HELIOS_CLASSES)
+        .chain(["VQDiffusionScheduler"]);
     for class in configured.into_iter().chain(others) {
         let error = from_name(class).unwrap_err();
         assert!(matches!(error, NameError::Elsewhere { .. }) && error.to_string().contains("from_config"), "{error}");

@@ -222,6 +222,14 @@ pub enum SampleError {
         /// Those of the samples.
         given: usize,
     },
+    /// Samples that make no blocks of two by two.
+    #[error("samples of height {height} and width {width} make no blocks of two by two: take even sides")]
+    OddSides {
+        /// Their height.
+        height: usize,
+        /// Their width.
+        width: usize,
+    },
     /// A side that becomes nothing, or too long.
     #[error(
         "step {step} resizes a side of {side} by {factor}, and sides have 1 to {longest} pixels: start at another size, or \

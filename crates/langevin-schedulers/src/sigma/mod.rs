@@ -33,7 +33,7 @@ mod lms;
 mod pndm;
 
 pub(crate) use ancestral::Noise as AncestralNoise;
-pub use ancestral::{EulerAncestral, ancestral_step};
+pub use ancestral::{AncestralSplit, EulerAncestral, ancestral_step};
 pub use churn::Churn;
 pub(crate) use churn::{Raised, already_noisy, plan_raised, raise};
 pub use churned::Churned;

@@ -7,7 +7,7 @@ use crate::exponential::multistep::{finite, interpolate, joined_stops, plan};
 use crate::exponential::tau::Tau;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::sde::clock;
-use crate::sigma::{AncestralNoise, Churn, node_at_lambda, plan_raised};
+use crate::sigma::{AncestralNoise, AncestralSplit, Churn, node_at_lambda, plan_raised};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
@@ -218,10 +218,18 @@ impl Singlestep {
     /// # Errors
     /// [`PlanError::Setting`] unless `scale` is 0 or more and finite.
     pub fn noise_scale(mut self, scale: f64) -> Result<Self, PlanError> {
-        let quiet = AncestralNoise { eta: 0.0, factor: 1.0 };
+        let quiet = AncestralNoise { eta: 0.0, ..AncestralNoise::default() };
         self.ancestral = Some(AncestralNoise { factor: scale, ..self.ancestral.unwrap_or(quiet) });
         self.check()?;
         Ok(self)
+    }
+
+    /// In which coordinate [ancestral](Self::ancestral) steps are split; in σ/α unless said otherwise.
+    /// [`AncestralSplit::Share`] on a flow is ComfyUI's `sample_dpmpp_2s_ancestral_RF`.
+    pub fn ancestral_split(mut self, split: AncestralSplit) -> Self {
+        let quiet = AncestralNoise { eta: 0.0, ..AncestralNoise::default() };
+        self.ancestral = Some(AncestralNoise { split, ..self.ancestral.unwrap_or(quiet) });
+        self
     }
 
     /// Keeps ancestral steps on the grid: none goes down further than its last level, and is given less noise instead.
@@ -300,7 +308,7 @@ impl Singlestep {
     fn goal(&self, stop: &Stop, end: &Level) -> (Level, f64) {
         let (from, to) = (&stop.from.level, &stop.to.level);
         let Some(noise) = &self.ancestral else { return (*to, 0.0) };
-        if self.capped { noise.split_above(from, to, ratio(end)) } else { noise.split(from, to) }
+        if self.capped { noise.split_above(from, to, ratio(end)) } else { noise.split_step(from, to) }
     }
 
     /// Whether noise of the SDE is asked for.
@@ -483,7 +491,7 @@ impl Singlestep {
             }
             Stages::OnGrid => self.on_grid_rows(stops)?,
         };
-        let noise = self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral (eta {})", noise.eta));
+        let noise = self.ancestral.as_ref().map_or_else(String::new, |noise| format!(" ancestral ({noise})"));
         Ok((format!("{}{noise}", self.kind_name()), rows))
     }
 
