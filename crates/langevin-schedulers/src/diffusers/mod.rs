@@ -33,6 +33,7 @@ mod score_sde;
 mod sigmas;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod unclip;
 mod vq_diffusion;
 mod wuerstchen;
@@ -40,6 +41,10 @@ mod wuerstchen;
 pub use configured::Configured;
 pub use error::ConfigError;
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use tokens::{
+    TOKEN_CLASSES, amused_from_config, block_refinement_from_config, discrete_ddim_from_config,
+    entropy_bound_from_config,
+};
 pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
 use keys::Keys;

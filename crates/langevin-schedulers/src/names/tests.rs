@@ -327,7 +327,7 @@ fn lists_of_programs_are_covered() {
     for class in crate::diffusers::CLASSES.into_iter().filter(|class| !configured.contains(class)) {
         assert!(from_name(class).is_ok(), "{class}");
     }
-    let others = crate::diffusers::SCORE_SDE_CLASSES.into_iter().chain(["VQDiffusionScheduler"]);
+    let others = crate::diffusers::SCORE_SDE_CLASSES.into_iter().chain(crate::diffusers::TOKEN_CLASSES);
     for class in configured.into_iter().chain(others) {
         let error = from_name(class).unwrap_err();
         assert!(matches!(error, NameError::Elsewhere { .. }) && error.to_string().contains("from_config"), "{error}");
