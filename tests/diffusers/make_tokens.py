@@ -243,6 +243,31 @@ def blocks(config, classes, shape, scale, mask=None, prompt=(), end=None, posts=
     }
 
 
+def noised(shape, length, prompt, padding):
+    """The forward process: for each block a share, then a number for each token."""
+    drawn = []
+
+    def rand(shape, device=None, generator=None):
+        drawn.append(shape)
+        return uniform((len(drawn) - 1) // 2, (len(drawn) - 1) % 2, tuple(shape))
+
+    torch.rand, before = rand, torch.rand
+    clean, valid = anything(*shape, 6), torch.ones(shape)
+    valid[:, shape[1] - padding :] = 0
+    found = BlockRefinementScheduler(block_length=length).add_noise(
+        clean, valid, prompt_length=prompt, block_length=length, mask_token_id=6
+    )
+    torch.rand = before
+    return {
+        "block": length,
+        "prompt": prompt,
+        "padding": padding,
+        "start": clean.tolist(),
+        "noisy": found[0].tolist(),
+        "others": found[1].tolist(),
+    }
+
+
 SELECTIONS = ["lowest_log_margin", "lowest_maxprob", "lowest_current_prob", "random"]
 
 
@@ -285,6 +310,7 @@ def main():
             entropy({"num_inference_steps": 6, "entropy_bound": 1.0, "t_max": 1.2, "t_min": 0.3}, 5, (2, 6), 2.0),
             entropy({"num_inference_steps": 2, "entropy_bound": 0.0}, 5, (2, 6), 2.0),
         ],
+        "noised": [noised((3, 11), 4, 2, 1), noised((2, 6), 3, 0, 0), noised((2, 8), 2, 6, 2)],
         "blocks": [
             blocks({"block_length": 4, "num_inference_steps": 4}, 6, (2, 8), 2.0, mask=6),
             blocks({"block_length": 5, "num_inference_steps": 3, "threshold": 0.4}, 6, (2, 10), 2.0, mask=6, temperature=1.0),

@@ -1,14 +1,14 @@
 //! Schedulers of tokens, draw by draw, against runs that `make_tokens.py` recorded.
 
 use crate::{count, numbers};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use langevin::core::DenoiseError;
 use langevin::core::discrete::{TokenDenoiser, tokens_fn};
 use langevin::core::noise::{Domain, Key, NoiseError, NoiseSource};
 use langevin::schedulers::diffusers::{
     amused_from_config, block_refinement_from_config, discrete_ddim_from_config, entropy_bound_from_config,
 };
-use langevin::schedulers::discrete::{TokenMethod, TokenStep};
+use langevin::schedulers::discrete::{BlockRefinement, TokenMethod, TokenStep};
 use serde_json::Value;
 
 /// Noise that is a formula of whole numbers.
@@ -140,6 +140,26 @@ fn entropy_bound_agrees() {
         compare(&case, &steps);
     }
     assert!(several, "the bound is never met by two");
+}
+
+#[test]
+fn the_forward_process_of_block_refinement_agrees() {
+    for case in cases("noised") {
+        let clean = start(&case);
+        let [batch, positions] = clean.dims();
+        let (prompt, padding) = (count(&case["prompt"]), count(&case["padding"]));
+        let sampler = BlockRefinement::new(6, count(&case["block"]), 1).and_then(|sampler| sampler.masked(6));
+        let sampler = sampler.expect("settings").prompt(prompt);
+        let valid = (0..batch * positions).map(|i| i % positions < positions - padding).collect();
+        let valid =
+            Tensor::<2, Bool>::from_data(TensorData::new::<bool, _>(valid, [batch, positions]), &Device::flex());
+        let [noisy, others] = sampler.noised(&clean, Some(&valid), &Formula, 0).expect("masks");
+        assert_eq!((list(&noisy), list(&others)), (rows(&case["noisy"]), rows(&case["others"])));
+        if padding == 0 {
+            let [again, _] = sampler.noised(&clean, None, &Formula, 0).expect("masks");
+            assert_eq!(list(&again), list(&noisy));
+        }
+    }
 }
 
 #[test]

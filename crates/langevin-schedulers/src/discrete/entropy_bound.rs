@@ -39,7 +39,8 @@ const NAME: &str = "EntropyBound";
 /// ```
 ///
 /// # References
-/// Ben-Hamu et al. 2025, "Accelerated sampling from masked diffusion models via entropy bounded unmasking", section 4.
+/// Ben-Hamu et al. 2025, "Accelerated sampling from masked diffusion models via entropy bounded unmasking", arXiv
+/// 2505.24857.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntropyBound {
     classes: usize,

@@ -6,6 +6,9 @@ use super::draw::{self, REPLACEMENT, Sharpening, setting};
 use super::{TokenContext, TokenMethod, TokenState, TokenStep, Vocabulary, host};
 use crate::sampler::SampleError;
 use crate::solver::PlanError;
+use burn::tensor::{Bool, Int, Tensor};
+use langevin_core::discrete::DiscreteError;
+use langevin_core::noise::Domain;
 use langevin_core::{Key, NoiseSource};
 use progress::{Answer, Progress};
 use std::ops::Range;
@@ -193,6 +196,51 @@ impl BlockRefinement {
     /// if the last mask was filled in the last of the block's own steps.
     pub fn post_steps(self, steps: u32) -> Self {
         Self { post_steps: steps as usize, ..self }
+    }
+
+    /// Noises clean tokens `[batch, positions]` for training: in each block behind the prompt (they are counted from its end) a share
+    /// is drawn, the same for all its tokens, and each of them is masked with that probability. The second answer has the other tokens masked.
+    /// Padding, where `valid` is false, is never masked. Samples are numbered from `first` on.
+    ///
+    /// # Errors
+    /// [`SampleError::Unsupported`] without a mask, [`SampleError::Discrete`] if `valid` has another shape,
+    /// [`SampleError::Noise`] if the source cannot deliver uniform noise.
+    pub fn noised(
+        &self,
+        tokens: &Tensor<2, Int>,
+        valid: Option<&Tensor<2, Bool>>,
+        noise: &dyn NoiseSource,
+        first: u64,
+    ) -> Result<[Tensor<2, Int>; 2], SampleError> {
+        let Some(mask) = self.mask else {
+            let (what, advice) = ("`noised`", "without masks there is nothing to mask; use `masked`");
+            return Err(SampleError::Unsupported { sampler: "BlockRefinement of random tokens", what, advice });
+        };
+        let shape = tokens.dims();
+        let mut masked = vec![false; shape[0] * shape[1]];
+        for (sample, row) in (first..).zip(masked.chunks_mut(shape[1].max(1))) {
+            let behind = row.get_mut(self.prompt..).unwrap_or_default();
+            for (block, masked) in behind.chunks_mut(self.block).enumerate() {
+                let key = |lane| Key { domain: Domain::Training, index: block as u64, lane };
+                let (mut share, mut uniform) = ([0.0], vec![0.0; masked.len()]);
+                noise.fill_uniform(sample, key(0), &mut share)?;
+                noise.fill_uniform(sample, key(1), &mut uniform)?;
+                masked.iter_mut().zip(uniform).for_each(|(masked, u)| *masked = u < share[0]);
+            }
+        }
+        let device = tokens.device();
+        let behind = (0..shape[0] * shape[1]).map(|i| i % shape[1] >= self.prompt).collect();
+        let mut may = host::to_flags(behind, shape, &device);
+        if let Some(valid) = valid {
+            if valid.dims() != shape {
+                let (given, expected) = (valid.dims().to_vec(), format!("{shape:?}, that of the tokens"));
+                return Err(DiscreteError::Shape { what: "the flags of padding", given, expected }.into());
+            }
+            may = may.bool_and(valid.clone());
+        }
+        let masked = host::to_flags(masked, shape, &device);
+        let with = |flags: Tensor<2, Bool>| tokens.clone().mask_fill(flags.bool_and(may.clone()), mask as i64);
+        Ok([with(masked.clone()), with(masked.bool_not())])
     }
 
     /// A number for each step of each block, however many steps are made.
