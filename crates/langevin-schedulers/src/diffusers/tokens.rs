@@ -22,8 +22,8 @@ fn open(json: &str, expected: &str) -> Result<Keys, ConfigError> {
 
 /// Reads the `scheduler_config.json` of an `AmusedScheduler`, for `classes` classes (8192 in aMUSEd) and `steps` steps.
 ///
-/// The temperature is an argument of `set_timesteps` there: (2, 0) unless it is [set](MaskGit::temperature); a single number t
-/// means (t, 0.01).
+/// The temperature is an argument of `set_timesteps` there: (2, 0) unless it is [set](MaskGit::temperature); a single
+/// number t means (t, 0.01).
 ///
 /// # Errors
 /// [`ConfigError`] for files that cannot be read, other classes, options that are not there, and values out of range.
@@ -53,7 +53,8 @@ pub fn amused_from_config(json: &str, classes: usize, steps: usize) -> Result<Ma
 
 /// Reads the `scheduler_config.json` of a `DiscreteDDIMScheduler`, for `classes` classes.
 ///
-/// With `corrector_steps` the number of steps is what its pipeline makes of it: how often the network is asked, sweeps included.
+/// With `corrector_steps` the number of steps is what its pipeline makes of it: how often the network is asked, sweeps
+/// included.
 ///
 /// # Errors
 /// As [`amused_from_config`].
@@ -88,7 +89,8 @@ pub fn discrete_ddim_from_config(json: &str, classes: usize) -> Result<DiscreteD
     Ok(if sweeps == 0 { sampler } else { sampler.corrected(corrector) })
 }
 
-/// Reads the `scheduler_config.json` of an `EntropyBoundScheduler`, for `classes` classes: with random tokens, as there.
+/// Reads the `scheduler_config.json` of an `EntropyBoundScheduler`, for `classes` classes: with random tokens, as
+/// there.
 ///
 /// # Errors
 /// As [`amused_from_config`].
@@ -107,8 +109,9 @@ pub fn entropy_bound_from_config(json: &str, classes: usize) -> Result<EntropyBo
     Ok(EntropyBound::new(classes, steps)?.bound(bound)?.temperature(from, to)?)
 }
 
-/// Reads the `scheduler_config.json` of a `BlockRefinementScheduler`, for `classes` classes: with random tokens, unless a
-/// [mask](BlockRefinement::masked) is set, which is an argument of `step` there, as are temperature, `top_k` and `top_p`.
+/// Reads the `scheduler_config.json` of a `BlockRefinementScheduler`, for `classes` classes: with random tokens, unless
+/// a [mask](BlockRefinement::masked) is set, which is an argument of `step` there, as are temperature, `top_k` and
+/// `top_p`.
 ///
 /// An `editing_threshold` that is not above 0 is none.
 ///

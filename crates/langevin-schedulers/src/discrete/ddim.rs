@@ -12,7 +12,8 @@ use std::ops::Range;
 const NAME: &str = "DiscreteDdim";
 const CORRECTOR: &str = "Corrector";
 
-/// Which positions a corrector draws anew: those where a score is largest, which is divided by τ and has Gumbel noise added.
+/// Which positions a corrector draws anew: those where a score is largest, which is divided by τ and has Gumbel noise
+/// added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Selection {
     /// How much likelier the likeliest other class is than the present one, as a difference of logarithms.
@@ -28,8 +29,8 @@ pub enum Selection {
 
 /// Sweeps after a step that draw a few tokens anew, given all others ([`MaskAndReplace::conditional`]).
 ///
-/// With random positions, one a sweep, the law of the tokens stays exactly as it is. Positions that depend on the tokens, and
-/// several that are drawn at once, keep it approximately.
+/// With random positions, one a sweep, the law of the tokens stays exactly as it is. Positions that depend on the
+/// tokens, and several that are drawn at once, keep it approximately.
 ///
 /// # References
 /// "Uniform Diffusion Models Revisited: Leave-One-Out Denoiser and Absorbing State Reformulation", arXiv 2605.22765.
@@ -111,14 +112,14 @@ impl Corrector {
     }
 }
 
-/// Ancestral sampling of the chain that replaces tokens by random ones ([`MaskAndReplace::uniform`]): at each step a clean token is
-/// drawn from what the denoiser says, and then one of the next cleaner step from the posterior given it. That is the clean
-/// token, the present one or a random one, with the masses `b(1 − a)/K + ab·1[x_t = x_0]`, `a(1 − b)/K` and `(1 − a)(1 − b)/K`, where
-/// a token survives with probability b until the cleaner step, with a from there to the present one. The last step takes
-/// the clean token.
+/// Ancestral sampling of the chain that replaces tokens by random ones ([`MaskAndReplace::uniform`]): at each step a
+/// clean token is drawn from what the denoiser says, and then one of the next cleaner step from the posterior given it.
+/// That is the clean token, the present one or a random one, with the masses `b(1 − a)/K + ab·1[x_t = x_0]`, `a(1 −
+/// b)/K` and `(1 − a)(1 − b)/K`, where a token survives with probability b until the cleaner step, with a from there to
+/// the present one. The last step takes the clean token.
 ///
-/// At temperature 1 it has the law of [`TokenSampler`](super::TokenSampler) on that chain; here the clean token can be drawn at
-/// another temperature. The default is 0, the likeliest one.
+/// At temperature 1 it has the law of [`TokenSampler`](super::TokenSampler) on that chain; here the clean token can be
+/// drawn at another temperature. The default is 0, the likeliest one.
 ///
 /// # Examples
 /// ```
@@ -176,8 +177,8 @@ impl DiscreteDdim {
         Ok(Self { temperature, ..self })
     }
 
-    /// With a corrector, whose sweeps are taken out of the number of steps: the denoiser is asked as often as before. As many
-    /// of the first steps are followed by sweeps as leaves one step to the end, at least.
+    /// With a corrector, whose sweeps are taken out of the number of steps: the denoiser is asked as often as before.
+    /// As many of the first steps are followed by sweeps as leaves one step to the end, at least.
     pub fn corrected(self, corrector: Corrector) -> Self {
         Self { corrector: Some(corrector), ..self }
     }

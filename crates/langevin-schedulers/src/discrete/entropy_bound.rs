@@ -9,16 +9,18 @@ use std::ops::Range;
 
 const NAME: &str = "EntropyBound";
 
-/// Entropy-bounded unmasking: at each step a token is drawn at every position, and those of lowest entropy H are accepted, as many
-/// as have `H_1 + … + H_k − max H ≤ bound`: their mutual information is at most that. At least one is.
+/// Entropy-bounded unmasking: at each step a token is drawn at every position, and those of lowest entropy H are
+/// accepted, as many as have `H_1 + … + H_k − max H ≤ bound`: their mutual information is at most that. At least one
+/// is.
 ///
-/// With [`masked`](Self::masked) tokens, as in the paper, what was accepted stays, and a sample is ready when no mask is left; the last
-/// step accepts all that is left. With the bound 0, temperature 1 and enough steps the tokens have the law of an exact denoiser's data. Without
-/// masks the other tokens are replaced by random ones, and each step decides about all of them anew, for as many steps as there
-/// are: a token that is still uncertain in the last one stays random.
+/// With [`masked`](Self::masked) tokens, as in the paper, what was accepted stays, and a sample is ready when no mask
+/// is left; the last step accepts all that is left. With the bound 0, temperature 1 and enough steps the tokens have
+/// the law of an exact denoiser's data. Without masks the other tokens are replaced by random ones, and each step
+/// decides about all of them anew, for as many steps as there are: a token that is still uncertain in the last one
+/// stays random.
 ///
-/// The log-probabilities are divided by a temperature before all that, which falls from the first step to the last, where it is
-/// one step short of its end. The steps of the denoiser's clock run from `steps − 1` to 0.
+/// The log-probabilities are divided by a temperature before all that, which falls from the first step to the last,
+/// where it is one step short of its end. The steps of the denoiser's clock run from `steps − 1` to 0.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};

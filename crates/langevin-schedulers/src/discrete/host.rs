@@ -1,5 +1,5 @@
-//! Small tensors on the host. Which of a sample's positions are taken, and whether it is ready, is decided there: a step of
-//! such a method reads a few numbers a position from the device, after the network has answered.
+//! Small tensors on the host. Which of a sample's positions are taken, and whether it is ready, is decided there: a
+//! step of such a method reads a few numbers a position from the device, after the network has answered.
 
 use crate::sampler::SampleError;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};

@@ -21,16 +21,16 @@ pub enum Masking {
     Linear,
 }
 
-/// MaskGIT: at each step every masked token is drawn from what the denoiser says, and those that it is least sure of are masked
-/// again, as many as a schedule says. Tokens that are not masked stay.
+/// MaskGIT: at each step every masked token is drawn from what the denoiser says, and those that it is least sure of
+/// are masked again, as many as a schedule says. Tokens that are not masked stay.
 ///
-/// The confidence of a token is `ln p + T·g`, with the probability that it was drawn with, Gumbel noise g, and a choice temperature T
-/// that runs in a straight line over the steps. At least one token is masked again before the last step, and fewer than were
-/// masked before.
+/// The confidence of a token is `ln p + T·g`, with the probability that it was drawn with, Gumbel noise g, and a choice
+/// temperature T that runs in a straight line over the steps. At least one token is masked again before the last step,
+/// and fewer than were masked before.
 ///
-/// It is a heuristic: what is kept depends on what was drawn, so that likely tokens come too often even with an exact denoiser
-/// and one token a step. Only as the choice temperature grows does the choice become a random one, and one token a
-/// step exact. The steps of the denoiser's clock run from `steps − 1` to 0.
+/// It is a heuristic: what is kept depends on what was drawn, so that likely tokens come too often even with an exact
+/// denoiser and one token a step. Only as the choice temperature grows does the choice become a random one, and one
+/// token a step exact. The steps of the denoiser's clock run from `steps − 1` to 0.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -49,8 +49,8 @@ pub enum Masking {
 /// ```
 ///
 /// # References
-/// Chang et al. 2022, "MaskGIT: Masked generative image transformer", section 3.2; Patil et al. 2024, "aMUSEd: An open MUSE
-/// reproduction".
+/// Chang et al. 2022, "MaskGIT: Masked generative image transformer", section 3.2; Patil et al. 2024, "aMUSEd: An open
+/// MUSE reproduction".
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskGit {
     classes: usize,
@@ -63,11 +63,12 @@ pub struct MaskGit {
 }
 
 impl MaskGit {
-    /// In `steps` steps over `classes` classes, with the token `mask` for what is masked; the cosine schedule, and a choice
-    /// temperature from 2 to 0.
+    /// In `steps` steps over `classes` classes, with the token `mask` for what is masked; the cosine schedule, and a
+    /// choice temperature from 2 to 0.
     ///
     /// # Errors
-    /// [`PlanError::Setting`] for fewer than 2 classes or a mask of more than 31 bits, [`PlanError::Grid`] without steps.
+    /// [`PlanError::Setting`] for fewer than 2 classes or a mask of more than 31 bits, [`PlanError::Grid`] without
+    /// steps.
     pub fn new(classes: usize, mask: usize, steps: usize) -> Result<Self, PlanError> {
         draw::check_size(NAME, classes, steps)?;
         draw::check_mask(NAME, mask)?;
@@ -119,8 +120,8 @@ impl MaskGit {
         }
     }
 
-    /// Tokens `[batch, positions]` of which each is masked with probability [`share(n)`](Self::share), independently. Samples are
-    /// numbered from `first` on.
+    /// Tokens `[batch, positions]` of which each is masked with probability [`share(n)`](Self::share), independently.
+    /// Samples are numbered from `first` on.
     ///
     /// # Errors
     /// [`SampleError::Noise`] if the source cannot deliver uniform noise.

@@ -41,7 +41,8 @@ pub struct TokenState {
     pub done: usize,
     /// The tokens, `[batch, positions]`.
     pub tokens: Tensor<2, Int>,
-    /// Whole numbers that the method carries from step to step, as it likes; empty at first. They are saved with the run.
+    /// Whole numbers that the method carries from step to step, as it likes; empty at first. They are saved with the
+    /// run.
     pub memory: Vec<i64>,
 }
 
@@ -85,8 +86,8 @@ pub trait TokenMethod: Send + Sync {
     /// [`SampleError::Discrete`] if the noise source fails, [`SampleError::Unsupported`] if tokens must be given.
     fn prior(&self, noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError>;
 
-    /// Makes one step from the state, or none at the end: what it returns are the tokens of the next state, whose `memory` it
-    /// writes. A state that was left by an error is not used again.
+    /// Makes one step from the state, or none at the end: what it returns are the tokens of the next state, whose
+    /// `memory` it writes. A state that was left by an error is not used again.
     ///
     /// # Errors
     /// Whatever keeps it from making the step.
@@ -104,14 +105,15 @@ pub trait TokenMethod: Send + Sync {
         Ok(())
     }
 
-    /// Whether a saved state can be one of this method: `false` for more steps than there are, or a memory of another shape.
+    /// Whether a saved state can be one of this method: `false` for more steps than there are, or a memory of another
+    /// shape.
     fn check_state(&self, state: &TokenState) -> bool;
 
     /// Starts `[batch, positions]` tokens from noise.
     ///
     /// # Errors
-    /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::Discrete`] if the noise source fails, and what
-    /// the method says of the number of positions.
+    /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::Discrete`] if the noise source fails, and
+    /// what the method says of the number of positions.
     fn start<'a>(
         &'a self,
         shape: [usize; 2],

@@ -15,20 +15,21 @@ use std::ops::Range;
 
 const NAME: &str = "BlockRefinement";
 
-/// Block refinement, as in block diffusion of language: a row of tokens is sampled in blocks from front to back, and within a block by
-/// confidence. At each step a token is drawn at every position of the block. Those whose probability is above a threshold are
-/// taken, but at least as many as spreads the block evenly over the steps, the surest ones. The denoiser is given all
-/// tokens up to the end of the block.
+/// Block refinement, as in block diffusion of language: a row of tokens is sampled in blocks from front to back, and
+/// within a block by confidence. At each step a token is drawn at every position of the block. Those whose probability
+/// is above a threshold are taken, but at least as many as spreads the block evenly over the steps, the surest ones.
+/// The denoiser is given all tokens up to the end of the block.
 ///
 /// With [`masked`](Self::masked) tokens the others stay masked, otherwise they are drawn at random again. With
-/// [`editing`](Self::editing) tokens that were taken before are replaced where another one is sure enough: among masks also after
-/// the last of them is filled ([`post_steps`](Self::post_steps)), until a step changes nothing.
+/// [`editing`](Self::editing) tokens that were taken before are replaced where another one is sure enough: among masks
+/// also after the last of them is filled ([`post_steps`](Self::post_steps)), until a step changes nothing.
 ///
-/// Each sample goes its own way: it waits for the others of its batch at the end of a block, and stays as it is once it has
-/// an [end token](Self::until). A step without anything left to decide is not made.
+/// Each sample goes its own way: it waits for the others of its batch at the end of a block, and stays as it is once it
+/// has an [end token](Self::until). A step without anything left to decide is not made.
 ///
-/// What is taken depends on what was drawn, so that this is a heuristic; blocks of one token at temperature 1 are the chain
-/// rule, and exact. The steps of the denoiser's clock run from `steps − 1` to 0 in each block, where they stay while edits go on.
+/// What is taken depends on what was drawn, so that this is a heuristic; blocks of one token at temperature 1 are the
+/// chain rule, and exact. The steps of the denoiser's clock run from `steps − 1` to 0 in each block, where they stay
+/// while edits go on.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -50,8 +51,8 @@ const NAME: &str = "BlockRefinement";
 /// ```
 ///
 /// # References
-/// Arriola et al. 2025, "Block diffusion: interpolating between autoregressive and diffusion language models"; Nie et al. 2025,
-/// "Large language diffusion models", section 2.4; Bie et al. 2025, "LLaDA2.0", for the threshold.
+/// Arriola et al. 2025, "Block diffusion: interpolating between autoregressive and diffusion language models"; Nie et
+/// al. 2025, "Large language diffusion models", section 2.4; Bie et al. 2025, "LLaDA2.0", for the threshold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockRefinement {
     classes: usize,
@@ -68,8 +69,8 @@ pub struct BlockRefinement {
 }
 
 impl BlockRefinement {
-    /// In blocks of `block` tokens over `classes` classes, in at most `steps` steps each: the likeliest tokens, with the threshold
-    /// 0.95 and no edits.
+    /// In blocks of `block` tokens over `classes` classes, in at most `steps` steps each: the likeliest tokens, with
+    /// the threshold 0.95 and no edits.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for fewer than 2 classes or blocks without tokens, [`PlanError::Grid`] without steps.
@@ -140,7 +141,8 @@ impl BlockRefinement {
         Ok(self)
     }
 
-    /// Draws from the likeliest classes that together reach the probability `p`; after [`top_k`](Self::top_k) if there are both.
+    /// Draws from the likeliest classes that together reach the probability `p`; after [`top_k`](Self::top_k) if there
+    /// are both.
     ///
     /// # Errors
     /// [`PlanError::Setting`] unless `p` is in (0, 1].
@@ -159,7 +161,8 @@ impl BlockRefinement {
         Ok(Self { threshold, ..self })
     }
 
-    /// Replaces tokens that were taken before, but none of the prompt, where another one has a larger probability than this.
+    /// Replaces tokens that were taken before, but none of the prompt, where another one has a larger probability than
+    /// this.
     ///
     /// # Errors
     /// [`PlanError::Setting`] unless it is above 0.
@@ -177,13 +180,14 @@ impl BlockRefinement {
         Ok(Self { minimal: tokens, ..self })
     }
 
-    /// The first `positions` of every sample are given and stay. Runs begin with [`start_from`](TokenMethod::start_from) then.
+    /// The first `positions` of every sample are given and stay. Runs begin with
+    /// [`start_from`](TokenMethod::start_from) then.
     pub fn prompt(self, positions: usize) -> Self {
         Self { prompt: positions, ..self }
     }
 
-    /// A sample is ready when this class stands behind the prompt and no mask is before it; without masks, when a block that has
-    /// it is ready. What follows is left as it was.
+    /// A sample is ready when this class stands behind the prompt and no mask is before it; without masks, when a block
+    /// that has it is ready. What follows is left as it was.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for a number that is no class.
@@ -192,15 +196,16 @@ impl BlockRefinement {
         Ok(Self { end: Some(end), ..self })
     }
 
-    /// The number of steps that a block may be edited for when no mask is left; one more shows that nothing changes. There are none
-    /// if the last mask was filled in the last of the block's own steps.
+    /// The number of steps that a block may be edited for when no mask is left; one more shows that nothing changes.
+    /// There are none if the last mask was filled in the last of the block's own steps.
     pub fn post_steps(self, steps: u32) -> Self {
         Self { post_steps: steps as usize, ..self }
     }
 
-    /// Noises clean tokens `[batch, positions]` for training: in each block behind the prompt (they are counted from its end) a share
-    /// is drawn, the same for all its tokens, and each of them is masked with that probability. The second answer has the other tokens masked.
-    /// Padding, where `valid` is false, is never masked. Samples are numbered from `first` on.
+    /// Noises clean tokens `[batch, positions]` for training: in each block behind the prompt (they are counted from
+    /// its end) a share is drawn, the same for all its tokens, and each of them is masked with that probability. The
+    /// second answer has the other tokens masked. Padding, where `valid` is false, is never masked. Samples are
+    /// numbered from `first` on.
     ///
     /// # Errors
     /// [`SampleError::Unsupported`] without a mask, [`SampleError::Discrete`] if `valid` has another shape,
