@@ -63,7 +63,7 @@ fn discrete_ddim_keeps_its_bits() {
     let plain = keeps_its_bits("DiscreteDdim", sampler());
     let corrected = sampler().and_then(|sampler| Ok(sampler.corrected(Corrector::new(2)?)));
     let corrected = keeps_its_bits("DiscreteDdim, corrected", corrected);
-    assert_eq!([plain, corrected], [[2, 1, 1, 1, 2, 1], [0; 6]]);
+    assert_eq!([plain, corrected], [[2, 1, 1, 1, 2, 1], [2, 1, 1, 2, 1, 1]]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn entropy_bounds_keep_their_bits() {
     let plain = keeps_its_bits("EntropyBound", EntropyBound::new(3, 5));
     let masked = EntropyBound::new(3, 8).and_then(|sampler| sampler.masked(3)?.bound(0.3));
     let masked = keeps_its_bits("EntropyBound, masked", masked);
-    assert_eq!([plain, masked], [[0, 0, 1, 2, 2, 1], [0; 6]]);
+    assert_eq!([plain, masked], [[0, 0, 1, 2, 2, 1], [2, 2, 2, 1, 1, 0]]);
 }
 
 #[test]
@@ -80,5 +80,5 @@ fn block_refinement_keeps_its_bits() {
     let plain = keeps_its_bits("BlockRefinement", sampler());
     let masked = sampler().and_then(|sampler| sampler.masked(3)?.threshold(0.6)?.until(0));
     let masked = keeps_its_bits("BlockRefinement, masked", masked);
-    assert_eq!([plain, masked], [[1, 2, 2, 2, 2, 1], [0; 6]]);
+    assert_eq!([plain, masked], [[1, 2, 2, 2, 2, 1], [0, 2, 2, 3, 3, 3]]);
 }

@@ -299,22 +299,20 @@ mod tests {
         for (chain, states) in chains.into_iter().zip([3, 4]) {
             for step in [0, 4, 8] {
                 let matrix = chain.between(None, step).unwrap().matrix(3);
-                let clean = |x: [usize; 2]| {
-                    let pairs = (0..9).map(|i| (i / 3, i % 3));
-                    pairs.map(move |(a, b)| (a, b, data[a][b] * matrix[a][x[0]] * matrix[b][x[1]])).collect::<Vec<_>>()
-                };
-                let law = |x: [usize; 2]| clean(x).iter().map(|pair| pair.2).sum::<f64>();
+                let pair = |i: usize, x: [usize; 2]| data[i / 3][i % 3] * matrix[i / 3][x[0]] * matrix[i % 3][x[1]];
+                let law = |x: [usize; 2]| (0..9).map(|i| pair(i, x)).sum::<f64>();
                 for x in (0..states * states).map(|i| [i / states, i % states]) {
                     let mut p = [[0.0; 2]; 3];
-                    for (a, b, weight) in clean(x) {
-                        p[a][0] += weight / law(x);
-                        p[b][1] += weight / law(x);
+                    for i in 0..9 {
+                        p[i / 3][0] += pair(i, x) / law(x);
+                        p[i % 3][1] += pair(i, x) / law(x);
                     }
                     let logs = Tensor::<3>::from_data(TensorData::from([p]), (&device, DType::F64)).log();
                     let tokens = Tensor::<2, Int>::from_data([[x[0] as i64, x[1] as i64]], &device);
                     let found = values(chain.conditional(logs, &tokens, step).unwrap());
                     for position in 0..2 {
-                        let at = |state| std::array::from_fn(|i| if i == position { state } else { x[i] });
+                        let at =
+                            |state| -> [usize; 2] { std::array::from_fn(|i| if i == position { state } else { x[i] }) };
                         let total: f64 = (0..states).map(|state| law(at(state))).sum();
                         for state in 0..states {
                             let (found, expected) = (found[state * 2 + position].exp(), law(at(state)) / total);
