@@ -43,8 +43,8 @@ pub enum Masking {
 /// });
 /// // Three classes, 9 for the mask, in 4 steps.
 /// let sampler = MaskGit::new(3, 9, 4)?.temperature(4.0, 0.01)?;
-/// let run = sampler.start([2, 6], &denoiser, &Seeded::new(42), &Device::flex())?;
-/// assert_eq!(run.finish()?.into_data().iter::<i64>().collect::<Vec<_>>(), [2; 12]);
+/// let tokens = sampler.start([2, 6], &denoiser, &Seeded::new(42), &Device::flex())?.finish()?;
+/// assert_eq!(tokens.into_data().iter::<i64>().collect::<Vec<_>>(), [2; 12]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
