@@ -204,7 +204,7 @@ impl DiscreteDdim {
         let group = 1 + sweeps;
         match evaluation.checked_sub(corrected * group) {
             Some(later) => (corrected + later, false),
-            None => (evaluation / group, evaluation % group > 0),
+            None => (evaluation / group, !evaluation.is_multiple_of(group)),
         }
     }
 
