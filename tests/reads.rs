@@ -86,6 +86,9 @@ fn only_what_must_reads_from_a_device() {
     let allowed = BTreeSet::from([
         // Whether the gradient of a caller's energy or classifier is finite: in each question, where `checked` asks for it.
         "langevin-core/src/denoiser/energy.rs",
+        // Which positions of tokens are taken, and whether a sample is ready: a few numbers a position in each step. Checks of
+        // given tokens, and saving.
+        "langevin-schedulers/src/discrete/host.rs",
         // Whether the image and mask that a run is given are finite: before its first step.
         "langevin-schedulers/src/sampler/given.rs",
         // The norms of an adaptive solver's error decide whether a step is taken.
@@ -105,6 +108,7 @@ fn only_what_must_reads_from_a_device() {
         "langevin-schedulers/src/sigma",
         "langevin-schedulers/src/exponential",
         "langevin-schedulers/src/consistency",
+        "langevin-schedulers/src/discrete",
         "langevin-core/src/denoiser",
         "langevin-core/src/noise",
     ] {

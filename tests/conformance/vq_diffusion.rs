@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use langevin::core::Key;
 use langevin::core::discrete::{Rates, tokens_fn};
 use langevin::core::noise::Injected;
-use langevin::schedulers::diffusers;
+use langevin::schedulers::{TokenMethod, diffusers};
 use serde_json::Value;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,10 +1,11 @@
-//! What diffusers has beyond the fixtures, against runs that `make.py` and `make_flows.py` recorded, and what it is here.
+//! What diffusers has beyond the fixtures, against runs that `make.py` and its relatives recorded, and what it is here.
 
 mod churn;
 mod cogvideox;
 mod flows;
 mod helios;
 mod scalewise;
+mod tokens;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::denoiser::from_fn;

@@ -25,7 +25,7 @@ pub mod solver;
 
 pub use ddim::Ddim;
 pub use ddpm::{Ddpm, Variance};
-pub use discrete::TokenSampler;
+pub use discrete::{BlockRefinement, DiscreteDdim, EntropyBound, MaskGit, TokenMethod, TokenSampler};
 pub use exponential::{Deis, DpmSolver};
 pub use jumps::{RePaint, Restart};
 pub use ode::{DormandPrince, ProbabilityFlow};

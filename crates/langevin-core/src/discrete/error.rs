@@ -66,6 +66,15 @@ pub enum DiscreteError {
         /// Steps of the chain.
         steps: usize,
     },
+    /// What the other tokens say of one that is never replaced.
+    #[error(
+        "at step {step} no token is ever replaced, so that a denoiser's answer says nothing of a token's law given the others: \
+         take a chain that replaces, such as `MaskAndReplace::uniform`"
+    )]
+    LeaveOneOut {
+        /// The step.
+        step: usize,
+    },
     /// A tensor has the wrong shape.
     #[error("{what} has the shape {given:?}, expected {expected}")]
     Shape {

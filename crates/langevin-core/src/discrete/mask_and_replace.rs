@@ -140,6 +140,19 @@ impl MaskAndReplace {
         Self::from_cumulative(classes, mask.iter().map(|mask| 1.0 - mask).collect(), mask)
     }
 
+    /// Replaces only: at step t a token is itself with probability 1 − (t + 1)/T, and any class otherwise. It ends in tokens
+    /// that say nothing of the clean ones.
+    ///
+    /// # Errors
+    /// As [`from_cumulative`](Self::from_cumulative).
+    ///
+    /// # References
+    /// Austin et al. 2021, section 3.1 (uniform transitions).
+    pub fn uniform(classes: usize, steps: usize) -> Result<Self, DiscreteError> {
+        let keep = (1..=steps).map(|t| (steps - t) as f64 / steps as f64).collect();
+        Self::from_cumulative(classes, keep, vec![0.0; steps])
+    }
+
     /// A chain of given cumulative probabilities, one of each for every step: `keep[t]` = ᾱ_t that a token is still itself,
     /// `mask[t]` = γ̄_t that it is masked. The rest is spread over all classes.
     ///
@@ -243,13 +256,14 @@ mod tests {
             MaskAndReplace::absorbing(4, 50).unwrap(),
             // Replaces only.
             MaskAndReplace::linear(3, 20, Cumulative { keep: (0.95, 0.01), mask: (0.0, 0.0) }).unwrap(),
+            MaskAndReplace::uniform(6, 25).unwrap(),
         ]
     }
 
     proptest! {
         /// Rows of every transition matrix are probabilities, and transitions compose.
         #[test]
-        fn transitions_are_stochastic_and_compose(which in 0usize..4, a in 0usize..20, b in 0usize..20, c in 0usize..20) {
+        fn transitions_are_stochastic_and_compose(which in 0usize..5, a in 0usize..20, b in 0usize..20, c in 0usize..20) {
             let chain = &chains()[which];
             let mut steps = [a, b, c];
             steps.sort_unstable();

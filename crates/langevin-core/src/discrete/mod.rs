@@ -8,6 +8,7 @@
 //! * [`MaskAndReplace`] is the chain of VQ-diffusion (Gu et al. 2022). Without replacement it is the absorbing chain of
 //!   masked diffusion, without masks the uniform one (Austin et al. 2021).
 //! * [`MaskAndReplace::posterior`] are the log-probabilities of a reverse step.
+//! * [`MaskAndReplace::conditional`] are those of a token given the others at the same step.
 //! * [`gumbel_max`] draws from log-probabilities.
 
 mod error;
@@ -16,7 +17,7 @@ mod posterior;
 
 pub use error::DiscreteError;
 pub use mask_and_replace::{Cumulative, MaskAndReplace, Rates};
-pub use posterior::gumbel_max;
+pub use posterior::{gumbel, gumbel_max};
 
 use crate::denoiser::DenoiseError;
 use burn::tensor::{Int, Tensor};

@@ -50,10 +50,7 @@ impl MaskAndReplace {
         let (so_far, step) = (self.between(None, later)?, self.between(earlier, later)?);
         let [batch, positions] = tokens.dims();
         let (given, classes) = (log_clean.dims(), self.classes());
-        if given != [batch, classes, positions] {
-            let expected = format!("[{batch}, {classes}, {positions}]: for each clean class and position");
-            return Err(DiscreteError::Shape { what: "the denoiser's answer", given: given.to_vec(), expected });
-        }
+        fits(given, [batch, classes, positions])?;
         let Some(earlier) = earlier else { return Ok(log_clean) };
         let before = self.between(None, earlier)?;
         let hot = one_hot(tokens, &log_clean, classes);
@@ -64,8 +61,7 @@ impl MaskAndReplace {
         let log_clean = log_clean.clone().max_pair(floor.expand(given));
         // p(x_0)/q(x_t | x_0), normalized, carried on to x_s, and multiplied by q(x_t | x_s).
         let q = log_clean.sub(arriving(&hot, &masked, so_far, classes));
-        let most = q.clone().max_dim(1);
-        let total = q.clone().sub(most.clone()).exp().sum_dim(1).log().add(most);
+        let total = log_total(q.clone());
         let carried = log_add(q.sub(total.clone()).add_scalar(log(before.keep)), log(before.replace));
         let to_mask = masked.zeros_like().add_scalar(log(before.mask));
         let from_mask = masked.clone().neg().add_scalar(1.0).mul_scalar(LOG_ZERO);
@@ -78,6 +74,39 @@ impl MaskAndReplace {
         let certain = hot.neg().add_scalar(1.0).mul_scalar(LOG_ZERO);
         let unmasked = masked.clone().neg().add_scalar(1.0);
         Ok(answer.mul(masked).add(certain.mul(unmasked)))
+    }
+
+    /// Log-probabilities of each token at `step` given all others there, from what a denoiser takes the clean tokens for given
+    /// every token: `Σ_k q(x_t | x_0 = k)·p(x_0 = k | the others)`, where the last factor is `p(x_0 = k | x_t)/q(x_t | x_0 = k)`,
+    /// normalized. Drawing one token anew from it leaves the law of the tokens at this step as it is.
+    ///
+    /// Shapes as in [`posterior`](Self::posterior); the answer is normalized and has a row for the mask.
+    ///
+    /// # Errors
+    /// As [`posterior`](Self::posterior), and [`DiscreteError::LeaveOneOut`] where no token is replaced.
+    ///
+    /// # References
+    /// "Uniform Diffusion Models Revisited: Leave-One-Out Denoiser and Absorbing State Reformulation", arXiv 2605.22765, eq. 13.
+    pub fn conditional(
+        &self,
+        log_clean: Tensor<3>,
+        tokens: &Tensor<2, Int>,
+        step: usize,
+    ) -> Result<Tensor<3>, DiscreteError> {
+        let rates = self.between(None, step)?;
+        let [batch, positions] = tokens.dims();
+        let classes = self.classes();
+        fits(log_clean.dims(), [batch, classes, positions])?;
+        if !(rates.replace > 0.0) {
+            return Err(DiscreteError::LeaveOneOut { step });
+        }
+        let hot = one_hot(tokens, &log_clean, classes);
+        let masked = hot.clone().narrow(1, classes, 1);
+        let others = log_clean.sub(arriving(&hot, &masked, rates, classes));
+        let others = others.clone().sub(log_total(others));
+        let to_mask = masked.zeros_like().add_scalar(log(rates.mask));
+        let unmasked = log_add(others.add_scalar(log(rates.keep)), log(rates.replace));
+        Ok(Tensor::cat(vec![unmasked, to_mask], 1))
     }
 
     /// Tokens of the law that sampling starts from, `[samples, positions]` as class numbers: masked with
@@ -107,6 +136,20 @@ impl MaskAndReplace {
     }
 }
 
+fn fits(given: [usize; 3], [batch, classes, positions]: [usize; 3]) -> Result<(), DiscreteError> {
+    if given == [batch, classes, positions] {
+        return Ok(());
+    }
+    let expected = format!("[{batch}, {classes}, {positions}]: for each clean class and position");
+    Err(DiscreteError::Shape { what: "the denoiser's answer", given: given.to_vec(), expected })
+}
+
+/// The logarithm of the sum over classes, `[batch, 1, positions]`.
+fn log_total(log_p: Tensor<3>) -> Tensor<3> {
+    let most = log_p.clone().max_dim(1);
+    log_p.sub(most.clone()).exp().sum_dim(1).log().add(most)
+}
+
 /// `ln q(x_t | x_s = k)` for each class k, the mask left out.
 fn arriving(hot: &Tensor<3>, masked: &Tensor<3>, rates: Rates, classes: usize) -> Tensor<3> {
     let (other, same) = (log(rates.replace), log(rates.keep + rates.replace));
@@ -127,16 +170,30 @@ pub fn gumbel_max(
     key: Key,
 ) -> Result<Tensor<2, Int>, DiscreteError> {
     let [batch, classes, positions] = log_p.dims();
-    let mut values = vec![0.0; batch * classes * positions];
-    for (sample, values) in (first..).zip(values.chunks_mut((classes * positions).max(1))) {
+    let values = gumbel(noise, first..first + batch as u64, key, classes * positions)?;
+    let data = TensorData::new(values, [batch, classes, positions]);
+    let gumbel = Tensor::<3>::from_data(data, (&log_p.device(), log_p.dtype()));
+    Ok(log_p.add(gumbel).argmax(1).reshape([batch, positions]))
+}
+
+/// Standard Gumbel noise `−ln(−ln u)` from uniform noise of the key `key`, `numel` values for each of the samples, in order.
+///
+/// # Errors
+/// [`DiscreteError::Noise`] if the source cannot deliver uniform noise.
+pub fn gumbel(
+    noise: &dyn NoiseSource,
+    samples: std::ops::Range<u64>,
+    key: Key,
+    numel: usize,
+) -> Result<Vec<f64>, DiscreteError> {
+    let mut values = vec![0.0; samples.end.saturating_sub(samples.start) as usize * numel];
+    for (sample, values) in samples.zip(values.chunks_mut(numel.max(1))) {
         noise.fill_uniform(sample, key, values)?;
     }
     // 0 and 1 come with recorded noise: they count as the smallest that is not, as in published code.
     let gumbel = |u: f64| -libm::log((-libm::log(u + 1e-30)).max(0.0) + 1e-30);
     values.iter_mut().for_each(|u| *u = gumbel(*u));
-    let data = TensorData::new(values, [batch, classes, positions]);
-    let gumbel = Tensor::<3>::from_data(data, (&log_p.device(), log_p.dtype()));
-    Ok(log_p.add(gumbel).argmax(1).reshape([batch, positions]))
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -233,6 +290,40 @@ mod tests {
         }
     }
 
+    /// Two tokens that depend on each other, by sums over all pairs of clean ones.
+    #[test]
+    fn the_law_given_the_others_is_that_of_all_pairs() {
+        let data = [[0.30, 0.02, 0.08], [0.05, 0.20, 0.05], [0.0, 0.10, 0.20]];
+        let device = Device::flex();
+        let chains = [MaskAndReplace::uniform(3, 10).unwrap(), chains().remove(0)];
+        for (chain, states) in chains.into_iter().zip([3, 4]) {
+            for step in [0, 4, 8] {
+                let matrix = chain.between(None, step).unwrap().matrix(3);
+                let pair = |i: usize, x: [usize; 2]| data[i / 3][i % 3] * matrix[i / 3][x[0]] * matrix[i % 3][x[1]];
+                let law = |x: [usize; 2]| (0..9).map(|i| pair(i, x)).sum::<f64>();
+                for x in (0..states * states).map(|i| [i / states, i % states]) {
+                    let mut p = [[0.0; 2]; 3];
+                    for i in 0..9 {
+                        p[i / 3][0] += pair(i, x) / law(x);
+                        p[i % 3][1] += pair(i, x) / law(x);
+                    }
+                    let logs = Tensor::<3>::from_data(TensorData::from([p]), (&device, DType::F64)).log();
+                    let tokens = Tensor::<2, Int>::from_data([[x[0] as i64, x[1] as i64]], &device);
+                    let found = values(chain.conditional(logs, &tokens, step).unwrap());
+                    for position in 0..2 {
+                        let at =
+                            |state| -> [usize; 2] { std::array::from_fn(|i| if i == position { state } else { x[i] }) };
+                        let total: f64 = (0..states).map(|state| law(at(state))).sum();
+                        for state in 0..states {
+                            let (found, expected) = (found[state * 2 + position].exp(), law(at(state)) / total);
+                            assert!((found - expected).abs() < 1e-12, "step {step}, {x:?}: {found} is not {expected}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn half_the_precision_has_no_infinities() {
         let chain = MaskAndReplace::linear(3, 100, Cumulative::default()).unwrap();
@@ -293,6 +384,12 @@ mod tests {
         assert!(matches!(chain.posterior(narrow, &tokens, Some(0), 1), Err(DiscreteError::Shape { .. })));
         assert!(matches!(chain.posterior(log_clean.clone(), &tokens, Some(1), 1), Err(DiscreteError::Order { .. })));
         assert!(matches!(chain.posterior(log_clean.clone(), &tokens, None, 5), Err(DiscreteError::Order { .. })));
+        let error = chain.conditional(log_clean.clone(), &tokens, 2).unwrap_err();
+        assert_eq!(error, DiscreteError::LeaveOneOut { step: 2 });
+        let replaces = MaskAndReplace::uniform(3, 5).unwrap();
+        let narrow = log_clean.clone().narrow(1, 0, 2);
+        assert!(matches!(replaces.conditional(narrow, &tokens, 0), Err(DiscreteError::Shape { .. })));
+        assert!(matches!(replaces.conditional(log_clean.clone(), &tokens, 5), Err(DiscreteError::Order { .. })));
         let clean = chain.posterior(log_clean.clone(), &tokens, None, 3).unwrap();
         assert_eq!(values(clean), values(log_clean));
     }

@@ -35,6 +35,7 @@ mod sigmas;
 mod single_flows;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod unclip;
 mod vq_diffusion;
 mod wuerstchen;
@@ -43,6 +44,10 @@ pub use configured::Configured;
 pub use error::ConfigError;
 pub use helios::{HELIOS_CLASSES, Helios, StageEntry, helios_from_config};
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use tokens::{
+    TOKEN_CLASSES, amused_from_config, block_refinement_from_config, discrete_ddim_from_config,
+    entropy_bound_from_config,
+};
 pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
 use keys::Keys;

@@ -1,14 +1,33 @@
-//! Sampling tokens: reverse steps of a discrete chain, drawn by the Gumbel-max trick.
+//! Sampling tokens: every draw is one by the Gumbel-max trick, from one noise source.
+//!
+//! A [`TokenMethod`] makes one step after another; all are started, saved and resumed alike.
+//!
+//! * [`TokenSampler`]: reverse steps of a chain that masks and replaces.
+//! * [`DiscreteDdim`]: the chain that replaces, by way of a drawn clean token, with correctors.
+//! * [`MaskGit`]: masks are filled, and those that a denoiser is least sure of are masked again.
+//! * [`EntropyBound`]: as many positions at once as depend little on each other.
+//! * [`BlockRefinement`]: block after block, the surest positions first, with second thoughts.
 
+mod block_refinement;
+mod ddim;
+mod draw;
+mod entropy_bound;
+mod host;
+mod mask_git;
+mod method;
 mod run;
 
-pub use run::{SavedTokens, TokenRun, TokenStep};
+pub use block_refinement::BlockRefinement;
+pub use ddim::{Corrector, DiscreteDdim, Selection};
+pub use entropy_bound::EntropyBound;
+pub use mask_git::{MaskGit, Masking};
+pub use method::{TokenContext, TokenMethod, TokenState, TokenStep, Vocabulary};
+pub use run::{SavedTokens, TokenRun};
 
 use crate::sampler::SampleError;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use langevin_core::GridError;
-use langevin_core::NoiseSource;
-use langevin_core::discrete::{MaskAndReplace, TokenDenoiser};
+use langevin_core::discrete::{MaskAndReplace, gumbel_max};
+use langevin_core::{GridError, Key, NoiseSource};
+use std::ops::Range;
 
 /// Ancestral sampling of tokens: at each of its steps the denoiser says what the clean tokens may be, and tokens of the next
 /// cleaner step are drawn from the posterior ([`MaskAndReplace::posterior`]); the last draw is of clean tokens.
@@ -20,7 +39,7 @@ use langevin_core::discrete::{MaskAndReplace, TokenDenoiser};
 /// use burn::tensor::{Device, Int, Tensor};
 /// use langevin_core::discrete::{MaskAndReplace, tokens_fn};
 /// use langevin_core::noise::Seeded;
-/// use langevin_schedulers::TokenSampler;
+/// use langevin_schedulers::{TokenMethod, TokenSampler};
 ///
 /// // Three positions, of which each is class 2 for certain.
 /// let denoiser = tokens_fn(|tokens: Tensor<2, Int>, _step| {
@@ -98,84 +117,34 @@ impl TokenSampler {
     pub fn times(&self) -> &[usize] {
         &self.times
     }
+}
 
-    /// Starts `[batch, positions]` tokens from noise: masked, or of random classes as far as the chain replaces.
-    ///
-    /// # Errors
-    /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::Discrete`] if the noise source fails.
-    pub fn start<'a>(
-        &'a self,
-        shape: [usize; 2],
-        denoiser: &'a dyn TokenDenoiser,
-        noise: &'a dyn NoiseSource,
-        device: &Device,
-    ) -> Result<TokenRun<'a>, SampleError> {
-        self.start_at(0, shape, denoiser, noise, device)
+impl TokenMethod for TokenSampler {
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary { classes: self.chain.classes(), mask: Some(self.chain.masked()) }
     }
 
-    /// As [`start`](Self::start), with global sample numbers from `first` on: batches of one large run.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), and [`SampleError::SampleNumbers`] if the numbers do not fit into 64 bits.
-    pub fn start_at<'a>(
-        &'a self,
-        first: u64,
-        shape: [usize; 2],
-        denoiser: &'a dyn TokenDenoiser,
-        noise: &'a dyn NoiseSource,
-        device: &Device,
-    ) -> Result<TokenRun<'a>, SampleError> {
-        let [batch, positions] = shape;
-        let last = check(first, shape)?;
-        let tokens = self.chain.prior(noise, first..last, positions)?;
-        let tokens = Tensor::from_data(TensorData::new(tokens, [batch, positions]), device);
-        Ok(TokenRun::new(self, first, tokens, denoiser, noise))
+    /// Masked, or of random classes as far as the chain replaces.
+    fn prior(&self, noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError> {
+        Ok(self.chain.prior(noise, samples, positions)?)
     }
 
-    /// Starts from given tokens `[batch, positions]` in `0..=classes`, noised to the first step.
-    ///
-    /// # Errors
-    /// As [`start_at`](Self::start_at), and [`SampleError::Token`] for numbers that are no tokens.
-    pub fn start_from<'a>(
-        &'a self,
-        first: u64,
-        tokens: Tensor<2, Int>,
-        denoiser: &'a dyn TokenDenoiser,
-        noise: &'a dyn NoiseSource,
-    ) -> Result<TokenRun<'a>, SampleError> {
-        check(first, tokens.dims())?;
-        self.check_tokens(&tokens)?;
-        Ok(TokenRun::new(self, first, tokens, denoiser, noise))
+    fn advance(&self, state: &mut TokenState, cx: &TokenContext<'_>) -> Result<Option<TokenStep>, SampleError> {
+        let index = state.done;
+        let Some(&asked) = self.times.get(index) else { return Ok(None) };
+        let reached = self.times.get(index + 1).copied();
+        let answer = cx.denoiser.log_clean(state.tokens.clone(), asked)?;
+        let log_p = self.chain.posterior(answer, &state.tokens, reached, asked)?;
+        let tokens = gumbel_max(log_p.clone(), cx.noise, state.first, Key::step(index as u64, 0))?;
+        let (drawn, positions) = (tokens.clone(), 0..tokens.dims()[1]);
+        let accepted = tokens.clone().equal(drawn.clone());
+        Ok(Some(TokenStep { index, asked, reached, tokens, positions, log_p, drawn, accepted }))
     }
 
-    /// Goes on from a saved run.
-    ///
-    /// # Errors
-    /// [`SampleError::OtherSampler`] if another sampler made it, [`SampleError::Rank`], [`SampleError::Token`] and
-    /// [`SampleError::Incomplete`] if it was edited.
-    pub fn resume<'a>(
-        &'a self,
-        saved: &SavedTokens,
-        denoiser: &'a dyn TokenDenoiser,
-        noise: &'a dyn NoiseSource,
-        device: &Device,
-    ) -> Result<TokenRun<'a>, SampleError> {
-        TokenRun::resumed(self, saved, denoiser, noise, device)
+    fn check_state(&self, state: &TokenState) -> bool {
+        state.done <= self.times.len() && state.memory.is_empty()
     }
 
-    fn check_tokens(&self, tokens: &Tensor<2, Int>) -> Result<(), SampleError> {
-        let read = |x: Tensor<1, Int>| {
-            x.try_into_scalar::<i64>().map_err(|error| SampleError::Read { message: error.to_string() })
-        };
-        let (least, most) = (read(tokens.clone().min())?, read(tokens.clone().max())?);
-        let classes = self.chain.classes();
-        match [least, most].into_iter().find(|token| !(0..=classes as i64).contains(token)) {
-            Some(given) => Err(SampleError::Token { given, classes }),
-            None => Ok(()),
-        }
-    }
-
-    /// Tells samplers apart in saved runs.
     fn fingerprint(&self) -> u64 {
         let rates = (0..self.chain.steps()).filter_map(|t| self.chain.cumulative(Some(t)).ok());
         let rates = rates.flat_map(|rates| [rates.keep, rates.mask]);
@@ -184,17 +153,10 @@ impl TokenSampler {
     }
 }
 
-/// The number after the last sample.
-fn check(first: u64, shape: [usize; 2]) -> Result<u64, SampleError> {
-    if shape.contains(&0) {
-        return Err(SampleError::EmptyShape { shape: shape.to_vec() });
-    }
-    first.checked_add(shape[0] as u64).ok_or(SampleError::SampleNumbers { first, rows: shape[0] })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::{Device, Int, Tensor};
     use langevin_core::discrete::{Cumulative, tokens_fn};
     use langevin_core::noise::Seeded;
 
@@ -271,7 +233,7 @@ mod tests {
         for given in [-1, 4] {
             let tokens = Tensor::<2, Int>::from_data([[0, given]], &device);
             let error = sampler.start_from(0, tokens, &denoiser, &noise).map(|_| ()).expect_err("no token");
-            assert_eq!(error, SampleError::Token { given, classes: 3 });
+            assert_eq!(error, SampleError::Token { given, classes: 3, mask: Some(3) });
             assert!(error.to_string().contains("0 to 2") && error.to_string().contains("3 for the mask"), "{error}");
         }
         let saved = sampler.start([1, 2], &denoiser, &noise, &device).expect("a run").save().expect("a saved run");

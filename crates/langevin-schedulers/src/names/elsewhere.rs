@@ -64,4 +64,23 @@ pub(super) const ELSEWHERE: &[Elsewhere] = &[
         "it is for tokens, not for numbers. Read a configuration with `diffusers::vq_diffusion_from_config`, or make a chain \
          of `core::discrete` with `schedulers::discrete`",
     ),
+    row(
+        "AmusedScheduler",
+        "it is for tokens, not for numbers. Read a configuration with `diffusers::amused_from_config`, or make a `MaskGit`",
+    ),
+    row(
+        "DiscreteDDIMScheduler",
+        "it is for tokens, not for numbers. Read a configuration with `diffusers::discrete_ddim_from_config`, or make a \
+         `DiscreteDdim`",
+    ),
+    row(
+        "EntropyBoundScheduler",
+        "it is for tokens, not for numbers. Read a configuration with `diffusers::entropy_bound_from_config`, or make an \
+         `EntropyBound`",
+    ),
+    row(
+        "BlockRefinementScheduler",
+        "it is for tokens, not for numbers. Read a configuration with `diffusers::block_refinement_from_config`, or make a \
+         `BlockRefinement`",
+    ),
 ];

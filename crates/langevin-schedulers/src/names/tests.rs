@@ -360,7 +360,7 @@ fn lists_of_programs_are_covered() {
     let others = crate::diffusers::SCORE_SDE_CLASSES
         .into_iter()
         .chain(crate::diffusers::HELIOS_CLASSES)
-        .chain(["VQDiffusionScheduler"]);
+        .chain(crate::diffusers::TOKEN_CLASSES);
     for class in configured.into_iter().chain(others) {
         let error = from_name(class).unwrap_err();
         assert!(matches!(error, NameError::Elsewhere { .. }) && error.to_string().contains("from_config"), "{error}");

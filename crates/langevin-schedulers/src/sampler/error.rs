@@ -76,12 +76,27 @@ pub enum SampleError {
     #[error(transparent)]
     Discrete(#[from] DiscreteError),
     /// A number that is no token.
-    #[error("{given} is no token: they are 0 to {} for the classes, and {classes} for the mask", classes - 1)]
+    #[error("{given} is no token: they are 0 to {} for the classes{}", classes.saturating_sub(1), and_mask(*mask))]
     Token {
         /// The number.
         given: i64,
-        /// Classes, the mask not counted.
+        /// Classes.
         classes: usize,
+        /// The token that means masked, if there is one.
+        mask: Option<usize>,
+    },
+    /// Rows of tokens that are no whole number of blocks, or end before what is to be sampled.
+    #[error(
+        "{positions} positions, of which {prompt} are given, cannot be sampled in blocks of {block}: take a multiple of {block} \
+         that is more than {prompt}"
+    )]
+    Blocks {
+        /// Positions of a row.
+        positions: usize,
+        /// Positions at its front that are given.
+        prompt: usize,
+        /// Positions of a block.
+        block: usize,
     },
     /// The plan reads a tensor that the run was not given.
     #[error(
@@ -251,4 +266,8 @@ pub enum SampleError {
         /// The limit.
         limit: usize,
     },
+}
+
+fn and_mask(mask: Option<usize>) -> String {
+    mask.map(|mask| format!(", and {mask} for the mask")).unwrap_or_default()
 }

@@ -1,10 +1,15 @@
-//! Discrete chains: with the exact denoiser of a small problem, sampling reproduces its distribution.
+//! Sampling tokens: with the exact denoiser of a small problem it reproduces its distribution where it should.
+
+mod bits;
+mod errors;
+mod exact;
+mod rules;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use langevin::core::DenoiseError;
 use langevin::core::discrete::{Cumulative, MaskAndReplace, TokenDenoiser};
 use langevin::core::noise::Seeded;
-use langevin::schedulers::TokenSampler;
+use langevin::schedulers::{TokenMethod, TokenSampler};
 
 const CLASSES: usize = 3;
 
@@ -50,21 +55,30 @@ impl TokenDenoiser for Exact<'_> {
     }
 }
 
-/// The largest distance of sampled frequencies from the data's, in standard errors.
-fn distance(chain: &MaskAndReplace, sampler: &TokenSampler, seed: u64) -> f64 {
-    let (n, noise, exact) = (6000, Seeded::new(seed), Exact(chain));
-    let run = sampler.start([n, 2], &exact, &noise, &Device::flex()).expect("a run");
-    let tokens: Vec<i64> = run.finish().expect("tokens").into_data().iter::<i64>().collect();
+fn list(tokens: &Tensor<2, Int>) -> Vec<i64> {
+    tokens.to_data().iter::<i64>().collect()
+}
+
+/// The largest distance of frequencies of pairs from a law, in standard errors.
+fn distance_from(law: [[f64; CLASSES]; CLASSES], tokens: &Tensor<2, Int>) -> f64 {
+    let n = tokens.dims()[0] as f64;
     let mut counts = [[0usize; CLASSES]; CLASSES];
-    for pair in tokens.chunks(2) {
+    for pair in list(tokens).chunks(2) {
         counts[pair[0] as usize][pair[1] as usize] += 1;
     }
     let mut worst: f64 = 0.0;
-    for (counts, data) in counts.iter().flatten().zip(DATA.iter().flatten()) {
-        let share = *counts as f64 / n as f64;
-        worst = worst.max((share - data).abs() / (data.max(0.005) * (1.0 - data) / n as f64).sqrt());
+    for (counts, p) in counts.iter().flatten().zip(law.iter().flatten()) {
+        let share = *counts as f64 / n;
+        worst = worst.max((share - p).abs() / (p.max(0.005) * (1.0 - p) / n).sqrt());
     }
     worst
+}
+
+/// That of sampled pairs from the data.
+fn distance(denoiser: &dyn TokenDenoiser, sampler: &impl TokenMethod, seed: u64) -> f64 {
+    let noise = Seeded::new(seed);
+    let run = sampler.start([6000, 2], denoiser, &noise, &Device::flex()).expect("a run");
+    distance_from(DATA, &run.finish().expect("tokens"))
 }
 
 #[test]
@@ -78,12 +92,12 @@ fn sampling_with_the_exact_denoiser_reproduces_the_data() {
         chains.map(|(name, schedule)| (name, MaskAndReplace::linear(CLASSES, 150, schedule).expect("a chain"))).into();
     all.push(("absorbing", MaskAndReplace::absorbing(CLASSES, 150).expect("a chain")));
     for (name, chain) in all {
-        let errors = distance(&chain, &TokenSampler::new(chain.clone()), 3);
+        let errors = distance(&Exact(&chain), &TokenSampler::new(chain.clone()), 3);
         println!("{name}: {errors:.2} standard errors");
         assert!(errors < 4.0, "{name}: {errors}");
         // In a single step both tokens are drawn at once, as if they did not depend on each other.
         let once = TokenSampler::new(chain.clone()).steps(1).expect("a step");
-        let errors = distance(&chain, &once, 3);
+        let errors = distance(&Exact(&chain), &once, 3);
         assert!(errors > 10.0, "{name}: independent tokens went unnoticed ({errors})");
     }
 }
