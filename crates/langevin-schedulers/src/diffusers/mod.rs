@@ -30,6 +30,7 @@ mod options;
 mod pndm;
 mod repaint;
 mod score_sde;
+mod score_sde_code;
 mod sigmas;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ mod wuerstchen;
 pub use configured::Configured;
 pub use error::ConfigError;
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use score_sde_code::ScoreSdeCode;
 pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};
 
 use keys::Keys;

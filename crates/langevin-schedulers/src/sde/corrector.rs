@@ -106,8 +106,10 @@ pub(crate) fn corrected(
         return refuse("a correction goes along one score, and CFG++ has two answers");
     }
     if plan.carries_states() {
-        return refuse("it goes on from states of earlier steps, in which nothing is corrected; take a solver that remembers \
-             estimates only");
+        return refuse(
+            "it goes on from states of earlier steps, in which nothing is corrected; take a solver that remembers \
+             estimates only",
+        );
     }
     let rows = plan.rows();
     let slots: Vec<u8> = rows.iter().filter_map(|row| row.eval.map(|eval| eval.into)).collect();
@@ -277,7 +279,8 @@ mod tests {
             assert!(matches!(error, PlanError::Setting { solver: NAME, .. }), "{error}");
         }
         let (vp, grid) = (VpSde::default(), Grid::uniform_lambda(6));
-        let inverted = AnnealedCorrector::around(Ddim::new(), 0.1, 1).expect("settings").plan(&vp, &grid.clone().inverted());
+        let inverted =
+            AnnealedCorrector::around(Ddim::new(), 0.1, 1).expect("settings").plan(&vp, &grid.clone().inverted());
         assert!(matches!(inverted, Err(PlanError::Direction { solver: NAME, .. })));
         let refused = |solver: &dyn Solver| {
             let plan = solver.plan(&vp, &grid).expect("a plan");

@@ -97,15 +97,15 @@ impl ReverseDiffusion {
         Ok(asked(steps, eps).map(stop).collect())
     }
 
-    /// The same for VP processes: levels are those of the chain of as many steps, whose betas are even from
+    /// The times of those questions.
+    pub(crate) fn score_sde_times(steps: usize, eps: f64) -> impl Iterator<Item = f64> {
+        asked(steps, eps).map(|(t, _)| t)
+    }
+
+    /// The same stops for VP processes: levels are those of the chain of as many steps, whose betas are even from
     /// `beta_min/steps` to `beta_max/steps`.
     ///
-    pub(crate) fn score_sde_chain_stops(
-        process: &VpSde,
-        chain: &DiscreteChain,
-        steps: usize,
-        eps: f64,
-    ) -> Vec<Stop> {
+    pub(crate) fn score_sde_chain_stops(process: &VpSde, chain: &DiscreteChain, steps: usize, eps: f64) -> Vec<Stop> {
         let stop = |(t, index): (f64, usize)| {
             let to = if index == 0 { chain.clean() } else { chain.node((index - 1) as f64) };
             Stop { ask: process.level(t), from: chain.node(index as f64), to }
