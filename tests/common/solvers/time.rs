@@ -2,12 +2,14 @@
 
 use super::{Row, row};
 use langevin::schedulers::ode::Tableau;
+use langevin::schedulers::sde::AnnealedCorrector;
 use langevin::schedulers::{AnnealedLangevin, EulerMaruyama, ProbabilityFlow, ReverseDiffusion};
 
 const TIME: &str = "its steps are those of the process's own time";
 
 pub fn rows() -> Vec<Row> {
     let annealed = AnnealedLangevin::new(0.2, 2).expect("settings").denoise_at_end();
+    let corrected = AnnealedCorrector::around(ReverseDiffusion::new(), 0.3, 2).expect("settings");
     let flow = |name, solver| row(name, solver).beyond_lambda(TIME);
     vec![
         flow("probability flow, Euler", ProbabilityFlow::euler()).path(1.0, (64, 6)),
@@ -28,5 +30,8 @@ pub fn rows() -> Vec<Row> {
         row("annealed Langevin", annealed)
             .own_law("its steps have a fixed length, and do not shrink as levels are added")
             .beyond_lambda("its steps are as long as σ says, not σ/α"),
+        row("reverse diffusion, annealed corrections", corrected)
+            .own_law("its corrections have a fixed length, and do not shrink as levels are added")
+            .beyond_lambda(TIME),
     ]
 }

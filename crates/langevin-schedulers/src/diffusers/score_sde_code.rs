@@ -165,7 +165,9 @@ impl ScoreSdeCode {
             Predictor::EulerMaruyama => {
                 let solver = EulerMaruyama::new().unit_steps();
                 let solver = if self.denoise { solver.denoise_at_end() } else { solver };
-                let times = ReverseDiffusion::score_sde_times(steps, self.eps).collect();
+                // The last time, in f32, may be rounded out of the range.
+                let clean = self.process().time_range().0;
+                let times = ReverseDiffusion::score_sde_times(steps, self.eps).map(|t| t.max(clean)).collect();
                 solver.plan(self.process(), &Grid::times(times)?.ending(End::Clean))
             }
         }
