@@ -2,6 +2,7 @@
 
 mod churn;
 mod cogvideox;
+mod piflow;
 mod scalewise;
 mod score_sde;
 

@@ -1,5 +1,6 @@
 """Writes reference_policy.json: predictors and correctors of score SDEs (Song et al. 2021, algorithms 2 to 5, appendix G,
-and the corrector of fixed length in their code), written down in torch from the formulas. Needs torch.
+and the corrector of fixed length in their code), written down in torch from the formulas; and runs of PiflowScheduler of
+diffusers 0.42.1. Needs torch and diffusers.
 
 Samples and noise are formulas, as in make.py; schedules and states are in f64, times in f32. Every case has the configuration, the shape that the run begins with,
 the number of steps, and the states after each of them. Noise is counted where it is used.
@@ -11,6 +12,8 @@ import math
 import pathlib
 
 import torch
+from diffusers import PiflowScheduler
+from diffusers.schedulers.scheduling_piflow import DXPolicy, policy_rollout_fm
 from make import state, wave
 
 SHAPE = (3, 2)
@@ -121,9 +124,43 @@ def cases():
         yield run(name, models[name], 7, {**flow, "n_steps_each": 1, "snr": 0.1, "noise_removal": True})
 
 
+PIFLOW = [
+    # Steps, configuration, mode.
+    (4, {}, "grid"),
+    (1, {"n_grid": 2}, "grid"),
+    (3, {"shift": 1.0, "n_grid": 3, "final_step_size_scale": 1.0}, "grid"),
+    (2, {"shift": 0.7, "n_grid": 4, "num_policy_substeps": 7, "num_train_timesteps": 10}, "grid"),
+    (5, {"shift": 3.0, "n_grid": 5, "eps": 0.05, "final_step_size_scale": 0.3, "num_policy_substeps": 1}, "grid"),
+    (3, {"shift": 3.0, "n_grid": 3}, "polynomial"),
+    (2, {"shift": 1.0, "n_grid": 4, "num_policy_substeps": 20}, "polynomial"),
+]
+
+
+def piflow(steps, config, mode):
+    scheduler = PiflowScheduler(**config)
+    scheduler.set_timesteps(steps)
+    shape, n = (2, 3, 2), scheduler.n_grid
+    x, states = wave(shape, 0.71, 0.0), []
+    ends = [*scheduler._piflow_raw_timesteps[1:], torch.tensor(scheduler.eps)]
+    for step, timestep in enumerate(scheduler.timesteps):
+        told = 2.0 * timestep / scheduler.config.num_train_timesteps + 0.2
+        outputs = [0.3 * x + 0.7 * torch.sin(1.3 * x + told + 0.4 * i) for i in range(n)]
+        if mode == "grid":
+            x = scheduler.step(torch.cat(outputs, dim=-1), timestep, x, return_dict=False)[0]
+        else:
+            begin, sigma = scheduler._piflow_raw_timesteps[step].expand(2), scheduler.sigmas[step].expand(2)
+            shift, eps = scheduler.config.shift, scheduler.eps
+            rolled = DXPolicy(torch.stack(outputs, dim=1), x, sigma, begin - ends[step], shift, mode, eps)
+            x = policy_rollout_fm(x, sigma, begin, ends[step].expand(2), scheduler.num_policy_substeps, rolled)[0]
+        states.append(state(x))
+    config = {"_class_name": "PiflowScheduler", **config}
+    return {"config": config, "mode": mode, "shape": shape, "steps": steps, "states": states}
+
+
 def main():
+    recorded = [piflow(*case) for case in PIFLOW]
     torch.set_default_dtype(torch.float64)
-    reference = {"score_sde": list(cases())}
+    reference = {"score_sde": list(cases()), "piflow": recorded}
     text = json.dumps(reference, separators=(",", ":")).replace('{"config"', '\n{"config"')
     pathlib.Path(__file__).with_name("reference_policy.json").write_text(text + "\n")
 

@@ -27,6 +27,7 @@ mod lambdas;
 mod lms;
 mod multistep;
 mod options;
+mod piflow;
 mod pndm;
 mod repaint;
 mod score_sde;
@@ -40,6 +41,7 @@ mod wuerstchen;
 
 pub use configured::Configured;
 pub use error::ConfigError;
+pub use piflow::piflow_from_config;
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
 pub use score_sde_code::ScoreSdeCode;
 pub use vq_diffusion::{VqDiffusion, vq_diffusion_from_config};

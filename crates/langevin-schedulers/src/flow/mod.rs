@@ -17,7 +17,11 @@
 //! assert_eq!(heun.evaluations(), 55); // the last step, to clean data, is one of Euler
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`PiFlow`] is for networks that were distilled to answer with a policy for a whole step.
 
 mod heun;
+mod policy;
 
 pub use heun::Heun;
+pub use policy::{PiFlow, PiFlowPlan, PiFlowRun, Policy, PolicyNetwork, Segment, answers_of};
