@@ -86,6 +86,7 @@ pub fn rows() -> Vec<Row> {
         planned("Euler ancestral", EulerAncestral::new()),
         with_churn("Heun in σ/α", Heun::new(), Heun::churn),
         planned("Heun in σ/(α+σ)", flow::Heun::new()),
+        planned("tempered flow", flow::Tempered::new(2.0, 0.5).expect("settings")),
         with_churn("DPM2", Dpm2::new(), Dpm2::churn),
         planned("DPM2 ancestral", Dpm2Ancestral::new()),
         with_churn("LMS 3", Lms::new(3).expect("an order"), Lms::churn),

@@ -1,8 +1,9 @@
-//! What diffusers has beyond the fixtures, against runs that `make.py` recorded, and what it is here.
+//! What diffusers has beyond the fixtures, against runs that `make.py` and `make_policy.py` recorded, and what it is here.
 
 mod churn;
 mod cogvideox;
 mod piflow;
+mod rfd4_proteina;
 mod scalewise;
 mod score_sde;
 

@@ -1,6 +1,6 @@
 """Writes reference_policy.json: predictors and correctors of score SDEs (Song et al. 2021, algorithms 2 to 5, appendix G,
-and the corrector of fixed length in their code), written down in torch from the formulas; and runs of PiflowScheduler of
-diffusers 0.42.1. Needs torch and diffusers.
+and the corrector of fixed length in their code), written down in torch from the formulas; and runs of PiflowScheduler and
+RFD4ProteinaScheduler of diffusers 0.42.1. Needs torch and diffusers.
 
 Samples and noise are formulas, as in make.py; schedules and states are in f64, times in f32. Every case has the configuration, the shape that the run begins with,
 the number of steps, and the states after each of them. Noise is counted where it is used.
@@ -12,7 +12,8 @@ import math
 import pathlib
 
 import torch
-from diffusers import PiflowScheduler
+from diffusers import PiflowScheduler, RFD4ProteinaScheduler
+from diffusers.schedulers import scheduling_rfd4_proteina
 from diffusers.schedulers.scheduling_piflow import DXPolicy, policy_rollout_fm
 from make import state, wave
 
@@ -157,10 +158,55 @@ def piflow(steps, config, mode):
     return {"config": config, "mode": mode, "shape": shape, "steps": steps, "states": states}
 
 
+TEMPERED = [
+    # Steps, start time, configuration.
+    (9, None, {"schedule_mode": "log", "noise_mode": "1/t", "tsr_k": 2.0, "tsr_sigma": 0.5, "tail_steps": 3}),
+    (8, None, {"schedule_mode": "power", "noise_mode": "tan", "tsr_k": 1.5, "tsr_sigma": 1.2, "tail_steps": 0}),
+    (
+        7,
+        0.4,
+        {
+            "schedule_mode": "power",
+            "noise_mode": "1/t",
+            "tsr_k": 4.0,
+            "tsr_sigma": 0.3,
+            "tail_steps": 2,
+            "tail_step_multiplier": 3,
+            "t_lim_ode": 0.8,
+            "t_lim_ode_below": 0.45,
+        },
+    ),
+    (6, 0.05, {"schedule_mode": "log", "noise_mode": "tan", "tsr_k": 1.0, "tsr_sigma": 0.5, "tail_steps": 1}),
+    (20, None, {"schedule_mode": "log", "noise_mode": "tan", "tsr_k": 3.0, "tsr_sigma": 0.7}),
+]
+
+
+def tempered(steps, start, config):
+    scheduler = RFD4ProteinaScheduler(**config)
+    scheduler.set_timesteps(steps, start_time=start)
+    draws = itertools.count(1)
+    scheduling_rfd4_proteina.randn_tensor = lambda shape, **_: wave(shape, 0.37, float(next(draws)))
+    shape = (2, 3, 2)
+    mask = torch.tensor([[True, True, False], [True, False, True]])
+    x, states = wave(shape, 0.71, 0.0), []
+    for timestep in scheduler.timesteps:
+        # The time of the flow's noise.
+        output = 0.3 * x + 0.7 * torch.sin(1.3 * x + 2.0 * (1.0 - timestep) + 0.2)
+        x = scheduler.step(output, timestep, x, mask, return_dict=False)[0]
+        states.append(state(x))
+    times = [float(f"{time:.7g}") for time in scheduler._times.tolist()]
+    config = {"_class_name": "RFD4ProteinaScheduler", **config}
+    mask = mask[..., None].expand(shape).flatten().to(torch.int32).tolist()
+    return {
+        "config": config, "shape": shape, "steps": steps, "start": start, "mask": mask, "times": times, "states": states
+    }
+
+
 def main():
     recorded = [piflow(*case) for case in PIFLOW]
+    rescaled = [tempered(*case) for case in TEMPERED]
     torch.set_default_dtype(torch.float64)
-    reference = {"score_sde": list(cases()), "piflow": recorded}
+    reference = {"score_sde": list(cases()), "piflow": recorded, "tempered": rescaled}
     text = json.dumps(reference, separators=(",", ":")).replace('{"config"', '\n{"config"')
     pathlib.Path(__file__).with_name("reference_policy.json").write_text(text + "\n")
 

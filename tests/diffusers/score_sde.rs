@@ -1,6 +1,8 @@
-//! Predictors and correctors that the code of score SDEs names, against its formulas in torch (`make_policy.py`).
+//! Predictors and correctors that the code of score SDEs names, against its formulas in torch (`make_policy.py`), both in f64:
+//! norms of few numbers magnify rounding.
 
 use crate::{begin, count, largest_distance, network, numbers, policy, shape, values, wave};
+use burn::tensor::DType;
 use langevin::core::noise::Injected;
 use langevin::core::{Key, Prediction};
 use langevin::schedulers::diffusers::{ScoreSde, score_sde_from_config};
@@ -32,7 +34,7 @@ fn predictors_and_correctors_are_those_of_the_formulas() {
             }
         }
         let network = network(Prediction::Epsilon);
-        let run = sampler.start_from(0, begin(first), &network, &noise).expect("a run");
+        let run = sampler.start_from(0, begin(first).cast(DType::F64), &network, &noise).expect("a run");
         let states = case["states"].as_array().expect("states");
         let (mut largest, mut seen) = (0.0f64, 0);
         for (step, state) in run.zip(states) {

@@ -18,10 +18,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`PiFlow`] is for networks that were distilled to answer with a policy for a whole step.
+//! [`Tempered`] lowers the temperature of the samples by a rescaled score, with noise along the way. [`PiFlow`] is for networks that
+//! were distilled to answer with a policy for a whole step.
 
 mod heun;
 mod policy;
+mod tempered;
 
 pub use heun::Heun;
 pub use policy::{PiFlow, PiFlowPlan, PiFlowRun, Policy, PolicyNetwork, Segment, answers_of};
+pub use tempered::{Tempered, TemperedNoise};

@@ -15,7 +15,7 @@ const NAME: &str = "annealed Langevin corrections";
 /// A correction is `x + ε·score + √(2ε)·z` with `ε = 2·a·(r·σ)²`, where r is the signal-to-noise ratio and a the share of
 /// signal that the forward step keeps, `(α/α')²` for a step from α to α': that is 1 on VE processes and `1 − β` of a step on a
 /// VP chain. In place of the norms that [`PredictorCorrector`](super::PredictorCorrector) looks at there is σ, so the whole
-/// is a plan. Where α = 0 the length is 0, and nothing is corrected.
+/// is a plan. A step from pure noise, or nearly so (a below 1e-6), is not corrected: the length would be 0.
 ///
 /// Many corrections at one level have a law of their own: of data and noise with variance v together it has the variance
 /// `v/(1 − ε/(2v))`. So the samples of the whole do not go to the data's law as steps are added, as long as r is what it is.
@@ -61,6 +61,9 @@ fn check(given: f64) -> Result<(), PlanError> {
     let (setting, expected) = ("signal-to-noise ratio", "a number between 0 and 1");
     Err(PlanError::Setting { solver: NAME, setting, given, expected })
 }
+
+/// The least share of signal that corrections are made for.
+const LEAST_SHARE: f64 = 1e-6;
 
 /// Where corrections are made before a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,7 +125,7 @@ pub(crate) fn corrected(
     for (row, place) in rows.iter().zip(places) {
         if let Some(Place { at, share }) = *place {
             let length = 2.0 * share * (ratio * at.sigma).powi(2);
-            if length > 0.0 {
+            if length > 0.0 && share >= LEAST_SHARE {
                 let correction = correction(at, length, (slot, register), before);
                 all.extend(std::iter::repeat_n(correction, corrections));
             }
