@@ -5,20 +5,28 @@ mod tiles;
 mod winograd;
 
 use tiles::Tiled;
+use winograd::{Four, Two};
 
-/// Tiles of an image below which a 3x3 kernel is applied by patches: the transform of the kernels then costs more than it saves.
-/// Those of one image, so that a sample does not depend on how many there are.
-const FEWEST_TILES: usize = 12;
+/// Tiles of an image below which a 3x3 kernel is not applied by tiles of that size: the transform of the kernels then costs more
+/// than it saves. Those of one image, so that a sample does not depend on how many there are.
+const FEWEST_FOURS: usize = 12;
+/// See [`FEWEST_FOURS`].
+const FEWEST_TWOS: usize = 16;
 
-/// Channels, of images and of results, below which a 3x3 kernel is applied by patches. From 24 on tiles would be faster, up to twice
-/// at 64, but lose a digit: their errors are three to five times as large, which networks of few channels show.
-const FEWEST_CHANNELS: usize = 96;
+/// Channels, of images and of results, below which a 3x3 kernel is not applied by tiles of 4x4. From 24 on they would be faster, but
+/// lose a digit: their errors are three to five times as large, which networks of few channels show.
+const FEWEST_CHANNELS_OF_FOURS: usize = 96;
+/// The same for tiles of 2x2, of which only the time counts.
+const FEWEST_CHANNELS_OF_TWOS: usize = 48;
+/// Channels above which the kernels' transform takes what tiles of 2x2 in small images save.
+const MOST_CHANNELS_OF_TWOS: usize = 384;
 
 /// Sizes of a convolution.
 ///
 /// Kernels of 3x3 that move by one, with one zero around the images, are applied by Winograd's algorithm where there are enough
-/// pixels and channels; all others by one product with a table of patches. The results of the former have errors of about 2e-6 of
-/// their root mean square, of the latter 4e-7 (320 channels of random numbers).
+/// pixels and channels, with tiles of 4x4 or of 2x2 results; all others by one product with a table of patches. Errors are about
+/// 2e-6, 6e-7 and 4e-7 of the results' root mean square (320 channels of random numbers). Gradients of weights, which are
+/// sums over all pixels, go by tiles of 4x4 wherever those are faster.
 ///
 /// # Example
 ///
@@ -54,7 +62,10 @@ pub struct ConvolutionSizes {
 /// How a convolution is computed.
 #[derive(Debug, Clone, Copy)]
 enum Algorithm {
-    Tiles(Tiled),
+    /// Tiles of 4x4 results.
+    Fours(Tiled<Four, 4, 6>),
+    /// Tiles of 2x2 results.
+    Twos(Tiled<Two, 2, 4>),
     Patches,
 }
 
@@ -89,7 +100,8 @@ impl ConvolutionSizes {
         self.check(x, weight, y);
         assert!(bias.is_none_or(|b| b.len() == self.output), "a bias for each output of {self:?}");
         match self.algorithm() {
-            Algorithm::Tiles(tiled) => tiled.forward(x, weight, bias, y),
+            Algorithm::Fours(tiled) => tiled.forward(x, weight, bias, y),
+            Algorithm::Twos(tiled) => tiled.forward(x, weight, bias, y),
             Algorithm::Patches => self.forward_by_patches(x, weight, bias, y),
         }
     }
@@ -103,7 +115,8 @@ impl ConvolutionSizes {
     pub fn input_gradient(&self, gradient: &[f32], weight: &[f32], of_x: &mut [f32]) {
         self.check(of_x, weight, gradient);
         match self.algorithm() {
-            Algorithm::Tiles(tiled) => tiled.input_gradient(gradient, weight, of_x),
+            Algorithm::Fours(tiled) => tiled.input_gradient(gradient, weight, of_x),
+            Algorithm::Twos(tiled) => tiled.input_gradient(gradient, weight, of_x),
             Algorithm::Patches => self.input_gradient_by_patches(gradient, weight, of_x),
         }
     }
@@ -116,16 +129,32 @@ impl ConvolutionSizes {
     /// As [`forward`](Self::forward) does.
     pub fn weight_gradient(&self, x: &[f32], gradient: &[f32], of_weight: &mut [f32]) {
         self.check(x, of_weight, gradient);
-        match self.algorithm() {
-            Algorithm::Tiles(tiled) => tiled.weight_gradient(x, gradient, of_weight),
+        match self.algorithm_of_weight_gradient() {
+            Algorithm::Fours(tiled) => tiled.weight_gradient(x, gradient, of_weight),
+            Algorithm::Twos(tiled) => tiled.weight_gradient(x, gradient, of_weight),
             Algorithm::Patches => self.weight_gradient_by_patches(x, gradient, of_weight),
         }
     }
 
     fn algorithm(&self) -> Algorithm {
+        let channels = self.input.min(self.output);
+        let twos = FEWEST_CHANNELS_OF_TWOS..=MOST_CHANNELS_OF_TWOS;
+        match (Tiled::of(self), Tiled::of(self)) {
+            (Some(fours), _) if fours.count() >= FEWEST_FOURS && channels >= FEWEST_CHANNELS_OF_FOURS => {
+                Algorithm::Fours(fours)
+            }
+            (_, Some(tiles)) if tiles.count() >= FEWEST_TWOS && twos.contains(&channels) => Algorithm::Twos(tiles),
+            _ => Algorithm::Patches,
+        }
+    }
+
+    fn algorithm_of_weight_gradient(&self) -> Algorithm {
         match Tiled::of(self) {
-            Some(tiled) if tiled.count() >= FEWEST_TILES && self.input.min(self.output) >= FEWEST_CHANNELS => {
-                Algorithm::Tiles(tiled)
+            Some(fours)
+                if self.batch * fours.count() >= FEWEST_TWOS
+                    && self.input.min(self.output) >= FEWEST_CHANNELS_OF_TWOS =>
+            {
+                Algorithm::Fours(fours)
             }
             _ => Algorithm::Patches,
         }
@@ -186,7 +215,12 @@ mod tests {
             let empty = |e: &[f64]| vec![f32::NAN; e.len()];
             let (mut given, mut given_x, mut given_w) = (empty(&y), empty(&of_x), empty(&of_w));
             match algorithm {
-                Algorithm::Tiles(tiled) => {
+                Algorithm::Fours(tiled) => {
+                    tiled.forward(&x, &w, Some(&b), &mut given);
+                    tiled.input_gradient(&g, &w, &mut given_x);
+                    tiled.weight_gradient(&x, &g, &mut given_w);
+                }
+                Algorithm::Twos(tiled) => {
                     tiled.forward(&x, &w, Some(&b), &mut given);
                     tiled.input_gradient(&g, &w, &mut given_x);
                     tiled.weight_gradient(&x, &g, &mut given_w);
@@ -201,6 +235,12 @@ mod tests {
             assert_close(&given_x, &of_x, 1e-5);
             assert_close(&given_w, &of_w, 1e-5);
         }
+    }
+
+    /// Every algorithm for kernels of three.
+    fn all(s: ConvolutionSizes) -> [Algorithm; 3] {
+        let (fours, twos) = (Tiled::of(&s).expect("tiles"), Tiled::of(&s).expect("tiles"));
+        [Algorithm::Fours(fours), Algorithm::Twos(twos), Algorithm::Patches]
     }
 
     fn square(batch: usize, input: usize, output: usize, image: [usize; 2]) -> ConvolutionSizes {
@@ -220,7 +260,7 @@ mod tests {
             (1, 5, 4, 33, 66),
         ] {
             let s = square(batch, input, output, [height, width]);
-            agrees(s, &[Algorithm::Tiles(Tiled::of(&s).expect("tiles")), Algorithm::Patches]);
+            agrees(s, &all(s));
         }
     }
 
@@ -251,7 +291,7 @@ mod tests {
     fn several_portions_agree_with_the_definition() {
         // More values than are held at once; a portion of tiles ends within an image, and one of patches too.
         let s = square(3, 256, 16, [33, 66]);
-        agrees(s, &[Algorithm::Tiles(Tiled::of(&s).expect("tiles")), Algorithm::Patches]);
+        agrees(s, &all(s));
         // Several whole images in a portion, and several portions.
         let s = ConvolutionSizes { kernel: [1, 1], padding: [0, 0], ..square(70, 2048, 2, [4, 4]) };
         agrees(s, &[Algorithm::Patches]);
@@ -259,12 +299,18 @@ mod tests {
 
     #[test]
     fn many_tiles_of_many_channels_are_transformed() {
-        assert!(matches!(square(1, 128, 96, [16, 16]).algorithm(), Algorithm::Tiles(_)));
-        assert!(matches!(square(1, 128, 96, [8, 8]).algorithm(), Algorithm::Patches));
-        // Whatever their number.
-        assert!(matches!(square(16, 128, 96, [8, 8]).algorithm(), Algorithm::Patches));
-        assert!(matches!(square(1, 64, 128, [16, 16]).algorithm(), Algorithm::Patches));
+        assert!(matches!(square(1, 128, 96, [16, 16]).algorithm(), Algorithm::Fours(_)));
+        assert!(matches!(square(1, 128, 96, [8, 8]).algorithm(), Algorithm::Twos(_)));
+        assert!(matches!(square(1, 64, 128, [16, 16]).algorithm(), Algorithm::Twos(_)));
+        assert!(matches!(square(1, 512, 512, [8, 8]).algorithm(), Algorithm::Patches));
         assert!(matches!(square(1, 320, 4, [64, 64]).algorithm(), Algorithm::Patches));
+        // Whatever their number.
+        for batch in [1, 16] {
+            assert!(matches!(square(batch, 128, 96, [4, 4]).algorithm(), Algorithm::Patches));
+        }
+        // But the gradient of the weight is one sum over all of them.
+        assert!(matches!(square(1, 64, 96, [4, 4]).algorithm_of_weight_gradient(), Algorithm::Patches));
+        assert!(matches!(square(16, 64, 96, [4, 4]).algorithm_of_weight_gradient(), Algorithm::Fours(_)));
     }
 
     #[test]
@@ -278,9 +324,11 @@ mod tests {
             (errors / y.iter().map(|y| of(*y)).sum::<f64>()).sqrt()
         };
         let mut given = vec![0.0; y.len()];
-        Tiled::of(&s).expect("tiles").forward(&x, &w, None, &mut given);
+        Tiled::<Four, 4, 6>::of(&s).expect("tiles").forward(&x, &w, None, &mut given);
         // With the points 0, ±1, ±2 it is twice as much.
         assert!(error(&given) < 2.5e-6, "{}", error(&given));
+        Tiled::<Two, 2, 4>::of(&s).expect("tiles").forward(&x, &w, None, &mut given);
+        assert!(error(&given) < 8e-7, "{}", error(&given));
         s.forward_by_patches(&x, &w, None, &mut given);
         assert!(error(&given) < 7e-7, "{}", error(&given));
     }

@@ -1,13 +1,14 @@
 //! Convolution of 3x3 kernels by tiles: which are transformed when, and by whom.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::ConvolutionSizes;
 use super::winograd::{
-    Kernels, Lines, PRODUCTS, Row, STEP, kernels_back, spread, transform_kernels, transform_results_back,
-    transform_values, write_results,
+    Kernels, Lines, Row, Transforms, kernels_back, spread, transform_kernels, transform_results_back, transform_values,
+    write_results,
 };
 use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
@@ -33,7 +34,8 @@ struct Tiles {
 
 /// A convolution whose results are as large as its images.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tiled {
+pub(super) struct Tiled<T, const STEP: usize, const SIDE: usize> {
+    transforms: PhantomData<T>,
     batch: usize,
     input: usize,
     output: usize,
@@ -41,12 +43,15 @@ pub(super) struct Tiled {
     width: usize,
 }
 
-impl Tiled {
+impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, STEP, SIDE> {
+    /// Products of a tile.
+    const PRODUCTS: usize = SIDE * SIDE;
+
     /// If the kernel is 3x3 with one zero on each side, and moves by one.
     pub(super) fn of(sizes: &ConvolutionSizes) -> Option<Self> {
         let ConvolutionSizes { batch, input, output, image: [height, width], .. } = *sizes;
         let fits = sizes.kernel == [3, 3] && sizes.stride == [1, 1] && sizes.padding == [1, 1];
-        fits.then_some(Self { batch, input, output, height, width })
+        fits.then_some(Self { transforms: PhantomData, batch, input, output, height, width })
     }
 
     /// Tiles of an image.
@@ -69,28 +74,28 @@ impl Tiled {
         let (input, output) = (self.input, self.output);
         let portions = self.portions(input + output);
         let most = spread(portions[0].len() * wide);
-        let mut values = Scratch::new(PRODUCTS * input * most);
-        let mut slopes = Scratch::new(PRODUCTS * output * most);
-        let row = PRODUCTS * spread(input);
+        let mut values = Scratch::new(Self::PRODUCTS * input * most);
+        let mut slopes = Scratch::new(Self::PRODUCTS * output * most);
+        let row = Self::PRODUCTS * spread(input);
         // What several portions add to is kept for all outputs.
         let mut sums = Scratch::new(if portions.len() > 1 { output * row } else { 0 });
         let add = |sums: &mut [f32], slopes: &[f32], values: &[f32], count: usize, write: Write| {
             let (some, step) = (sums.len() / row, spread(count));
-            for p in 0..PRODUCTS {
-                let slopes = Matrix::spaced(&slopes[p * step..], some, count, PRODUCTS * step);
-                let values = Matrix::spaced(&values[p * step..], input, count, PRODUCTS * step);
+            for p in 0..Self::PRODUCTS {
+                let slopes = Matrix::spaced(&slopes[p * step..], some, count, Self::PRODUCTS * step);
+                let values = Matrix::spaced(&values[p * step..], input, count, Self::PRODUCTS * step);
                 product(slopes, values.transposed(), 1.0, write, &mut sums[p * spread(input)..], row);
             }
         };
         let finish = |sums: &[f32], to: &mut [f32]| {
             for (sums, to) in sums.chunks_exact(row).zip(to.chunks_exact_mut(9 * input)) {
-                on_vectors(kernels_back, (sums, spread(input), to));
+                on_vectors(kernels_back::<T, STEP, SIDE>, (sums, spread(input), to));
             }
         };
         let single = portions.len() == 1;
         for (at, rows) in portions.into_iter().enumerate() {
             let count = rows.len() * wide;
-            let step = PRODUCTS * spread(count);
+            let step = Self::PRODUCTS * spread(count);
             self.transform_values(x, input, &rows, &mut values[..input * step], false);
             self.transform_values(gradient, output, &rows, &mut slopes[..output * step], true);
             let (values, slopes) = (&values[..], &slopes[..output * step]);
@@ -126,18 +131,18 @@ impl Tiled {
     fn portions(&self, channels: usize) -> Vec<Range<usize>> {
         let tiles = self.tiles();
         let total = self.batch * tiles.high;
-        let most = (LARGEST_VALUES / (PRODUCTS * channels * tiles.wide)).clamp(1, total);
+        let most = (LARGEST_VALUES / (Self::PRODUCTS * channels * tiles.wide)).clamp(1, total);
         // As even as can be.
         let portions = total.div_ceil(most);
         let rows = total.div_ceil(portions);
         (0..total).step_by(rows).map(|from| from..(from + rows).min(total)).collect()
     }
 
-    /// Transforms images, or gradients of results going back, to `[channels, PRODUCTS, tiles]`, with [`spread`] tiles.
+    /// Transforms images, or gradients of results going back, to `[channels, products, tiles]`, with [`spread`] tiles.
     fn transform_values(&self, x: &[f32], channels: usize, rows: &Range<usize>, to: &mut [f32], back: bool) {
         let Tiles { high, wide } = self.tiles();
         let (pixels, step) = (self.height * self.width, spread(rows.len() * wide));
-        to.par_chunks_mut(PRODUCTS * step).enumerate().for_each_init(
+        to.par_chunks_mut(Self::PRODUCTS * step).enumerate().for_each_init(
             || Lines::new(self.width, rows.len()),
             |lines, (channel, to)| {
                 let rows = rows.clone().map(|row| {
@@ -146,9 +151,9 @@ impl Tiled {
                 });
                 let rows: Vec<_> = rows.collect();
                 if back {
-                    on_vectors(transform_results_back, (lines, &rows[..], to, step));
+                    on_vectors(transform_results_back::<T, STEP, SIDE>, (lines, &rows[..], to, step));
                 } else {
-                    on_vectors(transform_values, (lines, &rows[..], to, step));
+                    on_vectors(transform_values::<T, STEP, SIDE>, (lines, &rows[..], to, step));
                 }
             },
         );
@@ -159,15 +164,15 @@ impl Tiled {
         let (input, output) = (self.input, self.output);
         let portions = self.portions(input);
         let most = spread(portions[0].len() * wide);
-        let mut values = Scratch::new(PRODUCTS * input * most);
+        let mut values = Scratch::new(Self::PRODUCTS * input * most);
         let together = if most > FEW_TILES { OUTPUTS } else { OUTPUTS_OF_FEW_TILES };
         let blocks: Vec<_> = (0..output).step_by(together).map(|o| o..(o + together).min(output)).collect();
         // Kernels that serve several portions are transformed once, those of one portion where they are applied.
-        let row = PRODUCTS * spread(input);
+        let row = Self::PRODUCTS * spread(input);
         let single = portions.len() == 1;
         let mut whole = Scratch::new(if single { 0 } else { output * row });
         whole.par_chunks_mut(row * together).zip(&blocks).for_each(|(to, outputs)| {
-            on_vectors(transform_kernels, (kernels, outputs.clone(), to));
+            on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, outputs.clone(), to));
         });
         // Each strip of rows is written by one thread: strips[portion][output], in the order of tiles.
         let mut strips: Vec<Vec<Vec<&mut [f32]>>> =
@@ -182,30 +187,33 @@ impl Tiled {
         for (rows, mut strips) in portions.into_iter().zip(strips) {
             let count = rows.len() * wide;
             let step = spread(count);
-            let values = &mut values[..PRODUCTS * input * step];
+            let values = &mut values[..Self::PRODUCTS * input * step];
             self.transform_values(x, input, &rows, values, false);
             let values = &*values;
             strips.par_chunks_mut(together).zip(&blocks).for_each_init(
                 || {
                     let own = Scratch::new(if single { together * row } else { 0 });
-                    (own, Scratch::new(PRODUCTS * together * step), Lines::new(self.width, rows.len()))
+                    (own, Scratch::new(Self::PRODUCTS * together * step), Lines::new(self.width, rows.len()))
                 },
                 |(own, sums, lines), (strips, outputs)| {
                     let some = outputs.len();
                     let kernels = if single {
-                        on_vectors(transform_kernels, (kernels, outputs.clone(), own));
+                        on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, outputs.clone(), own));
                         &own[..]
                     } else {
                         &whole[outputs.start * row..]
                     };
-                    for p in 0..PRODUCTS {
+                    for p in 0..Self::PRODUCTS {
                         let kernels = Matrix::spaced(&kernels[p * spread(input)..], some, input, row);
-                        let values = Matrix::spaced(&values[p * step..], input, count, PRODUCTS * step);
-                        product(kernels, values, 1.0, Write::Over, &mut sums[p * step..], PRODUCTS * step);
+                        let values = Matrix::spaced(&values[p * step..], input, count, Self::PRODUCTS * step);
+                        product(kernels, values, 1.0, Write::Over, &mut sums[p * step..], Self::PRODUCTS * step);
                     }
                     for (at, (o, strips)) in outputs.clone().zip(strips).enumerate() {
-                        let sums = &sums[at * PRODUCTS * step..];
-                        on_vectors(write_results, (lines, sums, step, bias.map_or(0.0, |b| b[o]), strips));
+                        let sums = &sums[at * Self::PRODUCTS * step..];
+                        on_vectors(
+                            write_results::<T, STEP, SIDE>,
+                            (lines, sums, step, bias.map_or(0.0, |b| b[o]), strips),
+                        );
                     }
                 },
             );
