@@ -121,7 +121,7 @@ impl Rfd4Proteina {
         }
         let times = match start_time {
             None => self.times(steps)?,
-            Some(start) if start >= 0.0 && start < 1.0 => {
+            Some(start) if (0.0..1.0).contains(&start) => {
                 let dense = (100 * steps).max(1000);
                 let first = self.times(dense)?.iter().position(|time| *time >= start - 1e-6).unwrap_or(dense);
                 let whole = (steps * dense) as f64 / (dense - first).max(1) as f64;
