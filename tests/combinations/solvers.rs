@@ -12,7 +12,7 @@ use langevin::schedulers::exponential::{
 use langevin::schedulers::flow;
 use langevin::schedulers::inverse::{Ddrm, DpsSteps};
 use langevin::schedulers::ode::AdaptiveFlow;
-use langevin::schedulers::sde::{AdaptiveReverse, AdaptiveSde};
+use langevin::schedulers::sde::{AdaptiveReverse, AdaptiveSde, AnnealedCorrector};
 use langevin::schedulers::sigma::{
     Churn, Churned, Dpm2, Dpm2Ancestral, ErSde, Euler, EulerAncestral, GradientEstimation, Heun, HeunPp, Ipndm, Lms,
     Pndm,
@@ -76,12 +76,17 @@ pub fn rows() -> Vec<Row> {
         planned("Euler-Maruyama", EulerMaruyama::new()),
         planned("reverse diffusion", ReverseDiffusion::new()),
         planned("annealed Langevin", AnnealedLangevin::new(0.16, 2).expect("settings")),
+        planned(
+            "annealed corrections before reverse diffusion",
+            AnnealedCorrector::around(ReverseDiffusion::new(), 0.16, 1).expect("settings"),
+        ),
         planned("probability flow, Euler", ProbabilityFlow::euler()),
         planned("probability flow, RK4", ProbabilityFlow::rk4()),
         with_churn("Euler in σ/α", Euler::new(), Euler::churn),
         planned("Euler ancestral", EulerAncestral::new()),
         with_churn("Heun in σ/α", Heun::new(), Heun::churn),
         planned("Heun in σ/(α+σ)", flow::Heun::new()),
+        planned("tempered flow", flow::Tempered::new(2.0, 0.5).expect("settings")),
         with_churn("DPM2", Dpm2::new(), Dpm2::churn),
         planned("DPM2 ancestral", Dpm2Ancestral::new()),
         with_churn("LMS 3", Lms::new(3).expect("an order"), Lms::churn),

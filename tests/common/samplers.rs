@@ -40,6 +40,8 @@ pub fn samplers_on(device: &Device, width: usize, dtype: DType) -> Vec<Entry> {
     };
     let prince = DormandPrince::new(1e-3, 1e-3).expect("tolerances");
     let sde = AdaptiveSde::new(1e-2, 1e-2).expect("tolerances").between(VpSde::default(), noisy, clean).expect("a run");
+    let alone = PredictorCorrector::alone(&vp, &even_lambda(&vp, 6), 0.16, 2).expect("settings");
+    let alone = alone.shares(vec![0.9, 0.8, 1.0, 0.7, 1.0, 0.9]).expect("one a step");
     let diffusion = plan(&ReverseDiffusion::new());
     let noisy_plan = plan(&Ddim::new().eta(0.5).expect("in range"));
     // Every other value is measured.
@@ -56,6 +58,7 @@ pub fn samplers_on(device: &Device, width: usize, dtype: DType) -> Vec<Entry> {
     let adaptive = AdaptiveSde::new(1e-2, 1e-2).expect("tolerances").simulate(dampened, (0.0, 1.0));
     vec![
         entry("predictor-corrector", PredictorCorrector::new(diffusion, 0.16, 2).expect("settings")),
+        entry("Langevin corrections alone", alone),
         entry("Dormand-Prince", prince.between(VpSde::default(), noisy, clean).expect("a sampler")),
         entry("adaptive DPM-Solver", dpm(0.0)),
         entry("adaptive DPM-Solver, η = 0.5", dpm(0.5)),

@@ -413,6 +413,7 @@ fn every_solver_has_a_row() {
         ("consistency::tcd::Tcd", distilled),
         ("consistency::multistep::Multistep", distilled),
         ("sde::annealed::AnnealedLangevin", fixed),
+        ("sde::corrector::AnnealedCorrector", fixed),
         ("jumps::repaint::RePaint", inside),
     ];
     let with = |kinds: &[Kind]| -> Vec<&str> {
@@ -432,6 +433,9 @@ fn every_solver_has_a_row() {
         raised.map(|name| noisy.iter().find(|of| of.ends_with(&format!("::{name}"))).expect("a type").as_str());
     let raised = raised.into_iter().map(|name| (name, churn));
     let jumps = ("jumps::restart::Restart", "a jump is back and forth at once: it is no part of an equation");
-    let known: Vec<_> = known.into_iter().chain(raised).chain([jumps]).collect();
+    let strength =
+        "its noise has a strength of its own: it is not that of the SDE whose solution is known along a path";
+    let tempered = ("flow::tempered::Tempered", strength);
+    let known: Vec<_> = known.into_iter().chain(raised).chain([jumps, tempered]).collect();
     roster::assert_complete(&noisy, with(&[Kind::Strong]), &known);
 }

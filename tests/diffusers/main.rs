@@ -4,7 +4,10 @@ mod churn;
 mod cogvideox;
 mod flows;
 mod helios;
+mod piflow;
+mod rfd4_proteina;
 mod scalewise;
+mod score_sde;
 mod tokens;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -12,9 +15,18 @@ use langevin::core::denoiser::from_fn;
 use langevin::core::{Denoiser, Levels, Prediction};
 use serde_json::Value;
 
-fn reference() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/diffusers/reference.json");
+fn read(name: &str) -> Value {
+    let path = format!("{}/tests/diffusers/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON")
+}
+
+fn reference() -> Value {
+    read("reference.json")
+}
+
+/// What `make_policy.py` recorded.
+fn policy() -> Value {
+    read("reference_policy.json")
 }
 
 fn numbers(list: &Value) -> Vec<f64> {

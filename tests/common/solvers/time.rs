@@ -1,13 +1,18 @@
 //! Solvers in the process's own time.
 
 use super::{Row, row};
+use langevin::schedulers::flow::{Tempered, TemperedNoise};
 use langevin::schedulers::ode::Tableau;
+use langevin::schedulers::sde::AnnealedCorrector;
 use langevin::schedulers::{AnnealedLangevin, EulerMaruyama, ProbabilityFlow, ReverseDiffusion};
 
 const TIME: &str = "its steps are those of the process's own time";
 
 pub fn rows() -> Vec<Row> {
     let annealed = AnnealedLangevin::new(0.2, 2).expect("settings").denoise_at_end();
+    let corrected = AnnealedCorrector::around(ReverseDiffusion::new(), 0.3, 2).expect("settings");
+    let plain = Tempered::new(1.0, 0.8).expect("settings");
+    let cold = Tempered::new(2.5, 0.8).expect("settings");
     let flow = |name, solver| row(name, solver).beyond_lambda(TIME);
     vec![
         flow("probability flow, Euler", ProbabilityFlow::euler()).path(1.0, (64, 6)),
@@ -28,5 +33,11 @@ pub fn rows() -> Vec<Row> {
         row("annealed Langevin", annealed)
             .own_law("its steps have a fixed length, and do not shrink as levels are added")
             .beyond_lambda("its steps are as long as σ says, not σ/α"),
+        row("tempered flow, at the temperature of the data", plain).weak(1.0, (64, 5)),
+        row("tempered flow", cold.noise(TemperedNoise::Tangent))
+            .own_law("its score is that of colder data, and its samples are theirs"),
+        row("reverse diffusion, annealed corrections", corrected)
+            .own_law("its corrections have a fixed length, and do not shrink as levels are added")
+            .beyond_lambda(TIME),
     ]
 }

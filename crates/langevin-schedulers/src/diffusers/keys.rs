@@ -26,6 +26,11 @@ impl Keys {
         Ok(Self { class, map, known: Vec::new() })
     }
 
+    /// The keys of one section of a file that names no class.
+    pub fn section(class: &str, map: Map<String, Value>) -> Self {
+        Self { class: class.to_owned(), map, known: Vec::new() }
+    }
+
     pub fn class(&self) -> &str {
         &self.class
     }

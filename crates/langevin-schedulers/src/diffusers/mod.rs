@@ -28,9 +28,12 @@ mod lambdas;
 mod lms;
 mod multistep;
 mod options;
+mod piflow;
 mod pndm;
 mod repaint;
+mod rfd4_proteina;
 mod score_sde;
+mod score_sde_code;
 mod sigmas;
 mod single_flows;
 #[cfg(test)]
@@ -43,7 +46,10 @@ mod wuerstchen;
 pub use configured::Configured;
 pub use error::ConfigError;
 pub use helios::{HELIOS_CLASSES, Helios, StageEntry, helios_from_config};
+pub use piflow::piflow_from_config;
+pub use rfd4_proteina::{Rfd4Proteina, rfd4_proteina_from_config};
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
+pub use score_sde_code::ScoreSdeCode;
 pub use tokens::{
     TOKEN_CLASSES, amused_from_config, block_refinement_from_config, discrete_ddim_from_config,
     entropy_bound_from_config,

@@ -1,5 +1,6 @@
 //! The configurations of diffusers' score-SDE schedulers.
 
+use super::score_sde_code::{self, ScoreSdeCode};
 use super::{ConfigError, keys::Keys};
 use crate::plan::Plan;
 use crate::sde::{EulerMaruyama, PredictorCorrector, ReverseDiffusion};
@@ -7,6 +8,7 @@ use crate::solver::{PlanError, Solver};
 use langevin_core::grid::End;
 use langevin_core::process::{VeSde, VpSde};
 use langevin_core::{Grid, Process};
+use serde_json::Value;
 
 /// Classes that [`score_sde_from_config`] reads.
 pub const SCORE_SDE_CLASSES: [&str; 2] = ["ScoreSdeVpScheduler", "ScoreSdeVeScheduler"];
@@ -32,9 +34,18 @@ pub enum ScoreSde {
         /// Corrections before each step.
         corrections: u32,
     },
+    /// What a configuration of score SDEs' own code says.
+    Code(ScoreSdeCode),
 }
 
-/// Reads the `scheduler_config.json` of a score-SDE scheduler.
+/// Reads the `scheduler_config.json` of a score-SDE scheduler of diffusers, or the configuration of the code that it is from
+/// (`score_sde_pytorch`) as JSON: what its `ConfigDict` writes with `to_json`, for continuous VP and VE SDEs.
+///
+/// Of the latter, the section `sampling` names `predictor` (`euler_maruyama`, `reverse_diffusion`, `ancestral_sampling`,
+/// `none`) and `corrector` (`langevin`, `ald`, `none`), with `snr`, `n_steps_each`, `noise_removal` and `probability_flow`;
+/// `training.sde` and numbers of `model` say which process it is. Its networks predict the score at the levels that they are
+/// asked at. Other sections, and other keys of these two, are about networks and training. As there, the noise
+/// of the last predictor's step is removed, and without a predictor none is.
 ///
 /// # Errors
 /// [`ConfigError`] for files that cannot be read, other classes, and options that are not there or out of range.
@@ -43,9 +54,19 @@ pub enum ScoreSde {
 /// let config = r#"{"_class_name": "ScoreSdeVpScheduler", "beta_min": 0.1, "beta_max": 20}"#;
 /// let scheduler = langevin_schedulers::diffusers::score_sde_from_config(config)?;
 /// assert_eq!(scheduler.predictor(100)?.steps(), 100);
+///
+/// let config = r#"{"training": {"sde": "vesde"}, "model": {"sigma_max": 50, "num_scales": 1000},
+///     "sampling": {"predictor": "reverse_diffusion", "corrector": "ald", "snr": 0.16}}"#;
+/// let scheduler = langevin_schedulers::diffusers::score_sde_from_config(config)?;
+/// assert_eq!(scheduler.sampler(1000)?.predictor().evaluations(), 2000);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn score_sde_from_config(json: &str) -> Result<ScoreSde, ConfigError> {
+    if let Ok(Value::Object(file)) = serde_json::from_str(json)
+        && score_sde_code::is_code(&file)
+    {
+        return Ok(ScoreSde::Code(score_sde_code::read(&file)?));
+    }
     let mut keys = Keys::parse(json)?;
     let class = keys.class().to_owned();
     // The number of training steps has no say in sampling: times are continuous.
@@ -79,13 +100,14 @@ impl ScoreSde {
         match self {
             ScoreSde::Vp { process, .. } => process,
             ScoreSde::Ve { process, .. } => process,
+            ScoreSde::Code(code) => code.process(),
         }
     }
 
     /// The predictor's plan of `steps` steps.
     ///
     /// # Errors
-    /// [`PlanError`] for fewer than two steps.
+    /// [`PlanError`] for fewer than two steps; of VP in score SDEs' code also for so few that a beta is 1 or more.
     pub fn predictor(&self, steps: usize) -> Result<Plan, PlanError> {
         match self {
             ScoreSde::Vp { process, eps } => {
@@ -98,21 +120,23 @@ impl ScoreSde {
                 let stops = ReverseDiffusion::score_sde_stops(process, steps, *eps)?;
                 ReverseDiffusion::new().plan_stops(&stops, process.prior_std())
             }
+            ScoreSde::Code(code) => code.predictor(steps),
         }
     }
 
-    /// The whole sampler of `steps` steps, corrections included, with norms averaged over the batch as in the original.
+    /// The whole sampler of `steps` steps, corrections included (those of `ald` as rows of its plan), with norms averaged over the batch as in the original.
     ///
     /// # Errors
     /// As [`predictor`](Self::predictor), and [`PlanError::Setting`] for a bad signal-to-noise ratio.
     pub fn sampler(&self, steps: usize) -> Result<PredictorCorrector, PlanError> {
-        let predictor = self.predictor(steps)?;
+        let predictor = || self.predictor(steps);
         match self {
             // No corrections: the ratio is not used.
-            ScoreSde::Vp { .. } => PredictorCorrector::new(predictor, 1.0, 0),
+            ScoreSde::Vp { .. } => PredictorCorrector::new(predictor()?, 1.0, 0),
             ScoreSde::Ve { ratio, corrections, .. } => {
-                Ok(PredictorCorrector::new(predictor, *ratio, *corrections)?.batch_norms())
+                Ok(PredictorCorrector::new(predictor()?, *ratio, *corrections)?.batch_norms())
             }
+            ScoreSde::Code(code) => code.sampler(steps),
         }
     }
 }
@@ -136,5 +160,43 @@ mod tests {
         ));
         assert!(read(", \"snr\": 0").unwrap().sampler(10).is_err());
         assert!(read("").unwrap().predictor(1).is_err());
+    }
+
+    #[test]
+    fn options_of_the_code_are_honored_or_refused() {
+        let read = |sde: &str, sampling: &str| {
+            let sections = format!("{{\"training\": {{\"sde\": \"{sde}\"}}, \"sampling\": {{{sampling}}}}}");
+            score_sde_from_config(&sections)
+        };
+        let pair = |predictor: &str, corrector: &str| {
+            let sampling = format!("\"predictor\": \"{predictor}\", \"corrector\": \"{corrector}\"");
+            read("vpsde", &sampling).unwrap().sampler(100).unwrap()
+        };
+        assert_eq!(pair("none", "ald").predictor().evaluations(), 100);
+        assert_eq!(pair("ancestral_sampling", "ald").predictor().evaluations(), 200);
+        assert_eq!(pair("none", "none").predictor().evaluations(), 0);
+        let key = |sde: &str, sampling: &str| match read(sde, sampling) {
+            Err(ConfigError::Value { key, .. }) => key,
+            Err(ConfigError::Contradiction { second, .. }) => second,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(key("subvpsde", ""), "sde");
+        assert_eq!(key("vesde", "\"method\": \"ode\""), "method");
+        assert_eq!(key("vesde", ""), "predictor");
+        assert_eq!(key("vesde", "\"predictor\": \"none\", \"corrector\": \"mala\""), "corrector");
+        for predictor in ["euler_maruyama", "ancestral_sampling"] {
+            let sampling =
+                format!("\"predictor\": \"{predictor}\", \"corrector\": \"none\", \"probability_flow\": true");
+            assert_eq!(key("vesde", &sampling), "probability_flow");
+        }
+        let discrete = score_sde_from_config("{\"training\": {\"continuous\": false}, \"sampling\": {}}");
+        assert!(matches!(discrete, Err(ConfigError::Value { key: "continuous", .. })));
+        let unknown = read("vesde", "\"predictor\": \"none\", \"corrector\": \"ald\", \"steps\": 3");
+        assert!(matches!(unknown, Err(ConfigError::UnknownKey { key, .. }) if key == "steps"));
+        let loud = read("vesde", "\"predictor\": \"none\", \"corrector\": \"ald\", \"snr\": 1.5").unwrap();
+        assert!(matches!(loud.sampler(10), Err(PlanError::Setting { .. })));
+        // Betas of fewer steps are above 1.
+        let few = read("vpsde", "\"predictor\": \"reverse_diffusion\", \"corrector\": \"none\"").unwrap();
+        assert!(matches!(few.sampler(10), Err(PlanError::Process(_))));
     }
 }

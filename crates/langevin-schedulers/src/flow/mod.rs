@@ -17,7 +17,14 @@
 //! assert_eq!(heun.evaluations(), 55); // the last step, to clean data, is one of Euler
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`Tempered`] lowers the temperature of the samples by a rescaled score, with noise along the way. [`PiFlow`] is for networks that
+//! were distilled to answer with a policy for a whole step.
 
 mod heun;
+mod policy;
+mod tempered;
 
 pub use heun::Heun;
+pub use policy::{PiFlow, PiFlowPlan, PiFlowRun, Policy, PolicyNetwork, Segment, answers_of};
+pub use tempered::{Tempered, TemperedNoise};

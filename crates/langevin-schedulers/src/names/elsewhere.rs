@@ -60,6 +60,16 @@ pub(super) const ELSEWHERE: &[Elsewhere] = &[
          'euler_maruyama' go along any process",
     ),
     row(
+        "RFD4ProteinaScheduler",
+        "its times and its temperature are its own. Read a configuration with `diffusers::rfd4_proteina_from_config`, or make a \
+         `flow::Tempered`",
+    ),
+    row(
+        "PiflowScheduler",
+        "its networks answer with several velocities at once. Read a configuration with `diffusers::piflow_from_config`, or make \
+         a `flow::PiFlow`",
+    ),
+    row(
         "VQDiffusionScheduler",
         "it is for tokens, not for numbers. Read a configuration with `diffusers::vq_diffusion_from_config`, or make a chain \
          of `core::discrete` with `schedulers::discrete`",

@@ -378,6 +378,12 @@ impl Plan {
         self
     }
 
+    /// For the process that another plan is for.
+    pub(crate) fn for_process_of(mut self, other: &Self) -> Self {
+        self.table.zero_terminal_snr = other.table.zero_terminal_snr;
+        self
+    }
+
     /// For the answers that another plan is for.
     pub(crate) fn split_as(mut self, other: &Self) -> Self {
         self.table.split = other.table.split;

@@ -260,6 +260,17 @@ pub enum SampleError {
         /// The longest side.
         longest: usize,
     },
+    /// A network that answers with another number of velocities than its sampler expects.
+    #[error(
+        "the network gave {given} answers, and the sampler expects {expected}: make it with `PiFlow::new` of as many as the \
+         network has"
+    )]
+    Answers {
+        /// The number given.
+        given: usize,
+        /// The number expected.
+        expected: usize,
+    },
     /// An adaptive method took too many steps.
     #[error("more than {limit} steps were needed: raise the limit or the tolerance")]
     TooManySteps {

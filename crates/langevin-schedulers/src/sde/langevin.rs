@@ -1,10 +1,12 @@
 //! Langevin correction between the steps of a predictor.
 
+use super::idle;
 use crate::plan::Plan;
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
-use crate::solver::PlanError;
+use crate::solver::{PlanError, has_zero_terminal_snr, prior_std};
 use burn::tensor::Tensor;
-use langevin_core::{Key, Levels, noise};
+use langevin_core::grid::Stop;
+use langevin_core::{Grid, Key, Level, Levels, Process, noise};
 
 /// Lanes of a row that correctors draw from: far above those of any plan.
 const FIRST_LANE: u32 = 1 << 16;
@@ -23,6 +25,8 @@ const FIRST_LANE: u32 = 1 << 16;
 /// * [`batch_norms`](Self::batch_norms) averages the norms over the batch and sets no limit, as the implementation of the
 ///   paper does. Take it for large batches of data in few dimensions; a small batch of such may be thrown far off.
 ///
+/// Corrections whose length does not depend on the score are a plan, [`AnnealedCorrector`](super::AnnealedCorrector).
+///
 /// ```
 /// use langevin_core::{Grid, process::VeSde};
 /// use langevin_schedulers::{PredictorCorrector, ReverseDiffusion, Solver};
@@ -32,14 +36,18 @@ const FIRST_LANE: u32 = 1 << 16;
 /// ```
 ///
 /// # References
-/// Song et al. 2021, "Score-based generative modeling through stochastic differential equations", algorithms 2, 4.
+/// Song et al. 2021, "Score-based generative modeling through stochastic differential equations", algorithms 2 to 5.
 #[derive(Clone, Debug)]
 pub struct PredictorCorrector {
     predictor: Plan,
+    /// Where each row is corrected, if the predictor does not ask there itself.
+    asks: Option<Vec<Level>>,
     ratio: f64,
     corrections: u32,
     batch_norms: bool,
     step_limit: Option<f64>,
+    /// A factor on the length of the corrections before each step.
+    shares: Option<Vec<f64>>,
 }
 
 /// The largest |z|/|score|, in units of σ, for samples with norms of their own.
@@ -62,7 +70,47 @@ impl PredictorCorrector {
                 reason,
             });
         }
-        Ok(Self { predictor, ratio, corrections, batch_norms: false, step_limit: None })
+        let (asks, shares) = (None, None);
+        Ok(Self { predictor, asks, ratio, corrections, batch_norms: false, step_limit: None, shares })
+    }
+
+    /// Corrections alone, without a predictor: at each level of a grid, from noisy to clean. The state is left as it is
+    /// from one level to the next.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`PlanError::Grid`] for a grid that cannot be laid on the process, [`PlanError::Direction`] if
+    /// noise rises.
+    pub fn alone(process: &dyn Process, grid: &Grid, ratio: f64, corrections: u32) -> Result<Self, PlanError> {
+        let stops = grid.stops(process)?;
+        let prior = stops.first().map_or_else(|| process.prior_std(), |stop| prior_std(process, &stop.from));
+        let mut alone = Self::at_stops(&stops, prior, ratio, corrections)?;
+        if has_zero_terminal_snr(process) {
+            alone.predictor = alone.predictor.on(process);
+        }
+        Ok(alone)
+    }
+
+    /// Corrections alone where given stops are asked.
+    pub(crate) fn at_stops(stops: &[Stop], prior: f64, ratio: f64, corrections: u32) -> Result<Self, PlanError> {
+        crate::ddpm::check_direction("Langevin correction", stops, true)?;
+        let asks = stops.iter().map(|stop| stop.ask).collect();
+        Ok(Self { asks: Some(asks), ..Self::new(idle(stops, prior)?, ratio, corrections)? })
+    }
+
+    /// Multiplies the length ε of the corrections before step i by `shares[i]`: on VP chains the paper takes α_i = 1 − β_i
+    /// (algorithm 5); 1 unless said otherwise, as on VE (algorithm 4).
+    ///
+    /// # Errors
+    /// [`PlanError::Setting`] unless there is a finite number, at least 0, for each step of the predictor.
+    pub fn shares(mut self, shares: Vec<f64>) -> Result<Self, PlanError> {
+        if shares.len() != self.predictor.steps() {
+            return Err(bad("number of shares", shares.len() as f64, "one for each step of the predictor"));
+        }
+        if let Some(share) = shares.iter().find(|share| !(**share >= 0.0 && share.is_finite())) {
+            return Err(bad("share of a correction's length", *share, "a finite number, at least 0"));
+        }
+        self.shares = Some(shares);
+        Ok(self)
     }
 
     /// Averages the norms over the batch and sets no limit to the steps, as the original does. A sample then depends on
@@ -102,12 +150,31 @@ impl PredictorCorrector {
 
     /// One correction at noise level `sigma`; all tensors are `[batch, ..]`.
     pub fn correct<const D: usize>(&self, x: Tensor<D>, score: Tensor<D>, z: Tensor<D>, sigma: f64) -> Tensor<D> {
+        self.correct_in_part(x, score, z, sigma, 1.0)
+    }
+
+    /// With a factor on the length ε.
+    fn correct_in_part<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        score: Tensor<D>,
+        z: Tensor<D>,
+        sigma: f64,
+        share: f64,
+    ) -> Tensor<D> {
         let ratio = self.norms(z.clone()).div(self.norms(score.clone()));
         let limit = self.limit() * sigma;
         let ratio = if limit.is_finite() { ratio.clamp_max(limit) } else { ratio };
-        let step = ratio.powf_scalar(2.0).mul_scalar(2.0 * self.ratio * self.ratio);
+        let step = ratio.powf_scalar(2.0).mul_scalar(2.0 * self.ratio * self.ratio * share);
         let spread = step.clone().mul_scalar(2.0).sqrt();
         x.add(score.mul(step)).add(z.mul(spread))
+    }
+
+    /// The numbers of what is set only sometimes.
+    fn more(&self) -> Option<impl Iterator<Item = f64>> {
+        let levels = self.asks.iter().flatten().flat_map(|level| [level.alpha, level.sigma, level.time]);
+        let numbers = levels.chain(self.shares.iter().flatten().copied());
+        (self.asks.is_some() || self.shares.is_some()).then_some(numbers)
     }
 
     /// The norm of each sample, or their mean for all, `[batch, 1, ..]`.
@@ -128,15 +195,23 @@ fn bad(setting: &'static str, given: f64, expected: &'static str) -> PlanError {
 impl<const D: usize> Sampler<D> for PredictorCorrector {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
         let row = state.row();
-        let Some(eval) = self.predictor.rows().get(row).and_then(|row| row.eval) else {
+        let asked = match &self.asks {
+            Some(asks) => asks.get(row).copied(),
+            None => self.predictor.rows().get(row).and_then(|row| row.eval).map(|eval| eval.at),
+        };
+        let Some(at) = asked else {
             return self.predictor.advance(state, cx);
         };
+        let share = self.shares.as_ref().map_or(1.0, |shares| {
+            let done = self.predictor.rows()[..row].iter().filter(|row| row.step.is_some()).count();
+            shares[done]
+        });
         for correction in 0..self.corrections {
             let x = state.x();
-            let score = cx.ask(state, x.clone(), &Levels::Shared(eval.at))?.score()?;
+            let score = cx.ask(state, x.clone(), &Levels::Shared(at))?.score()?;
             let key = Self::correction_key(row as u64, correction);
             let z = noise::like(cx.noise, &x, state.first_sample(), key)?;
-            state.set_x(self.correct(x, score, z, eval.at.sigma));
+            state.set_x(self.correct_in_part(x, score, z, at.sigma, share));
         }
         self.predictor.advance(state, cx)
     }
@@ -164,6 +239,7 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
             ^ self.ratio.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ setting.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
             ^ self.limit().to_bits().wrapping_mul(0x1656_67b1_9e37_79f9)
+            ^ self.more().map_or(0, |more| crate::ode::fingerprint(more).wrapping_mul(0x27d4_eb2f_1656_67c5))
     }
 }
 
@@ -174,7 +250,7 @@ mod tests {
     use burn::tensor::Device;
     use langevin_core::noise::Seeded;
     use langevin_core::process::VeSde;
-    use langevin_core::{Grid, Load, Prediction, denoiser};
+    use langevin_core::{Load, Prediction, denoiser};
 
     fn corrector() -> PredictorCorrector {
         let plan = ReverseDiffusion::new().plan(&VeSde::default(), &Grid::uniform(40)).unwrap();
@@ -266,6 +342,36 @@ mod tests {
         let prints = [corrector(), corrector().step_limit(2.0).unwrap(), corrector().batch_norms()];
         let prints = prints.map(|sampler| Sampler::<2>::fingerprint(&sampler));
         assert!(prints[0] != prints[1] && prints[1] != prints[2] && prints[0] != prints[2]);
+    }
+
+    #[test]
+    fn corrections_alone_reach_the_gaussian_and_shares_shorten_them() {
+        let denoiser = denoiser::from_fn(Prediction::Score, |x: Tensor<2>, levels| {
+            Ok(levels.map(|level| -1.0 / (1.0 + level.sigma * level.sigma)).times(x))
+        });
+        let (ve, grid, noise) = (VeSde::default(), Grid::uniform(40), Seeded::new(3));
+        let alone = PredictorCorrector::alone(&ve, &grid, 0.16, 30).unwrap().batch_norms();
+        let run = |sampler: &PredictorCorrector| {
+            let mut run = sampler.start([16, 512], &denoiser, &noise, Load::on(&Device::flex())).unwrap();
+            let steps = (&mut run).map(Result::unwrap).count();
+            assert_eq!((steps, run.state().evaluations()), (40, 1200));
+            run.finish().unwrap().powf_scalar(2.0).mean().into_scalar::<f64>()
+        };
+        // The last level is noisy still, and a chain of corrections is wider than its level.
+        let variance = run(&alone);
+        assert!((variance - 1.05).abs() < 0.1, "{variance}");
+        let still = alone.clone().shares(vec![0.0; 40]).unwrap();
+        let first = ve.sigma(1.0).powi(2);
+        assert!((run(&still) / first - 1.0).abs() < 0.05);
+        let prints = [&alone, &still, &alone.clone().shares(vec![1.0; 40]).unwrap()].map(Sampler::<2>::fingerprint);
+        assert!(prints[0] != prints[1] && prints[1] != prints[2] && prints[0] != prints[2]);
+        let at_ten = PredictorCorrector::alone(&ve, &Grid::uniform(10), 0.16, 30).unwrap();
+        assert_ne!(Sampler::<2>::fingerprint(&at_ten.batch_norms()), prints[0]);
+        for shares in [vec![1.0; 39], vec![-1.0; 40], vec![f64::NAN; 40]] {
+            assert!(matches!(alone.clone().shares(shares), Err(PlanError::Setting { .. })));
+        }
+        let rising = PredictorCorrector::alone(&ve, &grid.inverted(), 0.16, 1);
+        assert!(matches!(rising, Err(PlanError::Direction { .. })));
     }
 
     #[test]

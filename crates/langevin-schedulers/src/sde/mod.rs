@@ -4,8 +4,8 @@
 //!   [`ReverseDiffusion`] plans its discrete form (eq. 46 there).
 //! * [`AdaptiveSde`] runs the reverse SDE of a process, or an [`Sde`] of one's own, with steps of its own choice, sample
 //!   by sample.
-//! * [`AnnealedLangevin`] plans Langevin steps of fixed length at each level; [`PredictorCorrector`] makes steps whose
-//!   length depends on the score.
+//! * [`AnnealedLangevin`] plans Langevin steps of fixed length at each level, [`AnnealedCorrector`] before the steps of any
+//!   solver; [`PredictorCorrector`] makes steps whose length depends on the score.
 //! * [`EulerMaruyama::simulate`] and [`Milstein::simulate`] run an [`Sde`] of one's own, forwards or backwards in time,
 //!   on tensors or on `f64` vectors ([`HostSde`]), with white noise or along a Brownian path that agrees across step
 //!   sizes; [`Simulation::exits`] tells when paths leave an interval.
@@ -14,6 +14,7 @@ mod adaptive;
 mod adaptive_run;
 mod adaptive_simulation;
 mod annealed;
+mod corrector;
 mod euler_maruyama;
 mod exit;
 mod langevin;
@@ -24,6 +25,8 @@ mod simulation;
 pub use adaptive::{AdaptiveReverse, AdaptiveSde};
 pub use adaptive_simulation::AdaptiveSimulation;
 pub use annealed::AnnealedLangevin;
+pub use corrector::AnnealedCorrector;
+pub(crate) use corrector::{Place, corrected, idle};
 pub use euler_maruyama::EulerMaruyama;
 pub(crate) use euler_maruyama::clock;
 pub use exit::Exit;

@@ -5,7 +5,7 @@ use crate::ddpm::check_direction;
 use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
-use langevin_core::process::{Transition, VeSde};
+use langevin_core::process::{DiscreteChain, Transition, VeSde, VpSde};
 use langevin_core::{Grid, Process};
 use serde::{Deserialize, Serialize};
 
@@ -89,22 +89,44 @@ impl ReverseDiffusion {
         if !(eps > 0.0 && eps < 1.0) {
             return bad("eps", eps, "a number between 0 and 1");
         }
-        let last = steps - 1;
-        let node = |index: usize| process.node(index as f64 / last as f64);
-        let spacing = (eps as f32 - 1.0) / last as f32;
-        let stop = |i: usize| {
-            // torch's linspace counts from the nearer end.
-            let t = if i < steps / 2 {
-                spacing.mul_add(i as f32, 1.0)
-            } else {
-                (-spacing).mul_add((last - i) as f32, eps as f32)
-            };
-            let index = (t * last as f32) as usize;
+        let node = |index: usize| process.node(index as f64 / (steps - 1) as f64);
+        let stop = |(t, index): (f64, usize)| {
             let to = if index == 0 { process.clean() } else { node(index - 1) };
-            Stop { ask: process.level(f64::from(t)), from: node(index), to }
+            Stop { ask: process.level(t), from: node(index), to }
         };
-        Ok((0..steps).map(stop).collect())
+        Ok(asked(steps, eps).map(stop).collect())
     }
+
+    /// The times of those questions.
+    pub(crate) fn score_sde_times(steps: usize, eps: f64) -> impl Iterator<Item = f64> {
+        asked(steps, eps).map(|(t, _)| t)
+    }
+
+    /// The same stops for VP processes: levels are those of the chain of as many steps, whose betas are even from
+    /// `beta_min/steps` to `beta_max/steps`.
+    ///
+    pub(crate) fn score_sde_chain_stops(process: &VpSde, chain: &DiscreteChain, steps: usize, eps: f64) -> Vec<Stop> {
+        let stop = |(t, index): (f64, usize)| {
+            let to = if index == 0 { chain.clean() } else { chain.node((index - 1) as f64) };
+            Stop { ask: process.level(t), from: chain.node(index as f64), to }
+        };
+        asked(steps, eps).map(stop).collect()
+    }
+}
+
+/// The times of a score-SDE sampler's questions, from 1 to `eps`, and the level that each is at, counted from the cleanest.
+fn asked(steps: usize, eps: f64) -> impl Iterator<Item = (f64, usize)> {
+    let last = steps - 1;
+    let spacing = (eps as f32 - 1.0) / last as f32;
+    (0..steps).map(move |i| {
+        // torch's linspace counts from the nearer end.
+        let t = if i < steps / 2 {
+            spacing.mul_add(i as f32, 1.0)
+        } else {
+            (-spacing).mul_add((last - i) as f32, eps as f32)
+        };
+        (f64::from(t), (t * last as f32) as usize)
+    })
 }
 
 fn row(index: usize, stop: &Stop, share: f64, noisy: bool) -> Result<Row, PlanError> {
