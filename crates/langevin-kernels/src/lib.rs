@@ -1,5 +1,5 @@
 //! Kernels for the CPU: convolution, affine maps, attention, normalization and activations of `f32` numbers in slices,
-//! with their gradients; weighted sums; and 16-bit floats to `f32` and back.
+//! with their gradients; images of twice and half the size; weighted sums; and 16-bit floats to `f32` and back.
 //!
 //! They are what the layers of langevin compute with on Burn's backend for the CPU, and know neither tensors nor backends. They
 //! share their work, as far as sizes allow, among the threads of the rayon pool that they are called in, and use the widest
@@ -17,6 +17,7 @@ pub mod halves;
 pub mod linear;
 pub mod normalization;
 mod product;
+pub mod resampling;
 mod scratch;
 pub mod sums;
 #[cfg(test)]

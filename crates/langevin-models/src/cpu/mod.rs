@@ -9,6 +9,7 @@ mod convolution;
 mod halves;
 mod linear;
 mod normalization;
+mod resampling;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -18,6 +19,7 @@ pub(crate) use attention::attend;
 pub(crate) use convolution::convolve;
 pub(crate) use linear::map_last;
 pub(crate) use normalization::normalize_groups;
+pub(crate) use resampling::{double, halve};
 
 use std::fmt::Debug;
 

@@ -46,6 +46,40 @@ fn agree<const A: usize, const B: usize, const C: usize, const D: usize>(
 }
 
 #[test]
+fn other_sizes_agree_with_burn() {
+    for (height, width) in [(2, 4), (6, 2), (8, 34)] {
+        let (batch, channels) = (2, 3);
+        let shapes = ([batch, channels, height, width], [1], [1]);
+        // Further factors and terms, so that all three tensors have gradients.
+        let with = |y: Tensor<4>, b: Tensor<1>, c: Tensor<1>| y * b.reshape([1, 1, 1, 1]) + c.reshape([1, 1, 1, 1]);
+        agree(
+            shapes,
+            |a, b, c| with(super::double(&a).expect("a tensor of flex"), b, c),
+            |a, b, c| {
+                let rows = a.reshape([batch * channels, height, 1, width, 1]);
+                let y = rows.expand([batch * channels, height, 2, width, 2]);
+                with(y.reshape([batch, channels, 2 * height, 2 * width]), b, c)
+            },
+        );
+        agree(
+            shapes,
+            |a, b, c| with(super::halve(&a).expect("a tensor of flex"), b, c),
+            |a, b, c| {
+                let pairs = a.reshape([batch * channels * height / 2, 2, width / 2, 2]);
+                let y = pairs.sum_dim(3).sum_dim(1).mul_scalar(0.25);
+                with(y.reshape([batch, channels, height / 2, width / 2]), b, c)
+            },
+        );
+    }
+    // A view, and sides that have no halves.
+    let x = tensor([1, 2, 4, 6], 0.3, &flex());
+    let turned = x.clone().swap_dims(2, 3);
+    let expected = values(&super::double(&x).expect("a tensor of flex").swap_dims(2, 3));
+    assert_close(&super::double(&turned).expect("a tensor of flex"), &expected, 0.0);
+    assert!(super::halve(&x.narrow(3, 0, 5)).is_none());
+}
+
+#[test]
 fn convolutions_agree_with_burn() {
     for (kernel, stride, padding, image) in [
         ([3, 3], [1, 1], [1, 1], [9, 7]),

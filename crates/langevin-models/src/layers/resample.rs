@@ -12,6 +12,10 @@ use super::convolution::{channels_first, channels_last, has_kernels};
 /// - input: `[batch, channels, height, width]`
 /// - output: `[batch, channels, 2·height, 2·width]`
 pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::cpu::double(&x) {
+        return y;
+    }
     let [batch, channels, height, width] = x.dims();
     // One strided copy; its gradient is a sum, on every backend.
     if has_kernels(&x.device()) {
@@ -53,6 +57,10 @@ pub fn upsample_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
 /// - input: `[batch, channels, height, width]`
 /// - output: `[batch, channels, height/2, width/2]`
 pub fn avg_pool_2x(x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::cpu::halve(&x) {
+        return y;
+    }
     let [batch, channels, height, width] = x.dims();
     let pairs = x.reshape([batch * channels * height / 2, 2, width / 2, 2]);
     pairs.sum_dim(3).sum_dim(1).mul_scalar(0.25).reshape([batch, channels, height / 2, width / 2])
