@@ -39,7 +39,7 @@ pub fn run(case: &Case<'_>) -> Outcome {
             ve_open(case, &sampler, &plan, *corrections as usize);
             ve_closed(case, &sampler, *corrections as usize);
         }
-        ScoreSde::Code(_) => return Err(Unsupported("a configuration of no class".into())),
+        _ => return Err(Unsupported("a configuration of no class".into())),
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ pub const SCORE_SDE_CLASSES: [&str; 2] = ["ScoreSdeVpScheduler", "ScoreSdeVeSche
 
 /// A score-SDE scheduler read from its configuration.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum ScoreSde {
     /// Euler-Maruyama on the reverse VP SDE. Its networks predict ε.
     Vp {
@@ -198,5 +199,18 @@ mod tests {
         // Betas of fewer steps are above 1.
         let few = read("vpsde", "\"predictor\": \"reverse_diffusion\", \"corrector\": \"none\"").unwrap();
         assert!(matches!(few.sampler(10), Err(PlanError::Process(_))));
+        // Two steps are the fewest between which there is a distance.
+        for predictor in ["euler_maruyama", "reverse_diffusion", "ancestral_sampling", "none"] {
+            for (sde, corrector) in [("vpsde", "ald"), ("vpsde", "langevin"), ("vesde", "none")] {
+                let sampling = format!("\"predictor\": \"{predictor}\", \"corrector\": \"{corrector}\"");
+                let scheduler = read(sde, &sampling).unwrap();
+                for steps in [0, 1] {
+                    for error in [scheduler.predictor(steps).err(), scheduler.sampler(steps).err()] {
+                        let few = matches!(error, Some(PlanError::Setting { setting: "number of steps", .. }));
+                        assert!(few, "{sde}, {predictor}, {corrector}, {steps}: {error:?}");
+                    }
+                }
+            }
+        }
     }
 }

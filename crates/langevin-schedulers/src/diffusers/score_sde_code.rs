@@ -5,7 +5,7 @@ use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::sde::{EulerMaruyama, Place, PredictorCorrector, ReverseDiffusion, corrected, idle};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::{End, Stop};
-use langevin_core::process::{Betas, DiscreteChain, Transition, VeSde, VpSde};
+use langevin_core::process::{Transition, VeSde, VpSde};
 use langevin_core::{Grid, Process};
 use serde_json::{Map, Value};
 
@@ -140,11 +140,8 @@ impl ScoreSdeCode {
     fn stops(&self, steps: usize) -> Result<(Vec<Stop>, Option<Vec<f64>>), PlanError> {
         match &self.process {
             Noise::Ve(process) => Ok((ReverseDiffusion::score_sde_stops(process, steps, self.eps)?, None)),
-            Noise::Vp(process, (min, max)) => {
-                let n = steps as f64;
-                let chain = DiscreteChain::new(Betas::Linear { start: min / n, end: max / n }, steps)?;
-                let stops = ReverseDiffusion::score_sde_chain_stops(process, &chain, steps, self.eps);
-                let alphas = stops.iter().map(|stop| 1.0 - chain.betas()[stop.from.t as usize]).collect();
+            Noise::Vp(process, betas) => {
+                let (stops, alphas) = ReverseDiffusion::score_sde_chain_stops(process, *betas, steps, self.eps)?;
                 Ok((stops, Some(alphas)))
             }
         }
@@ -167,7 +164,7 @@ impl ScoreSdeCode {
                 let solver = if self.denoise { solver.denoise_at_end() } else { solver };
                 // The last time, in f32, may be rounded out of the range.
                 let clean = self.process().time_range().0;
-                let times = ReverseDiffusion::score_sde_times(steps, self.eps).map(|t| t.max(clean)).collect();
+                let times = ReverseDiffusion::score_sde_times(steps, self.eps)?.map(|t| t.max(clean)).collect();
                 solver.plan(self.process(), &Grid::times(times)?.ending(End::Clean))
             }
         }
@@ -182,6 +179,7 @@ impl ScoreSdeCode {
             Corrector::Nothing => PredictorCorrector::new(plan, 1.0, 0),
             Corrector::Annealed => {
                 let shares = alphas.unwrap_or_else(|| vec![1.0; stops.len()]);
+                assert_eq!(stops.len(), shares.len(), "each stop has a share");
                 let place = |(stop, share): (&Stop, f64)| Some(Place { at: stop.ask, share });
                 let places: Vec<_> = stops.iter().zip(shares).map(place).collect();
                 let plan = corrected(&plan, &places, self.ratio, self.corrections as usize)?;

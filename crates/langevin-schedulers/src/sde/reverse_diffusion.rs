@@ -5,7 +5,7 @@ use crate::ddpm::check_direction;
 use crate::plan::{Draw, Plan, Row, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
-use langevin_core::process::{DiscreteChain, Transition, VeSde, VpSde};
+use langevin_core::process::{Betas, DiscreteChain, Transition, VeSde, VpSde};
 use langevin_core::{Grid, Process};
 use serde::{Deserialize, Serialize};
 
@@ -82,43 +82,50 @@ impl ReverseDiffusion {
     /// # Errors
     /// [`PlanError::Setting`] for fewer than two steps or an `eps` outside (0, 1).
     pub fn score_sde_stops(process: &VeSde, steps: usize, eps: f64) -> Result<Vec<Stop>, PlanError> {
-        let bad = |setting, given, expected| Err(PlanError::Setting { solver: NAME, setting, given, expected });
-        if steps < 2 {
-            return bad("number of steps", steps as f64, "2 or more");
-        }
-        if !(eps > 0.0 && eps < 1.0) {
-            return bad("eps", eps, "a number between 0 and 1");
-        }
+        let asked = asked(steps, eps)?;
         let node = |index: usize| process.node(index as f64 / (steps - 1) as f64);
         let stop = |(t, index): (f64, usize)| {
             let to = if index == 0 { process.clean() } else { node(index - 1) };
             Stop { ask: process.level(t), from: node(index), to }
         };
-        Ok(asked(steps, eps).map(stop).collect())
+        Ok(asked.map(stop).collect())
     }
 
-    /// The times of those questions.
-    pub(crate) fn score_sde_times(steps: usize, eps: f64) -> impl Iterator<Item = f64> {
-        asked(steps, eps).map(|(t, _)| t)
+    /// The times of those questions, and the same errors.
+    pub(crate) fn score_sde_times(steps: usize, eps: f64) -> Result<impl Iterator<Item = f64>, PlanError> {
+        Ok(asked(steps, eps)?.map(|(t, _)| t))
     }
 
-    /// The same stops for VP processes: levels are those of the chain of as many steps, whose betas are even from
-    /// `beta_min/steps` to `beta_max/steps`.
-    ///
-    pub(crate) fn score_sde_chain_stops(process: &VpSde, chain: &DiscreteChain, steps: usize, eps: f64) -> Vec<Stop> {
+    /// The same stops for VP processes, and α² of the chain's step at each: levels are those of the chain of as many steps,
+    /// whose betas are even from `beta_min/steps` to `beta_max/steps`. Also [`PlanError::Process`] where these are no betas.
+    pub(crate) fn score_sde_chain_stops(
+        process: &VpSde,
+        (min, max): (f64, f64),
+        steps: usize,
+        eps: f64,
+    ) -> Result<(Vec<Stop>, Vec<f64>), PlanError> {
+        let (asked, n) = (asked(steps, eps)?, steps as f64);
+        let chain = DiscreteChain::new(Betas::Linear { start: min / n, end: max / n }, steps)?;
         let stop = |(t, index): (f64, usize)| {
             let to = if index == 0 { chain.clean() } else { chain.node((index - 1) as f64) };
-            Stop { ask: process.level(t), from: chain.node(index as f64), to }
+            (Stop { ask: process.level(t), from: chain.node(index as f64), to }, 1.0 - chain.betas()[index])
         };
-        asked(steps, eps).map(stop).collect()
+        Ok(asked.map(stop).unzip())
     }
 }
 
 /// The times of a score-SDE sampler's questions, from 1 to `eps`, and the level that each is at, counted from the cleanest.
-fn asked(steps: usize, eps: f64) -> impl Iterator<Item = (f64, usize)> {
+fn asked(steps: usize, eps: f64) -> Result<impl Iterator<Item = (f64, usize)>, PlanError> {
+    let bad = |setting, given, expected| Err(PlanError::Setting { solver: NAME, setting, given, expected });
+    if steps < 2 {
+        return bad("number of steps", steps as f64, "2 or more");
+    }
+    if !(eps > 0.0 && eps < 1.0) {
+        return bad("eps", eps, "a number between 0 and 1");
+    }
     let last = steps - 1;
     let spacing = (eps as f32 - 1.0) / last as f32;
-    (0..steps).map(move |i| {
+    Ok((0..steps).map(move |i| {
         // torch's linspace counts from the nearer end.
         let t = if i < steps / 2 {
             spacing.mul_add(i as f32, 1.0)
@@ -126,7 +133,7 @@ fn asked(steps: usize, eps: f64) -> impl Iterator<Item = (f64, usize)> {
             (-spacing).mul_add((last - i) as f32, eps as f32)
         };
         (f64::from(t), (t * last as f32) as usize)
-    })
+    }))
 }
 
 fn row(index: usize, stop: &Stop, share: f64, noisy: bool) -> Result<Row, PlanError> {
