@@ -91,12 +91,48 @@ fn batches_and_resumed_runs_have_the_same_bits() {
     let whole: Vec<Tensor<2>> =
         plan.start([3, 4], &network, &noise, load.clone()).expect("a run").map(|step| step.expect("a step")).collect();
     let last = values(&whole[3]);
-    let alone = values(&plan.start([1, 4], &network, &noise, load).expect("a run").finish().expect("samples"));
+    let alone = values(&plan.start([1, 4], &network, &noise, load.clone()).expect("a run").finish().expect("samples"));
     assert_eq!(last[..4], alone);
+    // The last two, as a batch of their own.
+    let part = plan.start_at(1, [2, 4], &network, &noise, load.clone()).expect("a run").finish().expect("samples");
+    assert_eq!(last[4..], values(&part));
+    let beyond = plan.start_at(u64::MAX, [2, 4], &network, &noise, load);
+    assert!(matches!(beyond.map(drop), Err(SampleError::SampleNumbers { first: u64::MAX, rows: 2 })));
     for (step, x) in whole.iter().enumerate() {
         let rest = plan.start_from(step + 1, x.clone(), &network).finish().expect("samples");
         assert_eq!(values(&rest), last);
     }
+}
+
+/// A network that fails, or answers NaN, from a time on.
+struct Failing {
+    at: f64,
+    nan: bool,
+}
+
+impl PolicyNetwork<2> for Failing {
+    fn velocities(&self, x: Tensor<2>, at: &Level) -> Result<Vec<Tensor<2>>, DenoiseError> {
+        match (at.time <= self.at, self.nan) {
+            (true, true) => Ok(vec![x.mul_scalar(f64::NAN)]),
+            (true, false) => answers_of(x, 0),
+            _ => Ok(vec![x]),
+        }
+    }
+}
+
+#[test]
+fn what_did_not_end_well_has_no_result() {
+    let plan = PiFlow::new(1).and_then(|flow| flow.plan(3)).expect("steps");
+    let at = plan.segments()[2].at.time;
+    let x = || Tensor::<2>::ones([2, 4], &Device::flex());
+    let failing = Failing { at, nan: false };
+    let mut run = plan.start_from(0, x(), &failing);
+    let steps: Vec<bool> = run.by_ref().map(|step| step.is_ok()).collect();
+    assert_eq!(steps, [true, true, false]);
+    let error = run.finish().expect_err("a step has failed");
+    assert!(matches!(error, SampleError::Unfinished { step: 2 }), "{error}");
+    let error = plan.start_from(1, x(), &Failing { at, nan: true }).finish().expect_err("NaN");
+    assert!(matches!(error, SampleError::NotFinite { step: 3 }), "{error}");
 }
 
 #[test]

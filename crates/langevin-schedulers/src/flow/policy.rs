@@ -1,6 +1,6 @@
 //! Few steps of a flow, each along a policy that the network is asked for once.
 
-use crate::sampler::SampleError;
+use crate::sampler::{SampleError, check_finite};
 use crate::solver::PlanError;
 use burn::tensor::Tensor;
 use langevin_core::{DenoiseError, Key, Level, Load, NoiseSource};
@@ -285,11 +285,27 @@ impl PiFlowPlan {
         noise: &dyn NoiseSource,
         load: Load,
     ) -> Result<PiFlowRun<'a, D>, SampleError> {
+        self.start_at(0, shape, network, noise, load)
+    }
+
+    /// Starts from noise, with global sample numbers from `first` on: batches of one large run.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and [`SampleError::SampleNumbers`] if the numbers do not fit into 64 bits.
+    pub fn start_at<'a, const D: usize>(
+        &'a self,
+        first: u64,
+        shape: [usize; D],
+        network: &'a dyn PolicyNetwork<D>,
+        noise: &dyn NoiseSource,
+        load: Load,
+    ) -> Result<PiFlowRun<'a, D>, SampleError> {
         if shape.contains(&0) {
             return Err(SampleError::EmptyShape { shape: shape.to_vec() });
         }
+        let last = first.checked_add(shape[0] as u64).ok_or(SampleError::SampleNumbers { first, rows: shape[0] })?;
         let numel = shape[1..].iter().fold(1, |numel: usize, side| numel.saturating_mul(*side));
-        let z = noise.normal(0..shape[0] as u64, Key::INITIAL, numel, load.options())?;
+        let z = noise.normal(first..last, Key::INITIAL, numel, load.options())?;
         Ok(self.start_from(0, z.reshape(shape), network))
     }
 
@@ -301,13 +317,14 @@ impl PiFlowPlan {
         x: Tensor<D>,
         network: &'a dyn PolicyNetwork<D>,
     ) -> PiFlowRun<'a, D> {
-        PiFlowRun { left: self.segments.get(step..).unwrap_or_default(), x, network, failed: false }
+        PiFlowRun { segments: &self.segments, done: step.min(self.segments.len()), x, network, failed: false }
     }
 }
 
 /// A run of [`PiFlowPlan`]: an iterator of the states after each step, `[batch, ..]`. It ends with the first error.
 pub struct PiFlowRun<'a, const D: usize> {
-    left: &'a [Segment],
+    segments: &'a [Segment],
+    done: usize,
     x: Tensor<D>,
     network: &'a dyn PolicyNetwork<D>,
     failed: bool,
@@ -317,11 +334,16 @@ impl<const D: usize> PiFlowRun<'_, D> {
     /// Makes all steps that are left.
     ///
     /// # Errors
-    /// The first error of a step.
+    /// The first error of a step; [`SampleError::Unfinished`] if a step has failed before, [`SampleError::NotFinite`] for NaN
+    /// and infinities in the end, [`SampleError::Read`] if the device cannot be read.
     pub fn finish(mut self) -> Result<Tensor<D>, SampleError> {
+        if self.failed {
+            return Err(SampleError::Unfinished { step: self.done });
+        }
         for step in self.by_ref() {
             step?;
         }
+        check_finite(&self.x, self.done)?;
         Ok(self.x)
     }
 
@@ -350,10 +372,10 @@ impl<const D: usize> Iterator for PiFlowRun<'_, D> {
     type Item = Result<Tensor<D>, SampleError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (segment, left) = self.left.split_first().filter(|_| !self.failed)?;
+        let segment = self.segments.get(self.done).filter(|_| !self.failed)?;
         let next = self.step(segment);
         match &next {
-            Ok(x) => (self.x, self.left) = (x.clone(), left),
+            Ok(x) => (self.x, self.done) = (x.clone(), self.done + 1),
             Err(_) => self.failed = true,
         }
         Some(next)

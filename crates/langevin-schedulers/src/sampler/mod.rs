@@ -12,6 +12,7 @@ mod state;
 
 pub use error::SampleError;
 pub use run::Run;
+pub(crate) use run::check_finite;
 pub use saved::SavedRun;
 pub use state::{RunState, Step};
 

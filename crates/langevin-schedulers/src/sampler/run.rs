@@ -165,7 +165,8 @@ impl<const D: usize> Iterator for Run<'_, D> {
 
 impl<const D: usize> std::iter::FusedIterator for Run<'_, D> {}
 
-fn check_finite<const D: usize>(x: &Tensor<D>, step: usize) -> Result<(), SampleError> {
+/// Refuses a state with a NaN or an infinity, after so many steps.
+pub(crate) fn check_finite<const D: usize>(x: &Tensor<D>, step: usize) -> Result<(), SampleError> {
     let finite = x.clone().is_finite().all();
     match finite.try_into_scalar::<bool>() {
         Ok(true) => Ok(()),
