@@ -120,8 +120,8 @@ impl<M> Along<M> {
     /// A flow map along a plan on a process.
     ///
     /// # Errors
-    /// [`PlanError::Combination`] for plans whose steps are not one question and a line from there, or that ask at one level for
-    /// two ends; [`PlanError::Singular`] where a way down ends beyond the process.
+    /// [`PlanError::Combination`] for plans whose steps are not one question and a line from there, whose lines miss the level of
+    /// their step though no noise leads there, or that ask at one level for two ends; [`PlanError::Singular`] where a way down ends beyond the process.
     pub fn new(map: M, process: &dyn Process, plan: &Plan) -> Result<Self, PlanError> {
         let refused = |reason| PlanError::Combination { first: NAME.into(), second: plan.name().into(), reason };
         if plan.needs_split() {
@@ -131,7 +131,8 @@ impl<M> Along<M> {
         for row in plan.rows().iter().filter(|row| row.eval.is_some()) {
             let way = way(row, process)?.ok_or_else(|| {
                 refused(
-                    "its steps are more than one question and a line from there; take Euler, DDIM or Euler ancestral",
+                    "its steps are more than one question and a line from there to a level; take Euler, DDIM or Euler \
+                     ancestral",
                 )
             })?;
             match ways.iter().find(|(from, _)| *from == way.0) {
@@ -152,13 +153,13 @@ fn way(row: &Row, process: &dyn Process) -> Result<Option<(Level, Level)>, PlanE
     if eval.x != 0 || set.to != 0 || set.mask.is_some() || row.step.is_none() {
         return Ok(None);
     }
-    let (mut alpha, mut sigma) = (0.0, 0.0);
+    let (mut alpha, mut sigma, mut noisy) = (0.0, 0.0, false);
     for term in &set.sum {
         let Coef::C(factor) = term.c else { return Ok(None) };
         match term.of {
             Src::X0(slot) if slot == eval.into => alpha += factor,
             Src::Eps(slot) if slot == eval.into => sigma += factor,
-            Src::Z(_) => {}
+            Src::Z(_) => noisy |= factor != 0.0,
             _ => return Ok(None),
         }
     }
@@ -166,6 +167,10 @@ fn way(row: &Row, process: &dyn Process) -> Result<Option<(Level, Level)>, PlanE
     // One and the same up to rounding.
     if (alpha * after.sigma - sigma * after.alpha).abs() <= 1e-9 * (alpha * after.sigma).abs() {
         return Ok(Some((eval.at, after)));
+    }
+    // A line that ends elsewhere must have noise to lead on from there, and a level to end at.
+    if !(noisy && alpha > 0.0 && sigma >= 0.0) {
+        return Ok(None);
     }
     if sigma == 0.0 {
         let clean = process.time_range().0;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::consistency::Multistep;
+use crate::flow::Tempered;
 use crate::sigma::{Euler, EulerAncestral, Heun};
 use crate::{PlusPlus, SampleError, SamplerExt, Solver};
 use burn::tensor::{DType, Device, TensorData};
@@ -132,6 +133,14 @@ fn plans_and_questions_that_do_not_fit_are_refused() {
         let error = Along::new(map(), &flow, &solver.plan(&flow, &grid(4)).unwrap()).map(drop).unwrap_err();
         assert!(matches!(&error, PlanError::Combination { first, .. } if first == NAME), "{error}");
     }
+    // A rescaled score misses the level of the step, and the last line would end below σ = 0; at the data's temperature it is
+    // the flow.
+    let tempered = |k| Tempered::new(k, 0.5).unwrap().without_noise().plan(&flow, &grid(4)).unwrap();
+    for k in [0.5, 2.0] {
+        let error = Along::new(map(), &flow, &tempered(k)).map(drop).unwrap_err();
+        assert!(matches!(&error, PlanError::Combination { first, .. } if first == NAME), "k = {k}: {error}");
+    }
+    assert_eq!(Along::new(map(), &flow, &tempered(1.0)).unwrap().ways.len(), 4);
     let plan = |n| Euler::new().plan(&flow, &grid(n)).unwrap();
     let along = Along::new(map(), &flow, &plan(4)).unwrap();
     let run = |plan: &Plan| plan.start_from(0, start(1.0), &along, &Seeded::new(1)).unwrap().finish().map(drop);
