@@ -84,10 +84,11 @@ impl Tempered {
         self
     }
 
-    /// Noise while τ is within `[low, high]`, both included.
+    /// Noise while τ is within `[low, high]`, both included. A bound beyond 0 or 1, infinity too, is none; a window in which no
+    /// step begins has no noise.
     ///
     /// # Errors
-    /// [`PlanError::Setting`] unless both are numbers.
+    /// [`PlanError::Setting`] for NaN, and if `low` is above `high`.
     pub fn noise_between(mut self, low: f64, high: f64) -> Result<Self, PlanError> {
         self.window = Some((low, high));
         self.check()?;
@@ -107,10 +108,12 @@ impl Tempered {
                 return bad(setting, given, "a positive number");
             }
         }
-        let bounds = self.window.into_iter().flat_map(|(low, high)| [low, high]);
-        match bounds.into_iter().find(|bound| bound.is_nan()) {
-            Some(bound) => bad("bound of the noise", bound, "a share of signal, between 0 and 1"),
-            None => Ok(()),
+        match self.window {
+            Some((low, _)) if low.is_nan() => bad("lower bound of the noise", low, "a share of signal"),
+            Some((low, high)) if !(low <= high) => {
+                bad("upper bound of the noise", high, "a share of signal that is at least the lower bound")
+            }
+            _ => Ok(()),
         }
     }
 
@@ -219,7 +222,28 @@ mod tests {
             assert!(matches!(Tempered::new(1.0, bad), Err(PlanError::Setting { setting: "s", .. })));
         }
         let solver = Tempered::new(2.0, 1.0).expect("settings");
-        assert!(matches!(solver.clone().noise_between(f64::NAN, 0.5), Err(PlanError::Setting { .. })));
+        let refused = |low, high| match solver.clone().noise_between(low, high) {
+            Err(PlanError::Setting { setting, .. }) => setting,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(f64::NAN, 0.5), "lower bound of the noise");
+        for (low, high) in [(0.9, 0.1), (0.5, f64::NAN)] {
+            assert_eq!(refused(low, high), "upper bound of the noise");
+        }
+        // Saved settings are checked when they are used.
+        let mut saved = serde_json::to_value(&solver).expect("JSON");
+        saved["window"] = serde_json::json!([0.9, 0.1]);
+        let saved: Tempered = serde_json::from_value(saved).expect("settings");
+        let plan = saved.plan(&RectifiedFlow::new(), &Grid::uniform(5).ending(End::Range));
+        assert!(matches!(plan, Err(PlanError::Setting { setting: "upper bound of the noise", .. })));
+        // Bounds beyond what there is are none: noise in every step.
+        let (inside, beyond) = (solver.clone().noise_between(0.0, 1.0), solver.clone().noise_between(-5.0, 7.0));
+        let plan = |solver: Result<Tempered, PlanError>| {
+            solver.and_then(|solver| solver.plan(&RectifiedFlow::new(), &Grid::uniform(5).ending(End::Range)))
+        };
+        let rows = plan(beyond).expect("a plan").rows().to_vec();
+        assert!(rows.iter().all(|row| row.draws.len() == 1));
+        assert_eq!(rows, plan(inside).expect("a plan").rows());
         let rising = solver.plan(&RectifiedFlow::new(), &Grid::uniform(5).ending(End::Range).inverted());
         assert!(matches!(rising, Err(PlanError::Direction { .. })));
     }
