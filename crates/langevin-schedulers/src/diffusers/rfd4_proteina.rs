@@ -13,6 +13,9 @@ const CLASS: &str = "RFD4ProteinaScheduler";
 /// The smallest share of signal: where schedules begin.
 const START: f64 = 1e-3;
 
+/// The most times that are computed for a grid, of which it may keep few.
+const MOST: usize = 1 << 24;
+
 /// A scheduler of one modality of RFD4-Proteina, read from its configuration: times and [`Tempered`].
 ///
 /// Its time is 0 in noise and 1 in data; the process here is the [`RectifiedFlow`], whose time is 1 less that, and so is what
@@ -87,11 +90,15 @@ impl Rfd4Proteina {
         if tail == 0 {
             return Ok(self.plain(steps));
         }
-        let coarse = steps.checked_sub((finer - 1) * tail).filter(|coarse| *coarse >= tail);
+        let coarse = steps.checked_sub((finer - 1).saturating_mul(tail)).filter(|coarse| *coarse >= tail);
         let Some(coarse) = coarse else {
             let (key, expected) = ("tail_steps", "so few that, times tail_step_multiplier, they are at most the steps");
             return Err(ConfigError::Value { class: CLASS.to_owned(), key, given: tail.to_string(), expected });
         };
+        if coarse.saturating_mul(finer) > MOST {
+            let (key, expected) = ("tail_step_multiplier", "so little that, times the steps, it is at most 2^24");
+            return Err(ConfigError::Value { class: CLASS.to_owned(), key, given: finer.to_string(), expected });
+        }
         let begin = (coarse - tail) * finer;
         let fine = self.plain(coarse * finer);
         Ok(fine.into_iter().enumerate().filter(|(i, _)| *i >= begin || i % finer == 0).map(|(_, time)| time).collect())
@@ -112,7 +119,8 @@ impl Rfd4Proteina {
     /// The grid of so many steps; with a start time in [0, 1) of so many steps from about there on.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] for no steps, more than 2^16, fewer than the fine ones at the end take, and a start time out of range.
+    /// [`ConfigError::Value`] for no steps, more than 2^16, fewer than the fine ones at the end take, a start time out of range, and
+    /// where the original would compute more than 2^24 times: for a start time near 1, or a large `tail_step_multiplier`.
     pub fn grid(&self, steps: usize, start_time: Option<f64>) -> Result<Grid, ConfigError> {
         let bad =
             |key, given: String, expected| Err(ConfigError::Value { class: CLASS.to_owned(), key, given, expected });
@@ -125,6 +133,11 @@ impl Rfd4Proteina {
                 let dense = (100 * steps).max(1000);
                 let first = self.times(dense)?.iter().position(|time| *time >= start - 1e-6).unwrap_or(dense);
                 let whole = (steps * dense) as f64 / (dense - first).max(1) as f64;
+                let finer = if self.tail.0 == 0 { 1 } else { self.tail.1 };
+                if whole * finer as f64 > MOST as f64 {
+                    let expected = "so early that the whole schedule with steps as short has at most 2^24 times";
+                    return bad("start_time", start.to_string(), expected);
+                }
                 let times = self.times(whole.round_ties_even() as usize)?;
                 times[times.len() - (steps + 1)..].to_vec()
             }
@@ -194,6 +207,17 @@ mod tests {
         for start in [-0.1, 1.0, f64::NAN] {
             assert_eq!(refused(20, Some(start)), "start_time");
         }
+        // A start so late, and steps so fine, that there would be billions of times.
+        assert_eq!(refused(4096, Some(1.0 - 1e-7)), "start_time");
+        let finest = |tail| Rfd4Proteina { tail, ..scheduler.clone() };
+        let refused = |scheduler: Rfd4Proteina, steps, start| match scheduler.grid(steps, start) {
+            Err(ConfigError::Value { key, .. }) => key,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(finest((1, 1 << 10)), 1 << 16, None), "tail_step_multiplier");
+        assert_eq!(refused(finest((1, 1 << 10)), 1 << 12, Some(0.1)), "tail_step_multiplier");
+        assert_eq!(refused(finest((usize::MAX, 1 << 10)), 1 << 10, None), "tail_steps");
+        assert_eq!(finest((1, 1 << 10)).plan(2048).unwrap().steps(), 2048);
         let other = rfd4_proteina_from_config("{\"_class_name\": \"PNDMScheduler\"}");
         assert!(matches!(other, Err(ConfigError::Class { .. })));
     }
