@@ -55,12 +55,13 @@ impl StageEntry {
         self.noise
     }
 
-    /// Noise of the shape of `x`, whose last two dimensions are even: variance 1, covariance −γ within blocks of two by two.
+    /// Noise of the shape of `x`, `[batch, channels, .., height, width]` with even sides: variance 1, covariance −γ within blocks of
+    /// two by two.
     ///
     /// `first` is the number of the first sample in the whole run.
     ///
     /// # Errors
-    /// [`SampleError::ResizedRank`] for fewer than three dimensions, [`SampleError::OddSides`] for odd sides,
+    /// [`SampleError::ResizedRank`] unless it has 4 or 5 dimensions, [`SampleError::OddSides`] for odd sides,
     /// [`SampleError::Noise`] where the source fails.
     pub fn block_noise<const D: usize>(
         &self,

@@ -26,13 +26,13 @@ pub const HELIOS_CLASSES: [&str; 2] = ["HeliosScheduler", "HeliosDMDScheduler"];
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use langevin_core::{Denoiser, Load, denoiser::from_fn, noise::Seeded};
+/// use langevin_core::{Denoiser, Key, Load, NoiseSource, denoiser::from_fn, noise::Seeded};
 /// use langevin_schedulers::{SamplerExt, diffusers::helios_from_config};
 ///
 /// let helios = helios_from_config(r#"{"_class_name": "HeliosScheduler"}"#)?;
 /// let denoiser = from_fn(helios.prediction(), |x: Tensor<4>, _levels| Ok(x.mul_scalar(0.1)));
 /// let noise = Seeded::new(42);
-/// let mut x = noise_of([1, 4, 8, 8]);
+/// let mut x: Tensor<4> = noise.normal(0..1, Key::INITIAL, 4 * 8 * 8, Load::on(&Device::flex()).options())?.reshape([1, 4, 8, 8]);
 /// for (stage, steps) in [4, 3, 2].into_iter().enumerate() {
 ///     if let Some(entry) = helios.entry(stage)? {
 ///         x = entry.enter(x, &noise, 0)?;
@@ -40,7 +40,6 @@ pub const HELIOS_CLASSES: [&str; 2] = ["HeliosScheduler", "HeliosDMDScheduler"];
 ///     x = helios.plan(stage, steps, None)?.start_from(0, x, &denoiser, &noise)?.finish()?;
 /// }
 /// assert_eq!(x.dims(), [1, 4, 32, 32]);
-/// # fn noise_of(shape: [usize; 4]) -> Tensor<4> { Tensor::ones(shape, &Device::flex()) }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
