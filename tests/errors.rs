@@ -13,7 +13,7 @@ use langevin::models::{Labels, Mlp, MlpConfig, UNet2dConfig};
 use langevin::schedulers::diffusers::{self, ConfigError};
 use langevin::schedulers::plan::{Coef, Draw, Eval, HostAnswer, HostError, Row, Set, Src, TableError, Term};
 use langevin::schedulers::{
-    Ddim, Ddpm, EulerMaruyama, Plan, PlanError, ProbabilityFlow, SampleError, SamplerExt, Solver, Variance,
+    Ddim, Ddpm, Deis, EulerMaruyama, Plan, PlanError, ProbabilityFlow, SampleError, SamplerExt, Solver, Variance,
 };
 
 /// Checks that a message has all of these parts.
@@ -73,6 +73,16 @@ fn more_steps_than_the_chain_has() {
     let error = Ddpm::new().plan(&chain(), &Grid::leading(1001)).expect_err("too many");
     assert_eq!(error, PlanError::Grid(GridError::TooManySteps { given: 1001, chain: 1000 }));
     says(error, &["1001", "1000", "take at most 1000"]);
+}
+
+#[test]
+fn orders_that_deis_has_not() {
+    for given in [0, 5] {
+        let error = Deis::new(given).expect_err("no such order");
+        assert!(matches!(error, PlanError::Setting { given: found, .. } if found == given as f64), "{error}");
+        says(error, &["DEIS", "order", &given.to_string(), "1", "4"]);
+    }
+    assert!((1..=4).all(|order| Deis::new(order).is_ok()));
 }
 
 #[test]
