@@ -11,120 +11,22 @@
 mod common;
 mod samplers;
 
-use common::affine::{VARIANCE, ask_points, marginal, push};
+use common::moments::{Moments, SAMPLES, STANDARD_ERRORS, Sums, distance, points, predicted, sampled, scale_noise};
 use common::problem::{even_lambda, gaussian};
 use common::roster;
 use common::solvers::{Row, rows};
-use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
-use langevin::core::noise::Seeded;
 use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
-use langevin::core::{Grid, Key, Level, NoiseSource, Process};
+use langevin::core::{Grid, Process};
 use langevin::schedulers::Plan;
-use langevin::schedulers::plan::Src;
-use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-const SAMPLES: usize = 1_000_000;
-/// Points that share one run: the host loop works on them side by side.
-const POINTS: usize = 10_000;
-const STANDARD_ERRORS: f64 = 4.0;
 /// Where the hash of a case's name begins. Of 640 moments one is beyond four standard errors for about one such number in 25.
 const SEEDS: u64 = 1000;
 
 /// Stochastic solvers.
 fn noisy() -> Vec<Row> {
     rows().into_iter().filter(|row| row.is_noisy() && !row.known).collect()
-}
-
-/// A mean and a covariance, row-major.
-#[derive(Clone, Debug)]
-struct Moments {
-    mean: Vec<f64>,
-    covariance: Vec<f64>,
-}
-
-/// Sums over points, about the data's mean, so that squares do not cancel.
-struct Sums {
-    center: Vec<f64>,
-    count: usize,
-    sum: Vec<f64>,
-    squares: Vec<f64>,
-}
-
-impl Sums {
-    fn new(data: &Gaussian) -> Self {
-        let d = data.dimension();
-        Self { center: data.mean().to_vec(), count: 0, sum: vec![0.0; d], squares: vec![0.0; d * d] }
-    }
-
-    /// Adds points that lie behind one another.
-    fn add(&mut self, x: &[f64]) {
-        let d = self.center.len();
-        for point in x.chunks_exact(d) {
-            let off = |i: usize| point[i] - self.center[i];
-            for (i, sum) in self.sum.iter_mut().enumerate() {
-                *sum += off(i);
-            }
-            for (k, square) in self.squares.iter_mut().enumerate() {
-                *square += off(k / d) * off(k % d);
-            }
-        }
-        self.count += x.len() / d;
-    }
-
-    fn moments(&self) -> Moments {
-        assert_eq!(self.count, SAMPLES);
-        let (n, d) = (self.count as f64, self.center.len());
-        let shift: Vec<f64> = self.sum.iter().map(|s| s / n).collect();
-        let covariance = self.squares.iter().enumerate().map(|(k, s)| s / n - shift[k / d] * shift[k % d]).collect();
-        Moments { mean: shift.iter().zip(&self.center).map(|(s, c)| s + c).collect(), covariance }
-    }
-}
-
-/// Points of the exact marginal at a level, from standard normal values.
-fn points(data: &Gaussian, level: &Level, z: &[f64]) -> Vec<f64> {
-    let (mean, factor) = marginal(data, level);
-    let d = mean.len();
-    let mut x = Vec::with_capacity(z.len());
-    for z in z.chunks_exact(d) {
-        x.extend((0..d).map(|i| mean[i] + factor.iter().zip(z).map(|(column, z)| column[i] * z).sum::<f64>()));
-    }
-    x
-}
-
-/// Mean and covariance of samples of `plan`, started from the exact marginal.
-fn sampled(plan: &Plan, data: &Gaussian, seed: u64) -> Moments {
-    let noise = Seeded::new(seed);
-    let mut sums = Sums::new(data);
-    for run in 0..(SAMPLES / POINTS) as u64 {
-        let mut z = vec![0.0; POINTS * data.dimension()];
-        noise.fill(run, Key::INITIAL, &mut z).expect("seeded noise");
-        let x = points(data, &plan.start_node().level, &z);
-        sums.add(&plan.run_host(x, run, &noise, ask_points(data)).expect("a host run"));
-    }
-    sums.moments()
-}
-
-/// The largest distance of sampled moments from predicted ones, in standard errors.
-fn distance(predicted: &Moments, sampled: &Moments) -> f64 {
-    let (d, exact, n) = (predicted.mean.len(), &predicted.covariance, SAMPLES as f64);
-    let mut worst: f64 = 0.0;
-    for i in 0..d {
-        worst = worst.max((sampled.mean[i] - predicted.mean[i]).abs() / (exact[i * d + i] / n).sqrt());
-        for j in 0..=i {
-            // Wishart: var(S_ij) = (C_ii·C_jj + C_ij²)/n.
-            let variance = (exact[i * d + i] * exact[j * d + j] + exact[i * d + j].powi(2)) / n;
-            worst = worst.max((sampled.covariance[i * d + j] - exact[i * d + j]).abs() / variance.sqrt());
-        }
-    }
-    worst
-}
-
-fn predicted(plan: &Plan, data: &Gaussian) -> Moments {
-    let (mean, factor) = marginal(data, &plan.start_node().level);
-    let affine = push(plan, data, &mean, &factor);
-    Moments { covariance: affine.covariance(), mean: affine.mean }
 }
 
 /// A few steps that end where noise still counts.
@@ -148,42 +50,6 @@ fn plans() -> Vec<(String, Plan)> {
         }
     }
     plans
-}
-
-/// Multiplies every coefficient of a noise by `factor`.
-fn scale_noise(plan: &Plan, factor: f64) -> Plan {
-    let mut table = serde_json::to_value(plan).expect("a plan is data");
-    let mut scaled = 0;
-    for row in table["rows"].as_array_mut().expect("rows") {
-        for part in ["pre", "post"] {
-            for set in row[part].as_array_mut().expect("sets") {
-                let terms = set["sum"].as_array_mut().expect("terms");
-                for index in 0..terms.len() {
-                    let term = &mut terms[index];
-                    if term["of"].get("Z").is_none() {
-                        continue;
-                    }
-                    scaled += 1;
-                    if let Some(bounds) = term["c"].get_mut("LearnedStd") {
-                        for bound in ["log_min", "log_max"] {
-                            bounds[bound] = Value::from(bounds[bound].as_f64().expect("a number") + 2.0 * factor.ln());
-                        }
-                    } else if term["c"].get("PredictedStd").is_some() {
-                        // What the network says has no factor. It says the same everywhere, so that this much is added.
-                        let mut more = term.clone();
-                        more["c"] = json!({ "C": (factor - 1.0) * VARIANCE.sqrt() });
-                        terms.push(more);
-                    } else {
-                        term["c"]["C"] = Value::from(term["c"]["C"].as_f64().expect("a number") * factor);
-                    }
-                }
-            }
-        }
-    }
-    let noises = plan.rows().iter().flat_map(|row| row.pre.iter().chain(&row.post)).flat_map(|set| &set.sum);
-    assert_eq!(scaled, noises.filter(|term| matches!(term.of, Src::Z(_))).count());
-    assert!(scaled > 0);
-    serde_json::from_value(table).expect("still a plan")
 }
 
 /// A seed of its own for each name, whatever else is sampled.

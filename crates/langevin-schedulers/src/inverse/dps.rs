@@ -1,7 +1,7 @@
 //! Diffusion posterior sampling as its authors run it: a gradient step after each step of a plan.
 
 use super::fingerprint;
-use crate::plan::Plan;
+use crate::plan::{Aux, Plan};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use crate::solver::PlanError;
 use burn::tensor::Tensor;
@@ -140,5 +140,9 @@ impl<O: LinearOperator<D>, const D: usize> Sampler<D> for DpsSteps<O, D> {
 
     fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+
+    fn auxiliaries(&self) -> Vec<Aux> {
+        self.plan.auxiliaries()
     }
 }

@@ -1,7 +1,7 @@
 //! Langevin correction between the steps of a predictor.
 
 use super::idle;
-use crate::plan::Plan;
+use crate::plan::{Aux, Plan};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use crate::solver::{PlanError, has_zero_terminal_snr, prior_std};
 use burn::tensor::Tensor;
@@ -240,6 +240,10 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
             ^ setting.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
             ^ self.limit().to_bits().wrapping_mul(0x1656_67b1_9e37_79f9)
             ^ self.more().map_or(0, |more| crate::ode::fingerprint(more).wrapping_mul(0x27d4_eb2f_1656_67c5))
+    }
+
+    fn auxiliaries(&self) -> Vec<Aux> {
+        self.predictor.auxiliaries()
     }
 }
 
