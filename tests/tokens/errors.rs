@@ -42,7 +42,9 @@ fn settings_out_of_range_are_refused() {
     assert_eq!(why(ddim().and_then(|sampler| sampler.steps(0))), "steps");
     assert_eq!(why(ddim().and_then(|sampler| sampler.temperature(-0.1))), "the temperature");
     assert_eq!(why(ddim().and_then(|sampler| sampler.temperature(f64::INFINITY))), "the temperature");
-    assert_eq!(why(Corrector::new(0)), "the number of sweeps");
+    for sweeps in [0, BIG, usize::MAX] {
+        assert_eq!(why(Corrector::new(sweeps)), "the number of sweeps");
+    }
     assert_eq!(why(Corrector::new(1).and_then(|corrector| corrector.positions(0))), "the number of positions");
     assert_eq!(why(Corrector::new(1).and_then(|corrector| corrector.tau(0.0))), "tau");
     assert_eq!(why(Corrector::new(1).and_then(|corrector| corrector.tau(f64::INFINITY))), "tau");

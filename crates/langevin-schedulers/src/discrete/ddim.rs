@@ -46,9 +46,10 @@ impl Corrector {
     /// So many sweeps after a step, of one position by the lowest log margin, with τ = 1.
     ///
     /// # Errors
-    /// [`PlanError::Setting`] for none.
+    /// [`PlanError::Setting`] for none, or 2^31 and more.
     pub fn new(sweeps: usize) -> Result<Self, PlanError> {
-        setting(CORRECTOR, "the number of sweeps", sweeps as f64, sweeps > 0, "at least 1")?;
+        let fine = sweeps > 0 && i32::try_from(sweeps).is_ok();
+        setting(CORRECTOR, "the number of sweeps", sweeps as f64, fine, "at least 1 and below 2^31")?;
         Ok(Self { sweeps, positions: 1, selection: Selection::default(), tau: 1.0 })
     }
 
