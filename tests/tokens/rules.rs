@@ -112,6 +112,9 @@ fn blocks_are_filled_as_planned() {
     assert_eq!(left(minimal, &doubtful, masks()), [5, 4, 1, 0]);
     let threshold = sampler(4).and_then(|sampler| sampler.threshold(0.4));
     assert_eq!(left(threshold, &doubtful, masks()), [4, 0]);
+    // A prompt stays, even one with a mask in it, and a block is ready without it.
+    let prompted = sampler(4).map(|sampler| sampler.prompt(2));
+    assert_eq!(left(prompted, &doubtful, tokens([[3, 0, 3, 3, 3, 3, 3, 3]])), [6, 5, 4, 3, 2, 1]);
     // The sample with fewer masks waits at the end of the block.
     assert_eq!(left(sampler(4), &doubtful, tokens([[3; 8], [0, 0, 3, 3, 3, 3, 3, 3]])), [12, 10, 9, 8, 6, 4, 2, 0]);
     // Class 0 ends a sample.
