@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor};
 use langevin::core::GridError;
 use langevin::core::discrete::{DiscreteError, TokenDenoiser, tokens_fn};
-use langevin::core::noise::Seeded;
+use langevin::core::noise::{NoiseError, Seeded};
 use langevin::schedulers::SampleError;
 use langevin::schedulers::discrete::{
     BlockRefinement, Corrector, DiscreteDdim, EntropyBound, MaskGit, SavedTokens, TokenMethod,
@@ -93,6 +93,11 @@ fn refuses(name: &str, method: Result<impl TokenMethod, PlanError>, none: i64) {
     assert_eq!(start(0, [0, 4]), SampleError::EmptyShape { shape: vec![0, 4] }, "{name}");
     assert_eq!(start(0, [4, 0]), SampleError::EmptyShape { shape: vec![4, 0] }, "{name}");
     assert_eq!(start(u64::MAX, [2, 4]), SampleError::SampleNumbers { first: u64::MAX, rows: 2 }, "{name}");
+    for (rows, numel) in [(u64::MAX, 4), (3, usize::MAX)] {
+        let too_many = NoiseError::TooMany { rows, numel };
+        let error = method.prior(&noise, 0..rows, numel).expect_err("too many");
+        assert_eq!(error.to_string(), too_many.to_string(), "{name}");
+    }
     for given in [-1, none] {
         let tokens = Tensor::<2, Int>::from_data([[0, 1, 2, given]], &device);
         let error = method.start_from(0, tokens, &flat(), &noise).map(|_| ()).expect_err("no token");

@@ -6,6 +6,7 @@ use crate::sampler::SampleError;
 use crate::solver::PlanError;
 use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
 use langevin_core::discrete::{DiscreteError, gumbel_max};
+use langevin_core::noise::zeros;
 use langevin_core::{GridError, Key, NoiseSource};
 use std::ops::Range;
 
@@ -123,12 +124,20 @@ pub(super) fn anything(
     classes: usize,
     positions: usize,
 ) -> Result<Vec<i64>, SampleError> {
-    let mut tokens = Vec::new();
-    let mut uniform = vec![0.0; positions];
-    for sample in samples {
+    let mut tokens = zeros(&samples, positions)?;
+    let mut uniform = zeros(&(0..1), positions)?;
+    for (sample, tokens) in samples.zip(tokens.chunks_mut(positions.max(1))) {
         noise.fill_uniform(sample, key, &mut uniform)?;
-        tokens.extend(uniform.iter().map(|u| ((u * classes as f64) as i64).min(classes as i64 - 1)));
+        let drawn = uniform.iter().map(|u| ((u * classes as f64) as i64).min(classes as i64 - 1));
+        tokens.iter_mut().zip(drawn).for_each(|(token, drawn)| *token = drawn);
     }
+    Ok(tokens)
+}
+
+/// Masks alone.
+pub(super) fn masks(samples: Range<u64>, mask: usize, positions: usize) -> Result<Vec<i64>, SampleError> {
+    let mut tokens = zeros(&samples, positions)?;
+    tokens.fill(mask as i64);
     Ok(tokens)
 }
 

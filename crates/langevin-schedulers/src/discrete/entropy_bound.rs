@@ -125,7 +125,7 @@ impl TokenMethod for EntropyBound {
     /// All masked, or random.
     fn prior(&self, noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError> {
         match self.mask {
-            Some(mask) => Ok(vec![mask as i64; (samples.end - samples.start) as usize * positions]),
+            Some(mask) => draw::masks(samples, mask, positions),
             None => draw::anything(noise, samples, Key::INITIAL, self.classes, positions),
         }
     }

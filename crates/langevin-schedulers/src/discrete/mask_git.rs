@@ -166,7 +166,7 @@ impl TokenMethod for MaskGit {
 
     /// All masked.
     fn prior(&self, _noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError> {
-        Ok(vec![self.mask as i64; (samples.end - samples.start) as usize * positions])
+        draw::masks(samples, self.mask, positions)
     }
 
     fn advance(&self, state: &mut TokenState, cx: &TokenContext<'_>) -> Result<Option<TokenStep>, SampleError> {

@@ -83,7 +83,8 @@ pub trait TokenMethod: Send + Sync {
     /// The tokens that samples begin with if none are given, `[samples, positions]` in row-major order.
     ///
     /// # Errors
-    /// [`SampleError::Discrete`] if the noise source fails, [`SampleError::Unsupported`] if tokens must be given.
+    /// [`SampleError::Discrete`] or [`SampleError::Noise`] if the noise source fails or there is no memory for so many
+    /// tokens, [`SampleError::Unsupported`] if tokens must be given.
     fn prior(&self, noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError>;
 
     /// Makes one step from the state, or none at the end: what it returns are the tokens of the next state, whose

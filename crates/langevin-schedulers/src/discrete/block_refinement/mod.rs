@@ -267,7 +267,7 @@ impl TokenMethod for BlockRefinement {
             return Err(SampleError::Unsupported { sampler: "BlockRefinement with a prompt", what, advice });
         }
         match self.mask {
-            Some(mask) => Ok(vec![mask as i64; (samples.end - samples.start) as usize * positions]),
+            Some(mask) => draw::masks(samples, mask, positions),
             None => draw::anything(noise, samples, Key::INITIAL, self.classes, positions),
         }
     }
