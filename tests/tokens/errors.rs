@@ -167,11 +167,15 @@ fn blocks_need_their_positions_and_prompts() {
     let error = prompted.start([1, 12], &denoiser, &noise, &device).map(|_| ()).expect_err("no prompt");
     assert!(matches!(error, SampleError::Unsupported { .. }) && error.to_string().contains("start_from"), "{error}");
     let tokens = Tensor::<2, Int>::zeros([1, 12], &device);
-    let error = prompted.noised(&tokens, None, &noise, 0).map(|_| ()).expect_err("no masks");
+    let error = prompted.noised(&tokens, None, &noise, 0, 0).map(|_| ()).expect_err("no masks");
     assert!(matches!(error, SampleError::Unsupported { .. }) && error.to_string().contains("masked"), "{error}");
     let (masked, valid) = (prompted.clone().masked(3).expect("a mask"), Tensor::<2, Int>::zeros([1, 11], &device));
-    let error = masked.noised(&tokens, Some(&valid.equal_elem(0)), &noise, 0).map(|_| ()).expect_err("a shape");
+    let error = masked.noised(&tokens, Some(&valid.equal_elem(0)), &noise, 0, 0).map(|_| ()).expect_err("a shape");
     assert!(matches!(error, SampleError::Discrete(DiscreteError::Shape { .. })), "{error}");
+    let last = SampleError::SampleNumbers { first: u64::MAX, rows: 1 };
+    assert_eq!(masked.noised(&tokens, None, &noise, u64::MAX, 0).map(|_| ()), Err(last.clone()));
+    let git = MaskGit::new(3, 3, 4).expect("settings");
+    assert_eq!(git.noised(&tokens, 2, &noise, u64::MAX, 0).map(|_| ()), Err(last));
     // A memory that no run of this method writes.
     let tokens = Tensor::<2, Int>::zeros([1, 12], &device);
     let mut run = prompted.start_from(0, tokens, &denoiser, &noise).expect("a run");

@@ -177,3 +177,23 @@ fn without_masks_a_prompt_stays_and_blocks_end_all_taken() {
     let mut run = ended.start_from(0, start, &denoiser, &noise).expect("a run");
     assert_eq!((run.by_ref().count(), list(&run.tokens())), (3, vec![2, 2, 2, 0, 0, 0, 0, 0]));
 }
+
+/// Masks of training: the same for the same step, and others in each.
+#[test]
+fn masks_of_training_change_from_step_to_step() {
+    let (noise, clean) = (Seeded::new(3), tokens([[0; 64]; 2]));
+    let git = MaskGit::new(3, 3, 4).expect("settings");
+    let blocks = BlockRefinement::new(3, 8, 4).and_then(|sampler| sampler.masked(3)).expect("settings");
+    let noised: [&dyn Fn(u64) -> Vec<i64>; 2] = [
+        &|step| list(&git.noised(&clean, 2, &noise, 0, step).expect("masks")),
+        &|step| list(&blocks.noised(&clean, None, &noise, 0, step).expect("masks")[0]),
+    ];
+    for noised in noised {
+        let (first, again, next) = (noised(0), noised(0), noised(1));
+        assert_eq!(first, again);
+        assert_ne!(first, next);
+        // What one step has in its second block is not what the next one has in its first.
+        assert_ne!(first[8..16], next[..8]);
+        assert_ne!(first[..64], first[64..]);
+    }
+}

@@ -6,7 +6,7 @@ use crate::sampler::SampleError;
 use crate::solver::PlanError;
 use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
 use langevin_core::discrete::{DiscreteError, gumbel_max};
-use langevin_core::noise::zeros;
+use langevin_core::noise::{Domain, zeros};
 use langevin_core::{GridError, Key, NoiseSource};
 use std::ops::Range;
 
@@ -114,6 +114,17 @@ pub(super) fn scaled(log_p: Tensor<3>, temperature: f64) -> Tensor<3> {
 fn from(log_p: Tensor<3>, least: Tensor<3>) -> Tensor<3> {
     let cut = log_p.clone().lower(least.expand(log_p.dims()));
     log_softmax(log_p.mask_fill(cut, f64::NEG_INFINITY), 1)
+}
+
+/// Draw `n` of a step of training. The first lane is that of the noise of batches.
+pub(super) const fn training(step: u64, n: u32) -> Key {
+    Key { domain: Domain::Training, index: step, lane: n + 1 }
+}
+
+/// The numbers of a batch's samples.
+pub(super) fn numbers(first: u64, rows: usize) -> Result<Range<u64>, SampleError> {
+    let last = first.checked_add(rows as u64).ok_or(SampleError::SampleNumbers { first, rows })?;
+    Ok(first..last)
 }
 
 /// Tokens of random classes, each as likely as any other.
