@@ -8,6 +8,7 @@ use burn::tensor::{Bool, Int, Tensor};
 use langevin_core::discrete::{MaskAndReplace, gumbel, gumbel_max};
 use langevin_core::{Key, NoiseSource};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 const NAME: &str = "DiscreteDdim";
 const CORRECTOR: &str = "Corrector";
@@ -148,6 +149,17 @@ pub struct DiscreteDdim {
     evaluations: usize,
     temperature: f64,
     corrector: Option<Corrector>,
+    kept: Kept,
+}
+
+/// The chain, once a step has asked for it. It follows from the settings, so that it makes no difference between samplers.
+#[derive(Clone, Debug, Default)]
+struct Kept(OnceLock<MaskAndReplace>);
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl DiscreteDdim {
@@ -157,7 +169,7 @@ impl DiscreteDdim {
     /// [`PlanError::Setting`] for fewer than 2 classes, [`PlanError::Grid`] without steps.
     pub fn new(classes: usize, steps: usize) -> Result<Self, PlanError> {
         draw::check_size(NAME, classes, steps)?;
-        Ok(Self { classes, evaluations: steps, temperature: 0.0, corrector: None })
+        Ok(Self { classes, evaluations: steps, temperature: 0.0, corrector: None, kept: Kept::default() })
     }
 
     /// In another number of steps.
@@ -166,7 +178,7 @@ impl DiscreteDdim {
     /// [`PlanError::Grid`] without steps.
     pub fn steps(self, steps: usize) -> Result<Self, PlanError> {
         draw::check_size(NAME, self.classes, steps)?;
-        Ok(Self { evaluations: steps, ..self })
+        Ok(Self { evaluations: steps, kept: Kept::default(), ..self })
     }
 
     /// With clean tokens of another temperature.
@@ -181,7 +193,7 @@ impl DiscreteDdim {
     /// With a corrector, whose sweeps are taken out of the number of steps: the denoiser is asked as often as before.
     /// As many of the first steps are followed by sweeps as leaves one step to the end, at least.
     pub fn corrected(self, corrector: Corrector) -> Self {
-        Self { corrector: Some(corrector), ..self }
+        Self { corrector: Some(corrector), kept: Kept::default(), ..self }
     }
 
     /// Sweeps a corrected step, and corrected steps.
@@ -275,13 +287,19 @@ impl TokenMethod for DiscreteDdim {
         if state.done >= self.evaluations {
             return Ok(None);
         }
-        let chain = self.chain()?;
+        let chain = match self.kept.0.get() {
+            Some(chain) => chain,
+            None => {
+                let chain = self.chain()?;
+                self.kept.0.get_or_init(|| chain)
+            }
+        };
         let (step, sweep) = self.part(state.done);
         let asked = chain.steps() - 1 - step;
         match (self.corrector, asked.checked_sub(1)) {
             // Sweeps are where the step has gone to, which is never the end.
-            (Some(corrector), Some(reached)) if sweep => self.correct(corrector, &chain, reached, state, cx),
-            _ => self.predict(&chain, asked, state, cx),
+            (Some(corrector), Some(reached)) if sweep => self.correct(corrector, chain, reached, state, cx),
+            _ => self.predict(chain, asked, state, cx),
         }
         .map(Some)
     }
