@@ -1,10 +1,12 @@
 //! What each method promises of its steps.
 
 use super::list;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use langevin::core::discrete::{TokenDenoiser, tokens_fn};
 use langevin::core::noise::Seeded;
-use langevin::schedulers::discrete::{BlockRefinement, EntropyBound, MaskGit, Masking, TokenMethod};
+use langevin::schedulers::discrete::{
+    BlockRefinement, Corrector, DiscreteDdim, EntropyBound, MaskGit, Masking, TokenMethod,
+};
 use langevin::schedulers::solver::PlanError;
 
 fn tokens<const N: usize, const P: usize>(rows: [[i64; P]; N]) -> Tensor<2, Int> {
@@ -176,6 +178,59 @@ fn without_masks_a_prompt_stays_and_blocks_end_all_taken() {
     let ended = sampler.until(0).expect("a class");
     let mut run = ended.start_from(0, start, &denoiser, &noise).expect("a run");
     assert_eq!((run.by_ref().count(), list(&run.tokens())), (3, vec![2, 2, 2, 0, 0, 0, 0, 0]));
+}
+
+/// Chosen when the program runs, and through references.
+#[test]
+fn boxed_methods_run_as_they_are() {
+    let (denoiser, noise, device) = (always([0.5, 0.3, 0.2]), Seeded::new(3), Device::flex());
+    let plain = BlockRefinement::new(3, 4, 4).and_then(|sampler| sampler.masked(3)).expect("settings");
+    let boxed: Box<dyn TokenMethod> = Box::new(plain.clone());
+    let start = |shape| boxed.start(shape, &denoiser, &noise, &device);
+    assert!(start([2, 6]).is_err(), "blocks of 4");
+    let mut run = start([2, 8]).expect("a run");
+    run.next().expect("a step").expect("a step");
+    let saved = run.save().expect("a saved run");
+    let whole = list(&run.finish().expect("tokens"));
+    assert_eq!(list(&plain.start([2, 8], &denoiser, &noise, &device).expect("a run").finish().expect("tokens")), whole);
+    let by_reference: &dyn TokenMethod = &*boxed;
+    let resumed = (&by_reference).resume(&saved, &denoiser, &noise, &device).expect("a run");
+    assert_eq!(list(&resumed.finish().expect("tokens")), whole);
+}
+
+/// The chain that a run keeps is that of its settings, whatever ran before.
+#[test]
+fn discrete_ddim_takes_the_chain_of_its_settings() {
+    let (denoiser, noise, device) = (always([0.5, 0.3, 0.2]), Seeded::new(3), Device::flex());
+    let run = |sampler: &DiscreteDdim| {
+        list(&sampler.start([2, 32], &denoiser, &noise, &device).expect("a run").finish().expect("tokens"))
+    };
+    let fresh = |steps| DiscreteDdim::new(3, steps).and_then(|sampler| sampler.temperature(1.0)).expect("settings");
+    let used = fresh(9);
+    run(&used);
+    assert_eq!(used, fresh(9));
+    assert_eq!(run(&used.clone().steps(4).expect("steps")), run(&fresh(4)));
+    let corrector = Corrector::new(2).expect("settings");
+    assert_eq!(run(&used.corrected(corrector)), run(&fresh(9).corrected(corrector)));
+}
+
+/// Which positions are taken is decided in the precision of the answer: of two that are nearly as sure the surer one.
+#[test]
+fn answers_of_double_precision_are_compared_as_such() {
+    let sampler = BlockRefinement::new(3, 2, 2).and_then(|sampler| sampler.masked(3)).expect("settings");
+    for surer in [0, 1] {
+        let denoiser = tokens_fn(move |tokens: Tensor<2, Int>, _step| {
+            let mut logs = [[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]];
+            logs[0][surer] += 1e-12;
+            let data = TensorData::new(logs.concat(), [1, 3, 2]);
+            Ok(Tensor::<3>::from_data(data, (&tokens.device(), DType::F64)))
+        });
+        let noise = Seeded::new(3);
+        let mut run = sampler.start_from(0, tokens([[3, 3]]), &denoiser, &noise).expect("a run");
+        let step = run.next().expect("a step").expect("a step");
+        let expected = [0, 1].map(|position| i64::from(position == surer));
+        assert_eq!(list(&step.accepted.int()), expected);
+    }
 }
 
 /// Masks of training: the same for the same step, and others in each.

@@ -92,7 +92,8 @@ impl EntropyBound {
         Ok(Self { temperature: (from, to), ..self })
     }
 
-    /// With masks instead of random tokens.
+    /// With masks instead of random tokens. A mask that is one of the classes can be drawn, too: it counts as masked, and
+    /// stays if the last step draws it.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for a mask of more than 31 bits.

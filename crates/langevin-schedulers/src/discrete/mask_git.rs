@@ -64,7 +64,8 @@ pub struct MaskGit {
 
 impl MaskGit {
     /// In `steps` steps over `classes` classes, with the token `mask` for what is masked; the cosine schedule, and a
-    /// choice temperature from 2 to 0.
+    /// choice temperature from 2 to 0. A mask that is one of the classes can be drawn, too: it counts as masked, and
+    /// stays if the last step draws it.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for fewer than 2 classes or a mask of more than 31 bits, [`PlanError::Grid`] without

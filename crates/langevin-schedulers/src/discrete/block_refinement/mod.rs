@@ -110,7 +110,8 @@ impl BlockRefinement {
         Ok(Self { block, ..self })
     }
 
-    /// With masks instead of random tokens. The mask may be one of the classes.
+    /// With masks instead of random tokens. A mask that is one of the classes can be drawn, too: it counts as masked, and
+    /// stays if it is left when the block's steps are over.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for a mask of more than 31 bits.
