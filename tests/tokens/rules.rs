@@ -239,11 +239,9 @@ fn masks_of_training_change_from_step_to_step() {
     let (noise, clean) = (Seeded::new(3), tokens([[0; 64]; 2]));
     let git = MaskGit::new(3, 3, 4).expect("settings");
     let blocks = BlockRefinement::new(3, 8, 4).and_then(|sampler| sampler.masked(3)).expect("settings");
-    let noised: [&dyn Fn(u64) -> Vec<i64>; 2] = [
-        &|step| list(&git.noised(&clean, 2, &noise, 0, step).expect("masks")),
-        &|step| list(&blocks.noised(&clean, None, &noise, 0, step).expect("masks")[0]),
-    ];
-    for noised in noised {
+    let by_share = |step| list(&git.noised(&clean, 2, &noise, 0, step).expect("masks"));
+    let by_block = |step| list(&blocks.noised(&clean, None, &noise, 0, step).expect("masks")[0]);
+    for noised in [&by_share as &dyn Fn(u64) -> Vec<i64>, &by_block] {
         let (first, again, next) = (noised(0), noised(0), noised(1));
         assert_eq!(first, again);
         assert_ne!(first, next);
