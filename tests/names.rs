@@ -74,7 +74,8 @@ fn every_sampler_on_the_pages_of_other_programs_resolves() {
 #[test]
 fn the_pages_of_other_programs_are_complete() {
     let page = read("docs/from-diffusers.md");
-    for class in diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES).chain(&diffusers::HELIOS_CLASSES) {
+    let classes = diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES).chain(&diffusers::HELIOS_CLASSES);
+    for class in classes.chain(&diffusers::TOKEN_CLASSES).chain(&["RFD4ProteinaScheduler", "PiflowScheduler"]) {
         assert!(first_cells(&page).iter().any(|cell| bare(cell) == *class), "docs/from-diffusers.md lacks {class}");
     }
     let page = read("docs/from-k-diffusion.md");
