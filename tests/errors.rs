@@ -294,28 +294,6 @@ fn configurations_that_are_none() {
     );
 }
 
-/// A class that another function reads: the error names it.
-#[test]
-fn configurations_of_other_functions() {
-    let file = |class: &str| format!(r#"{{"_class_name": "{class}"}}"#);
-    for (class, reads) in [
-        ("AmusedScheduler", "amused_from_config"),
-        ("VQDiffusionScheduler", "vq_diffusion_from_config"),
-        ("DiscreteDDIMScheduler", "discrete_ddim_from_config"),
-        ("EntropyBoundScheduler", "entropy_bound_from_config"),
-        ("BlockRefinementScheduler", "block_refinement_from_config"),
-        ("PiflowScheduler", "piflow_from_config"),
-        ("RFD4ProteinaScheduler", "rfd4_proteina_from_config"),
-        ("HeliosDMDScheduler", "helios_from_config"),
-        ("ScoreSdeVpScheduler", "score_sde_from_config"),
-    ] {
-        let error = diffusers::from_config(&file(class)).expect_err("another function");
-        says(error, &[&format!("'{class}' is not read by this function"), &format!("`diffusers::{reads}`")]);
-    }
-    let error = diffusers::amused_from_config(&file("DDPMScheduler"), 3, 4).expect_err("another function");
-    says(error, &["'DDPMScheduler' is not read by this function", "`diffusers::from_config`"]);
-}
-
 #[test]
 fn eta_for_a_scheduler_without_one() {
     let ddpm = diffusers::from_config(r#"{"_class_name": "DDPMScheduler"}"#).expect("defaults");
