@@ -12,6 +12,12 @@ struct Concepts;
 #[doc = include_str!("../docs/solvers.md")]
 struct Solvers;
 
+#[doc = include_str!("../docs/flows.md")]
+struct Flows;
+
+#[doc = include_str!("../docs/tokens.md")]
+struct Tokens;
+
 #[doc = include_str!("../docs/guidance.md")]
 struct Guidance;
 

@@ -74,7 +74,8 @@ fn every_sampler_on_the_pages_of_other_programs_resolves() {
 #[test]
 fn the_pages_of_other_programs_are_complete() {
     let page = read("docs/from-diffusers.md");
-    for class in diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES).chain(&diffusers::HELIOS_CLASSES) {
+    let classes = diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES).chain(&diffusers::HELIOS_CLASSES);
+    for class in classes.chain(&diffusers::TOKEN_CLASSES).chain(&["RFD4ProteinaScheduler", "PiflowScheduler"]) {
         assert!(first_cells(&page).iter().any(|cell| bare(cell) == *class), "docs/from-diffusers.md lacks {class}");
     }
     let page = read("docs/from-k-diffusion.md");
@@ -107,4 +108,30 @@ fn the_check_of_the_pages_can_fail() {
     assert_eq!(first_cells(page), ["sample_a(n)", "b"]);
     assert_eq!((bare("sampling.sample_a(n)"), bare("b")), ("sample_a", "b"));
     assert!(names::from_name("sample_nothing").is_err());
+}
+
+/// A class that another function reads: the error names it.
+#[test]
+fn configurations_of_other_functions() {
+    let says = |error: &diffusers::ConfigError, parts: [&str; 2]| {
+        let error = error.to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    let file = |class: &str| format!(r#"{{"_class_name": "{class}"}}"#);
+    for (class, reads) in [
+        ("AmusedScheduler", "amused_from_config"),
+        ("VQDiffusionScheduler", "vq_diffusion_from_config"),
+        ("DiscreteDDIMScheduler", "discrete_ddim_from_config"),
+        ("EntropyBoundScheduler", "entropy_bound_from_config"),
+        ("BlockRefinementScheduler", "block_refinement_from_config"),
+        ("PiflowScheduler", "piflow_from_config"),
+        ("RFD4ProteinaScheduler", "rfd4_proteina_from_config"),
+        ("HeliosDMDScheduler", "helios_from_config"),
+        ("ScoreSdeVpScheduler", "score_sde_from_config"),
+    ] {
+        let error = diffusers::from_config(&file(class)).expect_err("another function");
+        says(&error, [&format!("'{class}' is not read by this function"), &format!("`diffusers::{reads}`")]);
+    }
+    let error = diffusers::amused_from_config(&file("DDPMScheduler"), 3, 4).expect_err("another function");
+    says(&error, ["'DDPMScheduler' is not read by this function", "`diffusers::from_config`"]);
 }

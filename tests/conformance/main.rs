@@ -22,6 +22,7 @@ mod vq_diffusion;
 use fixture::{Case, Fixture};
 use langevin::schedulers::diffusers;
 use outcome::{Outcome, Unsupported};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn run(case: &Case<'_>) -> Outcome {
@@ -59,13 +60,15 @@ fn conformance() {
     let only = std::env::var("LANGEVIN_FIXTURES_ONLY").ok();
     let (mut ok, mut differs, mut pending) = (0, 0, 0);
     let (mut compared, mut total) = (0, 0);
-    let mut failed = Vec::new();
+    let (mut failed, mut folders) = (Vec::new(), BTreeMap::new());
     for path in fixture::find(&root) {
         let relative = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
         if only.as_ref().is_some_and(|only| !relative.contains(only.as_str())) {
             continue;
         }
         let Some(fixture) = Fixture::read(&path) else { continue };
+        let folder = relative.split(['/', '\\']).next().unwrap_or_default().to_owned();
+        *folders.entry(folder).or_insert(0) += fixture.cases().len();
         for case in fixture.cases() {
             let name = format!("{relative}: {}", case.name());
             total += case.total();
@@ -97,5 +100,10 @@ fn conformance() {
     }
     println!("CONFORMANCE ok={ok} differs={differs} unsupported={pending} tensors={compared}/{total}");
     assert!(ok + differs + pending > 0, "no case was found under {}", root.display());
+    if only.is_none() && std::env::var_os("LANGEVIN_FIXTURES").is_none() {
+        for (folder, cases) in [("schedulers", 234), ("k_diffusion", 43), ("score_sde", 16)] {
+            assert_eq!(folders.get(folder), Some(&cases), "cases of {folder}");
+        }
+    }
     assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
 }

@@ -4,7 +4,7 @@ use crate::{count, numbers};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use langevin::core::DenoiseError;
 use langevin::core::discrete::{TokenDenoiser, tokens_fn};
-use langevin::core::noise::{Domain, Key, NoiseError, NoiseSource};
+use langevin::core::noise::{Key, NoiseError, NoiseSource};
 use langevin::schedulers::diffusers::{
     amused_from_config, block_refinement_from_config, discrete_ddim_from_config, entropy_bound_from_config,
 };
@@ -21,8 +21,7 @@ impl NoiseSource for Formula {
 
     fn fill_uniform(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
         let numel = out.len() as u64;
-        // Masks that a run begins with are drawn elsewhere.
-        let (index, lane) = if key.domain == Domain::Initial { (1001, 1) } else { (key.index, u64::from(key.lane)) };
+        let (index, lane) = (key.index, u64::from(key.lane));
         for (k, out) in (sample * numel..).zip(out) {
             let h = k * 2_654_435_761 + index * 40_503 * 65_537 + lane * 2_971_215_073 + 12_345;
             let mut h = h as u32;
@@ -114,7 +113,7 @@ fn amused_agrees() {
             Formula.fill_uniform(0, Key::step(1000, 2), &mut clean).expect("noise");
             let clean = clean.iter().map(|u| (u * classes as f64) as i64).collect();
             let clean = Tensor::from_data(TensorData::new::<i64, _>(clean, start(&case).dims()), &Device::flex());
-            let noised = sampler.noised(&clean, after, &Formula, 0).expect("masks");
+            let noised = sampler.noised(&clean, after, &Formula, 0, 1001).expect("masks");
             assert_eq!(list(&noised), list(&start(&case)));
         }
         compare(&case, &run(&case, &sampler.after(after).expect("steps")));
@@ -153,10 +152,10 @@ fn the_forward_process_of_block_refinement_agrees() {
         let valid = (0..batch * positions).map(|i| i % positions < positions - padding).collect();
         let valid =
             Tensor::<2, Bool>::from_data(TensorData::new::<bool, _>(valid, [batch, positions]), &Device::flex());
-        let [noisy, others] = sampler.noised(&clean, Some(&valid), &Formula, 0).expect("masks");
+        let [noisy, others] = sampler.noised(&clean, Some(&valid), &Formula, 0, 7).expect("masks");
         assert_eq!((list(&noisy), list(&others)), (rows(&case["noisy"]), rows(&case["others"])));
         if padding == 0 {
-            let [again, _] = sampler.noised(&clean, None, &Formula, 0).expect("masks");
+            let [again, _] = sampler.noised(&clean, None, &Formula, 0, 7).expect("masks");
             assert_eq!(list(&again), list(&noisy));
         }
     }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor};
 use langevin::core::GridError;
 use langevin::core::discrete::{DiscreteError, TokenDenoiser, tokens_fn};
-use langevin::core::noise::Seeded;
+use langevin::core::noise::{NoiseError, Seeded};
 use langevin::schedulers::SampleError;
 use langevin::schedulers::discrete::{
     BlockRefinement, Corrector, DiscreteDdim, EntropyBound, MaskGit, SavedTokens, TokenMethod,
@@ -42,7 +42,9 @@ fn settings_out_of_range_are_refused() {
     assert_eq!(why(ddim().and_then(|sampler| sampler.steps(0))), "steps");
     assert_eq!(why(ddim().and_then(|sampler| sampler.temperature(-0.1))), "the temperature");
     assert_eq!(why(ddim().and_then(|sampler| sampler.temperature(f64::INFINITY))), "the temperature");
-    assert_eq!(why(Corrector::new(0)), "the number of sweeps");
+    for sweeps in [0, BIG, usize::MAX] {
+        assert_eq!(why(Corrector::new(sweeps)), "the number of sweeps");
+    }
     assert_eq!(why(Corrector::new(1).and_then(|corrector| corrector.positions(0))), "the number of positions");
     assert_eq!(why(Corrector::new(1).and_then(|corrector| corrector.tau(0.0))), "tau");
     assert_eq!(why(Corrector::new(1).and_then(|corrector| corrector.tau(f64::INFINITY))), "tau");
@@ -91,6 +93,11 @@ fn refuses(name: &str, method: Result<impl TokenMethod, PlanError>, none: i64) {
     assert_eq!(start(0, [0, 4]), SampleError::EmptyShape { shape: vec![0, 4] }, "{name}");
     assert_eq!(start(0, [4, 0]), SampleError::EmptyShape { shape: vec![4, 0] }, "{name}");
     assert_eq!(start(u64::MAX, [2, 4]), SampleError::SampleNumbers { first: u64::MAX, rows: 2 }, "{name}");
+    for (rows, numel) in [(u64::MAX, 4), (3, usize::MAX)] {
+        let too_many = NoiseError::TooMany { rows, numel };
+        let error = method.prior(&noise, 0..rows, numel).expect_err("too many");
+        assert_eq!(error.to_string(), too_many.to_string(), "{name}");
+    }
     for given in [-1, none] {
         let tokens = Tensor::<2, Int>::from_data([[0, 1, 2, given]], &device);
         let error = method.start_from(0, tokens, &flat(), &noise).map(|_| ()).expect_err("no token");
@@ -160,11 +167,15 @@ fn blocks_need_their_positions_and_prompts() {
     let error = prompted.start([1, 12], &denoiser, &noise, &device).map(|_| ()).expect_err("no prompt");
     assert!(matches!(error, SampleError::Unsupported { .. }) && error.to_string().contains("start_from"), "{error}");
     let tokens = Tensor::<2, Int>::zeros([1, 12], &device);
-    let error = prompted.noised(&tokens, None, &noise, 0).map(|_| ()).expect_err("no masks");
+    let error = prompted.noised(&tokens, None, &noise, 0, 0).map(|_| ()).expect_err("no masks");
     assert!(matches!(error, SampleError::Unsupported { .. }) && error.to_string().contains("masked"), "{error}");
     let (masked, valid) = (prompted.clone().masked(3).expect("a mask"), Tensor::<2, Int>::zeros([1, 11], &device));
-    let error = masked.noised(&tokens, Some(&valid.equal_elem(0)), &noise, 0).map(|_| ()).expect_err("a shape");
+    let error = masked.noised(&tokens, Some(&valid.equal_elem(0)), &noise, 0, 0).map(|_| ()).expect_err("a shape");
     assert!(matches!(error, SampleError::Discrete(DiscreteError::Shape { .. })), "{error}");
+    let last = SampleError::SampleNumbers { first: u64::MAX, rows: 1 };
+    assert_eq!(masked.noised(&tokens, None, &noise, u64::MAX, 0).map(|_| ()), Err(last.clone()));
+    let git = MaskGit::new(3, 3, 4).expect("settings");
+    assert_eq!(git.noised(&tokens, 2, &noise, u64::MAX, 0).map(|_| ()), Err(last));
     // A memory that no run of this method writes.
     let tokens = Tensor::<2, Int>::zeros([1, 12], &device);
     let mut run = prompted.start_from(0, tokens, &denoiser, &noise).expect("a run");

@@ -1,10 +1,12 @@
 //! What each method promises of its steps.
 
 use super::list;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use langevin::core::discrete::{TokenDenoiser, tokens_fn};
 use langevin::core::noise::Seeded;
-use langevin::schedulers::discrete::{BlockRefinement, EntropyBound, MaskGit, Masking, TokenMethod};
+use langevin::schedulers::discrete::{
+    BlockRefinement, Corrector, DiscreteDdim, EntropyBound, MaskGit, Masking, TokenMethod,
+};
 use langevin::schedulers::solver::PlanError;
 
 fn tokens<const N: usize, const P: usize>(rows: [[i64; P]; N]) -> Tensor<2, Int> {
@@ -112,6 +114,9 @@ fn blocks_are_filled_as_planned() {
     assert_eq!(left(minimal, &doubtful, masks()), [5, 4, 1, 0]);
     let threshold = sampler(4).and_then(|sampler| sampler.threshold(0.4));
     assert_eq!(left(threshold, &doubtful, masks()), [4, 0]);
+    // A prompt stays, even one with a mask in it, and a block is ready without it.
+    let prompted = sampler(4).map(|sampler| sampler.prompt(2));
+    assert_eq!(left(prompted, &doubtful, tokens([[3, 0, 3, 3, 3, 3, 3, 3]])), [6, 5, 4, 3, 2, 1]);
     // The sample with fewer masks waits at the end of the block.
     assert_eq!(left(sampler(4), &doubtful, tokens([[3; 8], [0, 0, 3, 3, 3, 3, 3, 3]])), [12, 10, 9, 8, 6, 4, 2, 0]);
     // Class 0 ends a sample.
@@ -173,4 +178,75 @@ fn without_masks_a_prompt_stays_and_blocks_end_all_taken() {
     let ended = sampler.until(0).expect("a class");
     let mut run = ended.start_from(0, start, &denoiser, &noise).expect("a run");
     assert_eq!((run.by_ref().count(), list(&run.tokens())), (3, vec![2, 2, 2, 0, 0, 0, 0, 0]));
+}
+
+/// Chosen when the program runs, and through references.
+#[test]
+fn boxed_methods_run_as_they_are() {
+    let (denoiser, noise, device) = (always([0.5, 0.3, 0.2]), Seeded::new(3), Device::flex());
+    let plain = BlockRefinement::new(3, 4, 4).and_then(|sampler| sampler.masked(3)).expect("settings");
+    let boxed: Box<dyn TokenMethod> = Box::new(plain.clone());
+    let start = |shape| boxed.start(shape, &denoiser, &noise, &device);
+    assert!(start([2, 6]).is_err(), "blocks of 4");
+    let mut run = start([2, 8]).expect("a run");
+    run.next().expect("a step").expect("a step");
+    let saved = run.save().expect("a saved run");
+    let whole = list(&run.finish().expect("tokens"));
+    assert_eq!(list(&plain.start([2, 8], &denoiser, &noise, &device).expect("a run").finish().expect("tokens")), whole);
+    let by_reference: &dyn TokenMethod = &*boxed;
+    let resumed = (&by_reference).resume(&saved, &denoiser, &noise, &device).expect("a run");
+    assert_eq!(list(&resumed.finish().expect("tokens")), whole);
+}
+
+/// The chain that a run keeps is that of its settings, whatever ran before.
+#[test]
+fn discrete_ddim_takes_the_chain_of_its_settings() {
+    let (denoiser, noise, device) = (always([0.5, 0.3, 0.2]), Seeded::new(3), Device::flex());
+    let run = |sampler: &DiscreteDdim| {
+        list(&sampler.start([2, 32], &denoiser, &noise, &device).expect("a run").finish().expect("tokens"))
+    };
+    let fresh = |steps| DiscreteDdim::new(3, steps).and_then(|sampler| sampler.temperature(1.0)).expect("settings");
+    let used = fresh(9);
+    run(&used);
+    assert_eq!(used, fresh(9));
+    assert_eq!(run(&used.clone().steps(4).expect("steps")), run(&fresh(4)));
+    let corrector = Corrector::new(2).expect("settings");
+    assert_eq!(run(&used.corrected(corrector)), run(&fresh(9).corrected(corrector)));
+}
+
+/// Which positions are taken is decided in the precision of the answer: of two that are nearly as sure the surer one.
+#[test]
+fn answers_of_double_precision_are_compared_as_such() {
+    let sampler = BlockRefinement::new(3, 2, 2).and_then(|sampler| sampler.masked(3)).expect("settings");
+    for surer in [0, 1] {
+        let denoiser = tokens_fn(move |tokens: Tensor<2, Int>, _step| {
+            let mut logs = [[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]];
+            logs[0][surer] += 1e-12;
+            let data = TensorData::new(logs.concat(), [1, 3, 2]);
+            Ok(Tensor::<3>::from_data(data, (&tokens.device(), DType::F64)))
+        });
+        let noise = Seeded::new(3);
+        let mut run = sampler.start_from(0, tokens([[3, 3]]), &denoiser, &noise).expect("a run");
+        let step = run.next().expect("a step").expect("a step");
+        let expected = [0, 1].map(|position| i64::from(position == surer));
+        assert_eq!(list(&step.accepted.int()), expected);
+    }
+}
+
+/// Masks of training: the same for the same step, and others in each.
+#[test]
+fn masks_of_training_change_from_step_to_step() {
+    let (noise, clean) = (Seeded::new(3), tokens([[0; 64]; 2]));
+    let git = MaskGit::new(3, 3, 4).expect("settings");
+    let blocks = BlockRefinement::new(3, 8, 4).and_then(|sampler| sampler.masked(3)).expect("settings");
+    let by_share = |step| list(&git.noised(&clean, 2, &noise, 0, step).expect("masks"));
+    let by_block = |step| list(&blocks.noised(&clean, None, &noise, 0, step).expect("masks")[0]);
+    for noised in [&by_share as &dyn Fn(u64) -> Vec<i64>, &by_block] {
+        let (first, again, next) = (noised(0), noised(0), noised(1));
+        assert_eq!(first, again);
+        assert_ne!(first, next);
+        // What one step has in its second block is not what the next one has in its first.
+        assert_ne!(first[8..16], next[..8]);
+        assert_ne!(first[..64], first[64..]);
+    }
 }

@@ -85,6 +85,14 @@ pub enum DiscreteError {
         /// What was expected, in words.
         expected: String,
     },
+    /// Global sample numbers that do not fit into 64 bits.
+    #[error("{rows} samples cannot be numbered from {first} on: start at a smaller number")]
+    SampleNumbers {
+        /// Number of the first sample.
+        first: u64,
+        /// Samples of the batch.
+        rows: usize,
+    },
     /// Noise could not be delivered.
     #[error(transparent)]
     Noise(#[from] NoiseError),

@@ -2,7 +2,7 @@
 
 use super::DiscreteError;
 use super::mask_and_replace::{LOG_ZERO, MaskAndReplace, Rates};
-use crate::noise::{Key, NoiseSource};
+use crate::noise::{Key, NoiseSource, zeros};
 use burn::tensor::{Int, Tensor, TensorData};
 
 /// A logarithm, with ln(1e-30) for that of 0.
@@ -113,7 +113,7 @@ impl MaskAndReplace {
     /// [`prior_mask`](Self::prior_mask), any class otherwise.
     ///
     /// # Errors
-    /// [`DiscreteError::Noise`] if the source cannot deliver uniform noise.
+    /// [`DiscreteError::Noise`] if the source cannot deliver uniform noise, or there is no memory for so many tokens.
     pub fn prior(
         &self,
         noise: &dyn NoiseSource,
@@ -121,16 +121,18 @@ impl MaskAndReplace {
         positions: usize,
     ) -> Result<Vec<i64>, DiscreteError> {
         let (mask, classes) = (self.prior_mask(), self.classes());
-        let mut tokens = Vec::new();
-        let mut uniform = vec![0.0; positions];
-        for sample in samples {
-            if mask < 1.0 {
-                noise.fill_uniform(sample, Key::INITIAL, &mut uniform)?;
-            }
-            tokens.extend(uniform.iter().map(|u| {
+        let mut tokens = zeros(&samples, positions)?;
+        if mask == 1.0 {
+            tokens.fill(classes as i64);
+            return Ok(tokens);
+        }
+        let mut uniform = zeros(&(0..1), positions)?;
+        for (sample, tokens) in samples.zip(tokens.chunks_mut(positions.max(1))) {
+            noise.fill_uniform(sample, Key::INITIAL, &mut uniform)?;
+            for (token, u) in tokens.iter_mut().zip(&uniform) {
                 let class = (u - mask) / (1.0 - mask) * classes as f64;
-                if *u < mask || mask == 1.0 { classes as i64 } else { (class as i64).min(classes as i64 - 1) }
-            }));
+                *token = if *u < mask { classes as i64 } else { (class as i64).min(classes as i64 - 1) };
+            }
         }
         Ok(tokens)
     }
@@ -162,7 +164,8 @@ fn arriving(hot: &Tensor<3>, masked: &Tensor<3>, rates: Rates, classes: usize) -
 /// noise, `−ln(−ln u)`, from uniform noise of the key `key`. Samples are numbered from `first` on. They need not be normalized.
 ///
 /// # Errors
-/// [`DiscreteError::Noise`] if the source cannot deliver uniform noise.
+/// [`DiscreteError::SampleNumbers`] if the numbers do not fit into 64 bits, [`DiscreteError::Noise`] if the source
+/// cannot deliver uniform noise.
 pub fn gumbel_max(
     log_p: Tensor<3>,
     noise: &dyn NoiseSource,
@@ -170,7 +173,8 @@ pub fn gumbel_max(
     key: Key,
 ) -> Result<Tensor<2, Int>, DiscreteError> {
     let [batch, classes, positions] = log_p.dims();
-    let values = gumbel(noise, first..first + batch as u64, key, classes * positions)?;
+    let last = first.checked_add(batch as u64).ok_or(DiscreteError::SampleNumbers { first, rows: batch })?;
+    let values = gumbel(noise, first..last, key, classes * positions)?;
     let data = TensorData::new(values, [batch, classes, positions]);
     let gumbel = Tensor::<3>::from_data(data, (&log_p.device(), log_p.dtype()));
     Ok(log_p.add(gumbel).argmax(1).reshape([batch, positions]))
@@ -179,14 +183,14 @@ pub fn gumbel_max(
 /// Standard Gumbel noise `−ln(−ln u)` from uniform noise of the key `key`, `numel` values for each of the samples, in order.
 ///
 /// # Errors
-/// [`DiscreteError::Noise`] if the source cannot deliver uniform noise.
+/// [`DiscreteError::Noise`] if the source cannot deliver uniform noise, or there is no memory for so many values.
 pub fn gumbel(
     noise: &dyn NoiseSource,
     samples: std::ops::Range<u64>,
     key: Key,
     numel: usize,
 ) -> Result<Vec<f64>, DiscreteError> {
-    let mut values = vec![0.0; samples.end.saturating_sub(samples.start) as usize * numel];
+    let mut values = zeros(&samples, numel)?;
     for (sample, values) in samples.zip(values.chunks_mut(numel.max(1))) {
         noise.fill_uniform(sample, key, values)?;
     }
@@ -200,7 +204,7 @@ pub fn gumbel(
 mod tests {
     use super::super::Cumulative;
     use super::*;
-    use crate::noise::{Injected, Seeded};
+    use crate::noise::{Injected, NoiseError, Seeded};
     use burn::tensor::{DType, Device};
 
     fn chains() -> Vec<MaskAndReplace> {
@@ -372,6 +376,22 @@ mod tests {
                 let p: f64 = if class == 3 { mask } else { (1.0 - mask) / 3.0 };
                 let share = tokens.iter().filter(|x| **x == class).count() as f64 / n as f64;
                 assert!((share - p).abs() <= 4.0 * (p * (1.0 - p) / n as f64).sqrt(), "{class}: {share} is not {p}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_samples_than_numbers_or_memory_are_refused() {
+        let (noise, key) = (Seeded::new(9), Key::step(0, 0));
+        let log_p = Tensor::<3>::zeros([2, 3, 1], &Device::flex());
+        let error = gumbel_max(log_p.clone(), &noise, u64::MAX, key).unwrap_err();
+        assert_eq!(error, DiscreteError::SampleNumbers { first: u64::MAX, rows: 2 });
+        assert!(gumbel_max(log_p, &noise, u64::MAX - 2, key).is_ok());
+        for (rows, numel) in [(u64::MAX, 2), (3, usize::MAX)] {
+            let too_many = DiscreteError::Noise(NoiseError::TooMany { rows, numel });
+            assert_eq!(gumbel(&noise, 0..rows, key, numel).unwrap_err(), too_many);
+            for chain in chains() {
+                assert_eq!(chain.prior(&noise, 0..rows, numel).unwrap_err(), too_many);
             }
         }
     }

@@ -274,6 +274,26 @@ pub fn path_like<const D: usize>(
     Ok(noise.reshape(dims))
 }
 
+/// Zeros for `numel` values of each sample, one sample after another, if there is memory for them.
+///
+/// # Errors
+/// [`NoiseError::TooMany`] if there is not.
+///
+/// ```
+/// use langevin_core::noise;
+///
+/// assert_eq!(noise::zeros::<i64>(&(3..5), 2)?, [0; 4]);
+/// assert!(noise::zeros::<i64>(&(0..u64::MAX), 2).is_err());
+/// # Ok::<(), noise::NoiseError>(())
+/// ```
+pub fn zeros<T: Clone + Default>(samples: &Range<u64>, numel: usize) -> Result<Vec<T>, NoiseError> {
+    let rows = samples.end.saturating_sub(samples.start);
+    let count = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(numel));
+    // Asked for without a panic first; the memory itself comes zeroed from the system below.
+    let count = count.filter(|count| Vec::<T>::new().try_reserve_exact(*count).is_ok());
+    Ok(vec![T::default(); count.ok_or(NoiseError::TooMany { rows, numel })?])
+}
+
 /// A tensor `[samples, numel]` from values that `fill` writes row by row.
 fn host_tensor<T: Element + Default>(
     samples: Range<u64>,
@@ -284,12 +304,8 @@ fn host_tensor<T: Element + Default>(
     if !dtype.is_float() {
         return Err(NoiseError::DType { dtype });
     }
-    let rows = samples.end.saturating_sub(samples.start);
-    let count = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(numel));
-    // Asked for without a panic first; the memory itself comes zeroed from the system below.
-    let count = count.filter(|count| Vec::<T>::new().try_reserve_exact(*count).is_ok());
-    let mut values = vec![T::default(); count.ok_or(NoiseError::TooMany { rows, numel })?];
-    let rows = rows as usize;
+    let mut values = zeros(&samples, numel)?;
+    let rows = samples.end.saturating_sub(samples.start) as usize;
     if numel > 0 {
         fill(&mut values)?;
     }

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::ConvolutionSizes;
 use super::winograd::{
-    Kernels, Lines, Row, Transforms, kernels_back, spread, transform_kernels, transform_results_back, transform_values,
-    write_results,
+    Kernels, Lines, Row, Transforms, TransformsBack, kernels_back, spread, transform_kernels, transform_results_back,
+    transform_values, write_results,
 };
 use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
@@ -69,60 +69,6 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
         back.convolve(gradient, Kernels::of(weight, self.output, self.input).back(), None, of_x);
     }
 
-    pub(super) fn weight_gradient(&self, x: &[f32], gradient: &[f32], of_weight: &mut [f32]) {
-        let wide = self.tiles().wide;
-        let (input, output) = (self.input, self.output);
-        let portions = self.portions(input + output);
-        let most = spread(portions[0].len() * wide);
-        let mut values = Scratch::new(Self::PRODUCTS * input * most);
-        let mut slopes = Scratch::new(Self::PRODUCTS * output * most);
-        let row = Self::PRODUCTS * spread(input);
-        // What several portions add to is kept for all outputs.
-        let mut sums = Scratch::new(if portions.len() > 1 { output * row } else { 0 });
-        let add = |sums: &mut [f32], slopes: &[f32], values: &[f32], count: usize, write: Write| {
-            let (some, step) = (sums.len() / row, spread(count));
-            for p in 0..Self::PRODUCTS {
-                let slopes = Matrix::spaced(&slopes[p * step..], some, count, Self::PRODUCTS * step);
-                let values = Matrix::spaced(&values[p * step..], input, count, Self::PRODUCTS * step);
-                product(slopes, values.transposed(), 1.0, write, &mut sums[p * spread(input)..], row);
-            }
-        };
-        let finish = |sums: &[f32], to: &mut [f32]| {
-            for (sums, to) in sums.chunks_exact(row).zip(to.chunks_exact_mut(9 * input)) {
-                on_vectors(kernels_back::<T, STEP, SIDE>, (sums, spread(input), to));
-            }
-        };
-        let single = portions.len() == 1;
-        for (at, rows) in portions.into_iter().enumerate() {
-            let count = rows.len() * wide;
-            let step = Self::PRODUCTS * spread(count);
-            self.transform_values(x, input, &rows, &mut values[..input * step], false);
-            self.transform_values(gradient, output, &rows, &mut slopes[..output * step], true);
-            let (values, slopes) = (&values[..], &slopes[..output * step]);
-            if single {
-                of_weight.par_chunks_mut(9 * input * OUTPUTS).zip(slopes.par_chunks(step * OUTPUTS)).for_each_init(
-                    || Scratch::new(OUTPUTS * row),
-                    |sums, (to, slopes)| {
-                        let sums = &mut sums[..to.len() / (9 * input) * row];
-                        add(sums, slopes, values, count, Write::Over);
-                        finish(sums, to);
-                    },
-                );
-            } else {
-                let write = if at == 0 { Write::Over } else { Write::Add };
-                sums.par_chunks_mut(row * OUTPUTS)
-                    .zip(slopes.par_chunks(step * OUTPUTS))
-                    .for_each(|(sums, slopes)| add(sums, slopes, values, count, write));
-            }
-        }
-        if !single {
-            of_weight
-                .par_chunks_mut(9 * input * OUTPUTS)
-                .zip(sums.par_chunks(row * OUTPUTS))
-                .for_each(|(to, sums)| finish(sums, to));
-        }
-    }
-
     fn tiles(&self) -> Tiles {
         Tiles { high: self.height.div_ceil(STEP), wide: self.width.div_ceil(STEP) }
     }
@@ -138,8 +84,12 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
         (0..total).step_by(rows).map(|from| from..(from + rows).min(total)).collect()
     }
 
-    /// Transforms images, or gradients of results going back, to `[channels, products, tiles]`, with [`spread`] tiles.
-    fn transform_values(&self, x: &[f32], channels: usize, rows: &Range<usize>, to: &mut [f32], back: bool) {
+    /// Transforms images by one function, or gradients of results by another, to `[channels, products, tiles]`, with [`spread`]
+    /// tiles.
+    fn transform_values<F>(&self, x: &[f32], channels: usize, rows: &Range<usize>, to: &mut [f32], transform: F)
+    where
+        F: Fn((&mut Lines<T, STEP, SIDE>, &[Row<'_>], &mut [f32], usize)) + Copy + Sync,
+    {
         let Tiles { high, wide } = self.tiles();
         let (pixels, step) = (self.height * self.width, spread(rows.len() * wide));
         to.par_chunks_mut(Self::PRODUCTS * step).enumerate().for_each_init(
@@ -150,11 +100,7 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
                     Row { image, number: row % high }
                 });
                 let rows: Vec<_> = rows.collect();
-                if back {
-                    on_vectors(transform_results_back::<T, STEP, SIDE>, (lines, &rows[..], to, step));
-                } else {
-                    on_vectors(transform_values::<T, STEP, SIDE>, (lines, &rows[..], to, step));
-                }
+                on_vectors(transform, (lines, &rows[..], to, step));
             },
         );
     }
@@ -188,7 +134,7 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
             let count = rows.len() * wide;
             let step = spread(count);
             let values = &mut values[..Self::PRODUCTS * input * step];
-            self.transform_values(x, input, &rows, values, false);
+            self.transform_values(x, input, &rows, values, transform_values);
             let values = &*values;
             strips.par_chunks_mut(together).zip(&blocks).for_each_init(
                 || {
@@ -217,6 +163,62 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
                     }
                 },
             );
+        }
+    }
+}
+
+impl<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, STEP, SIDE> {
+    pub(super) fn weight_gradient(&self, x: &[f32], gradient: &[f32], of_weight: &mut [f32]) {
+        let wide = self.tiles().wide;
+        let (input, output) = (self.input, self.output);
+        let portions = self.portions(input + output);
+        let most = spread(portions[0].len() * wide);
+        let mut values = Scratch::new(Self::PRODUCTS * input * most);
+        let mut slopes = Scratch::new(Self::PRODUCTS * output * most);
+        let row = Self::PRODUCTS * spread(input);
+        // What several portions add to is kept for all outputs.
+        let mut sums = Scratch::new(if portions.len() > 1 { output * row } else { 0 });
+        let add = |sums: &mut [f32], slopes: &[f32], values: &[f32], count: usize, write: Write| {
+            let (some, step) = (sums.len() / row, spread(count));
+            for p in 0..Self::PRODUCTS {
+                let slopes = Matrix::spaced(&slopes[p * step..], some, count, Self::PRODUCTS * step);
+                let values = Matrix::spaced(&values[p * step..], input, count, Self::PRODUCTS * step);
+                product(slopes, values.transposed(), 1.0, write, &mut sums[p * spread(input)..], row);
+            }
+        };
+        let finish = |sums: &[f32], to: &mut [f32]| {
+            for (sums, to) in sums.chunks_exact(row).zip(to.chunks_exact_mut(9 * input)) {
+                on_vectors(kernels_back::<T, STEP, SIDE>, (sums, spread(input), to));
+            }
+        };
+        let single = portions.len() == 1;
+        for (at, rows) in portions.into_iter().enumerate() {
+            let count = rows.len() * wide;
+            let step = Self::PRODUCTS * spread(count);
+            self.transform_values(x, input, &rows, &mut values[..input * step], transform_values);
+            self.transform_values(gradient, output, &rows, &mut slopes[..output * step], transform_results_back);
+            let (values, slopes) = (&values[..], &slopes[..output * step]);
+            if single {
+                of_weight.par_chunks_mut(9 * input * OUTPUTS).zip(slopes.par_chunks(step * OUTPUTS)).for_each_init(
+                    || Scratch::new(OUTPUTS * row),
+                    |sums, (to, slopes)| {
+                        let sums = &mut sums[..to.len() / (9 * input) * row];
+                        add(sums, slopes, values, count, Write::Over);
+                        finish(sums, to);
+                    },
+                );
+            } else {
+                let write = if at == 0 { Write::Over } else { Write::Add };
+                sums.par_chunks_mut(row * OUTPUTS)
+                    .zip(slopes.par_chunks(step * OUTPUTS))
+                    .for_each(|(sums, slopes)| add(sums, slopes, values, count, write));
+            }
+        }
+        if !single {
+            of_weight
+                .par_chunks_mut(9 * input * OUTPUTS)
+                .zip(sums.par_chunks(row * OUTPUTS))
+                .for_each(|(to, sums)| finish(sums, to));
         }
     }
 }

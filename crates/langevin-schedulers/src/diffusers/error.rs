@@ -1,5 +1,7 @@
 //! Errors of configurations.
 
+use super::CLASSES;
+use crate::names;
 use crate::solver::PlanError;
 use langevin_core::discrete::DiscreteError;
 use langevin_core::{GridError, ProcessError};
@@ -16,12 +18,12 @@ pub enum ConfigError {
     /// No `_class_name`.
     #[error("the scheduler configuration names no class: expected the key '_class_name'")]
     NoClass,
-    /// A scheduler that is not there.
-    #[error("scheduler class '{class}' is not supported; supported are {known}")]
+    /// A scheduler that is not there, or that another function reads: the message says which.
+    #[error("{}", not_here(class, known))]
     Class {
         /// The class given.
         class: String,
-        /// The classes known.
+        /// The classes that the function reads.
         known: String,
     },
     /// A key that the class does not have.
@@ -70,4 +72,14 @@ pub enum ConfigError {
     /// The solver's settings are out of range.
     #[error(transparent)]
     Plan(#[from] PlanError),
+}
+
+/// Where a class is read, if not here.
+fn not_here(class: &str, known: &str) -> String {
+    let advice = names::elsewhere().find(|row| row.name == class).map(|row| row.what);
+    let own = CLASSES.contains(&class).then_some("read its configuration with `diffusers::from_config`");
+    match advice.or(own) {
+        Some(advice) => format!("scheduler class '{class}' is not read by this function: {advice}"),
+        None => format!("scheduler class '{class}' is not supported; supported are {known}"),
+    }
 }

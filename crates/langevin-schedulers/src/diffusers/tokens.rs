@@ -206,6 +206,7 @@ mod tests {
             (", \"corrector_selection\": \"best\"", "corrector_selection"),
             (", \"corrector_selection_tau\": 0.0", "tau"),
             (", \"corrector_k\": -1", "corrector_k"),
+            (", \"corrector_steps\": 18446744073709551615", "the number of sweeps"),
             (", \"temperature\": 1.0", "no temperature"),
         ] {
             assert_eq!(why(read(options)), reason, "{options}");

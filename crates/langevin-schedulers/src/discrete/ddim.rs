@@ -8,6 +8,7 @@ use burn::tensor::{Bool, Int, Tensor};
 use langevin_core::discrete::{MaskAndReplace, gumbel, gumbel_max};
 use langevin_core::{Key, NoiseSource};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 const NAME: &str = "DiscreteDdim";
 const CORRECTOR: &str = "Corrector";
@@ -46,9 +47,10 @@ impl Corrector {
     /// So many sweeps after a step, of one position by the lowest log margin, with τ = 1.
     ///
     /// # Errors
-    /// [`PlanError::Setting`] for none.
+    /// [`PlanError::Setting`] for none, or 2^31 and more.
     pub fn new(sweeps: usize) -> Result<Self, PlanError> {
-        setting(CORRECTOR, "the number of sweeps", sweeps as f64, sweeps > 0, "at least 1")?;
+        let fine = sweeps > 0 && i32::try_from(sweeps).is_ok();
+        setting(CORRECTOR, "the number of sweeps", sweeps as f64, fine, "at least 1 and below 2^31")?;
         Ok(Self { sweeps, positions: 1, selection: Selection::default(), tau: 1.0 })
     }
 
@@ -147,6 +149,17 @@ pub struct DiscreteDdim {
     evaluations: usize,
     temperature: f64,
     corrector: Option<Corrector>,
+    kept: Kept,
+}
+
+/// The chain, once a step has asked for it. It follows from the settings, so that it makes no difference between samplers.
+#[derive(Clone, Debug, Default)]
+struct Kept(OnceLock<MaskAndReplace>);
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl DiscreteDdim {
@@ -156,7 +169,7 @@ impl DiscreteDdim {
     /// [`PlanError::Setting`] for fewer than 2 classes, [`PlanError::Grid`] without steps.
     pub fn new(classes: usize, steps: usize) -> Result<Self, PlanError> {
         draw::check_size(NAME, classes, steps)?;
-        Ok(Self { classes, evaluations: steps, temperature: 0.0, corrector: None })
+        Ok(Self { classes, evaluations: steps, temperature: 0.0, corrector: None, kept: Kept::default() })
     }
 
     /// In another number of steps.
@@ -165,7 +178,7 @@ impl DiscreteDdim {
     /// [`PlanError::Grid`] without steps.
     pub fn steps(self, steps: usize) -> Result<Self, PlanError> {
         draw::check_size(NAME, self.classes, steps)?;
-        Ok(Self { evaluations: steps, ..self })
+        Ok(Self { evaluations: steps, kept: Kept::default(), ..self })
     }
 
     /// With clean tokens of another temperature.
@@ -180,7 +193,7 @@ impl DiscreteDdim {
     /// With a corrector, whose sweeps are taken out of the number of steps: the denoiser is asked as often as before.
     /// As many of the first steps are followed by sweeps as leaves one step to the end, at least.
     pub fn corrected(self, corrector: Corrector) -> Self {
-        Self { corrector: Some(corrector), ..self }
+        Self { corrector: Some(corrector), kept: Kept::default(), ..self }
     }
 
     /// Sweeps a corrected step, and corrected steps.
@@ -274,13 +287,19 @@ impl TokenMethod for DiscreteDdim {
         if state.done >= self.evaluations {
             return Ok(None);
         }
-        let chain = self.chain()?;
+        let chain = match self.kept.0.get() {
+            Some(chain) => chain,
+            None => {
+                let chain = self.chain()?;
+                self.kept.0.get_or_init(|| chain)
+            }
+        };
         let (step, sweep) = self.part(state.done);
         let asked = chain.steps() - 1 - step;
         match (self.corrector, asked.checked_sub(1)) {
             // Sweeps are where the step has gone to, which is never the end.
-            (Some(corrector), Some(reached)) if sweep => self.correct(corrector, &chain, reached, state, cx),
-            _ => self.predict(&chain, asked, state, cx),
+            (Some(corrector), Some(reached)) if sweep => self.correct(corrector, chain, reached, state, cx),
+            _ => self.predict(chain, asked, state, cx),
         }
         .map(Some)
     }

@@ -6,6 +6,7 @@ use crate::sampler::SampleError;
 use crate::solver::PlanError;
 use burn::tensor::{DType, Int, Tensor, activation::log_softmax};
 use langevin_core::discrete::{DiscreteError, gumbel_max};
+use langevin_core::noise::{Domain, zeros};
 use langevin_core::{GridError, Key, NoiseSource};
 use std::ops::Range;
 
@@ -115,6 +116,17 @@ fn from(log_p: Tensor<3>, least: Tensor<3>) -> Tensor<3> {
     log_softmax(log_p.mask_fill(cut, f64::NEG_INFINITY), 1)
 }
 
+/// Draw `n` of a step of training. The first lane is that of the noise of batches.
+pub(super) const fn training(step: u64, n: u32) -> Key {
+    Key { domain: Domain::Training, index: step, lane: n + 1 }
+}
+
+/// The numbers of a batch's samples.
+pub(super) fn numbers(first: u64, rows: usize) -> Result<Range<u64>, SampleError> {
+    let last = first.checked_add(rows as u64).ok_or(SampleError::SampleNumbers { first, rows })?;
+    Ok(first..last)
+}
+
 /// Tokens of random classes, each as likely as any other.
 pub(super) fn anything(
     noise: &dyn NoiseSource,
@@ -123,12 +135,20 @@ pub(super) fn anything(
     classes: usize,
     positions: usize,
 ) -> Result<Vec<i64>, SampleError> {
-    let mut tokens = Vec::new();
-    let mut uniform = vec![0.0; positions];
-    for sample in samples {
+    let mut tokens = zeros(&samples, positions)?;
+    let mut uniform = zeros(&(0..1), positions)?;
+    for (sample, tokens) in samples.zip(tokens.chunks_mut(positions.max(1))) {
         noise.fill_uniform(sample, key, &mut uniform)?;
-        tokens.extend(uniform.iter().map(|u| ((u * classes as f64) as i64).min(classes as i64 - 1)));
+        let drawn = uniform.iter().map(|u| ((u * classes as f64) as i64).min(classes as i64 - 1));
+        tokens.iter_mut().zip(drawn).for_each(|(token, drawn)| *token = drawn);
     }
+    Ok(tokens)
+}
+
+/// Masks alone.
+pub(super) fn masks(samples: Range<u64>, mask: usize, positions: usize) -> Result<Vec<i64>, SampleError> {
+    let mut tokens = zeros(&samples, positions)?;
+    tokens.fill(mask as i64);
     Ok(tokens)
 }
 

@@ -92,7 +92,8 @@ impl EntropyBound {
         Ok(Self { temperature: (from, to), ..self })
     }
 
-    /// With masks instead of random tokens.
+    /// With masks instead of random tokens. A mask that is one of the classes can be drawn, too: it counts as masked, and
+    /// stays if the last step draws it.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for a mask of more than 31 bits.
@@ -125,7 +126,7 @@ impl TokenMethod for EntropyBound {
     /// All masked, or random.
     fn prior(&self, noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError> {
         match self.mask {
-            Some(mask) => Ok(vec![mask as i64; (samples.end - samples.start) as usize * positions]),
+            Some(mask) => draw::masks(samples, mask, positions),
             None => draw::anything(noise, samples, Key::INITIAL, self.classes, positions),
         }
     }

@@ -18,9 +18,10 @@ pub(super) fn data(x: &Tensor<2, Int>) -> Result<TensorData, SampleError> {
     x.try_to_data().map_err(read)
 }
 
-/// Numbers of any float type in row-major order.
+/// Numbers of any float type in row-major order; those of `f64` as they are.
 pub(super) fn numbers<const D: usize>(x: Tensor<D>) -> Result<Vec<f64>, SampleError> {
-    Ok(x.cast(DType::F32).try_to_data().map_err(read)?.iter::<f64>().collect())
+    let x = if x.dtype() == DType::F64 { x } else { x.cast(DType::F32) };
+    Ok(x.try_to_data().map_err(read)?.iter::<f64>().collect())
 }
 
 /// A single flag.

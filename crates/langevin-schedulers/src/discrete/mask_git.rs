@@ -64,7 +64,8 @@ pub struct MaskGit {
 
 impl MaskGit {
     /// In `steps` steps over `classes` classes, with the token `mask` for what is masked; the cosine schedule, and a
-    /// choice temperature from 2 to 0.
+    /// choice temperature from 2 to 0. A mask that is one of the classes can be drawn, too: it counts as masked, and
+    /// stays if the last step draws it.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for fewer than 2 classes or a mask of more than 31 bits, [`PlanError::Grid`] without
@@ -121,23 +122,27 @@ impl MaskGit {
     }
 
     /// Tokens `[batch, positions]` of which each is masked with probability [`share(n)`](Self::share), independently.
-    /// Samples are numbered from `first` on.
+    /// Samples are numbered from `first` on; `step` is that of the training run, so that a sample is masked elsewhere
+    /// whenever it comes again.
     ///
     /// # Errors
-    /// [`SampleError::Noise`] if the source cannot deliver uniform noise.
+    /// [`SampleError::SampleNumbers`] if the numbers do not fit into 64 bits, [`SampleError::Noise`] if the source
+    /// cannot deliver uniform noise.
     pub fn noised(
         &self,
         tokens: &Tensor<2, Int>,
         n: usize,
         noise: &dyn NoiseSource,
         first: u64,
+        step: u64,
     ) -> Result<Tensor<2, Int>, SampleError> {
         let [batch, positions] = tokens.dims();
+        let (key, share) = (draw::training(step, 0), self.share(n));
         let mut masked = Vec::with_capacity(batch * positions);
         let mut uniform = vec![0.0; positions];
-        for sample in first..first + batch as u64 {
-            noise.fill_uniform(sample, Key::INITIAL, &mut uniform)?;
-            masked.extend(uniform.iter().map(|u| *u < self.share(n)));
+        for sample in draw::numbers(first, batch)? {
+            noise.fill_uniform(sample, key, &mut uniform)?;
+            masked.extend(uniform.iter().map(|u| *u < share));
         }
         let masked = host::to_flags(masked, [batch, positions], &tokens.device());
         Ok(tokens.clone().mask_fill(masked, self.mask as i64))
@@ -166,7 +171,7 @@ impl TokenMethod for MaskGit {
 
     /// All masked.
     fn prior(&self, _noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError> {
-        Ok(vec![self.mask as i64; (samples.end - samples.start) as usize * positions])
+        draw::masks(samples, self.mask, positions)
     }
 
     fn advance(&self, state: &mut TokenState, cx: &TokenContext<'_>) -> Result<Option<TokenStep>, SampleError> {

@@ -69,9 +69,10 @@ pub struct TokenStep {
     /// The log-probabilities that tokens were drawn from, `[batch, classes, positions]` for these positions. For
     /// [`TokenSampler`](super::TokenSampler) there is a row for the mask as well, except in the last step.
     pub log_p: Tensor<3>,
-    /// What was drawn from them, `[batch, positions]`: the clean tokens as they look now.
+    /// What was drawn from them, `[batch, positions]`: the clean tokens as they look now. For
+    /// [`TokenSampler`](super::TokenSampler) they are the tokens of the next step, masks among them.
     pub drawn: Tensor<2, Int>,
-    /// Where what was drawn was taken, `[batch, positions]`.
+    /// Where what was drawn was taken, `[batch, positions]`; everywhere by [`TokenSampler`](super::TokenSampler).
     pub accepted: Tensor<2, Bool>,
 }
 
@@ -83,7 +84,8 @@ pub trait TokenMethod: Send + Sync {
     /// The tokens that samples begin with if none are given, `[samples, positions]` in row-major order.
     ///
     /// # Errors
-    /// [`SampleError::Discrete`] if the noise source fails, [`SampleError::Unsupported`] if tokens must be given.
+    /// [`SampleError::Discrete`] or [`SampleError::Noise`] if the noise source fails or there is no memory for so many
+    /// tokens, [`SampleError::Unsupported`] if tokens must be given.
     fn prior(&self, noise: &dyn NoiseSource, samples: Range<u64>, positions: usize) -> Result<Vec<i64>, SampleError>;
 
     /// Makes one step from the state, or none at the end: what it returns are the tokens of the next state, whose
@@ -185,6 +187,48 @@ pub trait TokenMethod: Send + Sync {
         TokenRun::resumed(self, saved, TokenContext { denoiser, noise }, device)
     }
 }
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<T: TokenMethod + ?Sized> TokenMethod for $pointer {
+            fn vocabulary(&self) -> Vocabulary {
+                (**self).vocabulary()
+            }
+
+            fn prior(
+                &self,
+                noise: &dyn NoiseSource,
+                samples: Range<u64>,
+                positions: usize,
+            ) -> Result<Vec<i64>, SampleError> {
+                (**self).prior(noise, samples, positions)
+            }
+
+            fn advance(
+                &self,
+                state: &mut TokenState,
+                cx: &TokenContext<'_>,
+            ) -> Result<Option<TokenStep>, SampleError> {
+                (**self).advance(state, cx)
+            }
+
+            fn fingerprint(&self) -> u64 {
+                (**self).fingerprint()
+            }
+
+            fn check_positions(&self, positions: usize) -> Result<(), SampleError> {
+                (**self).check_positions(positions)
+            }
+
+            fn check_state(&self, state: &TokenState) -> bool {
+                (**self).check_state(state)
+            }
+        }
+    )*};
+}
+
+// What is chosen when the program runs is started like any other.
+forward!(&T, Box<T>);
 
 /// The number after the last sample.
 pub(super) fn check(method: &dyn TokenMethod, first: u64, shape: [usize; 2]) -> Result<u64, SampleError> {

@@ -137,7 +137,7 @@ impl TokenMethod for TokenSampler {
         let log_p = self.chain.posterior(answer, &state.tokens, reached, asked)?;
         let tokens = gumbel_max(log_p.clone(), cx.noise, state.first, Key::step(index as u64, 0))?;
         let (drawn, positions) = (tokens.clone(), 0..tokens.dims()[1]);
-        let accepted = tokens.clone().equal(drawn.clone());
+        let accepted = host::to_flags(vec![true; tokens.shape().num_elements()], tokens.dims(), &tokens.device());
         Ok(Some(TokenStep { index, asked, reached, tokens, positions, log_p, drawn, accepted }))
     }
 

@@ -9,7 +9,7 @@ mod transforms;
 
 use std::marker::PhantomData;
 
-pub(super) use transforms::{Four, Transforms, Two};
+pub(super) use transforms::{Four, Transforms, TransformsBack, Two};
 
 /// Numbers that are computed side by side.
 const LANES: usize = 16;
@@ -92,7 +92,7 @@ impl<'a> Kernels<'a> {
 /// Takes the gradient of transformed kernels back to the kernels of one output: entry (product, input) of `from` lies at
 /// `product·step + input`.
 #[inline(always)]
-pub(super) fn kernels_back<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+pub(super) fn kernels_back<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
     (from, step, to): (&[f32], usize, &mut [f32]),
 ) {
     for (input, to) in to.chunks_exact_mut(9).enumerate() {
@@ -229,7 +229,7 @@ pub(super) fn transform_values<T: Transforms<STEP, SIDE>, const STEP: usize, con
 
 /// [`Lines::results_back`], in the same way.
 #[inline(always)]
-pub(super) fn transform_results_back<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+pub(super) fn transform_results_back<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
     (lines, rows, to, step): (&mut Lines<T, STEP, SIDE>, &[Row<'_>], &mut [f32], usize),
 ) {
     lines.results_back(rows, to, step);
@@ -312,22 +312,6 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, S
         }
     }
 
-    /// Transforms gradients of the results, as [`values`](Self::values) does with values.
-    #[inline(always)]
-    fn results_back(&mut self, rows: &[Row<'_>], to: &mut [f32], step: usize) {
-        let (wide, place) = (self.wide, self.place);
-        let length = STEP * wide;
-        let whole = self.rows * length;
-        for (at, row) in rows.iter().enumerate() {
-            let pixels = Self::rows_of::<STEP>(row.image, &self.zeros, STEP * row.number + 1);
-            map_lines(pixels, &mut self.half[at * length..], whole, T::results_back);
-        }
-        for (i, to) in to.chunks_mut(SIDE * step).enumerate() {
-            split::<STEP, STEP>(&self.half[i * whole..], rows.len() * wide, &mut self.phases, place);
-            map_lines(lines::<STEP>(&self.phases, place, rows.len() * wide), to, step, T::results_back);
-        }
-    }
-
     /// Writes the results of rows of tiles, whose product `p` of tile `t` lies at `p·step + t`, plus `bias` to the strips: the
     /// rows of pixels of each row of tiles, fewer at the lower edge.
     #[inline(always)]
@@ -352,6 +336,24 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, S
                     *value = line[wide - 1] + bias;
                 }
             }
+        }
+    }
+}
+
+impl<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize> Lines<T, STEP, SIDE> {
+    /// Transforms gradients of the results, as [`values`](Self::values) does with values.
+    #[inline(always)]
+    fn results_back(&mut self, rows: &[Row<'_>], to: &mut [f32], step: usize) {
+        let (wide, place) = (self.wide, self.place);
+        let length = STEP * wide;
+        let whole = self.rows * length;
+        for (at, row) in rows.iter().enumerate() {
+            let pixels = Self::rows_of::<STEP>(row.image, &self.zeros, STEP * row.number + 1);
+            map_lines(pixels, &mut self.half[at * length..], whole, T::results_back);
+        }
+        for (i, to) in to.chunks_mut(SIDE * step).enumerate() {
+            split::<STEP, STEP>(&self.half[i * whole..], rows.len() * wide, &mut self.phases, place);
+            map_lines(lines::<STEP>(&self.phases, place, rows.len() * wide), to, step, T::results_back);
         }
     }
 }

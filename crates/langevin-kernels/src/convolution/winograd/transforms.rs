@@ -10,10 +10,16 @@ pub(in super::super) trait Transforms<const STEP: usize, const SIDE: usize>:
     fn values(d: [f32; SIDE]) -> [f32; SIDE];
     /// `G·g`
     fn kernel(g: [f32; 3]) -> [f32; SIDE];
-    /// `Gᵀ·u`
-    fn kernel_back(u: [f32; SIDE]) -> [f32; 3];
     /// `Aᵀ·m`
     fn results(m: [f32; SIDE]) -> [f32; STEP];
+}
+
+/// What the gradient of a weight needs besides.
+pub(in super::super) trait TransformsBack<const STEP: usize, const SIDE: usize>:
+    Transforms<STEP, SIDE>
+{
+    /// `Gᵀ·u`
+    fn kernel_back(u: [f32; SIDE]) -> [f32; 3];
     /// `A·y`
     fn results_back(y: [f32; STEP]) -> [f32; SIDE];
 }
@@ -35,19 +41,8 @@ impl Transforms<2, 4> for Two {
     }
 
     #[inline(always)]
-    fn kernel_back([a, b, c, d]: [f32; 4]) -> [f32; 3] {
-        let even = 0.5 * (b + c);
-        [a + even, 0.5 * (b - c), even + d]
-    }
-
-    #[inline(always)]
     fn results([a, b, c, d]: [f32; 4]) -> [f32; 2] {
         [a + b + c, b - c + d]
-    }
-
-    #[inline(always)]
-    fn results_back([a, b]: [f32; 2]) -> [f32; 4] {
-        [a, a + b, a - b, b]
     }
 }
 
@@ -80,14 +75,6 @@ impl Transforms<4, 6> for Four {
     }
 
     #[inline(always)]
-    fn kernel_back([a, b, c, d, e, f]: [f32; 6]) -> [f32; 3] {
-        const NEAR: f32 = -2.0 / 3.0;
-        const FAR: f32 = 1.0 / 6.0;
-        let (near, far) = (NEAR * (b + c), FAR * (d + e));
-        [a + near + far, NEAR * FRAC_1_SQRT_2 * (b - c) + FAR * SQRT_2 * (d - e), 0.5 * near + 2.0 * far + f]
-    }
-
-    #[inline(always)]
     fn results([a, b, c, d, e, f]: [f32; 6]) -> [f32; 4] {
         const CUBE: f32 = 0.5 * FRAC_1_SQRT_2;
         const FAR_CUBE: f32 = 2.0 * SQRT_2;
@@ -99,6 +86,16 @@ impl Transforms<4, 6> for Four {
             0.5 * sum + 2.0 * far_sum,
             CUBE * difference + FAR_CUBE * far_difference + f,
         ]
+    }
+}
+
+impl TransformsBack<4, 6> for Four {
+    #[inline(always)]
+    fn kernel_back([a, b, c, d, e, f]: [f32; 6]) -> [f32; 3] {
+        const NEAR: f32 = -2.0 / 3.0;
+        const FAR: f32 = 1.0 / 6.0;
+        let (near, far) = (NEAR * (b + c), FAR * (d + e));
+        [a + near + far, NEAR * FRAC_1_SQRT_2 * (b - c) + FAR * SQRT_2 * (d - e), 0.5 * near + 2.0 * far + f]
     }
 
     #[inline(always)]

@@ -8,7 +8,6 @@ use crate::sampler::SampleError;
 use crate::solver::PlanError;
 use burn::tensor::{Bool, Int, Tensor};
 use langevin_core::discrete::DiscreteError;
-use langevin_core::noise::Domain;
 use langevin_core::{Key, NoiseSource};
 use progress::{Answer, Progress};
 use std::ops::Range;
@@ -111,7 +110,8 @@ impl BlockRefinement {
         Ok(Self { block, ..self })
     }
 
-    /// With masks instead of random tokens. The mask may be one of the classes.
+    /// With masks instead of random tokens. A mask that is one of the classes can be drawn, too: it counts as masked, and
+    /// stays if it is left when the block's steps are over.
     ///
     /// # Errors
     /// [`PlanError::Setting`] for a mask of more than 31 bits.
@@ -205,17 +205,20 @@ impl BlockRefinement {
     /// Noises clean tokens `[batch, positions]` for training: in each block behind the prompt (they are counted from
     /// its end) a share is drawn, the same for all its tokens, and each of them is masked with that probability. The
     /// second answer has the other tokens masked. Padding, where `valid` is false, is never masked. Samples are
-    /// numbered from `first` on.
+    /// numbered from `first` on; `step` is that of the training run, so that a sample is masked elsewhere whenever it
+    /// comes again.
     ///
     /// # Errors
     /// [`SampleError::Unsupported`] without a mask, [`SampleError::Discrete`] if `valid` has another shape,
-    /// [`SampleError::Noise`] if the source cannot deliver uniform noise.
+    /// [`SampleError::SampleNumbers`] if the numbers do not fit into 64 bits, [`SampleError::Noise`] if the source
+    /// cannot deliver uniform noise.
     pub fn noised(
         &self,
         tokens: &Tensor<2, Int>,
         valid: Option<&Tensor<2, Bool>>,
         noise: &dyn NoiseSource,
         first: u64,
+        step: u64,
     ) -> Result<[Tensor<2, Int>; 2], SampleError> {
         let Some(mask) = self.mask else {
             let (what, advice) = ("`noised`", "without masks there is nothing to mask; use `masked`");
@@ -223,13 +226,12 @@ impl BlockRefinement {
         };
         let shape = tokens.dims();
         let mut masked = vec![false; shape[0] * shape[1]];
-        for (sample, row) in (first..).zip(masked.chunks_mut(shape[1].max(1))) {
+        for (sample, row) in draw::numbers(first, shape[0])?.zip(masked.chunks_mut(shape[1].max(1))) {
             let behind = row.get_mut(self.prompt..).unwrap_or_default();
-            for (block, masked) in behind.chunks_mut(self.block).enumerate() {
-                let key = |lane| Key { domain: Domain::Training, index: block as u64, lane };
+            for (draws, masked) in (0..).step_by(2).zip(behind.chunks_mut(self.block)) {
                 let (mut share, mut uniform) = ([0.0], vec![0.0; masked.len()]);
-                noise.fill_uniform(sample, key(0), &mut share)?;
-                noise.fill_uniform(sample, key(1), &mut uniform)?;
+                noise.fill_uniform(sample, draw::training(step, draws), &mut share)?;
+                noise.fill_uniform(sample, draw::training(step, draws + 1), &mut uniform)?;
                 masked.iter_mut().zip(uniform).for_each(|(masked, u)| *masked = u < share[0]);
             }
         }
@@ -267,7 +269,7 @@ impl TokenMethod for BlockRefinement {
             return Err(SampleError::Unsupported { sampler: "BlockRefinement with a prompt", what, advice });
         }
         match self.mask {
-            Some(mask) => Ok(vec![mask as i64; (samples.end - samples.start) as usize * positions]),
+            Some(mask) => draw::masks(samples, mask, positions),
             None => draw::anything(noise, samples, Key::INITIAL, self.classes, positions),
         }
     }

@@ -151,7 +151,7 @@ impl Row {
         accepted: &mut [bool],
     ) {
         let confidence = answer.confidence;
-        let masked: Vec<usize> = (0..tokens.len()).filter(|i| tokens[*i] == mask).collect();
+        let masked: Vec<usize> = (prompted..tokens.len()).filter(|i| tokens[*i] == mask).collect();
         let (block, steps) = (settings.block, settings.steps);
         let step = self.steps.min(steps - 1);
         let quota = match block / steps + usize::from(step < block % steps) {
@@ -179,7 +179,7 @@ impl Row {
             self.settled = !edited || self.posts > settings.post_steps;
         } else {
             self.steps += 1;
-            let ready = settings.editing.is_none() && !tokens.contains(&mask);
+            let ready = settings.editing.is_none() && !tokens[prompted..].contains(&mask);
             self.settled = self.steps >= steps || ready;
         }
     }
