@@ -92,7 +92,7 @@ fn only_what_must_reads_from_a_device() {
         // Which positions of tokens are taken, and whether a sample is ready: a few numbers a position in each step. Checks of
         // given tokens, and saving.
         "langevin-schedulers/src/discrete/host.rs",
-        // Which measurement it is, for saved runs: before the first step, and in saving.
+        // Which measurement it is, for saved runs: when the solver is made.
         "langevin-schedulers/src/inverse/ddrm.rs",
         "langevin-schedulers/src/inverse/dps.rs",
         // How far a window of states still moved decides how far it goes on: after each sweep.
