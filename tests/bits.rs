@@ -16,6 +16,7 @@ use common::solvers::{plans, rows};
 use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
 use langevin::core::{DenoiseError, Denoiser, Estimate, Load, NoiseSource, Prediction, Process, Query};
+use langevin::schedulers::exponential::{DpmSolverSde, SecondOrder};
 use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{DpmSolver, EulerMaruyama, Plan, Sampler, SamplerExt, SavedRun, Solver};
 use std::process::Command;
@@ -166,6 +167,8 @@ fn brownian_driven_solvers_stay_close_for_other_numbers_of_steps() {
         ("DPM-Solver++ 1M SDE along a path", Box::new(sde(1).path())),
         ("DPM-Solver++ 2M SDE along a path", Box::new(sde(2).path())),
         ("DPM-Solver++ 3M SDE along a path", Box::new(sde(3).path())),
+        ("DPM-Solver++ 2M SDE, Heun, along a path", Box::new(sde(2).second_order(SecondOrder::Heun).path())),
+        ("DPM-Solver++ SDE", Box::new(DpmSolverSde::new())),
         ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
         ("DPM-Solver++ 2M SDE", Box::new(sde(2))),
     ];
@@ -184,5 +187,5 @@ fn brownian_driven_solvers_stay_close_for_other_numbers_of_steps() {
             white += 1;
         }
     }
-    assert!(along >= 4 && white >= 2, "{along} and {white}");
+    assert!(along >= 6 && white >= 2, "{along} and {white}");
 }

@@ -57,6 +57,7 @@ pub fn rows() -> Vec<Row> {
         row("DPM-Solver++ 1M", multi(1)).path(1.0, (64, 6)),
         row("DPM-Solver++ 2M", multi(2)).path(2.0, (32, 6)).upwards(2.0, (32, 6)).started(1, 2.0, (32, 6)),
         row("DPM-Solver++ 2M, Heun", multi(2).second_order(SecondOrder::Heun)).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
+        row("DPM-Solver++ 2M, last step of order 1", multi(2).euler_at_final(true)).path(2.0, (32, 6)).in_lambda(),
         row("DPM-Solver++ 3M", multi(3)).path(2.0, (32, 6)).in_lambda().started(2, 3.0, (32, 6)),
         // Its error constant is small where the first steps are.
         row("DPM-Solver++ 3M, published", halved.clone())
@@ -67,15 +68,19 @@ pub fn rows() -> Vec<Row> {
         row("DPM-Solver++ 3M, published, lower at the ends", halved.lower_order_below(15))
             .path(2.0, (32, 6))
             .in_lambda(),
+        row("DPM-Solver 1M", multi(1).basis(Basis::Noise)).path(1.0, (64, 6)),
+        row("DPM-Solver 2M, Heun", multi(2).basis(Basis::Noise).second_order(SecondOrder::Heun)).path(2.0, (32, 6)),
         row("DPM-Solver 2M", multi(2).basis(Basis::Noise)).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("DPM-Solver 3M", multi(3).basis(Basis::Noise)).path(2.0, (32, 6)).in_lambda().started(2, 3.0, (32, 6)),
+        row("DEIS 1", deis(1)).path(1.0, (64, 6)),
         row("DEIS 2", deis(2)).path(2.0, (32, 6)).upwards(2.0, (32, 6)).started(1, 2.0, (32, 6)),
         row("DEIS 3", deis(3)).path(2.0, (32, 6)).in_lambda().started(2, 3.0, (32, 6)),
         row("DEIS 4", deis(4)).path(2.0, (32, 6)).in_lambda().started(3, 4.0, (32, 6)),
         row("DEIS 3 in x̂_0", deis(3).basis(Basis::Data)).started(2, 3.0, (32, 6)),
         row("DEIS 4 in x̂_0", deis(4).basis(Basis::Data)).started(3, 4.0, (32, 6)),
         row("UniPC-1", unipc(1)).upwards(2.0, (32, 6)).started(0, 2.0, (32, 6)),
-        row("UniPC-2", unipc(2)).started(1, 3.0, (32, 6)),
+        row("UniPC-2", unipc(2)).path(3.0, (32, 6)).in_lambda().started(1, 3.0, (32, 6)),
+        row("UniPC-2, linear", unipc(2).b(UniB::Linear)).started(1, 3.0, (32, 6)),
         row("UniPC-3", unipc(3)).started(2, 4.0, (32, 6)),
         // Three doublings of it are just what `f64` resolves above the floor.
         row("UniPC-4 in ε̂", unipc(4).basis(Basis::Noise)).started(3, 5.0, (16, 6)).in_lambda(),
@@ -96,6 +101,8 @@ pub fn rows() -> Vec<Row> {
         row("SA-Solver without noise, evaluated again", twice).path(2.0, (32, 6)).in_lambda(),
         row("Heun in λ", ends()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("Heun in λ, in ε̂", ends().basis(Basis::Noise)).path(2.0, (32, 6)),
+        row("DPM-Solver++ 1S", single(1)).path(1.0, (64, 6)),
+        row("DPM-Solver 1S", single(1).basis(Basis::Noise)).path(1.0, (64, 6)),
         row("DPM-Solver++ 2S, r = 0.3", early).path(2.0, (16, 6)),
         row("DPM-Solver++ 2S", single(2)).path(2.0, (16, 6)).upwards(2.0, (32, 6)),
         row("DPM-Solver++ 3S", single(3)).path(3.0, (32, 5)).upwards(3.0, (32, 5)),
@@ -166,7 +173,7 @@ pub fn noisy() -> Vec<Row> {
             (32, 4),
         ),
         row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (32, 4)).in_lambda(),
-        row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)),
+        row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
         // Steps end at the grid's end and no further, so that the last has no noise. The equation has, of the size of √h.
         row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)).strong_at(
             0.5,
