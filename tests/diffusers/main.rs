@@ -12,7 +12,10 @@ mod tokens;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::denoiser::from_fn;
-use langevin::core::{Denoiser, Levels, Prediction};
+use langevin::core::noise::Injected;
+use langevin::core::{Denoiser, Key, Levels, Prediction};
+use langevin::schedulers::SamplerExt;
+use langevin::schedulers::plan::Plan;
 use serde_json::Value;
 
 fn read(name: &str) -> Value {
@@ -70,4 +73,27 @@ fn values<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
 fn largest_distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// Plans as they come back from a file, the noise of each step of the original, and the states of a run.
+fn assert_run(case: &Value, plan: &Plan, start: f64, denoiser: &dyn Denoiser<2>) {
+    let plan: Plan = serde_json::from_str(&serde_json::to_string(plan).unwrap()).expect("a plan");
+    let shape: [usize; 2] = shape(&case["shape"]);
+    let mut noise = Injected::new();
+    for (row, _) in plan.rows().iter().enumerate().filter(|(_, row)| !row.draws.is_empty()) {
+        let drawn = wave(shape.iter().product(), 0.37, (row + 1) as f64);
+        noise = noise.with(Key::step(row as u64, 0), 0..shape[0] as u64, drawn).expect("even rows");
+    }
+    let run = plan.start_from(0, begin(shape).mul_scalar(start), denoiser, &noise).expect("a run");
+    let states = case["states"].as_array().expect("states");
+    let mut steps = 0;
+    for (step, state) in run.zip(states) {
+        let expected = numbers(&state["x"]);
+        let size = expected.iter().fold(1.0f64, |size, x| size.max(x.abs()));
+        let off = largest_distance(&values(&step.expect("a step").x), &expected) / size;
+        assert!(off < 1e-5, "{} with {}, step {steps}: {off}", case["config"], case["given"]);
+        steps += 1;
+    }
+    assert_eq!((steps, plan.steps()), (states.len(), states.len()));
+    noise.finish().expect("all noise is used");
 }

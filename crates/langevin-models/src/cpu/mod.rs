@@ -69,6 +69,9 @@ trait Operation<const N: usize>: Debug + Clone + Send + 'static {
     /// What the gradient needs besides the inputs.
     type Saved: Debug + Clone + Send + 'static;
 
+    /// Whether the gradient reads the inputs. If not they are not kept for it, and it is given empty ones.
+    const READS_INPUTS: bool = true;
+
     /// The result.
     fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
 
@@ -87,14 +90,15 @@ trait Operation<const N: usize>: Debug + Clone + Send + 'static {
 struct Node<O>(O);
 
 impl<const N: usize, O: Operation<N>> Backward<Flex, N> for Node<O> {
-    type State = ([FlexTensor; N], O::Saved);
+    type State = (Option<[FlexTensor; N]>, [DType; N], O::Saved);
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node);
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let (inputs, saved) = ops.state;
-        let dtypes = inputs.each_ref().map(FlexTensor::dtype);
-        let of_inputs = self.0.backward(inputs.map(widen), saved, widen(gradient), wanted);
+        let (inputs, dtypes, saved) = ops.state;
+        let inputs =
+            inputs.map_or_else(|| std::array::from_fn(|_| tensor(Vec::new(), [0])), |inputs| inputs.map(widen));
+        let of_inputs = self.0.backward(inputs, saved, widen(gradient), wanted);
         for ((parent, gradient), dtype) in ops.parents.into_iter().zip(of_inputs).zip(dtypes) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 gradients.register::<Flex>(parent.id, narrow(gradient, dtype));
@@ -123,7 +127,8 @@ fn run<const N: usize, const D: usize, O: Operation<N>>(operation: O, inputs: [V
     let result = match Node(operation.clone()).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let (result, saved) = operation.forward(inputs.clone().map(widen));
-            prep.finish((inputs, saved), narrow(result, dtype))
+            let dtypes = inputs.each_ref().map(FlexTensor::dtype);
+            prep.finish((O::READS_INPUTS.then_some(inputs), dtypes, saved), narrow(result, dtype))
         }
         OpsKind::UnTracked(prep) => prep.finish(narrow(operation.forward(inputs.map(widen)).0, dtype)),
     };

@@ -32,6 +32,8 @@ impl Resample {
 impl Operation<1> for Resample {
     type Saved = ();
 
+    const READS_INPUTS: bool = false;
+
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, ()) {
         let y = match self {
             Self::Double => Self::doubled(&x, 1.0),

@@ -86,7 +86,7 @@ impl Algorithm {
     /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library |
     /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1 or 2, a border of 1, 32 channels and more on a side | nine products | 0.15 ms where the direct kernel took 0.22; a UNet 12.0 where it took 16.7 |
     /// | GPU with tensor cores | `f16`, `bf16` | others | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
-    /// | GPU without, or unknown | `f16`, `bf16` | tables of patches up to 2²⁸ numbers | product | the plain direct kernel adds up in half precision: 6e-3 off where the product is 5e-4 off |
+    /// | GPU without, or unknown | `f16`, `bf16` | tables of patches up to 2²⁸ numbers | product | the plain direct kernel adds up in the type of its inputs, 6e-3 off where the product is 5e-4 off, and so is asked in `f32` |
     /// | GPU | `f64`, larger tables | all | direct | needs no table |
     /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
     /// | GPU | `f32` | others | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
@@ -147,7 +147,13 @@ impl Algorithm {
                 Self::of(&x.device(), x.dtype(), &shape).run(x, weight, stride, padding)
             }
             Self::Direct => {
+                let (device, dtype) = (x.device(), x.dtype());
                 let options = ConvOptions::new(stride, padding, [1, 1], 1);
+                let half = matches!(dtype, DType::F16 | DType::BF16);
+                if half && has_kernels(&device) && !has_tensor_cores(&device, dtype) {
+                    // Without tensor cores Burn's kernel adds up in the type of its inputs.
+                    return module::conv2d(x.cast(DType::F32), weight.cast(DType::F32), None, options).cast(dtype);
+                }
                 module::conv2d(x, weight, None, options)
             }
             Self::Product => product(x, weight, stride, padding),

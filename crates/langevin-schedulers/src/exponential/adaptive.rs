@@ -67,8 +67,7 @@ impl DpmAdaptive {
     /// [`PlanError::Setting`] for a tolerance that is not positive and finite.
     pub fn new(rtol: f64, atol: f64) -> Result<Self, PlanError> {
         let control = Control::new(positive("relative tolerance", rtol)?, positive("absolute tolerance", atol)?);
-        let noise = AncestralNoise { eta: 0.0, ..AncestralNoise::default() };
-        Ok(Self { order: 3, control, noise, white: false, together: false })
+        Ok(Self { order: 3, control, noise: AncestralNoise::none(), white: false, together: false })
     }
 
     /// Of order 2 or 3: as many evaluations an attempt.

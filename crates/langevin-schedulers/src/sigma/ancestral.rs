@@ -95,6 +95,11 @@ impl fmt::Display for Noise {
 }
 
 impl Noise {
+    /// No noise: a step goes all the way down.
+    pub fn none() -> Self {
+        Self { eta: 0.0, ..Self::default() }
+    }
+
     pub fn check(&self, solver: &'static str) -> Result<(), PlanError> {
         for (setting, given) in [("eta", self.eta), ("the noise factor", self.factor)] {
             if !(given >= 0.0 && given.is_finite()) {

@@ -218,8 +218,7 @@ impl Singlestep {
     /// # Errors
     /// [`PlanError::Setting`] unless `scale` is 0 or more and finite.
     pub fn noise_scale(mut self, scale: f64) -> Result<Self, PlanError> {
-        let quiet = AncestralNoise { eta: 0.0, ..AncestralNoise::default() };
-        self.ancestral = Some(AncestralNoise { factor: scale, ..self.ancestral.unwrap_or(quiet) });
+        self.ancestral = Some(AncestralNoise { factor: scale, ..self.ancestral.unwrap_or_else(AncestralNoise::none) });
         self.check()?;
         Ok(self)
     }
@@ -227,8 +226,7 @@ impl Singlestep {
     /// In which coordinate [ancestral](Self::ancestral) steps are split; in σ/α unless said otherwise.
     /// [`AncestralSplit::Share`] on a flow is ComfyUI's `sample_dpmpp_2s_ancestral_RF`.
     pub fn ancestral_split(mut self, split: AncestralSplit) -> Self {
-        let quiet = AncestralNoise { eta: 0.0, ..AncestralNoise::default() };
-        self.ancestral = Some(AncestralNoise { split, ..self.ancestral.unwrap_or(quiet) });
+        self.ancestral = Some(AncestralNoise { split, ..self.ancestral.unwrap_or_else(AncestralNoise::none) });
         self
     }
 
