@@ -69,6 +69,7 @@ impl Fixture {
                 read: RefCell::default(),
                 worst: Cell::new(0.0),
                 failures: RefCell::default(),
+                steps: Cell::new(0),
             })
             .collect()
     }
@@ -106,6 +107,8 @@ pub struct Case<'a> {
     /// Largest error in units of its tolerance.
     worst: Cell<f64>,
     failures: RefCell<Vec<String>>,
+    /// Steps that were compared in open loop.
+    steps: Cell<usize>,
 }
 
 impl Case<'_> {
@@ -169,6 +172,15 @@ impl Case<'_> {
 
     pub fn rtol(&self) -> f64 {
         self.value["tolerance"]["rtol"].as_f64().unwrap_or(0.0)
+    }
+
+    /// Counts a step that was compared in open loop: from the recorded state before it.
+    pub fn count_step(&self) {
+        self.steps.set(self.steps.get() + 1);
+    }
+
+    pub fn steps_compared(&self) -> usize {
+        self.steps.get()
     }
 
     /// Compares with the case's tolerance.

@@ -5,13 +5,11 @@
 
 use crate::fixture::{Array, Case};
 use crate::models;
+use crate::open_loop::Recorded;
 use crate::outcome::{Outcome, Unsupported};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use langevin::core::denoiser::After;
 use langevin::core::noise::Injected;
-use langevin::core::{
-    Constraint, DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Level, Levels, Prediction, Query,
-};
+use langevin::core::{DenoiseError, Denoiser, DenoiserExt, Estimate, Grid, Level, Levels, Prediction, Query};
 use langevin::schedulers::diffusers::{self, Configured};
 use langevin::schedulers::plan::Draw;
 use langevin::schedulers::{Plan, SamplerExt};
@@ -352,8 +350,8 @@ fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan, model:
         let scale = scale(&evals[*call].after.level);
         expected.row(*call).iter().map(|x| scale * x).collect()
     });
-    let recorded =
-        Recorded { instead: if name == "open" { instead.collect() } else { Vec::new() }, seen: Mutex::default() };
+    let open = name == "open";
+    let recorded = Recorded::new(if open { instead.collect() } else { Vec::new() });
     let run = plan.start_from(0, x, &recorder, &noise).expect("a run").constrained(&recorded);
     let originals = case.tensor("pred_original_sample");
     let mut steps = 0;
@@ -374,11 +372,14 @@ fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan, model:
     if let Err(error) = noise.finish() {
         case.fail(format!("{name} loop: {error}"));
     }
-    for (i, x) in recorded.seen.lock().expect("no panic").iter().enumerate() {
+    for (i, x) in recorded.seen().iter().enumerate() {
         let x = published(case, x, evals[ends[i]].after.level.alpha);
         // DEIS's weights are differences of larger numbers, in float32 in the original: its closed loop feeds that back.
         let slack = if name == "closed" && case.class().starts_with("DEIS") { 2.0 } else { 1.0 };
         case.compare_with(slack, &format!("{name} loop, x after step {i}"), Some(ends[i]), &x, expected.row(ends[i]));
+        if open {
+            case.count_step();
+        }
     }
     // Inside the steps: what is asked about, and the sample seen there.
     let asked = model.asked.lock().expect("no panic");
@@ -395,30 +396,14 @@ fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan, model:
         if inner {
             let x = published(case, x, at.alpha);
             case.compare(&format!("{name} loop, stage {call}"), Some(call - 1), &x, expected.row(call - 1));
+            if open {
+                case.count_step();
+            }
         }
         let stage = evals[call].step.is_none();
         if let (Some(originals), true) = (originals, stage) {
             case.compare(&format!("{name} loop, x0 of stage {call}"), Some(call), &x0s[call], originals.row(call));
         }
-    }
-}
-
-/// Keeps the state after each step, and in the open loop goes on from the recorded one.
-struct Recorded {
-    /// What goes on in its place, for each step.
-    instead: Vec<Vec<f64>>,
-    seen: Mutex<Vec<Vec<f64>>>,
-}
-
-impl Constraint<4> for Recorded {
-    fn apply(&self, x: Tensor<4>, _after: &After<'_>) -> Result<Tensor<4>, DenoiseError> {
-        let mut seen = self.seen.lock().expect("no panic");
-        let instead = self.instead.get(seen.len()).cloned();
-        seen.push(values(&x));
-        Ok(match instead {
-            Some(instead) => tensor(instead, x.dims()),
-            None => x,
-        })
     }
 }
 
