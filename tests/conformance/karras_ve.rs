@@ -1,5 +1,6 @@
 //! The case of `schedulers/special` with a loop of its own: churn, a step of Euler, a correction.
 
+use crate::deviations::Deviation;
 use crate::fixture::Case;
 use crate::models;
 use crate::open_loop::{Recorded, firsts};
@@ -46,6 +47,11 @@ fn levels(case: &Case<'_>, plan: &Plan) {
     states.extend(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| row.after.level.sigma));
     let last = states.pop();
     case.compare_within("the end", &[last.unwrap_or(f64::NAN)], &[0.0], 0.0, 0.0);
+    // Those of the paper begin with σ_max.
+    let most = case.value["config"]["sigma_max"].as_f64().unwrap_or(100.0);
+    if (states[0] - most).abs() > 1e-6 * most {
+        case.deviates(Deviation::Squares);
+    }
     states.reverse();
     case.compare_within("schedule", &states, &case.need("schedule").data, 0.0, 1e-6);
     let counted: Vec<f64> = (0..states.len()).rev().map(|step| step as f64).collect();
