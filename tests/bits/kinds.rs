@@ -24,13 +24,15 @@ pub struct Ask {
     pub pause: Option<usize>,
 }
 
+type Bits = dyn Fn(&Ask) -> Vec<u32>;
+
 /// A sampler of any kind with the denoiser that it takes.
 pub struct Kind {
     pub name: String,
     /// The public type, where a roster has it.
     pub of: Option<&'static str>,
     /// The bits of the samples, one after the other.
-    pub run: Box<dyn Fn(&Ask) -> Vec<u32>>,
+    pub run: Box<Bits>,
 }
 
 /// All of them, on samples of `width` values or more.
