@@ -121,7 +121,7 @@ fn steps(case: &Case<'_>) {
     }
 }
 
-fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
+pub fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
     let function = case.value["function"].as_str().unwrap_or("");
     let arguments = case.value["kwargs"].as_object().cloned().unwrap_or_default();
     let known: &[&str] = match function {
@@ -184,7 +184,7 @@ fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
     })
 }
 
-fn plan(case: &Case<'_>, solver: &dyn Solver) -> Result<Plan, Unsupported> {
+pub fn plan(case: &Case<'_>, solver: &dyn Solver) -> Result<Plan, Unsupported> {
     let Some(sigmas) = case.tensor("sigmas") else { return fast_plan(case, solver) };
     let sigmas = &sigmas.data;
     let (first, last) = (sigmas[0], sigmas[sigmas.len() - 1]);
