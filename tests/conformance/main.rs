@@ -13,6 +13,7 @@ mod karras_ve;
 mod lists;
 mod minilm;
 mod models;
+mod mutations;
 mod networks;
 mod open_loop;
 mod outcome;

@@ -231,22 +231,61 @@ pub fn is_scaled(class: &str) -> bool {
     ["Euler", "Heun", "KDPM2", "LMS", "DPMSolverSDE"].iter().any(|family| class.starts_with(family))
 }
 
+/// What a case's configuration becomes.
+pub struct Walked {
+    scheduler: Configured,
+    whole: Grid,
+    /// Steps before the case begins.
+    before: usize,
+    pub plan: Plan,
+}
+
+impl Walked {
+    pub fn of(case: &Case<'_>) -> Result<Self, Unsupported> {
+        let scheduler = configured(case)?;
+        let whole = whole_grid(case, &scheduler)?;
+        let all = scheduler.plan_on(&whole).map_err(unsupported)?;
+        // The index counts calls: two a step in methods of two stages.
+        let calls = all.rows().iter().filter(|row| row.eval.is_some()).take(begin(case));
+        let before = calls.filter(|row| row.step.is_some()).count();
+        let plan = scheduler.plan_on(&whole.clone().starting_at(before)).map_err(unsupported)?;
+        Ok(Self { scheduler, whole, before, plan })
+    }
+
+    /// Single steps of a plan with the recorded answers.
+    pub fn open(&self, case: &Case<'_>, plan: &Plan) {
+        let answers = Answers::Recorded(case.need("model_output").clone());
+        walk(case, "open", &self.scheduler, plan, &self.model(case, answers));
+    }
+
+    fn model(&self, case: &Case<'_>, answers: Answers) -> Model {
+        Model {
+            answers,
+            data: trig_data(case, &self.scheduler),
+            prediction: self.scheduler.prediction(),
+            with_variance: self.scheduler.learns_variance(),
+            calls: AtomicUsize::new(0),
+            asked: Mutex::default(),
+        }
+    }
+}
+
+/// Where a case begins, in calls.
+fn begin(case: &Case<'_>) -> usize {
+    case.value["begin_index"].as_u64().unwrap_or(0) as usize
+}
+
 pub fn run(case: &Case<'_>) -> Outcome {
-    let scheduler = configured(case)?;
-    let whole = whole_grid(case, &scheduler)?;
-    let all = scheduler.plan_on(&whole).map_err(unsupported)?;
-    // The index counts calls: two a step in methods of two stages.
-    let begin = case.value["begin_index"].as_u64().unwrap_or(0) as usize;
-    let first_step = all.rows().iter().filter(|row| row.eval.is_some()).take(begin).filter(|row| row.step.is_some());
-    let first_step = first_step.count();
-    let plan = scheduler.plan_on(&whole.clone().starting_at(first_step)).map_err(unsupported)?;
+    let walked = Walked::of(case)?;
+    let Walked { scheduler, whole, plan, .. } = &walked;
+    let (all, begin) = (scheduler.plan_on(whole).map_err(unsupported)?, begin(case));
     let text = serde_json::to_string(&plan).expect("a plan serializes");
     let read: Plan = serde_json::from_str(&text).expect("a plan deserializes");
-    if read != plan {
+    if &read != plan {
         case.fail("the plan changed when it was written and read");
     }
 
-    let times = times(&plan);
+    let times = times(plan);
     let mut recorded = case.need("timesteps").data.clone();
     if case.class() == "DDPMWuerstchenScheduler" {
         // The last time is where the last step arrives.
@@ -264,7 +303,7 @@ pub fn run(case: &Case<'_>) -> Outcome {
     }
     compare_sigmas(case, &all);
     compare_prior(case, &all);
-    compare_forward(case, &scheduler, &all, begin);
+    compare_forward(case, scheduler, &all, begin);
 
     let model_level = |field| match (case.tensor(field), case.tensor("model_alphas_cumprod")) {
         (Some(level), _) => level.data.clone(),
@@ -286,37 +325,20 @@ pub fn run(case: &Case<'_>) -> Outcome {
         times: times.clone(),
         direct_variance: case.value["config"]["variance_type"] == "learned",
     };
-    let recorded = Answers::Recorded(case.need("model_output").clone());
-    for (loop_name, answers) in [("open", recorded), ("closed", formulas)] {
-        let model = Model {
-            answers,
-            data: trig_data(case, &scheduler),
-            prediction: scheduler.prediction(),
-            with_variance: scheduler.learns_variance(),
-            calls: AtomicUsize::new(0),
-            asked: Mutex::default(),
-        };
-        walk(case, loop_name, &scheduler, &plan, &model);
-    }
-    compare_own(case, &scheduler, &whole.starting_at(first_step));
+    walked.open(case, plan);
+    walk(case, "closed", scheduler, plan, &walked.model(case, formulas));
+    compare_own(case, &walked);
     Ok(())
 }
 
 /// Whether the library's own solver does something else than the configuration, from the recorded states.
-fn compare_own(case: &Case<'_>, scheduler: &Configured, grid: &Grid) {
+fn compare_own(case: &Case<'_>, walked: &Walked) {
     let Some(own) = deviations::own(case) else { return };
-    let process = own.process.as_deref().unwrap_or(scheduler.process());
-    let plan = own.solver.plan(process, grid).expect("a plan of the same grid");
+    let process = own.process.as_deref().unwrap_or(walked.scheduler.process());
+    let grid = walked.whole.clone().starting_at(walked.before);
+    let plan = own.solver.plan(process, &grid).expect("a plan of the same grid");
     let again = case.again();
-    let model = Model {
-        answers: Answers::Recorded(case.need("model_output").clone()),
-        data: 1.0,
-        prediction: scheduler.prediction(),
-        with_variance: scheduler.learns_variance(),
-        calls: AtomicUsize::new(0),
-        asked: Mutex::default(),
-    };
-    walk(&again, "open", scheduler, &plan, &model);
+    walked.open(&again, &plan);
     let fails = |what: &str| again.failures().iter().any(|failure| failure.starts_with(what));
     if fails("open loop, x after") || fails("open loop, input") || deviations::overlaps(&plan) {
         case.deviates(own.deviation);
@@ -352,7 +374,7 @@ fn published(case: &Case<'_>, x: &[f64], alpha: f64) -> Vec<f64> {
 fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan, model: &Model) {
     let init = case.need("x_init");
     let shape = four(&init.shape);
-    let begin = case.value["begin_index"].as_u64().unwrap_or(0) as usize;
+    let begin = begin(case);
     let start = plan.start_node().level;
     let scale = if is_scaled(case.class()) { start.alpha } else { 1.0 };
     let x = tensor(init.data.iter().map(|x| scale * x).collect(), shape);
