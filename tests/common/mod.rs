@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod affine;
+pub mod leaning;
 pub mod moments;
 pub mod order;
 pub mod parallel;

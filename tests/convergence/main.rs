@@ -141,6 +141,7 @@ fn line(row: &Row, claim: Claim, grid: &'static str, grid_of: GridOf) -> Line {
 }
 
 fn is_multistep(solver: &str) -> bool {
+    let solver = solver.split_once(" behind ").map_or(solver, |(_, behind)| behind);
     ["LMS", "PNDM", "iPNDM"].iter().any(|name| solver.starts_with(name))
 }
 
@@ -274,7 +275,7 @@ fn table() -> String {
          predictor-corrector, whose corrections are as long as the norms of their noise and of the score say. DPM-Solver-fast leaves \
          the noise of its last step out, which is of the size √h.\n\n\
          Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
-         steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
+         steps grow from h²/4 to h. UniC's first correction has order 1, and a local error of order 3 that is made once. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
          right there, and first steps hardly count.\n\n\
          ![Errors of solvers on VP](images/orders.png)\n\n\
          Some of them on VP, on the grid that is even in λ, with their orders; dashed lines fall exactly with an order.\n\n\
