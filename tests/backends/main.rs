@@ -113,7 +113,7 @@ fn algorithms_in_bf16_agree_with_the_cpu() {
 }
 
 fn algorithms_agree(dtype: DType, value: f32, gradient: f32) {
-    let groups = [layers::attentions, layers::blocks, layers::maps, layers::convolutions, optimizer::updates];
+    let groups = [optimizer::updates, layers::attentions, layers::blocks, layers::maps, layers::convolutions];
     for (name, device) in devices() {
         if !device.supports_dtype(dtype) {
             report(&format!("BACKEND {name} | algorithms in {} | not supported by the device | –", dtype.name()));

@@ -14,6 +14,7 @@ mod group_norm;
 mod product;
 #[cfg(feature = "vulkan")]
 mod sheet;
+mod sums;
 mod winograd;
 #[cfg(feature = "vulkan")]
 mod workgroup;

@@ -18,6 +18,7 @@ use super::kernels::{MULTIPLE, laid};
 use super::ops::{ConvolutionOps, of_additions, of_sheet, sheet_of};
 use crate::Normalization;
 use crate::group_norm::{GroupNormOps, at_once, normalized};
+use crate::sums::SumOps;
 
 #[allow(clippy::too_many_arguments, reason = "an operation of Burn's has its tensors one by one")]
 #[backend_extension(Cube, Autodiff, Fusion)]
@@ -82,7 +83,7 @@ impl NormalizedOps for CubeBackend {
     }
 }
 
-impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps, C: CheckpointStrategy> NormalizedOps
+impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps + SumOps, C: CheckpointStrategy> NormalizedOps
     for Autodiff<B, C>
 {
     fn convolve_normalized(
@@ -99,7 +100,7 @@ impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps, C: CheckpointSt
         #[derive(Debug)]
         struct ConvolveNormalized;
 
-        impl<B: Backend + ConvolutionOps + GroupNormOps> Backward<B, 6> for ConvolveNormalized {
+        impl<B: Backend + ConvolutionOps + GroupNormOps + SumOps> Backward<B, 6> for ConvolveNormalized {
             type State = ([FloatTensor<B>; 4], Normalization, Form);
 
             fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {

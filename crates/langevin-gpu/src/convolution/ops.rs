@@ -4,7 +4,7 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
-use burn::tensor::{FloatDType, Shape, Slice};
+use burn::tensor::{Shape, Slice};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -19,6 +19,7 @@ use super::Form;
 use super::kernels::{Added, MULTIPLE, image_of, laid, ordered};
 use crate::product::kernels::{Around, gradient_of_weight};
 use crate::sheet::Sheet;
+use crate::sums::{SumOps, summed};
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait ConvolutionOps: Backend {
@@ -101,27 +102,40 @@ pub(super) fn of_sheet(
 }
 
 /// The gradients of the bias and of the other addition, from that of the output: of those that there are, and are asked for.
-pub(super) fn of_additions<B: Backend>(
+pub(super) fn of_additions<B: Backend + SumOps>(
     gradient: &FloatTensor<B>,
     form: Form,
     asked: [bool; 2],
 ) -> [Option<FloatTensor<B>>; 2] {
     let [batch, height, width, channels] = gradient.shape().dims();
-    let dtype = FloatDType::from(gradient.dtype());
-    let by_image = || {
-        let rows = B::float_reshape(gradient.clone(), Shape::new([batch, height * width, channels]));
-        B::float_sum_dim(B::float_cast(rows, FloatDType::F32), 1)
+    let sums = |groups: usize| {
+        let rows = Shape::new([groups, batch * height * width / groups, channels]);
+        B::sum_rows(B::float_reshape(gradient.clone(), rows))
     };
-    let of_bias = (form.bias && asked[0]).then(|| {
-        let sum = B::float_reshape(B::float_sum_dim(by_image(), 0), Shape::new([channels]));
-        B::float_cast(sum, dtype)
-    });
+    let of_bias = (form.bias && asked[0]).then(|| B::float_reshape(sums(1), Shape::new([channels])));
     let of_added = (form.added || form.shift) && asked[1];
     let of_added = of_added.then(|| match form.shift {
-        true => B::float_cast(B::float_reshape(by_image(), Shape::new([batch, 1, 1, channels])), dtype),
+        true => B::float_reshape(sums(batch), Shape::new([batch, 1, 1, channels])),
         false => gradient.clone(),
     });
     [of_bias, of_added]
+}
+
+/// The gradient of a weight `[output, input, 3, 3]` from its parts `[parts, 9, outputs, inputs]`, in the weight's order in memory.
+fn of_weight(weight: &FloatTensor<CubeBackend>, parts: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
+    let [output, input, ..] = weight.meta.shape().dims::<4>();
+    let [count, places, outputs, inputs] = parts.meta.shape().dims::<4>();
+    let parts = CubeBackend::float_reshape(parts, Shape::new([1, count, places * outputs * inputs]));
+    let entries = CubeBackend::float_reshape(summed(&parts, weight.dtype), Shape::new([3, 3, outputs, inputs]));
+    let all = Slice::full();
+    let slices = [all, all, Slice::from(0..output), Slice::from(0..input)];
+    let entries = CubeBackend::float_slice(entries, &slices);
+    // Burn's fused kernels misread views that have moved a dimension of size one.
+    if weight.is_contiguous() || output == 1 || input == 1 {
+        return into_contiguous(CubeBackend::float_permute(entries, &[2, 3, 0, 1]));
+    }
+    let arranged = into_contiguous(CubeBackend::float_permute(entries, &[0, 1, 3, 2]));
+    CubeBackend::float_permute(arranged, &[3, 2, 0, 1])
 }
 
 impl ConvolutionOps for CubeBackend {
@@ -148,18 +162,12 @@ impl ConvolutionOps for CubeBackend {
         gradient: FloatTensor<Self>,
         step: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (of, dtype) = (sheet_of(&image), FloatDType::from(image.dtype));
-        let [output, input, ..] = weight.meta.shape().dims::<4>();
+        let of = sheet_of(&image);
+        let input = weight.meta.shape()[1];
         let image = laid(&into_contiguous(image), of, 1);
         let gradient = laid(&into_contiguous(gradient), of, step);
         let around = Around { rows: of.sums(), places: 9, line: of.line(), lead: of.line() + 1 };
-        let parts = gradient_of_weight(image, gradient.clone(), around);
-        let [count, _, outputs, inputs] = parts.meta.shape().dims::<4>();
-        let sum = if count == 1 { parts } else { Self::float_sum_dim(parts, 0) };
-        let entries = Self::float_reshape(Self::float_cast(sum, dtype), Shape::new([3, 3, outputs, inputs]));
-        let all = Slice::full();
-        let entries = Self::float_slice(entries, &[all, all, Slice::from(0..output), Slice::from(0..input)]);
-        let of_weight = into_contiguous(Self::float_permute(entries, &[2, 3, 0, 1]));
+        let of_weight = of_weight(&weight, gradient_of_weight(image, gradient.clone(), around));
         let form = Form { bias: false, added: false, shift: false };
         let nothing = Added { bias: weight.clone(), added: weight.clone(), form };
         let of_image = image_of(gradient, of, ordered(weight, true), input, 1, nothing);
@@ -167,7 +175,7 @@ impl ConvolutionOps for CubeBackend {
     }
 }
 
-impl<B: Backend + ConvolutionOps, C: CheckpointStrategy> ConvolutionOps for Autodiff<B, C> {
+impl<B: Backend + ConvolutionOps + SumOps, C: CheckpointStrategy> ConvolutionOps for Autodiff<B, C> {
     fn convolve(
         image: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -179,7 +187,7 @@ impl<B: Backend + ConvolutionOps, C: CheckpointStrategy> ConvolutionOps for Auto
         #[derive(Debug)]
         struct Convolve;
 
-        impl<B: Backend + ConvolutionOps> Backward<B, 4> for Convolve {
+        impl<B: Backend + ConvolutionOps + SumOps> Backward<B, 4> for Convolve {
             type State = ([FloatTensor<B>; 2], usize, Form);
 
             fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {

@@ -4,7 +4,7 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
-use burn::tensor::{FloatDType, Shape, Slice};
+use burn::tensor::{DType, Shape, Slice};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -18,6 +18,7 @@ pub(super) use burn::backend::Dispatch;
 use super::Normalization;
 use super::kernels::{gradient_of_input, output, statistics, sums_of_gradient};
 use super::whole::at_once;
+use crate::sums::summed;
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(crate) trait GroupNormOps: Backend {
@@ -84,17 +85,16 @@ impl GroupNormOps for CubeBackend {
         let [x, weight, bias, gradient] = [x, weight, bias, gradient].map(into_contiguous);
         let statistics = statistics(&x, normalization);
         let sums = sums_of_gradient(&x, &gradient, &statistics, [&weight, &bias], normalization);
-        let sums = Self::float_sum_dim(sums, 2);
-        let of_parameters = into_contiguous(Self::float_sum_dim(sums.clone(), 1));
-        let channels = weight.meta.shape()[0];
-        let dtype = FloatDType::from(weight.dtype);
+        let [_, batch, strips, channels] = sums.meta.shape().dims();
+        let sums = Self::float_reshape(sums, Shape::new([2 * batch, strips, channels]));
+        let sums = Self::float_reshape(summed(&sums, DType::F32), Shape::new([2, batch, channels]));
+        let of_parameters = summed(&sums, weight.dtype);
         let plane = |at: isize| {
-            let slices = [Slice::new(at, Some(at + 1), 1), Slice::full(), Slice::full(), Slice::full()];
-            let plane = Self::float_slice(of_parameters.clone(), &slices);
-            Self::float_cast(Self::float_reshape(plane, Shape::new([channels])), dtype)
+            let slices = [Slice::new(at, Some(at + 1), 1), Slice::full(), Slice::full()];
+            Self::float_reshape(Self::float_slice(of_parameters.clone(), &slices), Shape::new([channels]))
         };
         let (of_bias, of_weight) = (plane(0), plane(1));
-        let sums = into_contiguous(sums);
+        let sums = Self::float_reshape(sums, Shape::new([2, batch, 1, channels]));
         let of_x = gradient_of_input(&x, &gradient, &statistics, sums, [&weight, &bias], normalization);
         (of_x, of_weight, of_bias)
     }

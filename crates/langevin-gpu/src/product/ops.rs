@@ -4,7 +4,7 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
-use burn::tensor::{FloatDType, Shape};
+use burn::tensor::Shape;
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -17,6 +17,7 @@ pub(super) use burn::backend::Dispatch;
 
 use super::Form;
 use super::kernels::{Added, Around, Turned, gradient_of_weight, product};
+use crate::sums::{SumOps, summed};
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait ProductOps: Backend {
@@ -81,16 +82,16 @@ impl ProductOps for CubeBackend {
     }
 
     fn gradient_of_map(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        let ([rows, input], dtype) = (x.meta.shape().dims(), FloatDType::from(x.dtype));
+        let ([rows, input], dtype) = (x.meta.shape().dims(), x.dtype);
         let output = gradient.meta.shape()[1];
         let around = Around { rows, places: 1, line: 0, lead: 0 };
         let parts = gradient_of_weight(into_contiguous(x), into_contiguous(gradient), around);
-        let sum = if parts.meta.shape()[0] == 1 { parts } else { Self::float_sum_dim(parts, 0) };
-        Self::float_reshape(Self::float_cast(sum, dtype), Shape::new([output, input]))
+        let parts = Self::float_reshape(parts.clone(), Shape::new([1, parts.meta.shape()[0], output * input]));
+        Self::float_reshape(summed(&parts, dtype), Shape::new([output, input]))
     }
 }
 
-impl<B: Backend + ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, C> {
+impl<B: Backend + ProductOps + SumOps, C: CheckpointStrategy> ProductOps for Autodiff<B, C> {
     fn map_rows(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -101,7 +102,7 @@ impl<B: Backend + ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, 
         #[derive(Debug)]
         struct MapRows;
 
-        impl<B: Backend + ProductOps> Backward<B, 4> for MapRows {
+        impl<B: Backend + ProductOps + SumOps> Backward<B, 4> for MapRows {
             type State = ([FloatTensor<B>; 2], Form);
 
             fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -115,11 +116,9 @@ impl<B: Backend + ProductOps, C: CheckpointStrategy> ProductOps for Autodiff<B, 
                     grads.register::<B>(node.id, B::gradient_of_map(x, gradient.clone()));
                 }
                 if let Some(node) = of_bias.filter(|_| form.bias) {
-                    let dtype = FloatDType::from(gradient.dtype());
-                    let columns = gradient.shape()[1];
-                    let sum = B::float_sum_dim(B::float_cast(gradient.clone(), FloatDType::F32), 0);
-                    let sum = B::float_reshape(B::float_cast(sum, dtype), Shape::new([columns]));
-                    grads.register::<B>(node.id, sum);
+                    let [rows, columns] = gradient.shape().dims();
+                    let sum = B::sum_rows(B::float_reshape(gradient.clone(), Shape::new([1, rows, columns])));
+                    grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([columns])));
                 }
                 if let Some(node) = of_added.filter(|_| form.added) {
                     grads.register::<B>(node.id, gradient);
