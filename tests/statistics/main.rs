@@ -84,9 +84,15 @@ fn seed_of(name: &str) -> u64 {
     name.bytes().fold(SEEDS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Plans in which noise that is off by 1% moves no moment by a standard error more than what is allowed, and why.
-const FAINT: [(&str, &str); 1] =
-    [("DPM-Solver-fast, η = 0.5 on chain", "two long steps with little noise, and a last one without")];
+/// Plans with so little noise that 1% of it moves no moment by a standard error more than what is allowed. There 2% must be
+/// noticed; the same solvers on other processes have more.
+const FAINT: [&str; 5] = [
+    "DPM2 ancestral, η = 0.5 on chain",
+    "ER-SDE 1 on chain",
+    "ER-SDE 2 on chain",
+    "ER-SDE 3 on chain",
+    "DPM-Solver-fast, η = 0.5 on chain",
+];
 
 /// The moments of samples are those that the plan predicts; those of a plan whose noise is off by 1% are others.
 #[test]
@@ -96,24 +102,26 @@ fn samples_have_the_moments_that_the_plan_predicts() {
     let measured = common::parallel::each(plans.len(), |index| {
         let case = &plans[index];
         let samples = case.moments(&case.plan, &data);
-        let off = distance(&predicted(&scale_noise(&case.plan, 1.01), &data), &samples);
+        let factor = if FAINT.contains(&case.name.as_str()) { 1.02 } else { 1.01 };
+        let off = distance(&predicted(&scale_noise(&case.plan, factor), &data), &samples);
         (distance(&predicted(&case.plan, &data), &samples), off, case.visible(&data))
     });
     let (mut wrong, mut faint, mut worst) = (Vec::new(), Vec::new(), 0.0f64);
     for (Sampled { name, .. }, (errors, off, visible)) in plans.iter().zip(measured) {
-        println!("{name}: {errors:.2} standard errors, {off:.2} of {visible:.2} with noise off by 1%");
+        println!("{name}: {errors:.2} standard errors, {off:.2} with noise off, of {visible:.2} at 1%");
         worst = worst.max(errors);
         if !(errors < STANDARD_ERRORS) {
             wrong.push(format!("{name}: moments are {errors:.2} standard errors off"));
         }
         if visible < STANDARD_ERRORS + 1.0 {
             faint.push(name.as_str());
-        } else if !(off > STANDARD_ERRORS) {
-            wrong.push(format!("{name}: noise off by 1% went unnoticed ({off:.2} standard errors)"));
+        }
+        if !(off > STANDARD_ERRORS) {
+            wrong.push(format!("{name}: noise that is off went unnoticed ({off:.2} standard errors)"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(faint, FAINT.map(|(name, _)| name), "plans in which 1% of the noise cannot be seen");
+    assert_eq!(faint, FAINT, "plans in which 1% of the noise cannot be seen");
     // Standard errors that are too large would let anything pass.
     assert!(worst > 2.0, "{worst}");
 }

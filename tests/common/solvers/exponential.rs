@@ -168,8 +168,12 @@ pub fn noisy() -> Vec<Row> {
             .own_law("of its noise a fiftieth is left out")
             .of_less_noise(0.5f64.sqrt(), 0.98),
         // On EDM its errors on the other grid are not in their asymptotic range, nor are some below.
-        row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (256, 3)).strong(1.0, (32, 4)),
-        row("DPM-Solver++ 3S ancestral, η = 0.5", ancestral(3, 0.5)).weak(3.0, (256, 3)).strong_at(0.5, 1.0, (32, 4)),
+        row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (64, 4)).in_lambda().strong(1.0, (32, 4)),
+        row("DPM-Solver++ 3S ancestral, η = 0.5", ancestral(3, 0.5)).weak(3.0, (64, 4)).in_lambda().strong_at(
+            0.5,
+            1.0,
+            (32, 4),
+        ),
         row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (128, 3)),
         row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
         row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
@@ -235,7 +239,7 @@ pub fn noisy() -> Vec<Row> {
             .strong_at(0.7, 1.0, (128, 3)),
         row("UniP-2, τ of λ", unip).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 3)),
         // Their errors of order 3 are the larger ones for longer on the other grid.
-        row("UniPC-2, τ = 0.7", unipc(2).tau(even()).expect("a strength")).weak(2.0, (1024, 4)).strong_at(
+        row("UniPC-2, τ = 0.7", unipc(2).tau(even()).expect("a strength")).weak(2.0, (64, 5)).in_lambda().strong_at(
             0.7,
             1.0,
             (128, 3),

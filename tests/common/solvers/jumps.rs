@@ -83,8 +83,8 @@ fn restart<S>(inner: S) -> Restart<S> {
     Restart::around(inner).interval(1.0, 1f64.exp(), 2).expect("an interval")
 }
 
-/// One restart over the grid's own steps, one over others.
+/// One restart over the grid's own steps, one over others: between nodes of fine grids, and never in the middle between two.
 fn own_steps<S>(inner: S) -> Restart<S> {
-    let restart = Restart::around(inner).interval((-0.5f64).exp(), 0.5f64.exp(), 1).expect("an interval");
-    restart.interval_of_steps((-1f64).exp(), 1.0, 1, 2).expect("an interval")
+    let restart = Restart::around(inner).interval((-0.5625f64).exp(), 0.5625f64.exp(), 1).expect("an interval");
+    restart.interval_of_steps((-1.4375f64).exp(), 1.0, 1, 2).expect("an interval")
 }

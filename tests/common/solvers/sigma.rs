@@ -79,8 +79,14 @@ pub fn rows() -> Vec<Row> {
         row("ER-SDE 2", er(2, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 3)),
         row("ER-SDE 3", er(3, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 3)),
         row("ER-SDE 1 of the reverse SDE", er(1, NoiseScale::Power(2.0))).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
-        row("ER-SDE 2 of the reverse SDE", er(2, NoiseScale::Power(2.0))).weak(2.0, (64, 4)).strong(1.0, (128, 3)),
-        row("ER-SDE 3 of the reverse SDE", er(3, NoiseScale::Power(2.0))).weak(2.0, (64, 4)).strong(1.0, (128, 3)),
+        row("ER-SDE 2 of the reverse SDE", er(2, NoiseScale::Power(2.0)))
+            .weak(2.0, (64, 4))
+            .strong(1.0, (64, 3))
+            .in_lambda(),
+        row("ER-SDE 3 of the reverse SDE", er(3, NoiseScale::Power(2.0)))
+            .weak(2.0, (64, 4))
+            .strong(1.0, (64, 3))
+            .in_lambda(),
         row("ER-SDE 2 without noise", er(2, NoiseScale::Power(1.0))).path(2.0, (32, 6)),
         row("ER-SDE 3 without noise", er(3, NoiseScale::Power(1.0))).path(2.0, (32, 6)),
         // From order 2 on, the first step of order 1 limits the whole to order 2.

@@ -79,8 +79,7 @@ pub fn rows() -> Vec<Row> {
             .of::<AnnealedLangevin>()
             .own_law("it has as much time, however many its steps")
             .weak_itself(1.0, (32, 4))
-            .strong_itself(1.0, (32, 3))
-            .beyond_lambda("its steps are as long as σ says, not σ/α"),
+            .strong_itself(1.0, (32, 3)),
         row("reverse diffusion, annealed corrections, shrinking", Shrinking { corrects: true })
             .of::<AnnealedCorrector<ReverseDiffusion>>()
             .weak(1.0, (64, 4))
