@@ -7,6 +7,9 @@ use crate::common::problem::gaussian;
 use crate::common::solvers::Row;
 use langevin::core::{Grid, Level, Process};
 
+/// From a state to x̂_0 and ε̂.
+type Answer<'a> = &'a dyn Fn(&[f64], &Level) -> [Vec<f64>; 2];
+
 const CLEAN: Level = Level { alpha: 1.0, sigma: 0.0, time: 0.0 };
 
 /// How far the mean and covariance at the end are from those of the data, at the level where it ends.
@@ -34,7 +37,7 @@ pub fn error(row: &Row, process: &dyn Process, grid: &Grid) -> f64 {
         [solved(at.sigma, -goal.sigma), solved(-at.alpha, goal.alpha)]
     };
     let last = stops[stops.len() - 1].to;
-    let (answer, end): (&dyn Fn(&[f64], &Level) -> [Vec<f64>; 2], Level) = match row.name {
+    let (answer, end): (Answer<'_>, Level) = match row.name {
         "LCM" => (&through_boundary, CLEAN),
         "TCD" => (&along, beyond(last.t)),
         _ => (&to_data, last.level),

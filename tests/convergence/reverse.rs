@@ -100,7 +100,7 @@ impl<'a> Reverse<'a> {
     }
 
     /// What becomes of a vector at the start.
-    pub fn from_start(&self, vector: &[f64]) -> [f64; 2] {
+    pub fn carried_start(&self, vector: &[f64]) -> [f64; 2] {
         let map = self.carried(clock(&self.start)).map(|value| value / self.start.sigma);
         [map[0] * vector[0] + map[1] * vector[1], map[2] * vector[0] + map[3] * vector[1]]
     }
@@ -112,7 +112,7 @@ impl<'a> Reverse<'a> {
         let mut add = |weight: f64, column: [f64; 2]| {
             (0..4).for_each(|k| covariance[k] += weight * column[k / 2] * column[k % 2]);
         };
-        factor.iter().for_each(|column| add(1.0, self.from_start(column)));
+        factor.iter().for_each(|column| add(1.0, self.carried_start(column)));
         for part in 0..PARTS {
             let [from, until] = [node(part), node(part + 1)].map(|lambda| (2.0 * lambda).exp());
             for (weight, map) in self.responses(from, until) {

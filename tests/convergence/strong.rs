@@ -82,7 +82,7 @@ pub fn strong_error(process: &dyn Process, plan: &Plan, (strength, factor): (&dy
     let distance = |column: &[f64], exact: [f64; 2]| (column[0] - exact[0]).powi(2) + (column[1] - exact[1]).powi(2);
     let mut squares = distance(&affine.mean, [0, 1].map(|i| end.alpha * data.mean()[i]));
     for (column, seed) in affine.columns.iter().zip(&seeds) {
-        squares += distance(column, solution.from_start(seed));
+        squares += distance(column, solution.carried_start(seed));
     }
     for (k, stretch) in clocks.windows(2).enumerate() {
         let columns = &affine.columns[2 + 2 * k..4 + 2 * k];
