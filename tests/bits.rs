@@ -1,134 +1,78 @@
 //! One seed, one result: the same bits for a batch and its samples alone, on one thread and on many, and across a pause
 //! that is written down; and Brownian-driven solvers, which stay close for other numbers of steps.
 //!
-//! Every solver is here: the plans of `common::solvers`, and the samplers of `common::samplers`.
+//! Every solver is here, every sampler, and every method for tokens: `kinds` has them.
 
 #![allow(clippy::print_stdout, reason = "bits for another process, and distances, are the result")]
 
 mod common;
+#[path = "bits/kinds.rs"]
+mod kinds;
 
-use burn::tensor::{DType, Device, Tensor};
 use common::order::rms;
+use common::parallel::{LINE, is_another_process, lines_of_another_process};
 use common::problem::{ask_mixture, ends, even_lambda, mixture};
 use common::roster;
-use common::samplers;
-use common::solvers::{plans, rows};
+use kinds::{Ask, Kind};
 use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
-use langevin::core::{DenoiseError, Denoiser, Estimate, Load, NoiseSource, Prediction, Process, Query};
+use langevin::core::{NoiseSource, Process};
 use langevin::schedulers::exponential::{DpmSolverSde, SecondOrder};
 use langevin::schedulers::plan::Draw;
-use langevin::schedulers::{DpmSolver, EulerMaruyama, Plan, Sampler, SamplerExt, SavedRun, Solver};
-use std::process::Command;
-
-/// A denoiser that works on each value alone, so that any difference is one of the solvers.
-struct Elementwise;
-
-impl Denoiser<2> for Elementwise {
-    fn denoise(&self, query: Query<'_, 2>) -> Result<Estimate<2>, DenoiseError> {
-        let (x, levels) = (query.x, query.levels);
-        let shift = levels.times(&x).mul_scalar(0.01).add_scalar(0.2).reshape([-1, 1]);
-        let wave = x.clone().mul_scalar(1.3).add(shift).sin();
-        let output = x.clone().mul_scalar(0.3).add(wave.mul_scalar(0.7));
-        let variance = x.clone().mul_scalar(0.7).cos().mul_scalar(0.4).add_scalar(0.5);
-        Ok(Estimate::new(x, output, levels.clone(), Prediction::Velocity).with_variance(variance))
-    }
-}
-
-/// Every sampler of samples of so many values: all plans, and those that are none.
-fn samplers(width: usize) -> Vec<(String, Box<dyn Sampler<2>>)> {
-    let plans = plans().into_iter().map(|(name, plan)| (name, Box::new(plan) as Box<dyn Sampler<2>>));
-    plans
-        .chain(samplers::samplers(width, DType::F32).into_iter().map(|entry| (entry.name.to_owned(), entry.sampler)))
-        .collect()
-}
+use langevin::schedulers::{DpmSolver, EulerMaruyama, Plan, Solver};
+use std::collections::BTreeSet;
 
 #[test]
 fn every_solver_has_a_row() {
-    let known = [
-        ("jumps::repaint::RePaint", "tests/jumps.rs shows it, with an image and a mask"),
-        ("plus_plus::PlusPlus", "tests/guidance.rs shows it, with two answers"),
-    ];
-    let rows = rows();
-    let here = rows.iter().filter(|row| !row.known && !row.split).map(|row| row.of);
-    roster::assert_complete(&roster::solvers(), here, &known);
-    let images = [("consistency::scalewise::Scalewise", "tests/diffusers shows it, with images")];
-    let samplers = samplers::samplers(2, DType::F32);
-    roster::assert_complete(&roster::samplers(), samplers.iter().map(|entry| entry.of), &images);
+    let kinds = kinds::all(2);
+    let here: BTreeSet<&str> = kinds.iter().filter_map(|kind| kind.of).collect();
+    let public = [roster::solvers(), roster::samplers(), roster::token_methods()].into_iter().flatten().collect();
+    roster::assert_complete(&public, here, &[]);
 }
 
 const SEED: u64 = 41;
 
-fn load() -> Load {
-    Load::on(&Device::flex())
-}
-
-fn bits(x: &Tensor<2>) -> Vec<u32> {
-    x.try_to_vec_as::<f32>().expect("a readable tensor").into_iter().map(f32::to_bits).collect()
-}
-
-fn run(sampler: &dyn Sampler<2>, first: u64, shape: [usize; 2]) -> Vec<u32> {
-    let noise = Seeded::new(SEED);
-    bits(&sampler.start_at(first, shape, &Elementwise, &noise, load()).expect("a run").finish().expect("samples"))
-}
-
 #[test]
 fn batches_and_pauses_keep_the_bits() {
-    let noise = Seeded::new(SEED);
-    for (name, sampler) in samplers(7) {
-        let sampler = sampler.as_ref();
-        let together = run(sampler, 3, [5, 7]);
-        let alone: Vec<u32> = (3..8).flat_map(|sample| run(sampler, sample, [1, 7])).collect();
+    for Kind { name, run, .. } in kinds::all(7) {
+        let together = run(&Ask { first: 3, samples: 5, pause: None });
+        let alone: Vec<u32> = (3..8).flat_map(|first| run(&Ask { first, samples: 1, pause: None })).collect();
         assert_eq!(together, alone, "{name}: a batch is not its samples");
-        assert_ne!(together[..7], together[7..14], "{name}: samples are one and the same");
-
-        let mut paused = sampler.start_at(3, [5, 7], &Elementwise, &noise, load()).expect("a run");
-        for step in paused.by_ref().take(3) {
-            step.expect("a step");
-        }
-        let text = serde_json::to_string(&paused.save().expect("a saved run")).expect("a saved run is data");
-        drop(paused);
-        let saved: SavedRun = serde_json::from_str(&text).expect("a saved run is data");
-        let resumed = sampler.resume(&saved, &Elementwise, &noise, load()).expect("a resumed run");
-        assert_eq!(bits(&resumed.finish().expect("samples")), together, "{name}: a pause changes the samples");
+        let size = together.len() / 5;
+        let samples: BTreeSet<&[u32]> = together.chunks(size).collect();
+        assert!(samples.len() > 1, "{name}: samples are one and the same");
+        let resumed = run(&Ask { first: 3, samples: 5, pause: Some(3) });
+        assert_eq!(resumed, together, "{name}: a pause changes the samples");
     }
 }
 
-const CHILD: &str = "LANGEVIN_TEST_PRINTS_BITS";
 /// Enough values that backends and noise share the work between threads.
-const LARGE: [usize; 2] = [16, 4096];
+const LARGE: Ask = Ask { first: 0, samples: 16, pause: None };
+const WIDE: usize = 4096;
 
 /// Prints a line for each sampler; started by the next test in processes of its own.
 #[test]
 fn print_bits_for_another_process() {
-    if std::env::var_os(CHILD).is_none() {
+    if !is_another_process() {
         return;
     }
-    for (name, sampler) in samplers(LARGE[1]) {
+    for kind in kinds::all(WIDE) {
         // FNV-1a over all bits.
         let step = |hash: u64, bits: &u32| (hash ^ u64::from(*bits)).wrapping_mul(0x0100_0000_01b3);
-        let hash = run(sampler.as_ref(), 0, LARGE).iter().fold(0xcbf2_9ce4_8422_2325, step);
-        println!("bits {hash:016x} {name}");
+        let hash = (kind.run)(&LARGE).iter().fold(0xcbf2_9ce4_8422_2325, step);
+        println!("{LINE}{hash:016x} {}", kind.name);
     }
 }
 
 #[test]
 fn one_thread_and_many_have_the_same_bits() {
-    let program = std::env::current_exe().expect("this program");
-    let lines = |threads: &str| -> Vec<String> {
-        let mut child = Command::new(&program);
-        child.args(["--exact", "print_bits_for_another_process", "--nocapture"]);
-        let output = child.env(CHILD, "1").env("RAYON_NUM_THREADS", threads).output().expect("a process");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("text");
-        text.lines().filter(|line| line.starts_with("bits ")).map(str::to_owned).collect()
-    };
-    let (one, many) = (lines("1"), lines("7"));
-    assert_eq!(one.len(), samplers(LARGE[1]).len(), "a line for each sampler");
+    let lines = |threads| lines_of_another_process("print_bits_for_another_process", threads);
+    let (one, many) = (lines(1), lines(7));
+    assert_eq!(one.len(), kinds::all(WIDE).len(), "a line for each sampler");
     for (one, many) in one.iter().zip(&many) {
         assert_eq!(one, many);
     }
-    let mut hashes: Vec<&str> = one.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    let mut hashes: Vec<&str> = one.iter().filter_map(|line| line.split(' ').next()).collect();
     hashes.sort_unstable();
     hashes.dedup();
     // Some solvers are one another under another name, such as Euler in σ/α and LMS of order 1.

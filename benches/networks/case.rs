@@ -14,6 +14,8 @@ pub struct Setting {
     pub dtype: DType,
     /// Whether sizes are those for a processor: smaller batches.
     pub on_cpu: bool,
+    /// Images in a batch of a network, where they are not those of its case.
+    pub batch: Option<usize>,
     /// Whether everything is as small as it can be.
     pub tiny: bool,
 }

@@ -56,6 +56,9 @@ struct Options {
     /// Sizes of the batches for a processor even elsewhere.
     #[arg(long)]
     small: bool,
+    /// Images in a batch of each network.
+    #[arg(long)]
+    batch: Option<usize>,
     /// What `cargo bench` adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -99,6 +102,7 @@ fn main() {
         device: device(&options.device).unwrap_or_else(|error| panic!("{error}")),
         dtype: options.dtype.into(),
         on_cpu: options.small || matches!(options.device.as_str(), "flex" | "cpu" | "ndarray"),
+        batch: options.batch,
         tiny: false,
     };
     if options.serve { serve(&cases, &setting) } else { table(&cases, &setting, &options) }
@@ -107,7 +111,7 @@ fn main() {
 /// Every case once.
 fn smoke(cases: &[Case]) {
     let device = device("flex").expect("the CPU");
-    let setting = Setting { device, dtype: DType::F32, on_cpu: true, tiny: true };
+    let setting = Setting { device, dtype: DType::F32, on_cpu: true, batch: None, tiny: true };
     for case in cases {
         assert!(Ready::new(case, &setting).round().is_finite(), "{}", case.name);
     }

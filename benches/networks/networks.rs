@@ -2,10 +2,11 @@
 
 use crate::case::{Case, Setting, cast, probe, random};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{DType, Tensor};
 use langevin::models::{Labels, Tap, TextCondition, UNet2d, UNet2dConditionalConfig, UNet2dConfig};
 use langevin::prelude::*;
+use langevin::train::AdamW;
 
 const OK: &str = "a valid configuration";
 const GROUP: &str = "network";
@@ -27,7 +28,7 @@ pub fn cases() -> Vec<Case> {
         cases.push(Case::new(GROUP, format!("{name} training step"), move |s| {
             let (network, x, time) = build(s);
             let mut network = Some(network.train());
-            let mut optimizer = AdamWConfig::new().with_epsilon(1e-3).with_weight_decay(1e-2).init();
+            let mut optimizer = ModuleOptimizer::from(AdamW { epsilon: 1e-3, ..AdamW::default() });
             let labels = Labels::none(x.dims()[0]);
             let target = Tensor::from_inner(random(x.dims(), s));
             let (x, time) = (Tensor::from_inner(x), Tensor::from_inner(time));
@@ -76,6 +77,7 @@ pub fn cases() -> Vec<Case> {
                 (_, true) => (1, 64),
                 _ => (2, 64),
             };
+            let batch = s.batch.unwrap_or(batch);
             if s.tiny {
                 config = config.channels(&[32, 32, 32, 32]);
             }
@@ -104,7 +106,7 @@ fn ddpm(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
         _ => (64, 32, &[128, 256, 256, 256]),
     };
     let config = UNet2dConfig::images(3, side).channels(channels).layers(2).attention_at(&[1]);
-    with_batch(config, [batch, 3, side, side], s)
+    with_batch(config, [s.batch.unwrap_or(batch), 3, side, side], s)
 }
 
 /// A network of a size that is trained on a processor, 2.8 million parameters: images of 16x16 pixels, attention at 8x8.
@@ -112,7 +114,7 @@ fn small(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
     let (batch, channels, groups): (usize, &[usize], usize) =
         if s.tiny { (1, &[8, 8], 8) } else { (8, &[64, 128], 32) };
     let config = UNet2dConfig::images(3, 16).channels(channels).layers(1).attention_at(&[1]).norm_groups(groups);
-    with_batch(config, [batch, 3, 16, 16], s)
+    with_batch(config, [s.batch.unwrap_or(batch), 3, 16, 16], s)
 }
 
 fn with_batch(config: UNet2dConfig, shape: [usize; 4], s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {

@@ -41,8 +41,9 @@ def build(features):
 class Here:
     """This library, in a process that waits for orders."""
 
-    def __init__(self, program, device, dtype, small, threads):
+    def __init__(self, program, device, dtype, small, threads, batch=None):
         self.command = [program, "--bench", "--device", device, "--dtype", dtype] + ["--small"] * small
+        self.command += [] if batch is None else ["--batch", str(batch)]
         self.environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
         self.process = None
 
@@ -169,7 +170,8 @@ class Ddpm(nn.Module):
 class There:
     """PyTorch."""
 
-    def __init__(self, on_cpu, dtype, small, channels_last, compiled):
+    def __init__(self, on_cpu, dtype, small, channels_last, compiled, batch=None):
+        self.batch = batch
         self.on_cpu, self.small, self.compiled = on_cpu or small, small, compiled
         self.device = torch.device("cpu" if on_cpu else "cuda")
         self.dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[dtype]
@@ -240,7 +242,7 @@ class There:
             config = json.loads((PUBLISHED / "stable-diffusion-v1-5-unet.json").read_text())
             with torch.device(self.device):
                 module = diffusers.UNet2DConditionModel.from_config(config).to(self.dtype).eval()
-            batch = 1 if self.on_cpu else 2
+            batch = self.batch or (1 if self.on_cpu else 2)
             x, text = self.random(batch, 4, 64, 64), self.random(batch, 77, 768)
             module = torch.compile(module) if self.compiled else module
             return self.forward(lambda x, text: module(x, 500, text, return_dict=False), (x, text))
@@ -251,6 +253,7 @@ class There:
         module = Ddpm((64, 128), 1) if small else Ddpm()
         module = module.to(self.device, self.dtype, memory_format=self.format)
         batch, side = (8, 16) if small else (4 if self.on_cpu else 64, 32)
+        batch = self.batch or batch
         x = self.random(batch, 3, side, side).to(memory_format=self.format)
         steps = torch.arange(batch, device=self.device) * 997 % 1000
         run = torch.compile(module) if self.compiled else module
@@ -332,6 +335,7 @@ def main():
     parser.add_argument("--program", help="this library's side, already built")
     parser.add_argument("--features", nargs="*", default=[], help="of cargo, as in `--features vulkan`")
     parser.add_argument("--small", action="store_true", help="batches for a processor, on any device")
+    parser.add_argument("--batch", type=int, help="images in a batch of each network")
     parser.add_argument("--compile", action="store_true", help="networks through torch.compile")
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's images in that memory format")
     parser.add_argument("--tf32", action="store_true", help="lets PyTorch multiply matrices in TF32 too")
@@ -343,14 +347,14 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     features = [f"--features={','.join(arguments.features)}"] if arguments.features else []
     program = arguments.program or build(features)
-    here = Here(program, arguments.device, arguments.dtype, arguments.small, arguments.threads)
+    here = Here(program, arguments.device, arguments.dtype, arguments.small, arguments.threads, arguments.batch)
     dtype = arguments.their_dtype or arguments.dtype
     if arguments.peer == "candle":
         if not on_cpu or (arguments.their_dtype or arguments.dtype) != "f32" or arguments.compile:
             parser.error("candle is timed on the CPU, in f32")
         there = Candle(arguments.threads)
     else:
-        there = There(on_cpu, dtype, arguments.small, arguments.channels_last, arguments.compile)
+        there = There(on_cpu, dtype, arguments.small, arguments.channels_last, arguments.compile, arguments.batch)
 
     machine = (platform.processor() or platform.machine()) if on_cpu else torch.cuda.get_device_name()
     print(f"{machine}, {arguments.threads} threads; {arguments.device} {arguments.dtype} / {there.version()} {dtype}")

@@ -9,6 +9,7 @@
 mod common;
 mod layers;
 mod networks;
+mod optimizer;
 mod probe;
 mod sampling;
 mod transformer_layers;
@@ -105,16 +106,29 @@ fn algorithms_in_half_precision_agree_with_the_cpu() {
     algorithms_agree(DType::F16, 2e-3, 5e-3);
 }
 
+/// With three bits fewer than `f16`.
+#[test]
+fn algorithms_in_bf16_agree_with_the_cpu() {
+    algorithms_agree(DType::BF16, 1.6e-2, 4e-2);
+}
+
 fn algorithms_agree(dtype: DType, value: f32, gradient: f32) {
-    let groups = [layers::attentions, layers::blocks, layers::maps, layers::convolutions];
-    for (name, device) in devices().iter().filter(|(_, device)| device.supports_dtype(dtype)) {
+    let groups = [layers::attentions, layers::blocks, layers::maps, layers::convolutions, optimizer::updates];
+    for (name, device) in devices() {
+        if !device.supports_dtype(dtype) {
+            report(&format!("BACKEND {name} | algorithms in {} | not supported by the device | –", dtype.name()));
+            continue;
+        }
         let mut wrong = Vec::new();
         for group in groups {
             let reference = group(&Device::flex(), DType::F32);
             for (case, found) in group(device, dtype) {
                 let (_, reference) = reference.iter().find(|(name, _)| *name == case).expect("the same cases");
                 let errors = errors(&found, reference);
-                let case = if dtype == DType::F16 { case.replace(':', " in f16:") } else { case };
+                let case = match dtype {
+                    DType::F32 => case,
+                    dtype => case.replace(':', &format!(" in {}:", dtype.name())),
+                };
                 let line = line(name, &case, errors);
                 report(&line);
                 // Burn's own kernel is up to 2.1e-3 off in half precision, whichever variant its tuner picks.

@@ -4,6 +4,7 @@
 pub mod affine;
 pub mod law;
 pub mod laws;
+pub mod leaning;
 pub mod moments;
 pub mod order;
 pub mod parallel;

@@ -1,5 +1,6 @@
 //! Reading fixtures: a manifest `NAME.json` beside its tensors `NAME.safetensors`.
 
+use crate::deviations::Deviation;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
@@ -61,16 +62,7 @@ impl Fixture {
 
     pub fn cases(&self) -> Vec<Case<'_>> {
         let cases = self.manifest["cases"].as_array().expect("a list of cases");
-        cases
-            .iter()
-            .map(|value| Case {
-                fixture: self,
-                value,
-                read: RefCell::default(),
-                worst: Cell::new(0.0),
-                failures: RefCell::default(),
-            })
-            .collect()
+        cases.iter().map(|value| Case::new(self, value)).collect()
     }
 
     pub fn shared(&self, key: &str) -> Option<&Array> {
@@ -106,9 +98,24 @@ pub struct Case<'a> {
     /// Largest error in units of its tolerance.
     worst: Cell<f64>,
     failures: RefCell<Vec<String>>,
+    /// Steps that were compared in open loop.
+    steps: Cell<usize>,
+    deviations: RefCell<BTreeSet<Deviation>>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    fn new(fixture: &'a Fixture, value: &'a Value) -> Self {
+        Self {
+            fixture,
+            value,
+            read: RefCell::default(),
+            worst: Cell::new(0.0),
+            failures: RefCell::default(),
+            steps: Cell::new(0),
+            deviations: RefCell::default(),
+        }
+    }
+
     pub fn name(&self) -> &str {
         self.value["name"].as_str().unwrap_or("?")
     }
@@ -169,6 +176,28 @@ impl Case<'_> {
 
     pub fn rtol(&self) -> f64 {
         self.value["tolerance"]["rtol"].as_f64().unwrap_or(0.0)
+    }
+
+    /// The same case, of which nothing has been read or compared.
+    pub fn again(&self) -> Self {
+        Self::new(self.fixture, self.value)
+    }
+    /// The original does something else here.
+    pub fn deviates(&self, deviation: Deviation) {
+        self.deviations.borrow_mut().insert(deviation);
+    }
+
+    pub fn deviations(&self) -> BTreeSet<Deviation> {
+        self.deviations.borrow().clone()
+    }
+
+    /// Counts a step that was compared in open loop: from the recorded state before it.
+    pub fn count_step(&self) {
+        self.steps.set(self.steps.get() + 1);
+    }
+
+    pub fn steps_compared(&self) -> usize {
+        self.steps.get()
     }
 
     /// Compares with the case's tolerance.

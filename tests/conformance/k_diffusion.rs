@@ -1,9 +1,11 @@
-//! Cases of `k_diffusion/`: the samplers on EDM's process, whose σ is theirs, closed loop; schedules.
+//! Cases of `k_diffusion/`: the samplers on EDM's process, whose σ is theirs, in closed loop, and schedules. Single steps
+//! are in `k_diffusion_steps`.
 
 use crate::fixture::Case;
+use crate::k_diffusion_steps::{drawn, injected, open};
 use crate::models;
 use crate::outcome::{Outcome, Unsupported};
-use crate::schedulers::{four, tensor, values, with_draw};
+use crate::schedulers::{four, tensor, values};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::exact::Posterior;
 use langevin::core::grid::End;
@@ -119,7 +121,7 @@ fn steps(case: &Case<'_>) {
     }
 }
 
-fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
+pub fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
     let function = case.value["function"].as_str().unwrap_or("");
     let arguments = case.value["kwargs"].as_object().cloned().unwrap_or_default();
     let known: &[&str] = match function {
@@ -182,7 +184,7 @@ fn solver(case: &Case<'_>) -> Result<Box<dyn Solver>, Unsupported> {
     })
 }
 
-fn plan(case: &Case<'_>, solver: &dyn Solver) -> Result<Plan, Unsupported> {
+pub fn plan(case: &Case<'_>, solver: &dyn Solver) -> Result<Plan, Unsupported> {
     let Some(sigmas) = case.tensor("sigmas") else { return fast_plan(case, solver) };
     let sigmas = &sigmas.data;
     let (first, last) = (sigmas[0], sigmas[sigmas.len() - 1]);
@@ -202,32 +204,7 @@ fn fast_plan(case: &Case<'_>, solver: &dyn Solver) -> Result<Plan, Unsupported> 
     solver.plan(&edm, &Grid::uniform_lambda(steps).ending(End::Range)).map_err(unsupported)
 }
 
-/// Recorded noise by the step that drew it. Some functions draw and do not use it.
-fn noise(case: &Case<'_>, plan: &Plan, batch: u64) -> Injected {
-    let mut noise = Injected::new();
-    let (Some(draws), Some(steps)) = (case.tensor("noise"), case.tensor("noise_step")) else { return noise };
-    // Ancestral functions draw after the question, so that their count begins with 1. DPM-Solver-fast draws once a step,
-    // but tells nobody where its steps end.
-    let first = steps.data.first().copied().unwrap_or(0.0);
-    let in_order = case.value["function"] == "sample_dpm_fast";
-    let step_of = |k: usize| if in_order { k as f64 } else { steps.data[k] - first };
-    let (mut step, mut drawn) = (0, 0);
-    for (index, row) in plan.rows().iter().enumerate() {
-        for draw in &row.draws {
-            let recorded: Vec<usize> = (0..draws.rows()).filter(|k| step_of(*k) == f64::from(step)).collect();
-            if let Some(k) = recorded.get(drawn) {
-                noise = with_draw(noise, index, draw, batch, draws.row(*k));
-            }
-            drawn += 1;
-        }
-        if row.step.is_some() {
-            (step, drawn) = (step + 1, 0);
-        }
-    }
-    noise
-}
-
-fn denoised(model: &Value, x: &[f64], sigma: f64) -> Vec<f64> {
+pub fn denoised(model: &Value, x: &[f64], sigma: f64) -> Vec<f64> {
     if model["kind"] == "sin" {
         let scaled: Vec<f64> = x.iter().map(|x| x / (sigma * sigma + 1.0).sqrt()).collect();
         let time = 250.0 * (sigma + 1e-9).ln();
@@ -303,7 +280,8 @@ fn sampler(case: &Case<'_>) -> Outcome {
     let plan = plan(case, &*solver)?;
     let init = case.need("x_init");
     let shape = four(&init.shape);
-    let noise = noise(case, &plan, shape[0] as u64);
+    let drawn = drawn(case, &plan);
+    let noise = injected(&drawn, shape[0] as u64);
     let seen = Mutex::new(Vec::new());
     let model = denoiser::from_fn(Prediction::Sample, |x: Tensor<4>, levels: &Levels| {
         let Levels::Shared(level) = levels else { unreachable!("a plan asks at shared levels") };
@@ -331,6 +309,7 @@ fn sampler(case: &Case<'_>) -> Outcome {
     let (Some(states), Some(answers)) = (case.tensor("x_at_callback"), case.tensor("denoised_at_callback")) else {
         return Ok(());
     };
+    open(case, &plan, &drawn, states, answers);
     let (mut first, mut step) = (true, 0);
     let asked = plan.rows().iter().filter(|row| row.eval.is_some());
     for (row, (_, x, x0)) in asked.zip(&seen) {

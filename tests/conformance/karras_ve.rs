@@ -1,13 +1,14 @@
 //! The case of `schedulers/special` with a loop of its own: churn, a step of Euler, a correction.
 
+use crate::deviations::Deviation;
 use crate::fixture::Case;
 use crate::models;
+use crate::open_loop::{Recorded, firsts};
 use crate::outcome::{Outcome, Unsupported};
 use crate::schedulers::{four, tensor, values};
 use burn::tensor::Tensor;
-use langevin::core::denoiser::After;
 use langevin::core::noise::Injected;
-use langevin::core::{Constraint, DenoiseError, Key, Levels, Prediction, denoiser};
+use langevin::core::{Key, Levels, Prediction, denoiser};
 use langevin::schedulers::diffusers;
 use langevin::schedulers::{Plan, SamplerExt};
 use serde_json::Value;
@@ -40,18 +41,17 @@ pub fn run(case: &Case<'_>) -> Outcome {
     Ok(())
 }
 
-/// The first question of each step.
-fn firsts(plan: &Plan) -> Vec<usize> {
-    let ends: Vec<bool> = plan.rows().iter().map(|row| row.step.is_some()).collect();
-    (0..ends.len()).filter(|row| *row == 0 || ends[row - 1]).collect()
-}
-
 /// The list of noise levels, cleanest first and counted by `timesteps`, and those that churn raises them to.
 fn levels(case: &Case<'_>, plan: &Plan) {
     let mut states = vec![plan.start_node().level.sigma];
     states.extend(plan.rows().iter().filter(|row| row.step.is_some()).map(|row| row.after.level.sigma));
     let last = states.pop();
     case.compare_within("the end", &[last.unwrap_or(f64::NAN)], &[0.0], 0.0, 0.0);
+    // Those of the paper begin with σ_max.
+    let most = case.value["config"]["sigma_max"].as_f64().unwrap_or(100.0);
+    if (states[0] - most).abs() > 1e-6 * most {
+        case.deviates(Deviation::Squares);
+    }
     states.reverse();
     case.compare_within("schedule", &states, &case.need("schedule").data, 0.0, 1e-6);
     let counted: Vec<f64> = (0..states.len()).rev().map(|step| step as f64).collect();
@@ -86,25 +86,25 @@ fn walk(case: &Case<'_>, name: &str, plan: &Plan) {
             _ => tensor(output(&state, level.sigma), x.dims()),
         })
     });
-    let recorded =
-        Recorded { ends: (0..ends.rows()).map(|step| ends.row(step).to_vec()).collect(), seen: Mutex::default() };
+    let open = name == "open";
+    let steps = if open { 0..ends.rows() } else { 0..0 };
+    let recorded = Recorded::new(steps.map(|step| ends.row(step).to_vec()).collect());
     let run = plan.start_from(0, tensor(init.data.clone(), shape), &model, &noise).expect("a run");
-    let run = if name == "open" { run.constrained(&recorded) } else { run };
-    let mut found = Vec::new();
-    for (i, step) in run.enumerate() {
+    for (i, step) in run.constrained(&recorded).enumerate() {
         match step {
             Ok(step) => {
                 let x0 = step.x0.map(|x0| values(&x0)).unwrap_or_default();
                 case.compare(&format!("{name} loop, x0 of step {i}"), Some(i), &x0, originals.row(i));
-                found.push(values(&step.x));
             }
             Err(error) => return case.fail(format!("{name} loop, step {i}: {error}")),
         }
     }
-    let seen = recorded.seen.into_inner().expect("no panic");
-    let found = if name == "open" { seen } else { found };
+    let found = recorded.seen();
     for (i, x) in found.iter().enumerate() {
         case.compare(&format!("{name} loop, x after step {i}"), Some(i), x, ends.row(i));
+        if open {
+            case.count_step();
+        }
     }
     if found.len() != ends.rows() {
         case.fail(format!("{name} loop: {} steps, expected {}", found.len(), ends.rows()));
@@ -129,19 +129,4 @@ fn draws(case: &Case<'_>, plan: &Plan, firsts: &[usize], batch: usize) -> Inject
         }
     }
     noise
-}
-
-/// Keeps the state after each step and goes on from the recorded one.
-struct Recorded {
-    ends: Vec<Vec<f64>>,
-    seen: Mutex<Vec<Vec<f64>>>,
-}
-
-impl Constraint<4> for Recorded {
-    fn apply(&self, x: Tensor<4>, _after: &After<'_>) -> Result<Tensor<4>, DenoiseError> {
-        let mut seen = self.seen.lock().expect("no panic");
-        let next = self.ends[seen.len()].clone();
-        seen.push(values(&x));
-        Ok(tensor(next, x.dims()))
-    }
 }

@@ -5,12 +5,17 @@
 
 #![allow(clippy::print_stdout, reason = "the list of cases is the result")]
 
+mod deviations;
 mod fixture;
 mod k_diffusion;
+mod k_diffusion_steps;
 mod karras_ve;
+mod lists;
 mod minilm;
 mod models;
+mod mutations;
 mod networks;
+mod open_loop;
 mod outcome;
 mod pending;
 mod repaint;
@@ -42,6 +47,16 @@ fn run(case: &Case<'_>) -> Outcome {
     }
 }
 
+/// What a folder has.
+#[derive(Debug, Default, PartialEq)]
+struct Folder {
+    cases: usize,
+    /// Compared in open loop.
+    steps: usize,
+    /// Cases in which no step is recorded.
+    without_steps: usize,
+}
+
 /// Where the fixtures are.
 fn root() -> PathBuf {
     std::env::var_os("LANGEVIN_FIXTURES")
@@ -60,15 +75,20 @@ fn conformance() {
     let only = std::env::var("LANGEVIN_FIXTURES_ONLY").ok();
     let (mut ok, mut differs, mut pending) = (0, 0, 0);
     let (mut compared, mut total) = (0, 0);
-    let (mut failed, mut folders) = (Vec::new(), BTreeMap::new());
+    let mut found = deviations::Found::default();
+    let (mut failed, mut folders) = (Vec::new(), BTreeMap::<String, Folder>::new());
     for path in fixture::find(&root) {
         let relative = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
         if only.as_ref().is_some_and(|only| !relative.contains(only.as_str())) {
             continue;
         }
         let Some(fixture) = Fixture::read(&path) else { continue };
-        let folder = relative.split(['/', '\\']).next().unwrap_or_default().to_owned();
-        *folders.entry(folder).or_insert(0) += fixture.cases().len();
+        let family = relative.trim_end_matches(".json").rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+        if relative.starts_with("schedulers") {
+            found.skipped(&family, &fixture);
+        }
+        let folder = folders.entry(relative.split(['/', '\\']).next().unwrap_or_default().to_owned()).or_default();
+        folder.cases += fixture.cases().len();
         for case in fixture.cases() {
             let name = format!("{relative}: {}", case.name());
             total += case.total();
@@ -82,13 +102,24 @@ fn conformance() {
                 }
                 Ok(()) => {
                     compared += case.read_count();
+                    found.case(&family, &case);
                     let mut failures = case.failures();
                     if failures.is_empty() && !case.unread().is_empty() {
                         failures.push(format!("not compared: {}", case.unread().join(", ")));
                     }
+                    if open_loop::has_steps(&case) {
+                        match open_loop::steps(&case) {
+                            Ok(0) => folder.without_steps += 1,
+                            Ok(steps) => folder.steps += steps,
+                            Err(why) => failures.push(why),
+                        }
+                    }
                     if failures.is_empty() {
                         ok += 1;
                         println!("ok {name} (worst error {:.3} of its tolerance)", case.worst());
+                        if let Some(reason) = open_loop::without_steps(&case) {
+                            println!("   without single steps: {reason}");
+                        }
                     } else {
                         differs += 1;
                         println!("differs {name}: {}", failures[0]);
@@ -98,12 +129,21 @@ fn conformance() {
             }
         }
     }
+    for (name, folder) in folders.iter().filter(|(_, folder)| folder.steps > 0) {
+        println!("OPEN LOOP {name}: steps={} cases without={}", folder.steps, folder.without_steps);
+    }
     println!("CONFORMANCE ok={ok} differs={differs} unsupported={pending} tensors={compared}/{total}");
     assert!(ok + differs + pending > 0, "no case was found under {}", root.display());
     if only.is_none() && std::env::var_os("LANGEVIN_FIXTURES").is_none() {
-        for (folder, cases) in [("schedulers", 234), ("k_diffusion", 43), ("score_sde", 16)] {
-            assert_eq!(folders.get(folder), Some(&cases), "cases of {folder}");
+        let expected = [
+            ("schedulers", Folder { cases: 234, steps: 2189, without_steps: 0 }),
+            ("k_diffusion", Folder { cases: 43, steps: 264, without_steps: 10 }),
+            ("score_sde", Folder { cases: 16, steps: 180, without_steps: 13 }),
+        ];
+        for (folder, expected) in expected {
+            assert_eq!(folders.get(folder), Some(&expected), "cases and single steps of {folder}");
         }
+        failed.extend(deviations::compare(&found));
     }
-    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(failed.is_empty(), "{} cases or comparisons failed:\n{}", failed.len(), failed.join("\n"));
 }

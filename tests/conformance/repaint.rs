@@ -4,6 +4,7 @@
 //! given the recorded values. A step back up is T div N steps of the chain in the original; here it is one, whose noise is
 //! what those of the original add up to.
 
+use crate::deviations::Deviation;
 use crate::fixture::Case;
 use crate::models;
 use crate::outcome::{Outcome, Unsupported};
@@ -13,7 +14,7 @@ use langevin::core::denoiser::constraint_fn;
 use langevin::core::noise::Injected;
 use langevin::core::{Denoiser, DenoiserExt, Levels, denoiser};
 use langevin::schedulers::diffusers::{self, Configured};
-use langevin::schedulers::{Plan, SamplerExt};
+use langevin::schedulers::{Ddim, Plan, RePaint, SamplerExt, Solver};
 use serde_json::Value;
 use std::fmt::Display;
 use std::sync::Mutex;
@@ -36,6 +37,13 @@ pub fn run(case: &Case<'_>) -> Outcome {
         case.fail("the plan changed when it was written and read");
     }
     let chain = scheduler.process().chain().expect("a chain");
+    let eta = case.value["config"]["eta"].as_f64().unwrap_or(0.0);
+    let own = RePaint::around(Ddim::new().eta(eta).map_err(unsupported)?);
+    let own = own.jumps(set("jump_length", 10), set("jump_n_sample", 10)).map_err(unsupported)?;
+    let grid = scheduler.grid(set("num_inference_steps", 0)).map_err(unsupported)?;
+    if own.plan(chain, &grid).map_err(unsupported)?.rows() != plan.rows() {
+        case.deviates(Deviation::RePaint);
+    }
     case.compare_within("alphas_cumprod", chain.alphas_cumprod(), &case.need("alphas_cumprod").data, 1e-7, 1e-5);
     // A step up is listed under the time that follows the one it reaches.
     let stride = plan.start_node().t - plan.rows()[0].after.t;
@@ -134,6 +142,9 @@ fn walk(case: &Case<'_>, name: &str, scheduler: &Configured, plan: &Plan) {
     }
     for (i, x) in seen.iter().enumerate() {
         case.compare(&format!("{name} loop, x after step {i}"), Some(i), x, expected.row(i));
+        if name == "open" {
+            case.count_step();
+        }
     }
     if let Err(error) = noise.finish() {
         case.fail(format!("{name} loop: {error}"));

@@ -1,6 +1,7 @@
-//! Cases of `score_sde/`: the three SDEs, their reverse, their flow, and loss weights, in f64.
+//! Cases of `score_sde/`: the three SDEs, their reverse as a whole and step by step, their flow, and loss
+//! weights, in f64.
 
-use crate::fixture::Case;
+use crate::fixture::{Array, Case};
 use crate::models;
 use crate::outcome::{Outcome, Unsupported};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -11,10 +12,13 @@ use langevin::core::process::{Betas, DiscreteChain, SubVpSde, VeSde, VpSde};
 use langevin::core::{Grid, Key, Level, Prediction, Process};
 use langevin::metrics::{Likelihood, Quantization, Trace};
 use langevin::schedulers::ode::DormandPrince;
-use langevin::schedulers::plan::HostAnswer;
-use langevin::schedulers::{EulerMaruyama, Solver};
+use langevin::schedulers::plan::{HostAnswer, Row};
+use langevin::schedulers::{EulerMaruyama, Plan, Solver};
 use langevin::train::{Objective, Weighting};
 use std::fmt::Display;
+
+/// A single step in `f64`, of the largest number in it.
+const STEP: f64 = 1e-13;
 
 fn unsupported(error: impl Display) -> Unsupported {
     Unsupported(error.to_string())
@@ -90,12 +94,34 @@ fn reverse_sde(case: &Case<'_>, process: &dyn Process) -> Outcome {
     if step != path.rows() {
         case.fail(format!("{step} steps, expected {}", path.rows()));
     }
+    single_steps(case, &plan, x, draws, path);
     let mean = EulerMaruyama::new().denoise_at_end().plan(process, &grid).map_err(unsupported)?;
     match mean.run_host(x.clone(), 0, &noise, answer) {
         Ok(x) => case.compare("last_mean", None, &x, &case.need("last_mean").data),
         Err(error) => case.fail(error.to_string()),
     }
     Ok(())
+}
+
+/// Each step from the recorded state before it, as a plan of its own. No answer is recorded: the formula answers, from
+/// that state.
+fn single_steps(case: &Case<'_>, plan: &Plan, init: &[f64], draws: &Array, path: &Array) {
+    let mut from = init;
+    for (step, row) in plan.rows().iter().enumerate().take(path.rows()) {
+        let row = Row { step: Some(0), ..row.clone() };
+        let one = Plan::new("one step", plan.start_node(), 1.0, vec![row]).expect("one row of a plan is a plan");
+        let noise = Injected::new().with(Key::step(0, 0), 0..1, draws.row(step).to_vec()).expect("a recorded draw");
+        match one.run_host(from.to_vec(), 0, &noise, answer) {
+            Ok(x) => {
+                let largest = from.iter().chain(path.row(step)).fold(0.0, |most: f64, x| most.max(x.abs()));
+                let what = format!("open loop, x after step {step}");
+                case.compare_within(&what, &x, path.row(step), STEP * largest, 0.0);
+                case.count_step();
+            }
+            Err(error) => case.fail(format!("open loop, step {step}: {error}")),
+        }
+        from = path.row(step);
+    }
 }
 
 fn probability_flow(case: &Case<'_>, process: &dyn Process) -> Outcome {

@@ -2,6 +2,7 @@
 
 use crate::fixture::Case;
 use crate::models;
+use crate::open_loop::Recorded;
 use crate::outcome::{Outcome, Unsupported};
 use crate::schedulers::{four, tensor, values};
 use burn::tensor::Tensor;
@@ -54,18 +55,26 @@ fn spread(plan: &Plan, i: usize) -> f64 {
     of_noise.sum()
 }
 
-/// Walks a run against `prev_sample` and, with the noise taken off, `prev_sample_mean`.
+/// Walks a run against `prev_sample` and, with the noise taken off, `prev_sample_mean`. In the open loop each step goes on
+/// from the recorded state.
 fn walk(case: &Case<'_>, name: &str, plan: &Plan, run: Run<'_, 4>, draw_of_step: impl Fn(usize) -> usize) {
     let (x, mean, noise) = (case.need("prev_sample"), case.need("prev_sample_mean"), case.need("noise"));
-    for (i, step) in run.enumerate() {
-        let step = match step {
-            Ok(step) => values(&step.x),
-            Err(error) => return case.fail(format!("{name} loop, step {i}: {error}")),
-        };
-        case.compare(&format!("{name} loop, x after step {i}"), Some(i), &step, x.row(i));
+    let open = name == "open";
+    let steps = if open { 0..x.rows() } else { 0..0 };
+    let recorded = Recorded::new(steps.map(|step| x.row(step).to_vec()).collect());
+    for (i, step) in run.constrained(&recorded).enumerate() {
+        if let Err(error) = step {
+            return case.fail(format!("{name} loop, step {i}: {error}"));
+        }
+    }
+    for (i, step) in recorded.seen().iter().enumerate() {
+        case.compare(&format!("{name} loop, x after step {i}"), Some(i), step, x.row(i));
         let z = noise.row(draw_of_step(i));
         let without: Vec<f64> = step.iter().zip(z).map(|(x, z)| x - spread(plan, i) * z).collect();
         case.compare(&format!("{name} loop, mean of step {i}"), Some(i), &without, mean.row(i));
+        if open {
+            case.count_step();
+        }
     }
 }
 
@@ -165,6 +174,7 @@ fn ve_open(case: &Case<'_>, sampler: &PredictorCorrector, plan: &Plan, correctio
                 case.compare(&format!("open loop, x after step {step}"), Some(step), &got, next.row(step));
                 let without: Vec<f64> = got.iter().zip(&z).map(|(x, z)| x - spread(plan, step) * z).collect();
                 case.compare(&format!("open loop, mean of step {step}"), Some(step), &without, mean.row(step));
+                case.count_step();
             }
             Err(error) => case.fail(format!("open loop, step {step}: {error}")),
         }

@@ -169,6 +169,7 @@ fn line(row: &Row, claim: Claim, spacing: Spacing) -> Line {
 }
 
 fn is_multistep(solver: &str) -> bool {
+    let solver = solver.split_once(" behind ").map_or(solver, |(_, behind)| behind);
     ["LMS", "PNDM", "iPNDM"].iter().any(|name| solver.starts_with(name))
 }
 
@@ -335,7 +336,7 @@ fn table() -> String {
          however short: with it there is no equation to go to, and no order. DPM-Solver-fast and adaptive DPM-Solver leave the noise of \
          their last step out, which is of the size √h.\n\n\
          Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
-         steps grow from h²/4 to h. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
+         steps grow from h²/4 to h. UniC's first correction has order 1, and a local error of order 3 that is made once. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
          right there, and first steps hardly count.\n\n\
          ![Errors of solvers on VP](images/orders.png)\n\n\
          Some of them on VP, on the grid that is even in λ, with their orders; dashed lines fall exactly with an order.\n\n\

@@ -1,8 +1,8 @@
 //! The same tokens in any batch, before and after a pause, and from one version to the next.
 
+use super::leaning::leaning;
 use super::list;
-use burn::tensor::{Device, Int, Tensor};
-use langevin::core::discrete::{TokenDenoiser, tokens_fn};
+use burn::tensor::Device;
 use langevin::core::noise::Seeded;
 use langevin::schedulers::discrete::{
     BlockRefinement, Corrector, DiscreteDdim, EntropyBound, MaskGit, SavedTokens, TokenMethod,
@@ -10,18 +10,6 @@ use langevin::schedulers::discrete::{
 use langevin::schedulers::solver::PlanError;
 
 const POSITIONS: usize = 6;
-
-/// Leans on tokens and step: log-probabilities of three classes.
-fn leaning() -> impl TokenDenoiser {
-    tokens_fn(|tokens: Tensor<2, Int>, step: usize| {
-        let [batch, positions] = tokens.dims();
-        let at = Tensor::<1, Int>::arange(0..positions as i64, &tokens.device()).float().reshape([1, positions]);
-        let x = tokens.float().mul_scalar(0.7).add(at.expand([batch, positions])).add_scalar(0.1 * step as f64);
-        let x = x.unsqueeze_dim::<3>(1);
-        let parts = vec![x.clone().sin(), x.clone().cos(), x.mul_scalar(0.6).sin()];
-        Ok(Tensor::cat(parts, 1).mul_scalar(1.5))
-    })
-}
 
 /// The tokens of the first sample.
 fn keeps_its_bits(name: &str, method: Result<impl TokenMethod, PlanError>) -> Vec<i64> {

@@ -3,6 +3,8 @@
 mod bits;
 mod errors;
 mod exact;
+#[path = "../common/leaning.rs"]
+mod leaning;
 mod rules;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};

@@ -4,6 +4,7 @@
 
 #![cfg(feature = "cube")]
 
+mod adam;
 #[cfg(feature = "vulkan")]
 mod attention;
 #[cfg(feature = "vulkan")]
@@ -23,6 +24,7 @@ use burn::tensor::{DType, Device};
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::tensor::CubeTensor;
 
+pub use adam::{AdamStep, adam, updates};
 #[cfg(feature = "vulkan")]
 pub use attention::{attend, attends};
 #[cfg(feature = "vulkan")]

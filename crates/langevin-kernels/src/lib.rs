@@ -1,5 +1,5 @@
 //! Kernels for the CPU: convolution, affine maps, attention, normalization and activations of `f32` numbers in slices,
-//! with their gradients; images of twice and half the size; weighted sums; and 16-bit floats to `f32` and back.
+//! with their gradients; images of twice and half the size; weighted sums; Adam's update; and 16-bit floats to `f32` and back.
 //!
 //! They are what the layers of langevin compute with on Burn's backend for the CPU, and know neither tensors nor backends. They
 //! share their work, as far as sizes allow, among the threads of the rayon pool that they are called in, and use the widest
@@ -10,6 +10,7 @@
 //! sizes is a mistake of the caller's, and panics.
 
 pub mod activation;
+pub mod adam;
 pub mod attention;
 pub mod convolution;
 mod exponential;

@@ -10,6 +10,7 @@
 //! Whatever is random in training (order of data, noise, levels, dropout) is a pure function of the seed and the step:
 //! a run that was stopped and resumed ends at the same numbers as one that was not.
 
+mod adam;
 mod batches;
 mod checkpoint;
 mod checkpoint_error;
@@ -29,6 +30,7 @@ mod trainer;
 mod watch;
 mod weighting;
 
+pub use adam::AdamW;
 pub use checkpoint::{Weights, load_network};
 pub use checkpoint_error::CheckpointError;
 pub use conditioning::FromLabels;
@@ -36,7 +38,6 @@ pub use ema::{Ema, EmaDecay, EmaWarmup};
 pub use error::TrainError;
 pub use held_out::HeldOut;
 pub use objective::Objective;
-pub use optimizer::AdamW;
 pub use precision::Precision;
 pub use schedule::{Decay, LearningRate};
 pub use times::Times;

@@ -1,63 +1,18 @@
 //! AdamW on a whole network, and clipping by the global norm.
 
-use crate::TrainError;
-use crate::error::require;
+use crate::AdamW;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer as _};
+use burn::optim::{AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer as _};
 use burn::tensor::container::TensorContainer;
 use burn::tensor::{DType, Tensor};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-
-/// Settings of AdamW, with the defaults of torch: betas 0.9 and 0.999, epsilon 1e-8, weight decay 1e-2.
-///
-/// # References
-/// Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization".
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AdamW {
-    /// Decay of the mean of the gradients, in `[0, 1)`.
-    pub beta_1: f32,
-    /// Decay of the mean of the squared gradients, in `[0, 1)`.
-    pub beta_2: f32,
-    /// Added to the root of the mean square, > 0.
-    pub epsilon: f32,
-    /// Decoupled weight decay, ≥ 0: a step multiplies each parameter by `1 − learning_rate·weight_decay`.
-    pub weight_decay: f32,
-}
-
-impl Default for AdamW {
-    fn default() -> Self {
-        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 1e-2 }
-    }
-}
-
-impl AdamW {
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// [`TrainError::Setting`] naming the one that is out of range.
-    pub fn validate(self) -> Result<Self, TrainError> {
-        let unit = "a number in [0, 1)";
-        require((0.0..1.0).contains(&self.beta_1), "beta_1 of AdamW", self.beta_1.into(), unit)?;
-        require((0.0..1.0).contains(&self.beta_2), "beta_2 of AdamW", self.beta_2.into(), unit)?;
-        let (epsilon, decay) = (self.epsilon, self.weight_decay);
-        require(epsilon > 0.0 && epsilon.is_finite(), "epsilon of AdamW", epsilon.into(), "a positive, finite number")?;
-        require(
-            decay >= 0.0 && decay.is_finite(),
-            "weight_decay of AdamW",
-            decay.into(),
-            "a finite number, at least 0",
-        )?;
-        Ok(self)
-    }
-}
 
 /// AdamW with its state.
 ///
-/// Burn's update rule on state of our own: `ModuleOptimizer` brings a saved state to the default device, which need not
+/// The rule on state of our own: `ModuleOptimizer` brings a saved state to the default device, which need not
 /// be a device of this machine, and takes the state of a foreign network without a word.
 pub(crate) struct Optimizer {
-    rule: burn::optim::AdamW,
+    rule: AdamW,
     moments: Moments,
 }
 
@@ -78,13 +33,7 @@ pub(crate) struct OptimizerState<M> {
 }
 
 impl Optimizer {
-    pub(crate) fn new(settings: AdamW) -> Self {
-        let rule = AdamWConfig::new()
-            .with_beta_1(settings.beta_1)
-            .with_beta_2(settings.beta_2)
-            .with_epsilon(settings.epsilon)
-            .with_weight_decay(settings.weight_decay)
-            .build();
+    pub(crate) fn new(rule: AdamW) -> Self {
         Self { rule, moments: Moments::default() }
     }
 
@@ -340,19 +289,5 @@ mod tests {
             assert!((value - expected).abs() < 1e-6);
         }
         assert_eq!(clipped(8.0), [2.0, -3.0, 6.0]);
-    }
-
-    #[test]
-    fn settings_are_checked() {
-        let good = AdamW::default();
-        let bad = |settings: AdamW| matches!(settings.validate(), Err(TrainError::Setting { .. }));
-        for beta in [1.0, -0.1, f32::NAN] {
-            assert!(bad(AdamW { beta_1: beta, ..good }) && bad(AdamW { beta_2: beta, ..good }));
-        }
-        for number in [-1.0, f32::NAN, f32::INFINITY] {
-            assert!(bad(AdamW { epsilon: number, ..good }) && bad(AdamW { weight_decay: number, ..good }));
-        }
-        assert!(bad(AdamW { epsilon: 0.0, ..good }));
-        assert_eq!(good, AdamW { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 1e-2 });
     }
 }

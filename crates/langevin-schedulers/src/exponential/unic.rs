@@ -22,7 +22,8 @@ const UNIC: &str = "UniC";
 /// A corrector of order p lifts a solver of order p to p + 1, and makes any solver of order q one of order min(p, q) + 1:
 /// less than it had, if p + 1 < q. Behind solvers with stages the answers of the stages are those of the solver alone; the
 /// corrector takes those at the levels of the grid. The first correction has order 1, whatever p is, which costs a solver of order 3
-/// its order: leave it out with [`skipping`](Self::skipping).
+/// its order: leave it out with [`skipping`](Self::skipping). Behind multistep solvers the orders are those once they are started: their
+/// first steps have order 1 themselves, whose error is of order 3 once it is corrected.
 ///
 /// ```
 /// use langevin_core::{Grid, process::VpSde};

@@ -1,0 +1,54 @@
+//! Adam with decoupled weight decay: one launch for a parameter and its two moments.
+
+mod kernels;
+mod ops;
+
+use burn::backend::DispatchDevice;
+use burn::tensor::{Device, Tensor};
+
+use ops::{AdamOps, Dispatch};
+
+/// The numbers of one update. With `t` updates up to and with this one:
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Decay of the mean of the gradients, β₁.
+    pub beta_1: f32,
+    /// Decay of the mean of the squared gradients, β₂.
+    pub beta_2: f32,
+    /// The learning rate over 1 − β₁ᵗ.
+    pub rate: f32,
+    /// 1/(1 − β₂ᵗ).
+    pub correction: f32,
+    /// Added to the root of the mean square.
+    pub epsilon: f32,
+    /// What the parameter is multiplied by: 1 − learning rate · weight decay.
+    pub decay: f32,
+}
+
+/// Whether [`adam`] runs on a device: one whose backend compiles kernels.
+#[must_use]
+pub fn updates(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// The parameter, the mean of its gradients and that of their squares after an update:
+///
+/// `m ← β₁·m + (1 − β₁)·g`, `v ← β₂·v + (1 − β₂)·g²`, `p ← decay·p − rate·m/(√(correction·v) + ε)`, computed in `f32`.
+///
+/// All have one shape and type, no gradients, and the parameter's order in memory afterwards. Where nothing else holds them,
+/// they are overwritten.
+///
+/// # References
+///
+/// Loshchilov & Hutter 2019, [arXiv:1711.05101](https://arxiv.org/abs/1711.05101).
+#[must_use]
+pub fn adam<const D: usize>(
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    [mean, square]: [Tensor<D>; 2],
+    step: AdamStep,
+) -> (Tensor<D>, [Tensor<D>; 2]) {
+    let [parameter, gradient, mean, square] = [parameter, gradient, mean, square].map(Tensor::into_dispatch);
+    let (parameter, mean, square) = Dispatch::adam(parameter, gradient, mean, square, step);
+    (Tensor::from_dispatch(parameter), [mean, square].map(Tensor::from_dispatch))
+}
