@@ -102,29 +102,46 @@ pub fn push(plan: &Plan, data: &Gaussian, mean: &[f64], factor: &[Vec<f64>]) -> 
 /// As [`push`], with further ends of path intervals, so that two plans have the same directions.
 pub fn push_on(plan: &Plan, data: &Gaussian, mean: &[f64], factor: &[Vec<f64>], clock: &[f64]) -> Affine {
     let d = data.dimension();
-    push_layout(plan, data, mean, factor, &Layout::of(plan, d, 1 + factor.len(), clock), None)
+    let maps = |level: &Level| Maps::of(data, level);
+    push_layout(plan, &maps, mean, factor, &Layout::of(plan, d, 1 + factor.len(), clock), None)
+}
+
+/// As [`push`], with a network that answers as it is told: x̂_0, and ε̂, from a state at a level.
+pub fn push_asking(
+    plan: &Plan,
+    answer: impl Fn(&[f64], &Level) -> [Vec<f64>; 2],
+    mean: &[f64],
+    factor: &[Vec<f64>],
+) -> Affine {
+    let d = mean.len();
+    let maps = |level: &Level| Maps {
+        dimension: d,
+        x0: affine(d, &|x| answer(x, level)[0].clone()),
+        eps: affine(d, &|x| answer(x, level)[1].clone()),
+    };
+    push_layout(plan, &maps, mean, factor, &Layout::of(plan, d, 1 + factor.len(), &[]), None)
 }
 
 /// As [`push`], for a plan that is given a known sample and a mask.
 pub fn push_known(plan: &Plan, data: &Gaussian, start: (&[f64], &[Vec<f64>]), known: (&[f64], &[f64])) -> Affine {
     let layout = Layout::of(plan, data.dimension(), 1 + start.1.len(), &[]);
-    push_layout(plan, data, start.0, start.1, &layout, Some(known))
+    push_layout(plan, &|level| Maps::of(data, level), start.0, start.1, &layout, Some(known))
 }
 
 fn push_layout(
     plan: &Plan,
-    data: &Gaussian,
+    maps: &dyn Fn(&Level) -> Maps,
     mean: &[f64],
     factor: &[Vec<f64>],
     layout: &Layout,
     known: Option<(&[f64], &[f64])>,
 ) -> Affine {
-    let d = data.dimension();
+    let d = mean.len();
     let mut x = mean.to_vec();
     factor.iter().for_each(|column| x.extend(column));
     x.resize(layout.blocks() * d, 0.0);
     // Only the first block is a point.
-    let model = |x: &[f64], level: &Level| Maps::of(data, level).answer(x, 1);
+    let model = |x: &[f64], level: &Level| maps(level).answer(x, 1);
     // The known sample moves the point only; the mask holds for all blocks.
     let (mut image, mut mask) = (vec![0.0; x.len()], vec![0.0; x.len()]);
     if let Some((known, known_where)) = known {
@@ -153,19 +170,10 @@ impl Maps {
     fn of(data: &Gaussian, level: &Level) -> Self {
         let d = data.dimension();
         let at = data.at(level).expect("a level");
-        let affine = |of: &dyn Fn(&[f64]) -> Vec<f64>| {
-            let shift = of(&vec![0.0; d]);
-            let column = |i: usize| {
-                let mut unit = vec![0.0; d];
-                unit[i] = 1.0;
-                of(&unit).iter().zip(&shift).map(|(value, shift)| value - shift).collect::<Vec<f64>>()
-            };
-            ((0..d).flat_map(column).collect(), shift)
-        };
         Self {
             dimension: d,
-            x0: affine(&|x| at.x0(x).expect("a plane")),
-            eps: affine(&|x| at.eps(x).expect("a plane")),
+            x0: affine(d, &|x| at.x0(x).expect("a plane")),
+            eps: affine(d, &|x| at.eps(x).expect("a plane")),
         }
     }
 
@@ -188,6 +196,23 @@ impl Maps {
         };
         HostAnswer { x0: apply(&self.x0), eps: apply(&self.eps), variance: Some(vec![VARIANCE; x.len()]) }
     }
+}
+
+/// x̂_0 and ε̂ of Gaussian data at a level, as matrices, column by column, and shifts.
+pub fn affine_answer(data: &Gaussian, level: &Level) -> [(Vec<f64>, Vec<f64>); 2] {
+    let Maps { x0, eps, .. } = Maps::of(data, level);
+    [x0, eps]
+}
+
+/// An affine map's matrix, column by column, and shift.
+fn affine(d: usize, of: &dyn Fn(&[f64]) -> Vec<f64>) -> (Vec<f64>, Vec<f64>) {
+    let shift = of(&vec![0.0; d]);
+    let column = |i: usize| {
+        let mut unit = vec![0.0; d];
+        unit[i] = 1.0;
+        of(&unit).iter().zip(&shift).map(|(value, shift)| value - shift).collect::<Vec<f64>>()
+    };
+    ((0..d).flat_map(column).collect(), shift)
 }
 
 /// The Gaussian's posterior means as a host model, for any number of points behind one another.

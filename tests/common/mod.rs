@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod affine;
+pub mod law;
+pub mod laws;
 pub mod leaning;
 pub mod moments;
 pub mod order;

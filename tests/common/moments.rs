@@ -3,9 +3,9 @@
 use super::affine::{VARIANCE, ask_points, marginal, push, push_known};
 use langevin::core::exact::Gaussian;
 use langevin::core::noise::Seeded;
-use langevin::core::{Key, Level, NoiseSource};
+use langevin::core::{Key, Level, NoiseError, NoiseSource};
 use langevin::schedulers::Plan;
-use langevin::schedulers::plan::{HostStep, KNOWN, MASK, Set, Src};
+use langevin::schedulers::plan::{Draw, HostStep, KNOWN, MASK, Set, Src};
 use serde_json::{Value, json};
 
 pub const SAMPLES: usize = 1_000_000;
@@ -76,7 +76,52 @@ pub fn sampled(plan: &Plan, data: &Gaussian, seed: u64) -> Moments {
 
 /// As [`sampled`], for a plan that is given a known sample and a mask.
 pub fn sampled_given(plan: &Plan, data: &Gaussian, seed: u64, known: Option<(&[f64], &[f64])>) -> Moments {
-    let noise = Seeded::new(seed);
+    sampled_by(plan, data, &Seeded::new(seed), known)
+}
+
+/// The noise of a seed, and of paths the increments between the times that a plan asks for: far fewer values than a path that
+/// is there for all times.
+pub struct Increments {
+    seeded: Seeded,
+    clocks: Vec<f64>,
+}
+
+impl Increments {
+    pub fn of(plan: &Plan, seed: u64) -> Self {
+        let draws = plan.rows().iter().flat_map(|row| &row.draws);
+        let mut clocks: Vec<f64> = draws
+            .flat_map(|draw| match *draw {
+                Draw::Path { from, until, .. } => vec![from, until],
+                _ => vec![],
+            })
+            .collect();
+        clocks.sort_unstable_by(f64::total_cmp);
+        clocks.dedup();
+        Self { seeded: Seeded::new(seed), clocks }
+    }
+}
+
+impl NoiseSource for Increments {
+    fn fill(&self, sample: u64, key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
+        self.seeded.fill(sample, key, out)
+    }
+
+    fn fill_path(&self, sample: u64, from: f64, until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
+        out.fill(0.0);
+        let mut z = vec![0.0; out.len()];
+        for (index, pair) in self.clocks.windows(2).enumerate().filter(|(_, pair)| pair[0] >= from && pair[1] <= until)
+        {
+            // Beyond the rows of any plan.
+            self.seeded.fill(sample, Key::step(u64::MAX - index as u64, 0), &mut z)?;
+            let width = (pair[1] - pair[0]).sqrt();
+            out.iter_mut().zip(&z).for_each(|(sum, z)| *sum += width * z);
+        }
+        Ok(())
+    }
+}
+
+/// As [`sampled_given`], with any noise.
+pub fn sampled_by(plan: &Plan, data: &Gaussian, noise: &dyn NoiseSource, known: Option<(&[f64], &[f64])>) -> Moments {
     let mut sums = Sums::new(data);
     let known = known.map(|(image, mask)| (image.repeat(POINTS), mask.repeat(POINTS)));
     let given = known.iter().flat_map(|(image, mask)| [(KNOWN, image.as_slice()), (MASK, mask.as_slice())]);
@@ -87,7 +132,7 @@ pub fn sampled_given(plan: &Plan, data: &Gaussian, seed: u64, known: Option<(&[f
         let x = points(data, &plan.start_node().level, &z);
         let mut end = x.clone();
         let keep = |step: HostStep<'_>| end.copy_from_slice(step.x);
-        plan.run_host_given(x, &given, run, &noise, ask_points(data), keep).expect("a host run");
+        plan.run_host_given(x, &given, run, noise, ask_points(data), keep).expect("a host run");
         sums.add(&end);
     }
     sums.moments()

@@ -36,6 +36,15 @@ impl Errors {
         // Positions −1.5, −0.5, 0.5, 1.5 have the sum of squares 5.
         logs.iter().enumerate().map(|(i, y)| (i as f64 - 1.5) * y).sum::<f64>() / 5.0
     }
+
+    /// The same over all doublings, where steps are of lengths that no number says.
+    pub fn slope_of_all(&self) -> f64 {
+        let count = self.errors.len();
+        assert!(count >= 8, "only {count} errors above {FLOOR}: {:?}", self.errors);
+        let middle = 0.5 * (count - 1) as f64;
+        let squares: f64 = (0..count).map(|i| (i as f64 - middle).powi(2)).sum();
+        self.errors.iter().enumerate().map(|(i, e)| -(i as f64 - middle) * e.log2()).sum::<f64>() / squares
+    }
 }
 
 /// Root of the mean square of the distances of two lists of values.

@@ -1,8 +1,7 @@
 //! The picture of the orders: errors over numbers of steps, both logarithmic.
 
-use super::error;
+use super::{EVEN_LAMBDA, error};
 use crate::common::order::Errors;
-use crate::common::problem::even_lambda;
 use crate::common::solvers::{Claim, Kind, Row, rows};
 use langevin::core::process::VpSde;
 use plotters::prelude::*;
@@ -62,7 +61,7 @@ type Points = Vec<(f64, f64)>;
 /// Logarithms to the base 10 of steps and errors on VP.
 fn points(row: &Row, claim: &Claim) -> Points {
     let vp = VpSde::default();
-    let errors = Errors::measure(claim.first, claim.doublings, |n| error(row, claim, &vp, n, even_lambda(&vp, n)));
+    let errors = Errors::measure(claim.first, claim.doublings, |n| error(row, claim, &vp, n, EVEN_LAMBDA));
     errors.steps.iter().zip(&errors.errors).map(|(n, e)| ((*n as f64).log10(), e.log10())).collect()
 }
 

@@ -11,15 +11,18 @@
 mod common;
 mod samplers;
 
-use common::moments::{Moments, SAMPLES, STANDARD_ERRORS, Sums, distance, points, predicted, sampled, scale_noise};
-use common::problem::{even_lambda, gaussian};
+use common::moments::{
+    Increments, Moments, SAMPLES, STANDARD_ERRORS, Sums, distance, points, predicted, sampled, sampled_by, scale_noise,
+};
+use common::problem::{even_lambda, gaussian, processes};
 use common::roster;
 use common::solvers::{Row, rows};
+use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
 use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
 use langevin::core::{Grid, Process};
 use langevin::schedulers::Plan;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the hash of a case's name begins. Of 640 moments one is beyond four standard errors for about one such number in 25.
 const SEEDS: u64 = 1000;
@@ -29,24 +32,48 @@ fn noisy() -> Vec<Row> {
     rows().into_iter().filter(|row| row.is_noisy() && !row.known).collect()
 }
 
-/// A few steps that end where noise still counts.
-fn plans() -> Vec<(String, Plan)> {
+/// A plan that is sampled.
+struct Sampled {
+    name: String,
+    /// The solver's type.
+    of: &'static str,
+    seed: u64,
+    plan: Plan,
+    /// Whether paths are those of the library, or their increments alone.
+    whole_paths: bool,
+}
+
+impl Sampled {
+    fn moments(&self, plan: &Plan, data: &Gaussian) -> Moments {
+        if self.whole_paths {
+            return sampled(plan, data, self.seed);
+        }
+        sampled_by(plan, data, &Increments::of(plan, self.seed), None)
+    }
+
+    /// How far noise that is off by 1% takes the predicted moments, in standard errors.
+    fn visible(&self, data: &Gaussian) -> f64 {
+        distance(&predicted(&scale_noise(&self.plan, 1.01), data), &predicted(&self.plan, data))
+    }
+}
+
+/// Every stochastic solver on every process, in a few steps that end where noise still counts.
+fn sampled_plans() -> Vec<Sampled> {
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
-    let vp = VpSde::default();
-    let ve = VeSde::default();
-    let on: [(&str, &dyn Process, Grid); 3] = [
-        (
-            "chain",
-            &chain,
-            Grid::times(vec![900.0, 700.0, 500.0, 350.0, 200.0, 120.0]).expect("falling").ending(End::Range),
-        ),
-        ("VP", &vp, even_lambda(&vp, 6)),
-        ("VE", &ve, even_lambda(&ve, 6)),
-    ];
+    let steps = vec![900.0, 700.0, 500.0, 350.0, 200.0, 120.0];
+    let mut on: Vec<(&str, Box<dyn Process>, Grid)> =
+        vec![("chain", Box::new(chain), Grid::times(steps).expect("falling").ending(End::Range))];
+    on.extend(processes().into_iter().map(|(name, process)| {
+        let grid = even_lambda(&process, 6);
+        (name, process, grid)
+    }));
     let mut plans = Vec::new();
     for (process, on, grid) in on {
         for row in noisy() {
-            plans.push((format!("{} on {process}", row.name), row.solver.plan(on, &grid).expect("a plan")));
+            let name = format!("{} on {process}", row.name);
+            let plan = row.solver.plan(&on, &grid).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let seed = seed_of(&name);
+            plans.push(Sampled { name, of: row.of, seed, plan, whole_paths: process == "VP" });
         }
     }
     plans
@@ -57,14 +84,15 @@ fn seed_of(name: &str) -> u64 {
     name.bytes().fold(SEEDS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The plans that are sampled, with their seeds: every solver on two of the three processes, in turn.
-fn sampled_plans() -> Vec<(u64, String, Plan)> {
-    let plans = plans();
-    let solvers = plans.len() / 3;
-    let turn = |index: &usize| !(index % solvers + index / solvers).is_multiple_of(3);
-    let plans = plans.into_iter().enumerate().filter(|(index, _)| turn(index));
-    plans.map(|(_, (name, plan))| (seed_of(&name), name, plan)).collect()
-}
+/// Plans with so little noise that 1% of it moves no moment by a standard error more than what is allowed. There 2% must be
+/// noticed; the same solvers on other processes have more.
+const FAINT: [&str; 5] = [
+    "DPM2 ancestral, η = 0.5 on chain",
+    "ER-SDE 1 on chain",
+    "ER-SDE 2 on chain",
+    "ER-SDE 3 on chain",
+    "DPM-Solver-fast, η = 0.5 on chain",
+];
 
 /// The moments of samples are those that the plan predicts; those of a plan whose noise is off by 1% are others.
 #[test]
@@ -72,23 +100,28 @@ fn samples_have_the_moments_that_the_plan_predicts() {
     let data = gaussian();
     let plans = sampled_plans();
     let measured = common::parallel::each(plans.len(), |index| {
-        let (seed, _, plan) = &plans[index];
-        let samples = sampled(plan, &data, *seed);
-        let off = distance(&predicted(&scale_noise(plan, 1.01), &data), &samples);
-        (distance(&predicted(plan, &data), &samples), off)
+        let case = &plans[index];
+        let samples = case.moments(&case.plan, &data);
+        let factor = if FAINT.contains(&case.name.as_str()) { 1.02 } else { 1.01 };
+        let off = distance(&predicted(&scale_noise(&case.plan, factor), &data), &samples);
+        (distance(&predicted(&case.plan, &data), &samples), off, case.visible(&data))
     });
-    let (mut wrong, mut worst) = (Vec::new(), 0.0f64);
-    for ((_, name, _), (errors, off)) in plans.iter().zip(measured) {
-        println!("{name}: {errors:.2} standard errors, {off:.2} with noise off by 1%");
+    let (mut wrong, mut faint, mut worst) = (Vec::new(), Vec::new(), 0.0f64);
+    for (Sampled { name, .. }, (errors, off, visible)) in plans.iter().zip(measured) {
+        println!("{name}: {errors:.2} standard errors, {off:.2} with noise off, of {visible:.2} at 1%");
         worst = worst.max(errors);
         if !(errors < STANDARD_ERRORS) {
             wrong.push(format!("{name}: moments are {errors:.2} standard errors off"));
         }
+        if visible < STANDARD_ERRORS + 1.0 {
+            faint.push(name.as_str());
+        }
         if !(off > STANDARD_ERRORS) {
-            wrong.push(format!("{name}: noise off by 1% went unnoticed ({off:.2} standard errors)"));
+            wrong.push(format!("{name}: noise that is off went unnoticed ({off:.2} standard errors)"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(faint, FAINT, "plans in which 1% of the noise cannot be seen");
     // Standard errors that are too large would let anything pass.
     assert!(worst > 2.0, "{worst}");
 }
@@ -116,14 +149,28 @@ fn samples_of_samplers_have_the_moments_of_their_steps() {
     roster::assert_complete(&roster::samplers(), cases.iter().map(|case| case.of), &samplers::ELSEWHERE);
 }
 
-/// The other way round: samples whose noise is off by 1% do not have the moments of the right plan.
+/// The other way round: samples whose noise is off by 1% do not have the moments of the right plan. One plan of each type of
+/// solver, the one in which it is seen best.
 #[test]
 fn a_noise_coefficient_that_is_off_by_one_percent_is_noticed() {
     let data = gaussian();
-    for (seed, name, plan) in sampled_plans().into_iter().step_by(9) {
-        let samples = sampled(&scale_noise(&plan, 1.01), &data, seed);
-        let errors = distance(&predicted(&plan, &data), &samples);
-        println!("{name}: {errors:.2} standard errors");
+    let mut best: BTreeMap<&str, (f64, Sampled)> = BTreeMap::new();
+    for case in sampled_plans().into_iter().filter(|case| !case.whole_paths) {
+        let visible = case.visible(&data);
+        if best.get(case.of).is_none_or(|(other, _)| *other < visible) {
+            best.insert(case.of, (visible, case));
+        }
+    }
+    let types: BTreeSet<&str> = noisy().iter().map(|row| row.of).collect();
+    assert_eq!(best.keys().copied().collect::<BTreeSet<_>>(), types);
+    let cases: Vec<_> = best.into_values().collect();
+    let found = common::parallel::each(cases.len(), |index| {
+        let case = &cases[index].1;
+        let samples = case.moments(&scale_noise(&case.plan, 1.01), &data);
+        distance(&predicted(&case.plan, &data), &samples)
+    });
+    for ((visible, Sampled { name, .. }), errors) in cases.iter().zip(found) {
+        println!("{name}: {errors:.2} standard errors of {visible:.2}");
         assert!(errors > STANDARD_ERRORS, "{name}: noise off by 1% went unnoticed ({errors:.2} standard errors)");
     }
 }

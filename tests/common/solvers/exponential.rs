@@ -62,7 +62,7 @@ pub fn rows() -> Vec<Row> {
         row("DPM-Solver++ 1M", multi(1)).path(1.0, (64, 6)),
         row("DPM-Solver++ 2M", multi(2)).path(2.0, (32, 6)).upwards(2.0, (32, 6)).started(1, 2.0, (32, 6)),
         row("DPM-Solver++ 2M, Heun", multi(2).second_order(SecondOrder::Heun)).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
-        row("DPM-Solver++ 2M, last step of order 1", multi(2).euler_at_final(true)).path(2.0, (32, 6)).in_lambda(),
+        row("DPM-Solver++ 2M, last step of order 1", multi(2).euler_at_final(true)).path(2.0, (32, 6)),
         row("DPM-Solver++ 3M", multi(3)).path(2.0, (32, 6)).in_lambda().started(2, 3.0, (32, 6)),
         // Its error constant is small where the first steps are.
         row("DPM-Solver++ 3M, published", halved.clone())
@@ -84,12 +84,12 @@ pub fn rows() -> Vec<Row> {
         row("DEIS 3 in x̂_0", deis(3).basis(Basis::Data)).started(2, 3.0, (32, 6)),
         row("DEIS 4 in x̂_0", deis(4).basis(Basis::Data)).started(3, 4.0, (32, 6)),
         row("UniPC-1", unipc(1)).upwards(2.0, (32, 6)).started(0, 2.0, (32, 6)),
-        row("UniPC-2", unipc(2)).path(3.0, (32, 6)).in_lambda().started(1, 3.0, (32, 6)),
+        row("UniPC-2", unipc(2)).path(3.0, (32, 6)).started(1, 3.0, (32, 6)),
         row("UniPC-2, linear", unipc(2).b(UniB::Linear)).started(1, 3.0, (32, 6)),
         row("UniPC-3", unipc(3)).started(2, 4.0, (32, 6)),
         // Three doublings of it are just what `f64` resolves above the floor.
         row("UniPC-4 in ε̂", unipc(4).basis(Basis::Noise)).started(3, 5.0, (16, 6)).in_lambda(),
-        row("UniPC-3, linear", unipc(3).b(UniB::Linear).lower_order_final(true)).path(2.0, (32, 6)).in_lambda(),
+        row("UniPC-3, linear", unipc(3).b(UniB::Linear).lower_order_final(true)).path(2.0, (32, 6)),
         row("UniPC-2 in ε̂", unipc(2).basis(Basis::Noise).skipping([0])).path(2.0, (32, 6)).in_lambda(),
         row("UniC-1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")).started(0, 2.0, (32, 6)),
         // Behind solvers with stages: of a corrector of order p and a solver of order q, order min(p, q) + 1.
@@ -136,8 +136,8 @@ pub fn rows() -> Vec<Row> {
         row("UniC-2 behind PNDM, trapezoidal start", behind(Pndm::new(), 2)).path(3.0, (64, 6)),
         // As it is, its errors on a Gaussian come to the floor of `f64` before they fall evenly.
         row("UniC-2 behind ER-SDE 2 without noise", behind(still, 2)).started(1, 3.0, (32, 6)),
-        row("SA-Solver without noise", quiet).path(2.0, (32, 6)).in_lambda(),
-        row("SA-Solver without noise, evaluated again", twice).path(2.0, (32, 6)).in_lambda(),
+        row("SA-Solver without noise", quiet).path(2.0, (32, 6)),
+        row("SA-Solver without noise, evaluated again", twice).path(2.0, (32, 6)),
         row("Heun in λ", ends()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("Heun in λ, in ε̂", ends().basis(Basis::Noise)).path(2.0, (32, 6)),
         row("DPM-Solver++ 1S", single(1)).path(1.0, (64, 6)),
@@ -157,6 +157,11 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
+/// A strength of noise that changes along the way: 0.3, 1.1 and 0.5 at λ = −2, 0 and 2, and linear between.
+fn bent(lambda: f64) -> f64 {
+    1.1 - if lambda < 0.0 { -0.4 * lambda } else { 0.3 * lambda }
+}
+
 /// With noise.
 pub fn noisy() -> Vec<Row> {
     let sde = |order, eta| DpmSolver::multistep(order).and_then(|s| s.sde(eta)).expect("settings");
@@ -167,27 +172,31 @@ pub fn noisy() -> Vec<Row> {
     let ancestral = |order, eta| Singlestep::new(order).and_then(|s| s.ancestral(eta)).expect("settings");
     let less = ancestral(2, 0.5).ancestral_split(AncestralSplit::Share).noise_scale(0.98).expect("settings");
     let down = |eta| multi(2).second_order(SecondOrder::Heun).ancestral(eta).expect("in range");
-    let tau = || Tau::OfLambda(vec![(-2.0, 0.3), (0.0, 1.1), (2.0, 0.5)]);
+    let tau = || Tau::OfLambda(vec![(-2.0, bent(-2.0)), (0.0, bent(0.0)), (2.0, bent(2.0))]);
     let on_grid = |eta| single(2).on_grid().sde(eta).expect("in range");
     let unip = unipc(2).without_corrector().tau(tau()).expect("settings");
     let third = DpmSolverSde::new().midpoint(1.0 / 3.0).and_then(|s| s.eta(0.6)).expect("settings");
     vec![
-        row("DPM-Solver++ SDE", DpmSolverSde::new()).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
-        row("DPM-Solver++ SDE, r = 1/3, η = 0.6", third.clone()).weak(2.0, (64, 4)),
+        row("DPM-Solver++ SDE", DpmSolverSde::new()).weak(2.0, (64, 4)).strong(1.0, (128, 3)),
+        row("DPM-Solver++ SDE, r = 1/3, η = 0.6", third.clone()).weak(2.0, (64, 4)).strong_at(0.6, 1.0, (64, 3)),
         row("DPM-Solver++ SDE, less noise", third.noise(0.98).expect("settings"))
-            .own_law("of its noise a fiftieth is left out"),
-        row("DPM-Solver++ SDE, τ of λ", DpmSolverSde::new().tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
+            .own_law("of its noise a fiftieth is left out")
+            .of_less_noise(0.6, 0.98),
+        row("DPM-Solver++ SDE, τ of λ", DpmSolverSde::new().tau(tau()).expect("a strength"))
+            .weak(2.0, (64, 3))
+            .strong_of(bent, 1.0, (64, 3)),
         // On EDM the errors of singlestep solvers with noise on the other grid are not in their asymptotic range: its last
         // steps are as long as their levels.
-        row("DPM-Solver++ 2S SDE on the grid", on_grid(1.0))
-            .weak(2.0, (64, 4))
-            .in_lambda()
-            .strong(1.0, (32, 4))
-            .in_lambda(),
-        row("DPM-Solver++ 2S SDE on the grid, η = 0.5", on_grid(0.5)).weak(2.0, (64, 4)).in_lambda(),
+        row("DPM-Solver++ 2S SDE on the grid", on_grid(1.0)).weak(2.0, (1024, 4)).strong(1.0, (128, 3)),
+        row("DPM-Solver++ 2S SDE on the grid, η = 0.5", on_grid(0.5)).weak(2.0, (1024, 4)).strong_at(
+            0.5f64.sqrt(),
+            1.0,
+            (64, 3),
+        ),
         // How the noise of a stage acts on the step is left out.
         row("DPM-Solver++ 2S SDE on the grid, as diffusers", on_grid(1.0).compat_diffusers())
-            .weak(1.0, (64, 4))
+            .weak(1.0, (1024, 4))
+            .strong_apart(1.0, (64, 3))
             .in_lambda(),
         row("DPM-Solver++ 2S ancestral", ancestral(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
         row("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
@@ -195,7 +204,8 @@ pub fn noisy() -> Vec<Row> {
             .weak(2.0, (64, 4))
             .strong(1.0, (32, 4)),
         row("DPM-Solver++ 2S ancestral, split in σ/(α+σ), less noise", less)
-            .own_law("of its noise a fiftieth is left out"),
+            .own_law("of its noise a fiftieth is left out")
+            .of_less_noise(0.5f64.sqrt(), 0.98),
         // On EDM its errors on the other grid are not in their asymptotic range, nor are some below.
         row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (64, 4)).in_lambda().strong(1.0, (32, 4)),
         row("DPM-Solver++ 3S ancestral, η = 0.5", ancestral(3, 0.5)).weak(3.0, (64, 4)).in_lambda().strong_at(
@@ -203,75 +213,110 @@ pub fn noisy() -> Vec<Row> {
             1.0,
             (32, 4),
         ),
-        row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
+        row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (128, 3)),
         row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
-        row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
+        row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
         row("Heun in λ, SDE, η = 0.5", ends().sde(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
             0.5f64.sqrt(),
             1.0,
             (32, 4),
         ),
-        row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (32, 4)).in_lambda(),
-        row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
+        row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (128, 3)),
+        row("DPM-Solver++ 2S SDE, τ of λ", single(2).tau(tau()).expect("a strength")).weak(2.0, (64, 4)).strong_of(
+            bent,
+            1.0,
+            (64, 3),
+        ),
+        row("DPM-Solver++ 3S SDE, τ of λ", single(3).tau(tau()).expect("a strength")).weak(2.0, (1024, 4)).strong_of(
+            bent,
+            1.0,
+            (64, 3),
+        ),
+        row("DPM-Solver 2S SDE, τ of λ", single(2).basis(Basis::Noise).tau(tau()).expect("a strength"))
+            .weak(2.0, (64, 4))
+            .strong_of(bent, 1.0, (64, 3)),
+        row("DPM-Solver++ 2S SDE on the grid, τ of λ", single(2).on_grid().tau(tau()).expect("a strength"))
+            .weak(2.0, (64, 4))
+            .strong_of(bent, 1.0, (64, 3)),
+        row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
         // Steps end at the grid's end and no further, so that the last has no noise. The equation has, of the size of √h.
         row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)).strong_at(
             0.5,
             0.5,
             (128, 4),
         ),
-        row("DPM-Solver++ SDE, order 1", sde(1, 1.0)).weak(1.0, (64, 4)),
-        row("DPM-Solver++ SDE, order 1, path", sde(1, 1.0).path()).strong(1.0, (32, 4)),
-        row("DPM-Solver++ 2M SDE", sde(2, 1.0)).weak(2.0, (64, 4)),
-        row("DPM-Solver++ 2M SDE, path", sde(2, 1.0).path()).strong(1.0, (64, 4)).in_lambda(),
-        row("DPM-Solver++ 2M SDE, Heun", sde(2, 1.0).second_order(SecondOrder::Heun)).weak(2.0, (64, 4)),
-        row("DPM-Solver++ 2M SDE, Heun, η = 0.5", sde(2, 0.5).second_order(SecondOrder::Heun)).weak(2.0, (64, 4)),
-        row("DPM-Solver++ 2M, τ of λ", multi(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
-        row("DPM-Solver++ 3M SDE", sde(3, 1.0)).weak(2.0, (64, 4)).in_lambda(),
-        row("DPM-Solver++ 3M SDE, path", sde(3, 1.0).path()).strong(1.0, (64, 4)).in_lambda(),
+        row("DPM-Solver++ SDE, order 1", sde(1, 1.0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("DPM-Solver++ SDE, order 1, path", sde(1, 1.0).path()).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("DPM-Solver++ 2M SDE", sde(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (256, 3)),
+        row("DPM-Solver++ 2M SDE, path", sde(2, 1.0).path()).weak(2.0, (64, 4)).strong(1.0, (256, 3)),
+        row("DPM-Solver++ 2M SDE, Heun", sde(2, 1.0).second_order(SecondOrder::Heun))
+            .weak(2.0, (64, 4))
+            .strong(1.0, (64, 3))
+            .in_lambda(),
+        row("DPM-Solver++ 2M SDE, Heun, η = 0.5", sde(2, 0.5).second_order(SecondOrder::Heun))
+            .weak(2.0, (64, 4))
+            .strong_at(0.5f64.sqrt(), 1.0, (256, 3)),
+        row("DPM-Solver++ 2M, τ of λ", multi(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).strong_of(
+            bent,
+            1.0,
+            (64, 3),
+        ),
+        row("DPM-Solver++ 3M SDE", sde(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
+        row("DPM-Solver++ 3M SDE, path", sde(3, 1.0).path()).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
         // On EDM its strong errors on the other grid are not in their asymptotic range.
         row("DPM-Solver++ 2M ancestral", down(1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
         row("DPM-Solver++ 2M ancestral, η = 0.5", down(0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
-        row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)).weak(2.0, (64, 4)),
-        row("DEIS 2, τ of λ", deis(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)),
-        row("DEIS 2, τ = 0.7", deis(2).tau(even()).expect("a strength")).strong_at(0.7, 1.0, (64, 4)),
-        row("UniP-2, τ = 0.7", unipc(2).without_corrector().tau(even()).expect("a strength")).strong_at(
+        row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)).weak(2.0, (64, 4)).strong(1.0, (64, 3)),
+        row("DEIS 2, τ of λ", deis(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 3)),
+        row("DEIS 2, τ = 0.7", deis(2).tau(even()).expect("a strength")).weak(2.0, (64, 4)).strong_at(
             0.7,
             1.0,
-            (64, 4),
+            (64, 3),
         ),
-        row("UniP-2, τ of λ", unip).weak(2.0, (64, 3)),
-        // Their errors of order 3 are the larger ones for longer on the other grid.
-        row("UniPC-2, τ = 0.7", unipc(2).tau(even()).expect("a strength"))
-            .weak(2.0, (64, 5))
-            .in_lambda()
-            .strong_at(0.7, 1.0, (64, 4))
-            .in_lambda(),
-        row("UniPC-2, τ of λ", unipc(2).tau(tau()).expect("a strength")).weak(2.0, (64, 5)).in_lambda(),
-        row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
-        row("SA-Solver 2, τ of λ", sa(2, 0).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).in_lambda(),
-        row("SA-Solver 2, corrector 2", sa(2, 2)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (64, 4)).in_lambda(),
-        row("SA-Solver 2, corrector 2, τ = 0.7", sa(2, 2).tau(even()).expect("a strength"))
+        row("UniP-2, τ = 0.7", unipc(2).without_corrector().tau(even()).expect("a strength"))
             .weak(2.0, (64, 4))
-            .in_lambda()
-            .strong_at(0.7, 1.0, (64, 4))
+            .strong_at(0.7, 1.0, (128, 3)),
+        row("UniP-2, τ of λ", unip).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 3)),
+        // Their errors of order 3 are the larger ones for longer on the other grid.
+        row("UniPC-2, τ = 0.7", unipc(2).tau(even()).expect("a strength")).weak(2.0, (64, 5)).in_lambda().strong_at(
+            0.7,
+            1.0,
+            (128, 3),
+        ),
+        row("UniPC-2, τ of λ", unipc(2).tau(tau()).expect("a strength")).weak(2.0, (1024, 4)).strong_of(
+            bent,
+            1.0,
+            (128, 3),
+        ),
+        row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("SA-Solver 2, τ of λ", sa(2, 0).tau(tau()).expect("a strength")).weak(2.0, (1024, 4)).strong_of(
+            bent,
+            1.0,
+            (256, 3),
+        ),
+        row("SA-Solver 2, corrector 2", sa(2, 2)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
+        row("SA-Solver 2, corrector 2, τ = 0.7", sa(2, 2).tau(even()).expect("a strength"))
+            .weak(2.0, (1024, 4))
+            .strong_at(0.7, 1.0, (64, 3))
             .in_lambda(),
         row("SA-Solver 2, corrector 2, τ of λ", sa(2, 2).tau(tau()).expect("a strength"))
-            .weak(2.0, (64, 4))
+            .weak(2.0, (1024, 4))
+            .strong_of(bent, 1.0, (64, 3))
             .in_lambda(),
-        row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (64, 4)).in_lambda().strong(1.0, (64, 4)).in_lambda(),
-        row("SA-Solver 3, corrector 4", sa(3, 4)).weak(2.0, (64, 4)).in_lambda(),
+        row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
+        row("SA-Solver 3, corrector 4", sa(3, 4)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
         row("SA-Solver 3, corrector 4, evaluated again", sa(3, 4).evaluate_again())
-            .weak(2.0, (64, 4))
-            .in_lambda()
-            .strong(1.0, (64, 4))
+            .weak(2.0, (1024, 4))
+            .strong(1.0, (64, 3))
             .in_lambda(),
         row(
             "SA-Solver 2, corrector 2, evaluated again, τ of λ",
             sa(2, 2).tau(tau()).expect("a strength").evaluate_again(),
         )
-        .weak(2.0, (64, 4))
+        .weak(2.0, (1024, 4))
+        .strong_of(bent, 1.0, (64, 3))
         .in_lambda(),
         // A corrector through one answer has order 1.
-        row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)).weak(1.0, (64, 4)),
+        row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)).weak(1.0, (64, 4)).strong(1.0, (64, 3)),
     ]
 }

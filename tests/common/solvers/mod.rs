@@ -43,14 +43,34 @@ pub struct Row {
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
     pub kind: Kind,
+    /// 0 if there is none: errors do not fall, for the reason that stands at the row. Infinite if there are no errors.
     pub order: f64,
     /// The smallest number of steps.
     pub first: usize,
     pub doublings: u32,
     /// Whether it is claimed for the grid that is even in λ alone, for the reason that stands at the row.
     pub even_lambda_only: bool,
-    /// The strength τ of the noise of the SDE whose solution strong errors are distances from.
-    pub tau: f64,
+    /// The SDE whose solution errors are distances from.
+    pub sde: Sde,
+}
+
+/// A reverse SDE: how strong its noise is, and how much of that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Sde {
+    pub tau: Strength,
+    /// Factor on the noise alone, with which samples have a law of their own unless it is 1.
+    pub factor: f64,
+}
+
+/// The strength τ of noise.
+#[derive(Clone, Copy, Debug)]
+pub enum Strength {
+    /// The same everywhere.
+    Even(f64),
+    /// A function of λ.
+    OfLambda(fn(f64) -> f64),
+    /// That of churn of an amount, which is spread evenly over the steps of a grid: `τ² = S/N` over the length of a step in λ.
+    Churn(f64),
 }
 
 /// How errors are measured.
@@ -66,8 +86,29 @@ pub enum Kind {
     Started { before: usize },
     /// Error of mean and covariance on Gaussian data.
     Weak,
+    /// Difference of mean and covariance from those of twice as many steps.
+    WeakItself,
+    /// Error of mean and covariance with a network that jumps to where a step should end.
+    WeakJumping,
     /// Root mean square distance from the exact solution along the same Brownian path, on Gaussian data.
     Strong,
+    /// The same where every other step is a stage of the next, which goes over both and draws anew: that draw is of the path.
+    StrongApart,
+    /// Distance from the same solver in twice as many steps, along Brownian paths over the share of steps taken: the k-th draw of
+    /// a step has that of the k-th path.
+    StrongItself,
+    /// Distance from the same solver in twice as many steps, of which the k-th draw is the same.
+    StrongDraws,
+}
+
+impl Kind {
+    pub fn is_weak(self) -> bool {
+        matches!(self, Self::Weak | Self::WeakItself | Self::WeakJumping)
+    }
+
+    pub fn is_strong(self) -> bool {
+        matches!(self, Self::Strong | Self::StrongApart | Self::StrongItself | Self::StrongDraws)
+    }
 }
 
 /// The type's own name for a type of the library: no crate in front, nothing it wraps behind.
@@ -94,7 +135,12 @@ fn row<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
 
 impl Row {
     fn claim(mut self, kind: Kind, order: f64, (first, doublings): (usize, u32)) -> Self {
-        self.claims.push(Claim { kind, order, first, doublings, even_lambda_only: false, tau: 1.0 });
+        let sde = Sde { tau: Strength::Even(1.0), factor: 1.0 };
+        self.claims.push(Claim { kind, order, first, doublings, even_lambda_only: false, sde });
+        self
+    }
+    fn of_sde(mut self, tau: Strength, factor: f64) -> Self {
+        self.claims.last_mut().expect("a claim").sde = Sde { tau, factor };
         self
     }
     fn path(self, order: f64, steps: (usize, u32)) -> Self {
@@ -116,10 +162,37 @@ impl Row {
         self.claim(Kind::Strong, order, steps)
     }
     /// As [`strong`](Self::strong), for the SDE with noise of strength τ.
-    fn strong_at(mut self, tau: f64, order: f64, steps: (usize, u32)) -> Self {
-        self = self.strong(order, steps);
-        self.claims.last_mut().expect("a claim").tau = tau;
-        self
+    fn strong_at(self, tau: f64, order: f64, steps: (usize, u32)) -> Self {
+        self.strong(order, steps).of_sde(Strength::Even(tau), 1.0)
+    }
+    /// As [`strong`](Self::strong), for the SDE with noise of strength τ(λ).
+    fn strong_of(self, tau: fn(f64) -> f64, order: f64, steps: (usize, u32)) -> Self {
+        self.strong(order, steps).of_sde(Strength::OfLambda(tau), 1.0)
+    }
+    /// As [`strong`](Self::strong), for the SDE that churn of this amount is a step of.
+    fn strong_churn(self, amount: f64, order: f64, steps: (usize, u32)) -> Self {
+        self.strong(order, steps).of_sde(Strength::Churn(amount), 1.0)
+    }
+    /// Weak and strong order 1 to the SDE of strength τ with a factor on its noise. Noise comes at the end of a step: where all of
+    /// it is there the law is that of the level for steps of any length, and where it is not it is late.
+    fn of_less_noise(self, tau: f64, factor: f64) -> Self {
+        let tau = Strength::Even(tau);
+        self.weak(1.0, (1024, 3)).of_sde(tau, factor).strong(1.0, (64, 3)).of_sde(tau, factor)
+    }
+    fn strong_apart(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::StrongApart, order, steps)
+    }
+    fn weak_itself(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::WeakItself, order, steps)
+    }
+    fn if_it_jumps(self) -> Self {
+        self.claim(Kind::WeakJumping, f64::INFINITY, (1, 4))
+    }
+    fn strong_itself(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::StrongItself, order, steps)
+    }
+    fn strong_draws(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::StrongDraws, order, steps)
     }
     /// The last claim is one for grids that are even in λ.
     fn in_lambda(mut self) -> Self {

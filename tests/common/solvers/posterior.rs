@@ -17,11 +17,14 @@ pub fn rows() -> Vec<Row> {
             .beyond_lambda("its noise is that of the forward step, in units of its noisier level")
             .on_a_chain(),
         row("DDPM, learned variance", ddpm(Variance::Learned))
-            .own_law("its noise is what the network says")
+            .own_law("its noise is what the network says, which is not less in shorter steps")
+            .weak_itself(0.0, (16, 4))
+            .strong_itself(0.0, (16, 3))
             .beyond_lambda("it is the same number whatever α is")
             .on_a_chain(),
         row("DDPM, learned range", ddpm(Variance::LearnedRange))
             .weak(1.0, (64, 4))
+            .strong(1.0, (32, 4))
             .beyond_lambda("the larger of its bounds is the noise of the forward step")
             .on_a_chain(),
     ]
