@@ -6,7 +6,6 @@ use burn::tensor::Tensor;
 use langevin::core::denoiser::from_fn;
 use langevin::core::exact::Gaussian;
 use langevin::core::grid::Stop;
-use langevin::core::process::VpSde;
 use langevin::core::{Denoiser, Grid, Level, Levels, Prediction, Process};
 use langevin::schedulers::Plan;
 use langevin::schedulers::plan::{Coef, Draw, Eval, Row, Set, Src, Term};
@@ -158,8 +157,8 @@ pub fn posterior_mean(data: &Gaussian) -> impl Denoiser<2> + '_ {
 pub const MEASURED: (f64, f64) = (0.4, 0.5);
 
 /// Equations 7 and 8 of Kawar et al. 2022 for that measurement, η = 0.85 and η_b = 1: mean and covariance of the end.
-pub fn restored(grid: &Grid, data: &Gaussian, factor: f64) -> Moments {
-    let stops: Vec<Stop> = grid.stops(&VpSde::default()).expect("a grid");
+pub fn restored(process: &dyn Process, grid: &Grid, data: &Gaussian, factor: f64) -> Moments {
+    let stops: Vec<Stop> = grid.stops(process).expect("a grid");
     let (y, k, eta) = (MEASURED.0, MEASURED.1, 0.85f64);
     let ratio = |level: &Level| level.sigma / level.alpha;
     let first = ratio(&stops[0].from.level);

@@ -2,7 +2,7 @@
 //!
 //! The levels go from λ = −2 to λ = 2 on every process and every number of steps; errors are against a reference good
 //! to 1e-13; the slope is the regression over the last three doublings whose errors are above 1e-11.
-//! `LANGEVIN_WRITE_DOCS=1` writes the table to `docs/orders.md`.
+//! `LANGEVIN_WRITE_DOCS=1` writes the tables to `docs/orders.md` and `docs/orders-with-noise.md`.
 
 #![allow(clippy::print_stdout, reason = "the table of orders is the result")]
 
@@ -31,6 +31,7 @@ use langevin::schedulers::plan::{Coef, Src};
 use langevin::schedulers::{Ddim, Ddpm, EulerMaruyama, Plan, Solver};
 use reverse::{Reverse, clock, strength};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::OnceLock;
 use strong::{
     along_path, along_path_apart, along_shares, by_number, independent, strong_difference, strong_error,
@@ -312,42 +313,15 @@ fn euler_maruyama_converges_along_one_path() {
     assert!(distance(1, 2) < 0.6 * distance(0, 1), "{} and {}", distance(1, 2), distance(0, 1));
 }
 
-fn table() -> String {
-    let mut text = String::from(
-        "# Orders of convergence\n\n\
-         Measured by `cargo test --test convergence`; `LANGEVIN_WRITE_DOCS=1` writes this page.\n\n\
-         Each number is the slope of the regression of log(error) on log(steps) over the last three doublings with errors \
-         above 1e-11, in `f64`, from λ = −2 to λ = 2. *Path*: end points of the probability-flow ODE of a mixture of three \
-         correlated Gaussians, against a reference good to 1e-13. *Upwards*: the same paths from data to noise. *Weak*: mean and covariance on a correlated Gaussian, \
-         pushed exactly through the plan. *Started*: as *path*, with the exact state after each of the first p − 1 steps of a \
-         multistep solver of order p. *Strong*: root mean square distance from the exact solution along the same \
-         Brownian path in the clock α²/σ², on the same Gaussian, in closed form; plans that draw white noise are given that \
-         of the path, and those with less noise are compared with the SDE of that strength, also where it is a function of λ. \
-         Churn is a step of one, too: of an amount S in N steps it has the strength τ² = S/N over the length of a step in λ. \
-         *Strong, over stages*: every other step is a stage, whose draw nothing else sees; the next draws that of the path over both. No number here \
-         has a sampling error, but for the distances of DDRM, which are those of 256 points.\n\n\
-         What has a law of its own has no data to be compared with. *To itself* is the difference of mean and covariance, or the \
-         distance along the same paths, from the solver in twice as many steps: the k-th draw of a step is of the k-th path, over the \
-         share of steps taken. *Same draws*: a restart draws as often in any number of steps, and its k-th draw is the same in all. \
-         *Jumping*: a network that jumps to where a step should end gives LCM, TCD and consistency multistep the law of the data in any \
-         number of steps. An order *none* says that errors do not fall as steps are added, and the slopes show it: what is added in a step is not less in \
-         a shorter one. With a *tolerance* the slope is that of log(error) on the logarithm of one over it, over nine doublings.\n\n\
-         CFG++ is measured where nothing is guided, so that a solver inside it is seen to be itself. Guidance is added in every step, \
-         however short: with it there is no equation to go to, and no order. DPM-Solver-fast and adaptive DPM-Solver leave the noise of \
-         their last step out, which is of the size √h.\n\n\
-         Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
-         steps grow from h²/4 to h. UniC's first correction has order 1, and a local error of order 3 that is made once. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
-         right there, and first steps hardly count.\n\n\
-         ![Errors of solvers on VP](images/orders.png)\n\n\
-         Some of them on VP, on the grid that is even in λ, with their orders; dashed lines fall exactly with an order.\n\n\
-         | solver | error | grid | order |",
-    );
+/// A table of measured orders.
+fn table(lines: impl Iterator<Item = &'static Line>) -> String {
+    let mut text = String::from("| solver | error | grid | order |");
     let names: Vec<_> = processes().into_iter().map(|(name, _)| name).collect();
     names.iter().for_each(|name| write!(text, " {name} |").expect("a string"));
     text.push_str(" smallest error |\n|---|---|---|---|");
     text.push_str(&"---|".repeat(names.len() + 1));
     text.push('\n');
-    for line in measured() {
+    for line in lines {
         let kind = match line.kind {
             Kind::Path | Kind::FineStart => "path",
             Kind::Upwards => "upwards",
@@ -375,42 +349,97 @@ fn table() -> String {
             if line.smallest.is_infinite() { "below 1e-11".to_owned() } else { format!("{:.0e}", line.smallest) };
         writeln!(text, " {smallest} |").expect("a string");
     }
-    text.push_str("\n## What has a law of its own\n\n");
-    for row in rows() {
-        if let Some(reason) = row.own_law {
-            writeln!(text, "* {}: {reason}.", row.name).expect("a string");
-        }
-    }
-    text.push_str(samplers::LAWS);
     text
 }
 
-/// The committed table names the same solvers, and its slopes are those measured here, up to the last digit.
-#[test]
-fn the_table_of_orders_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/orders.md");
-    let now = table();
-    println!("{now}");
-    if std::env::var_os("LANGEVIN_WRITE_DOCS").is_some() {
-        std::fs::write(path, &now).expect("docs/orders.md can be written");
-        picture::draw().expect("docs/images/orders.png can be written");
-    }
-    let committed = std::fs::read_to_string(path).expect("docs/orders.md; write it with LANGEVIN_WRITE_DOCS=1");
-    let rows = |text: &str| -> Vec<Vec<String>> {
-        let rows = text.lines().filter(|line| line.starts_with('|'));
-        rows.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
-    };
-    let (old, new) = (rows(&committed), rows(&now));
-    assert_eq!(old.len(), new.len(), "docs/orders.md has other rows; write it with LANGEVIN_WRITE_DOCS=1");
-    for (old, new) in old.iter().zip(&new) {
-        // The last number is a size, not a claim.
-        for (old, new) in old.iter().zip(new).take(new.len() - 2) {
-            let same = match (old.parse::<f64>(), new.parse::<f64>()) {
-                (Ok(old), Ok(new)) => (old - new).abs() < 0.015,
-                _ => old == new,
-            };
-            assert!(same, "docs/orders.md says {old}, measured {new}; write it with LANGEVIN_WRITE_DOCS=1");
+/// The pages of the book with the tables, by file.
+fn pages() -> [(&'static str, String); 2] {
+    let is_path =
+        |line: &&Line| matches!(line.kind, Kind::Path | Kind::FineStart | Kind::Upwards | Kind::Started { .. });
+    let mut without = String::from(
+        "# Orders of convergence\n\n\
+         Measured by `cargo test --test convergence`; `LANGEVIN_WRITE_DOCS=1` writes this page. Solvers with noise have \
+         [a page of their own](orders-with-noise.md).\n\n\
+         Each number is the slope of the regression of log(error) on log(steps) over the last three doublings with errors \
+         above 1e-11, in `f64`, from λ = −2 to λ = 2. *Path*: end points of the probability-flow ODE of a mixture of three \
+         correlated Gaussians, against a reference good to 1e-13. *Upwards*: the same paths from data to noise. \
+         *Started*: as *path*, with the exact state after each of the first p − 1 steps of a multistep solver of order p. \
+         No number here has a sampling error.\n\n\
+         Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
+         steps grow from h²/4 to h. UniC's first correction has order 1, and a local error of order 3 that is made once. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
+         right there, and first steps hardly count. The published DPM-Solver++ 3M takes half of the second difference: its order is 2 with an \
+         exact start, too.\n\n\
+         CFG++ is measured where nothing is guided, so that a solver inside it is seen to be itself. Guidance is added in every step, \
+         however short: with it there is no equation to go to, and no order.\n\n\
+         ![Errors of solvers on VP](images/orders.png)\n\n\
+         Some of them on VP, on the grid that is even in λ, with their orders; dashed lines fall exactly with an order.\n\n",
+    ) + &table(measured().iter().filter(is_path));
+    without.push_str("\n## Without an order\n\n");
+    for row in rows() {
+        if let Some(reason) = row.no_order {
+            writeln!(without, "* {}: {reason}.", row.name).expect("a string");
         }
+    }
+    let mut with = String::from(
+        "# Orders of convergence with noise\n\n\
+         Measured by `cargo test --test convergence`; `LANGEVIN_WRITE_DOCS=1` writes this page. Slopes are those of \
+         [solvers without noise](orders.md), where a picture of some is.\n\n\
+         *Weak*: mean and covariance on a correlated Gaussian, \
+         pushed exactly through the plan. *Strong*: root mean square distance from the exact solution along the same \
+         Brownian path in the clock α²/σ², on the same Gaussian, in closed form; plans that draw white noise are given that \
+         of the path, and those with less noise are compared with the SDE of that strength, also where it is a function of λ. \
+         Churn is a step of one, too: of an amount S in N steps it has the strength τ² = S/N over the length of a step in λ. \
+         *Strong, over stages*: every other step is a stage, whose draw nothing else sees; the next draws that of the path over both. No number here \
+         has a sampling error, but for the distances of DDRM, which are those of 256 points.\n\n\
+         What has a law of its own has no data to be compared with. *To itself* is the difference of mean and covariance, or the \
+         distance along the same paths, from the solver in twice as many steps: the k-th draw of a step is of the k-th path, over the \
+         share of steps taken. *Same draws*: a restart draws as often in any number of steps, and its k-th draw is the same in all. \
+         *Jumping*: a network that jumps to where a step should end gives LCM, TCD and consistency multistep the law of the data in any \
+         number of steps. An order *none* says that errors do not fall as steps are added, and the slopes show it: what is added in a step is not less in \
+         a shorter one. With a *tolerance* the slope is that of log(error) on the logarithm of one over it, over nine doublings.\n\n\
+         DPM-Solver-fast and adaptive DPM-Solver leave the noise of their last step out, which is of the size √h.\n\n",
+    ) + &table(measured().iter().filter(|line| !is_path(line)));
+    with.push_str("\n## What has a law of its own\n\n");
+    for row in rows() {
+        if let Some(reason) = row.own_law {
+            writeln!(with, "* {}: {reason}.", row.name).expect("a string");
+        }
+    }
+    with.push_str(samplers::LAWS);
+    [("orders.md", without), ("orders-with-noise.md", with)]
+}
+
+/// The committed tables name the same solvers, and their slopes are those measured here, up to the last digit.
+#[test]
+fn the_tables_of_orders_are_up_to_date() {
+    let writes = std::env::var_os("LANGEVIN_WRITE_DOCS").is_some();
+    for (name, now) in pages() {
+        println!("{now}");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+        if writes {
+            std::fs::write(&path, &now).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let rows = |text: &str| -> Vec<Vec<String>> {
+            let rows = text.lines().filter(|line| line.starts_with('|'));
+            rows.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+        };
+        let (old, new) = (rows(&committed), rows(&now));
+        assert!(new.len() > 100, "{name} has {} rows", new.len());
+        assert_eq!(old.len(), new.len(), "{name} has other rows; write it with LANGEVIN_WRITE_DOCS=1");
+        for (old, new) in old.iter().zip(&new) {
+            // The last number is a size, not a claim.
+            for (old, new) in old.iter().zip(new).take(new.len() - 2) {
+                let same = match (old.parse::<f64>(), new.parse::<f64>()) {
+                    (Ok(old), Ok(new)) => (old - new).abs() < 0.015,
+                    _ => old == new,
+                };
+                assert!(same, "{name} says {old}, measured {new}; write it with LANGEVIN_WRITE_DOCS=1");
+            }
+        }
+    }
+    if writes {
+        picture::draw().expect("docs/images/orders.png can be written");
     }
 }
 

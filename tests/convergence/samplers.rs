@@ -103,8 +103,8 @@ fn entries() -> Vec<Entry> {
         entry("adaptive DPM-Solver, η = 0.8", dpm, Kind::Strong, 1.0 / 6.0, (1 << 14, 9), |process, n| {
             strong_error(process, &along_path(&adaptive_dpm(process, &gaussian(), n)), (&|_| 0.8, 1.0))
         }),
-        entry("DDRM", ddrm, Kind::WeakItself, 1.0, (512, 4), |_, n| {
-            let law = |n| restored(&even_lambda(&VpSde::default(), n), &gaussian(), 1.0);
+        entry("DDRM", ddrm, Kind::WeakItself, 1.0, (512, 4), |process, n| {
+            let law = |n| restored(process, &even_lambda(process, n), &gaussian(), 1.0);
             let [a, b] = [law(n), law(2 * n)].map(|law| [law.mean, law.covariance].concat());
             rms(&a, &b)
         }),

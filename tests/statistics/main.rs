@@ -188,10 +188,8 @@ const SLOW: [(&str, &str, &str); 1] = [(
 #[test]
 fn predicted_moments_go_to_those_of_the_data() {
     let data = gaussian();
-    let processes: [(&str, Box<dyn Process>); 2] =
-        [("VP", Box::new(VpSde::default())), ("VE", Box::new(VeSde::default()))];
     let (mut wrong, mut slow_seen) = (Vec::new(), 0);
-    for (on, process) in processes {
+    for (on, process) in processes() {
         for row in noisy().into_iter().filter(|row| row.own_law.is_none()) {
             let name = row.name;
             let error = |n: usize| {

@@ -210,6 +210,7 @@ fn parameters_that_overflow_in_the_last_step_are_noticed() {
 
 /// The setting that a trainer's error names.
 fn rejected(trainer: Trainer<Net, 2>) -> &'static str {
+    let _turn = alone();
     match trainer.fit(&points(13)).unwrap_err() {
         TrainError::Setting { setting, .. } => setting,
         other => panic!("{other}"),
@@ -228,6 +229,7 @@ fn an_empty_batch_is_rejected() {
 
 #[test]
 fn a_batch_larger_than_the_data_is_rejected() {
+    let _turn = alone();
     let error = trainer(2).batch_size(14).fit(&points(13)).unwrap_err();
     assert!(matches!(error, TrainError::BatchSize { batch_size: 14, len: 13 }), "{error}");
 }
@@ -284,6 +286,7 @@ fn too_many_workers_are_rejected() {
 
 #[test]
 fn a_network_without_parameters_is_rejected() {
+    let _turn = alone();
     #[derive(Module, Debug)]
     struct Nothing {}
     impl Network<2> for Nothing {
@@ -301,6 +304,7 @@ fn a_network_without_parameters_is_rejected() {
 
 #[test]
 fn errors_of_the_condition_and_of_the_network_come_through() {
+    let _turn = alone();
     let make = || Net::new(2, 8, 0.0, &Device::flex());
     let class = Trainer::conditioned(make(), objective(), |_| Err(DenoiseError::Class { given: 9, classes: 3 }));
     let error = class.batch_size(4).quiet().fit(&points(13)).unwrap_err();
