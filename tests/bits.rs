@@ -1,5 +1,5 @@
-//! One seed, one result: the same bits for a batch and its samples alone, on one thread and on many, and across a pause
-//! that is written down; and Brownian-driven solvers, which stay close for other numbers of steps.
+//! One seed, one result: the same bits for a batch and its samples alone, on one thread and on many, and across pauses
+//! that are written down, one after every step; and Brownian-driven solvers, which stay close for other numbers of steps.
 //!
 //! Every solver is here, every sampler, and every method for tokens: `kinds` has them.
 
@@ -13,13 +13,14 @@ use common::order::rms;
 use common::parallel::{LINE, is_another_process, lines_of_another_process};
 use common::problem::{ask_mixture, ends, even_lambda, mixture};
 use common::roster;
+use common::solvers::rows;
 use kinds::{Ask, Kind};
 use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
 use langevin::core::{NoiseSource, Process};
-use langevin::schedulers::exponential::{DpmSolverSde, SecondOrder};
+use langevin::schedulers::exponential::SecondOrder;
 use langevin::schedulers::plan::Draw;
-use langevin::schedulers::{DpmSolver, EulerMaruyama, Plan, Solver};
+use langevin::schedulers::{DpmSolver, Plan, Solver};
 use std::collections::BTreeSet;
 
 #[test]
@@ -35,19 +36,19 @@ const SEED: u64 = 41;
 #[test]
 fn batches_and_pauses_keep_the_bits() {
     for Kind { name, run, .. } in kinds::all(7) {
-        let together = run(&Ask { first: 3, samples: 5, pause: None });
-        let alone: Vec<u32> = (3..8).flat_map(|first| run(&Ask { first, samples: 1, pause: None })).collect();
+        let together = run(&Ask { first: 3, samples: 5, paused: false });
+        let alone: Vec<u32> = (3..8).flat_map(|first| run(&Ask { first, samples: 1, paused: false })).collect();
         assert_eq!(together, alone, "{name}: a batch is not its samples");
         let size = together.len() / 5;
         let samples: BTreeSet<&[u32]> = together.chunks(size).collect();
         assert!(samples.len() > 1, "{name}: samples are one and the same");
-        let resumed = run(&Ask { first: 3, samples: 5, pause: Some(3) });
-        assert_eq!(resumed, together, "{name}: a pause changes the samples");
+        let resumed = run(&Ask { first: 3, samples: 5, paused: true });
+        assert_eq!(resumed, together, "{name}: pauses change the samples");
     }
 }
 
 /// Enough values that backends and noise share the work between threads.
-const LARGE: Ask = Ask { first: 0, samples: 16, pause: None };
+const LARGE: Ask = Ask { first: 0, samples: 16, paused: false };
 const WIDE: usize = 4096;
 
 /// Prints a line for each sampler; started by the next test in processes of its own.
@@ -83,6 +84,13 @@ fn is_along_a_path(plan: &Plan) -> bool {
     plan.rows().iter().flat_map(|row| &row.draws).any(|draw| matches!(draw, Draw::Path { .. }))
 }
 
+/// The data's components are some 1.5 apart and 0.5 wide. Errors of 20 steps, each a fifth of a unit of λ, are a few
+/// hundredths of that, of the largest 0.08.
+const STEPS: f64 = 0.1;
+/// Other noise is a distance of the data's own width, whatever the steps. The quietest solvers of the table, ER-SDE with the noise
+/// of its authors, have a third of it.
+const NOISE: f64 = 0.15;
+
 /// Solvers along a Brownian path see the same noise with other numbers of steps: 20 steps and 40 end close together, for
 /// white noise they do not.
 #[test]
@@ -104,32 +112,29 @@ fn brownian_driven_solvers_stay_close_for_other_numbers_of_steps() {
         distances.sort_unstable_by(f64::total_cmp);
         distances[32]
     };
+    let heun = DpmSolver::multistep(2).and_then(|solver| solver.sde(1.0)).expect("settings");
+    let heun = heun.second_order(SecondOrder::Heun).path();
+    let table = rows();
+    let solvers = table.iter().filter(|row| !row.known && !row.chained).map(|row| (row.name, row.solver.as_ref()));
     let (mut along, mut white) = (0, 0);
-    let sde = |order| DpmSolver::multistep(order).and_then(|solver| solver.sde(1.0)).expect("settings");
-    let solvers: Vec<(&str, Box<dyn Solver>)> = vec![
-        ("Euler-Maruyama along a path", Box::new(EulerMaruyama::new().path())),
-        ("DPM-Solver++ 1M SDE along a path", Box::new(sde(1).path())),
-        ("DPM-Solver++ 2M SDE along a path", Box::new(sde(2).path())),
-        ("DPM-Solver++ 3M SDE along a path", Box::new(sde(3).path())),
-        ("DPM-Solver++ 2M SDE, Heun, along a path", Box::new(sde(2).second_order(SecondOrder::Heun).path())),
-        ("DPM-Solver++ SDE", Box::new(DpmSolverSde::new())),
-        ("Euler-Maruyama", Box::new(EulerMaruyama::new())),
-        ("DPM-Solver++ 2M SDE", Box::new(sde(2))),
-    ];
-    for (name, solver) in &solvers {
+    for (name, solver) in solvers.chain([("DPM-Solver++ 2M SDE, Heun, path", &heun as &dyn Solver)]) {
         let plan = solver.plan(&vp, &even_lambda(&vp, 20)).expect("a plan");
-        let distance = apart(solver.as_ref(), 20, 40);
+        if !plan.is_stochastic() {
+            continue;
+        }
+        let distance = apart(solver, 20, 40);
         if is_along_a_path(&plan) {
-            let finer = apart(solver.as_ref(), 80, 160);
+            let finer = apart(solver, 80, 160);
             println!("{name}: 20 and 40 steps are {distance:.4} apart, 80 and 160 {finer:.4}");
-            assert!(distance < 0.1, "{name}: {distance}");
+            assert!(distance < STEPS, "{name}: {distance}");
+            // Of strong order 1 two doublings leave a quarter; twice that, as the first pair is of long steps.
             assert!(finer < 0.5 * distance, "{name}: {finer} after {distance}");
             along += 1;
         } else {
             println!("{name}, white noise: 20 and 40 steps are {distance:.4} apart");
-            assert!(distance > 0.2, "{name}: {distance}");
+            assert!(distance > NOISE, "{name}: {distance}");
             white += 1;
         }
     }
-    assert!(along >= 6 && white >= 2, "{along} and {white}");
+    assert!(along >= 12 && white >= 80, "{along} and {white}");
 }

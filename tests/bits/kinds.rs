@@ -17,11 +17,11 @@ use langevin::schedulers::{Plan, PlanError, Run, Sampler, SamplerExt, SavedRun, 
 
 const SEED: u64 = 41;
 
-/// Which samples, and after how many steps they are written down and read again.
+/// Which samples, and whether they are written down and read again after every step, the last one included.
 pub struct Ask {
     pub first: u64,
     pub samples: usize,
-    pub pause: Option<usize>,
+    pub paused: bool,
 }
 
 type Bits = dyn Fn(&Ask) -> Vec<u32>;
@@ -62,19 +62,20 @@ fn bits<const D: usize>(x: &Tensor<D>) -> Vec<u32> {
     x.try_to_vec_as::<f32>().expect("a readable tensor").into_iter().map(f32::to_bits).collect()
 }
 
-/// The end of a run, with its pause.
-fn end<const D: usize>(
-    sampler: &dyn Sampler<D>,
-    (denoiser, noise): (&dyn Denoiser<D>, &Seeded),
-    mut run: Run<'_, D>,
-    pause: Option<usize>,
+/// The end of a run, with its pauses.
+fn end<'a, const D: usize>(
+    sampler: &'a impl Sampler<D>,
+    (denoiser, noise): (&'a dyn Denoiser<D>, &'a Seeded),
+    mut run: Run<'a, D>,
+    paused: bool,
 ) -> Vec<u32> {
-    let Some(pause) = pause else { return bits(&run.finish().expect("samples")) };
-    run.by_ref().take(pause).for_each(|step| drop(step.expect("a step")));
-    let text = serde_json::to_string(&run.save().expect("a saved run")).expect("a saved run is data");
-    drop(run);
-    let saved: SavedRun = serde_json::from_str(&text).expect("a saved run is data");
-    bits(&sampler.resume(&saved, denoiser, noise, load()).expect("a resumed run").finish().expect("samples"))
+    while paused && let Some(step) = run.next() {
+        drop(step.expect("a step"));
+        let text = serde_json::to_string(&run.save().expect("a saved run")).expect("a saved run is data");
+        let saved: SavedRun = serde_json::from_str(&text).expect("a saved run is data");
+        run = sampler.resume(&saved, denoiser, noise, load()).expect("a resumed run");
+    }
+    bits(&run.finish().expect("samples"))
 }
 
 /// All plans that need no more than a start, and the samplers that are none.
@@ -90,7 +91,7 @@ fn solvers(width: usize) -> Vec<Kind> {
         let run = move |ask: &Ask| {
             let noise = Seeded::new(SEED);
             let run = sampler.start_at(ask.first, [ask.samples, width], &Elementwise, &noise, load()).expect("a run");
-            end(sampler.as_ref(), (&Elementwise, &noise), run, ask.pause)
+            end(&sampler, (&Elementwise, &noise), run, ask.paused)
         };
         Kind { name, of, run: Box::new(run) }
     };
@@ -119,7 +120,7 @@ fn around(width: usize) -> Vec<Kind> {
             let denoiser: &dyn Denoiser<2> = if row.split { &guided } else { &Elementwise };
             let run = plan.start_at(ask.first, [ask.samples, width], denoiser, &noise, load()).expect("a run");
             let run = if row.known { run.known(image.clone(), mask.clone()).expect("an image") } else { run };
-            end(&plan, (denoiser, &noise), run, ask.pause)
+            end(&plan, (denoiser, &noise), run, ask.paused)
         };
         Kind { name: row.name.to_owned(), of: Some(row.of), run: Box::new(run) }
     };
@@ -146,7 +147,7 @@ fn growing(width: usize) -> Vec<Kind> {
             });
             let shape = [ask.samples, 1, side, side];
             let run = sampler.start_at(ask.first, shape, &network, &noise, load()).expect("a run");
-            end(&sampler, (&network, &noise), run, ask.pause)
+            end(&sampler, (&network, &noise), run, ask.paused)
         };
         Kind { name: name.to_owned(), of: Some(type_of::<Scalewise>()), run: Box::new(run) }
     };
@@ -176,12 +177,17 @@ fn policies(width: usize) -> Vec<Kind> {
         let run = move |ask: &Ask| {
             let (noise, shape) = (Seeded::new(SEED), [ask.samples, width]);
             let mut run = plan.start_at(ask.first, shape, &Wide, &noise, load()).expect("a run");
-            let Some(pause) = ask.pause else { return bits(&run.finish().expect("samples")) };
-            let x = run.by_ref().take(pause).last().expect("a step").expect("a step");
-            let text = serde_json::to_string(&x.try_to_vec_as::<f32>().expect("a readable tensor")).expect("numbers");
-            let x: Vec<f32> = serde_json::from_str(&text).expect("numbers");
-            let x = Tensor::from_data(TensorData::new(x, shape), &Device::flex());
-            bits(&plan.start_from(pause, x, &Wide).finish().expect("samples"))
+            let mut step = 0;
+            while ask.paused
+                && let Some(x) = run.next()
+            {
+                let x = x.expect("a step").try_to_vec_as::<f32>().expect("a readable tensor");
+                let text = serde_json::to_string(&x).expect("numbers");
+                let x: Vec<f32> = serde_json::from_str(&text).expect("numbers");
+                step += 1;
+                run = plan.start_from(step, Tensor::from_data(TensorData::new(x, shape), &Device::flex()), &Wide);
+            }
+            bits(&run.finish().expect("samples"))
         };
         Kind { name: name.to_owned(), of: None, run: Box::new(run) }
     };
@@ -212,16 +218,15 @@ fn method<M: TokenMethod + 'static>(name: &str, positions: usize, method: Result
         let (denoiser, noise, device) = (leaning(), Seeded::new(SEED), Device::flex());
         let shape = [ask.samples, positions];
         let mut run = method.start_at(ask.first, shape, &denoiser, &noise, &device).expect("a run");
-        let tokens = if let Some(pause) = ask.pause {
-            run.by_ref().take(pause).for_each(|step| drop(step.expect("a step")));
+        while ask.paused
+            && let Some(step) = run.next()
+        {
+            drop(step.expect("a step"));
             let text = serde_json::to_string(&run.save().expect("a saved run")).expect("data");
-            drop(run);
             let saved: SavedTokens = serde_json::from_str(&text).expect("data");
-            method.resume(&saved, &denoiser, &noise, &device).expect("a resumed run").finish()
-        } else {
-            run.finish()
-        };
-        tokens.expect("tokens").into_data().iter::<i64>().map(|token| token as u32).collect()
+            run = method.resume(&saved, &denoiser, &noise, &device).expect("a resumed run");
+        }
+        run.finish().expect("tokens").into_data().iter::<i64>().map(|token| token as u32).collect()
     };
     Kind { name: name.to_owned(), of: Some(type_of::<M>()), run: Box::new(run) }
 }

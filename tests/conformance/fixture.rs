@@ -1,6 +1,7 @@
 //! Reading fixtures: a manifest `NAME.json` beside its tensors `NAME.safetensors`.
 
 use crate::deviations::Deviation;
+use crate::known;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,8 @@ pub struct Fixture {
     pub path: PathBuf,
     pub manifest: Value,
     tensors: BTreeMap<String, Array>,
+    /// Whether every case is one of those in the repository.
+    known: bool,
 }
 
 /// All manifests below `root`, sorted.
@@ -57,7 +60,9 @@ impl Fixture {
         let bytes = std::fs::read(path.with_extension("safetensors")).ok()?;
         let file = SafeTensors::deserialize(&bytes).expect("a readable safetensors file");
         let tensors = file.iter().map(|(name, view)| (name.to_owned(), array(&view))).collect();
-        Some(Self { path: path.to_path_buf(), manifest, tensors })
+        let mut fixture = Self { path: path.to_path_buf(), manifest, tensors, known: false };
+        fixture.known = known::is_known(&fixture);
+        Some(fixture)
     }
 
     pub fn cases(&self) -> Vec<Case<'_>> {
@@ -210,6 +215,16 @@ impl<'a> Case<'a> {
         self.compare_within(what, got, expected, slack * self.atol(step), slack * self.rtol());
     }
 
+    /// Compares a single step with a bound of this project's own. It is tighter than what is recorded with a case, and what
+    /// it was seen to hold for are the known ones: others have the looser of both.
+    pub fn compare_step(&self, what: &str, step: usize, (got, expected): (&[f64], &[f64]), own: f64) {
+        if self.fixture.known {
+            self.compare_within(what, got, expected, own, 0.0);
+        } else {
+            self.compare_within(what, got, expected, own.max(self.atol(Some(step))), self.rtol());
+        }
+    }
+
     pub fn compare_within(&self, what: &str, got: &[f64], expected: &[f64], atol: f64, rtol: f64) {
         if got.len() != expected.len() {
             return self.fail(format!("{what}: {} values, expected {}", got.len(), expected.len()));
@@ -231,4 +246,23 @@ impl<'a> Case<'a> {
             self.fail(format!("{what}: {} instead of {} ({:.1} times the tolerance)", worst.1, worst.2, worst.0));
         }
     }
+}
+
+#[test]
+fn single_steps_of_other_fixtures_have_the_looser_bound() {
+    let manifest = serde_json::json!({"cases": [
+        {"name": "loose", "tolerance": {"atol": 1e-3, "rtol": 0.0, "per_step_atol": [1e-3, 1e-2]}},
+        {"name": "tight", "tolerance": {"atol": 1e-9, "rtol": 0.0}},
+    ]});
+    let fails = |known: bool, case: usize, step: usize, off: f64| {
+        let fixture = Fixture { path: PathBuf::new(), manifest: manifest.clone(), tensors: BTreeMap::new(), known };
+        let case = &fixture.cases()[case];
+        case.compare_step("a step", step, (&[1.0 + off], &[1.0]), 1e-6);
+        !case.failures().is_empty()
+    };
+    // The known ones have the bound that is given, others what is recorded with a case if that is more.
+    assert!(!fails(true, 0, 0, 9e-7) && fails(true, 0, 0, 2e-6));
+    assert!(!fails(false, 0, 0, 9e-4) && fails(false, 0, 0, 2e-3));
+    assert!(!fails(false, 0, 1, 9e-3) && fails(false, 0, 1, 2e-2));
+    assert!(!fails(false, 1, 0, 9e-7) && fails(false, 1, 0, 2e-6));
 }

@@ -95,14 +95,14 @@ pub fn open(case: &Case<'_>, plan: &Plan, drawn: &[Drawn<'_>], states: &Array, a
     }
     let largest = |x: &[f64]| x.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
     let start = raised(0, &init.data, 1.0);
-    case.compare_within("open loop, the first state", &start, states.row(0), STEP * largest(&start), 0.0);
+    case.compare_step("open loop, the first state", 0, (&start, states.row(0)), STEP * largest(&start));
     for (step, x) in recorded.seen().iter().enumerate() {
         let (x, expected) = match step {
             step if step < last => (raised(step + 1, x, 1.0), states.row(step + 1)),
             _ => (x.clone(), result.data.as_slice()),
         };
         let largest = largest(states.row(step)).max(largest(expected));
-        case.compare_within(&format!("open loop, x after step {step}"), &x, expected, STEP * largest, 0.0);
+        case.compare_step(&format!("open loop, x after step {step}"), step, (&x, expected), STEP * largest);
         case.count_step();
     }
     if let Err(error) = noise.finish() {

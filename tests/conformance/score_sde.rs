@@ -115,7 +115,7 @@ fn single_steps(case: &Case<'_>, plan: &Plan, init: &[f64], draws: &Array, path:
             Ok(x) => {
                 let largest = from.iter().chain(path.row(step)).fold(0.0, |most: f64, x| most.max(x.abs()));
                 let what = format!("open loop, x after step {step}");
-                case.compare_within(&what, &x, path.row(step), STEP * largest, 0.0);
+                case.compare_step(&what, step, (&x, path.row(step)), STEP * largest);
                 case.count_step();
             }
             Err(error) => case.fail(format!("open loop, step {step}: {error}")),
