@@ -3,7 +3,7 @@
 use crate::flows::told;
 use crate::{assert_run, numbers, read};
 use burn::tensor::Tensor;
-use langevin::core::denoiser::{DenoiseError, NetworkExt, from_fn};
+use langevin::core::denoiser::{DenoiseError, from_fn};
 use langevin::core::{Denoiser, Levels, Network};
 use langevin::schedulers::diffusers::{ConfigError, Configured, from_config};
 use serde_json::Value;
@@ -45,7 +45,7 @@ fn runs_with_every_option_are_those_of_diffusers() {
         let scheduler = configured(case);
         let steps = case["given"]["num_inference_steps"].as_u64().expect("a number") as usize;
         let plan = scheduler.plan(steps).expect("a plan");
-        let times: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval.as_ref()).map(|eval| eval.at.t).collect();
+        let times: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval.as_ref()).map(|eval| eval.at.time).collect();
         let distinct = |mut times: Vec<f64>| {
             times.dedup();
             times
