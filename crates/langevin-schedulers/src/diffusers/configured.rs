@@ -197,7 +197,7 @@ impl Configured {
 
     /// Whether the network's output has channels of a variance behind its own, which the solver reads or, as the classes
     /// of DPM-Solver and SA-Solver do, leaves: then bind it
-    /// [`with_learned_variance`](langevin_core::denoiser::BoundNetwork::with_learned_variance).
+    /// [`with_learned_variance`](langevin_core::denoiser::Bound::with_learned_variance).
     pub fn learns_variance(&self) -> bool {
         match &self.method {
             Method::Ddpm(ddpm) => ddpm.learns_variance(),
