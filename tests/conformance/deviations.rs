@@ -99,6 +99,11 @@ const DIFFERENCES: &[Difference] = &[
         "`UniPCMultistepScheduler` with `bh1`",
         &["tests/conformance/deviations.rs::what_the_originals_compute_as_nan"],
     ),
+    by_tests(
+        "`SASolverScheduler` with a learned",
+        &["tests/diffusers/options.rs::runs_with_every_option_are_those_of_diffusers"],
+    ),
+    by_tests("`UniPCMultistepScheduler` takes", &["tests/diffusers/options.rs::contradictions_of_options_name_both"]),
     by_cases("`KDPM2DiscreteScheduler` lists", NothingBetween, "NaN is read as 0; states and answers as they are"),
     by_cases("`interpolation_type: log_linear`", OneMore, "what is appended is left out"),
     by_cases("`get_velocity` of", Position, "with the level at the position"),

@@ -4,6 +4,7 @@ mod churn;
 mod cogvideox;
 mod flows;
 mod helios;
+mod options;
 mod piflow;
 mod rfd4_proteina;
 mod scalewise;

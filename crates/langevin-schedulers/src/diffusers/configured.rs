@@ -9,6 +9,7 @@ use super::ipndm::Crash;
 use super::karras_ve::Squares;
 use super::lambdas::Lambdas;
 use super::options::Spacing;
+use super::shift::Shift;
 use super::sigmas::Sigmas;
 use super::single_flows::EvenSigmas;
 use super::unclip::UnClip;
@@ -34,6 +35,8 @@ pub struct Configured {
     pub(super) prediction: Prediction,
     pub(super) threshold: Option<Threshold>,
     pub(super) rederive: bool,
+    /// Whether the network's output ends in channels of a variance, though the solver reads none.
+    pub(super) drops_variance: bool,
     pub(super) schedule: Schedule,
     pub(super) method: Method,
 }
@@ -162,7 +165,7 @@ impl Configured {
         method: Method,
     ) -> Self {
         let (class, process) = (keys.class().to_owned(), Arc::new(process));
-        Self { class, process, prediction, threshold: None, rederive: false, schedule, method }
+        Self { class, process, prediction, threshold: None, rederive: false, drops_variance: false, schedule, method }
     }
 
     /// The class that the configuration names.
@@ -192,12 +195,14 @@ impl Configured {
         self.rederive
     }
 
-    /// Whether the solver reads variance channels from the network's output.
+    /// Whether the network's output has channels of a variance behind its own, which the solver reads or, as the classes
+    /// of DPM-Solver and SA-Solver do, leaves: then bind it
+    /// [`with_learned_variance`](langevin_core::denoiser::Bound::with_learned_variance).
     pub fn learns_variance(&self) -> bool {
         match &self.method {
             Method::Ddpm(ddpm) => ddpm.learns_variance(),
             Method::UnClip(unclip) => unclip.learned,
-            _ => false,
+            _ => self.drops_variance,
         }
     }
 
@@ -245,14 +250,15 @@ impl Configured {
         Ok(self)
     }
 
-    /// Sets μ of a dynamic shift, an argument of diffusers' `set_timesteps`.
+    /// Sets μ of a dynamic shift, an argument of diffusers' `set_timesteps`. UniPCMultistepScheduler and flow-matching classes
+    /// need it where `use_dynamic_shifting` is set; without it DPM-Solver's classes and DEIS are shifted by `flow_shift`.
     ///
     /// # Errors
     /// [`ConfigError::Value`] out of range, without `use_dynamic_shifting`, or for a class that has none.
     pub fn mu(mut self, mu: f64) -> Result<Self, ConfigError> {
-        match &mut self.schedule {
-            Schedule::Flow(sigmas) => sigmas.set_mu(mu)?,
-            _ => return self.refuse("mu", mu, "nothing: only flow-matching classes are shifted"),
+        match shift_of(&mut self.schedule) {
+            Some(shift) => shift.set_mu(&self.class, mu)?,
+            None => return self.refuse("mu", mu, "nothing: this class has no shift"),
         }
         Ok(self)
     }
@@ -273,12 +279,9 @@ impl Configured {
     /// # Errors
     /// As [`mu`](Self::mu), and [`ConfigError::Process`] where the two points make no line.
     pub fn image_tokens(mut self, tokens: usize) -> Result<Self, ConfigError> {
-        match &mut self.schedule {
-            Schedule::Flow(sigmas) => sigmas.set_tokens(tokens)?,
-            _ => {
-                let expected = "nothing: only flow-matching classes are shifted";
-                return self.refuse("image_seq_len", tokens as f64, expected);
-            }
+        match shift_of(&mut self.schedule) {
+            Some(shift) => shift.set_tokens(&self.class, tokens)?,
+            None => return self.refuse("image_seq_len", tokens as f64, "nothing: this class has no shift"),
         }
         Ok(self)
     }
@@ -572,6 +575,14 @@ impl Configured {
             _ => return Ok(plan),
         };
         Ok(plan.with_prior(std)?)
+    }
+}
+
+fn shift_of(schedule: &mut Schedule) -> Option<&mut Shift> {
+    match schedule {
+        Schedule::Flow(sigmas) => Some(&mut sigmas.shift),
+        Schedule::Lambdas(lambdas) => Some(&mut lambdas.shift),
+        _ => None,
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
         // TCD has the options, and thresholds nothing.
         threshold: if trajectory { None } else { threshold },
         rederive: false,
+        drops_variance: false,
         schedule: Schedule::Distilled(schedule),
         method,
     };

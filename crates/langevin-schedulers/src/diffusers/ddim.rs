@@ -24,6 +24,7 @@ pub(super) fn read(keys: &mut Keys, inverse: bool) -> Result<Configured, ConfigE
         prediction,
         threshold,
         rederive: false,
+        drops_variance: false,
         schedule: Schedule::Steps { spacing, offset, walk },
         method: if inverse { Method::DdimInverse(Ddim::new().with_gaps()) } else { Method::Ddim(Ddim::new()) },
     })

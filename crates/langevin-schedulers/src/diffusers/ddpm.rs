@@ -22,6 +22,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
         prediction,
         threshold,
         rederive: false,
+        drops_variance: false,
         schedule: Schedule::Steps { spacing, offset, walk: Walk::Joined },
         method: Method::Ddpm(Ddpm::new().variance(variance).noise_at_end(true)),
     })

@@ -27,7 +27,7 @@ pub enum ConfigError {
         known: String,
     },
     /// A key that the class does not have.
-    #[error("{class} has no option '{key}'; its options are {known}")]
+    #[error("{class} has no option '{key}': the nearest is '{}'; its options are {known}", nearest(key, known))]
     UnknownKey {
         /// The class.
         class: String,
@@ -74,12 +74,20 @@ pub enum ConfigError {
     Plan(#[from] PlanError),
 }
 
+fn nearest(key: &str, known: &str) -> String {
+    names::nearest(key, known.split(", ").map(str::to_owned))
+}
+
 /// Where a class is read, if not here.
 fn not_here(class: &str, known: &str) -> String {
     let advice = names::elsewhere().find(|row| row.name == class).map(|row| row.what);
     let own = CLASSES.contains(&class).then_some("read its configuration with `diffusers::from_config`");
     match advice.or(own) {
         Some(advice) => format!("scheduler class '{class}' is not read by this function: {advice}"),
-        None => format!("scheduler class '{class}' is not supported; supported are {known}"),
+        None => {
+            let others = CLASSES.into_iter().chain(names::elsewhere().map(|row| row.name));
+            let nearest = names::nearest(class, known.split(", ").chain(others).map(str::to_owned));
+            format!("scheduler class '{class}' is not supported: the nearest is '{nearest}'; supported are {known}")
+        }
     }
 }

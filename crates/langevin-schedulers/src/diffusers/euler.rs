@@ -49,7 +49,7 @@ fn choice(keys: &mut Keys, key: &'static str, words: [&str; 2], expected: &'stat
     }
 }
 
-fn positive(keys: &mut Keys, key: &'static str) -> Result<Option<f64>, ConfigError> {
+pub(super) fn positive(keys: &mut Keys, key: &'static str) -> Result<Option<f64>, ConfigError> {
     match keys.optional(key)? {
         Some(sigma) if !(sigma > 0.0 && sigma.is_finite()) => Err(keys.bad(key, sigma, "a positive number")),
         sigma => Ok(sigma),

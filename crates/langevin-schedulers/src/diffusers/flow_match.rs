@@ -1,6 +1,7 @@
 //! FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler and LTXEulerAncestralRFScheduler.
 
 use super::configured::{Configured, Method, Schedule, no_steps};
+use super::shift::{Shift, exponential, shifted, stretch, terminal};
 use super::sigmas::{Conversion, conversion};
 use super::{ConfigError, keys::Keys};
 use crate::consistency::{Multistep, Resize};
@@ -10,29 +11,13 @@ use langevin_core::grid::End;
 use langevin_core::process::{RectifiedFlow, ResolutionShift};
 use langevin_core::{Grid, Level, Prediction};
 
-/// How times are shifted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Shift {
-    /// By the configuration.
-    Static(f64),
-    /// By an argument.
-    Dynamic {
-        /// Whether the shift is e^μ, and not μ itself.
-        exponential: bool,
-        /// μ of an image's size.
-        resolution: ResolutionShift,
-        /// Not given yet.
-        mu: Option<f64>,
-    },
-}
-
 /// Sigmas of a flow, rounded to float32.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FlowSigmas {
     class: String,
     /// Steps of training: the network is told σ times this.
     steps: usize,
-    shift: Shift,
+    pub shift: Shift,
     /// Where the last asked σ is stretched to.
     terminal: Option<f64>,
     conversion: Conversion,
@@ -51,11 +36,6 @@ enum Lists {
     AsTheyAre,
 }
 
-/// `s·u/(1 + (s − 1)·u)`.
-fn shifted(shift: f64, sigma: f64) -> f64 {
-    shift * sigma / (1.0 + (shift - 1.0) * sigma)
-}
-
 fn rounded(number: f64) -> f64 {
     f64::from(number as f32)
 }
@@ -63,43 +43,6 @@ fn rounded(number: f64) -> f64 {
 impl FlowSigmas {
     fn bad<T>(&self, key: &'static str, given: impl ToString, expected: &'static str) -> Result<T, ConfigError> {
         Err(ConfigError::Value { class: self.class.clone(), key, given: given.to_string(), expected })
-    }
-
-    /// Sets μ of a dynamic shift.
-    pub fn set_mu(&mut self, given: f64) -> Result<(), ConfigError> {
-        let class = self.class.clone();
-        let bad = |expected| Err(ConfigError::Value { class, key: "mu", given: given.to_string(), expected });
-        match &mut self.shift {
-            Shift::Static(_) => bad("nothing unless use_dynamic_shifting is set"),
-            Shift::Dynamic { exponential: true, .. } if !(-30.0..=30.0).contains(&given) => {
-                bad("a number in [-30, 30]: its exponential is the shift")
-            }
-            Shift::Dynamic { exponential: false, .. } if !(given > 0.0 && given.is_finite()) => {
-                bad("a positive number")
-            }
-            Shift::Dynamic { mu, .. } => {
-                *mu = Some(given);
-                Ok(())
-            }
-        }
-    }
-
-    /// Sets μ to that of an image of `tokens` tokens.
-    pub fn set_tokens(&mut self, tokens: usize) -> Result<(), ConfigError> {
-        match self.shift {
-            Shift::Static(_) => self.bad("image_seq_len", tokens, "nothing unless use_dynamic_shifting is set"),
-            Shift::Dynamic { resolution, .. } => self.set_mu(resolution.mu(tokens)?),
-        }
-    }
-
-    fn factor(&self) -> Result<f64, ConfigError> {
-        match self.shift {
-            Shift::Static(shift) => Ok(shift),
-            Shift::Dynamic { exponential, mu: Some(mu), .. } => Ok(if exponential { libm::exp(mu) } else { mu }),
-            Shift::Dynamic { mu: None, .. } => {
-                self.bad("mu", "missing", "a number, or the image's size, because use_dynamic_shifting is set")
-            }
-        }
     }
 
     /// The grid of `n` steps.
@@ -180,19 +123,11 @@ impl FlowSigmas {
         if sigmas.is_empty() {
             return Err(no_steps());
         }
-        let factor = self.factor()?;
+        let factor = self.shift.factor(&self.class)?;
         let mut sigmas: Vec<f64> = sigmas.iter().map(|sigma| shifted(factor, *sigma)).collect();
         let last = sigmas.len() - 1;
         if let Some(terminal) = self.terminal {
-            let scale = (1.0 - sigmas[last]) / (1.0 - terminal);
-            if !(scale > 0.0) {
-                return self.bad(
-                    "shift_terminal",
-                    terminal,
-                    "at least two steps, the last of them below σ = 1, to stretch",
-                );
-            }
-            sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);
+            stretch(&self.class, &mut sigmas, terminal)?;
         }
         if self.conversion != Conversion::None {
             sigmas = self.conversion.sigmas(last + 1, sigmas[0], sigmas[last])?;
@@ -231,25 +166,17 @@ fn static_shift(keys: &mut Keys) -> Result<f64, ConfigError> {
 fn dynamic(keys: &mut Keys, fallback: f64) -> Result<Shift, ConfigError> {
     let (base, max) = (keys.number("base_shift", 0.5)?, keys.number("max_shift", 1.15)?);
     let (small, large) = (keys.count("base_image_seq_len", 256)?, keys.count("max_image_seq_len", 4096)?);
-    let exponential = match keys.word("time_shift_type", "exponential")?.as_str() {
-        "exponential" => true,
-        "linear" => false,
-        other => return Err(keys.bad("time_shift_type", other, "exponential or linear")),
-    };
+    let exponential = exponential(keys)?;
     if !keys.flag("use_dynamic_shifting", false)? {
         return Ok(Shift::Static(fallback));
     }
-    let resolution = ResolutionShift::Linear { base: (small, base), max: (large, max) };
-    Ok(Shift::Dynamic { exponential, resolution, mu: None })
+    let resolution = Some(ResolutionShift::Linear { base: (small, base), max: (large, max) });
+    Ok(Shift::Dynamic { exponential, resolution, otherwise: None, mu: None })
 }
 
 fn schedule(keys: &mut Keys) -> Result<FlowSigmas, ConfigError> {
     let shift = static_shift(keys)?;
-    let terminal = match keys.optional("shift_terminal")? {
-        None | Some(0.0) => None,
-        Some(terminal) if terminal > 0.0 && terminal < 1.0 => Some(terminal),
-        Some(terminal) => return Err(keys.bad("shift_terminal", terminal, "null or a number in [0, 1)")),
-    };
+    let terminal = terminal(keys)?;
     Ok(FlowSigmas {
         class: keys.class().to_owned(),
         steps: steps(keys)?,

@@ -113,10 +113,10 @@ impl Keys {
     }
 
     /// An option that cannot be honoured unless it is left out.
-    pub fn must_be_null(&mut self, key: &'static str) -> Result<(), ConfigError> {
+    pub fn must_be_null(&mut self, key: &'static str, expected: &'static str) -> Result<(), ConfigError> {
         match self.take(key) {
             None => Ok(()),
-            Some(given) => Err(self.bad(key, given, "null: this option is not supported")),
+            Some(given) => Err(self.bad(key, given, expected)),
         }
     }
 

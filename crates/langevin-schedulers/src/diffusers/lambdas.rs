@@ -3,7 +3,9 @@
 //! As in [`sigmas`](super::sigmas), σ is the ratio σ/α, and numbers are rounded where the originals round. Timesteps are
 //! whole numbers.
 
+use super::euler::positive;
 use super::options::{Spacing, spacing};
+use super::shift::{Shift, exponential, shifted, stretch, terminal};
 use super::sigmas::{Conversion, conversion, level, table, time_of};
 use super::{ConfigError, keys::Keys};
 use langevin_core::grid::End;
@@ -30,15 +32,17 @@ enum Kind {
     Lu,
     /// Of a rectified flow, shifted.
     Flow {
-        shift: f64,
         /// Whether the first σ is 1 less a millionth and the last step is left out, as UniPC has it.
         open: bool,
     },
+    /// Karras's of the chain, taken for ratios σ/α of a rectified flow.
+    KarrasFlow,
 }
 
 /// A class's schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lambdas {
+    class: String,
     /// σ of each step of the chain, rising.
     table: Vec<f32>,
     /// Steps below which timesteps begin: fewer than the chain has where the noisiest are cut off.
@@ -46,11 +50,64 @@ pub(super) struct Lambdas {
     spacing: Spacing,
     offset: usize,
     kind: Kind,
+    /// Of a flow's sigmas.
+    pub shift: Shift,
+    /// Where the last asked σ of a flow is stretched to.
+    terminal: Option<f64>,
+    /// Ends of the converted sigmas, if they are not those of the chain.
+    ends: (Option<f64>, Option<f64>),
     /// Whether timesteps of Karras and Lu sigmas are rounded and not cut off.
     rounded: bool,
     ending: Ending,
     /// Whether the levels rise.
     inverse: bool,
+}
+
+/// `use_dynamic_shifting`; `shift` is what holds without it.
+fn dynamic(keys: &mut Keys, kind: Kind, shift: f64, unipc: bool) -> Result<Shift, ConfigError> {
+    let exponential = exponential(keys)?;
+    if !keys.flag("use_dynamic_shifting", false)? {
+        return Ok(Shift::Static(shift));
+    }
+    if !matches!(kind, Kind::Flow { .. }) {
+        let other = if kind == Kind::KarrasFlow { "use_karras_sigmas" } else { "use_flow_sigmas" };
+        let reason = "only even sigmas of a flow are shifted: set use_flow_sigmas, and nothing that converts them";
+        return Err(keys.contradiction("use_dynamic_shifting", other, reason));
+    }
+    if !unipc && !exponential {
+        let reason = "the original of this class takes a mu for an exponential shift only";
+        return Err(keys.contradiction("use_dynamic_shifting", "time_shift_type", reason));
+    }
+    // The others are shifted by `flow_shift` as long as nobody says more.
+    Ok(Shift::Dynamic { exponential, resolution: None, otherwise: (!unipc).then_some(shift), mu: None })
+}
+
+/// `shift_terminal` of UniPC.
+fn unipc_terminal(keys: &mut Keys, kind: Kind) -> Result<Option<f64>, ConfigError> {
+    let given = terminal(keys)?;
+    if given.is_some() && !matches!(kind, Kind::Flow { .. }) {
+        let other = if kind == Kind::KarrasFlow { "use_karras_sigmas" } else { "use_flow_sigmas" };
+        let reason = "only even sigmas of a flow are stretched: set use_flow_sigmas, and nothing that converts them";
+        return Err(keys.contradiction("shift_terminal", other, reason));
+    }
+    Ok(given)
+}
+
+/// `sigma_min` and `sigma_max` of UniPC.
+fn ends(keys: &mut Keys, kind: Kind, table: &[f32]) -> Result<(Option<f64>, Option<f64>), ConfigError> {
+    let (min, max) = (positive(keys, "sigma_min")?, positive(keys, "sigma_max")?);
+    let first = if min.is_some() { "sigma_min" } else { "sigma_max" };
+    if (min.is_some() || max.is_some()) && !matches!(kind, Kind::Converted(_) | Kind::KarrasFlow) {
+        let reason =
+            "these are ends of converted sigmas; set use_karras_sigmas, use_exponential_sigmas or use_beta_sigmas";
+        return Err(keys.contradiction(first, "use_karras_sigmas", reason));
+    }
+    let highest = table.last().map_or(0.0, |sigma| f64::from(*sigma));
+    if !(min.unwrap_or(f64::from(table[0])) < max.unwrap_or(highest)) {
+        let reason = "sigmas fall from the second to the first, which are the chain's ends unless given";
+        return Err(keys.contradiction("sigma_min", "sigma_max", reason));
+    }
+    Ok((min, max))
 }
 
 impl Lambdas {
@@ -61,6 +118,7 @@ impl Lambdas {
         let multi = class == "DPMSolverMultistepScheduler";
         let inverse = class == "DPMSolverMultistepInverseScheduler";
         let stochastic = class == "SASolverScheduler";
+        let unipc = class == "UniPCMultistepScheduler";
         let (spacing, offset) =
             if single { (Spacing::Linspace, 0) } else { (spacing(keys, "linspace")?, keys.count("steps_offset", 0)?) };
         let clips = single || multi || inverse || stochastic;
@@ -70,11 +128,12 @@ impl Lambdas {
             conversion => Kind::Converted(conversion),
         };
         let shift = keys.number("flow_shift", 1.0)?;
-        for (key, chosen) in [
-            ("use_lu_lambdas", Kind::Lu),
-            ("use_flow_sigmas", Kind::Flow { shift, open: class == "UniPCMultistepScheduler" }),
-        ] {
+        for (key, chosen) in [("use_lu_lambdas", Kind::Lu), ("use_flow_sigmas", Kind::Flow { open: unipc })] {
             if (multi || key != "use_lu_lambdas") && keys.flag(key, false)? {
+                if unipc && kind == Kind::Converted(Conversion::Karras) {
+                    kind = Kind::KarrasFlow;
+                    continue;
+                }
                 if kind != Kind::Steps {
                     let other = match kind {
                         Kind::Lu => "use_lu_lambdas",
@@ -90,23 +149,20 @@ impl Lambdas {
         if !(shift > 0.0 && shift.is_finite()) {
             return Err(keys.bad("flow_shift", shift, "a positive number"));
         }
-        if !stochastic && !inverse {
-            if keys.flag("use_dynamic_shifting", false)? {
-                return Err(keys.bad("use_dynamic_shifting", true, "false: give the shift as flow_shift"));
-            }
-            keys.one_of("time_shift_type", "exponential", &["exponential"], "exponential")?;
-        }
+        let shift = if stochastic || inverse { Shift::Static(shift) } else { dynamic(keys, kind, shift, unipc)? };
+        let terminal = if unipc { unipc_terminal(keys, kind)? } else { None };
         let table = table(chain);
+        let ends = if unipc { ends(keys, kind, &table)? } else { (None, None) };
         // Steps whose λ is lower than the bound are cut off at the noisy end.
         let cut = table.iter().filter(|sigma| -libm::log(f64::from(**sigma)) < lowest).count();
         let top = table.len() - cut;
-        let rounded = single || !cosine;
-        Ok(Self { table, top, spacing, offset, kind, rounded, ending, inverse })
+        let rounded = !multi || !cosine;
+        Ok(Self { class, table, top, spacing, offset, kind, shift, terminal, ends, rounded, ending, inverse })
     }
 
     /// Whether the sigmas are those of a rectified flow.
     pub fn is_flow(&self) -> bool {
-        matches!(self.kind, Kind::Flow { .. })
+        matches!(self.kind, Kind::Flow { .. } | Kind::KarrasFlow)
     }
 
     /// Whole timesteps, in the arithmetic of the published code: falling, of the levels where steps begin; or, from the
@@ -151,7 +207,8 @@ impl Lambdas {
             return self.rising(n);
         }
         let steps = self.timesteps(n, false)?;
-        let (max, min) = (f64::from(self.table[self.table.len() - 1]), f64::from(self.table[0]));
+        let (highest, smallest) = (f64::from(self.table[self.table.len() - 1]), f64::from(self.table[0]));
+        let (min, max) = (self.ends.0.unwrap_or(smallest), self.ends.1.unwrap_or(highest));
         let (sigmas, times): (Vec<f64>, Vec<f64>) = match self.kind {
             Kind::Steps => {
                 let last = self.table.len() - 1;
@@ -167,15 +224,15 @@ impl Lambdas {
                 let times = sigmas.iter().map(|sigma| self.time(*sigma, true)).collect();
                 (sigmas, times)
             }
-            Kind::Flow { shift, open } => {
-                let sigmas = self.flow(n, shift, open);
-                let times = sigmas.iter().map(|sigma| (sigma * self.table.len() as f64).trunc()).collect();
-                (sigmas, times)
+            Kind::Flow { open } => self.told(self.flow(n, open)?),
+            Kind::KarrasFlow => {
+                let ratios = Conversion::Karras.sigmas(n, max, min)?;
+                self.told(ratios.iter().map(|ratio| ratio / (ratio + 1.0)).collect())
             }
         };
         let end = match (self.ending, self.kind) {
             (Ending::Zero, _) => 0.0,
-            (Ending::Repeated, Kind::Steps) | (Ending::Smallest, _) => min,
+            (Ending::Repeated, Kind::Steps) | (Ending::Smallest, _) => smallest,
             (Ending::Repeated, _) => sigmas[sigmas.len() - 1],
         };
         let of = |sigma: f64, time: f64| -> Level {
@@ -222,9 +279,14 @@ impl Lambdas {
         if may_round && self.rounded { time.round_ties_even() } else { time.trunc() }
     }
 
-    fn flow(&self, n: usize, shift: f64, open: bool) -> Vec<f64> {
-        let count = n as f64;
-        let shifted = |sigma: f64| shift * sigma / (1.0 + (shift - 1.0) * sigma);
+    /// A flow's sigmas, with the timesteps that the network is told.
+    fn told(&self, sigmas: Vec<f64>) -> (Vec<f64>, Vec<f64>) {
+        let times = sigmas.iter().map(|sigma| (sigma * self.table.len() as f64).trunc()).collect();
+        (sigmas, times)
+    }
+
+    fn flow(&self, n: usize, open: bool) -> Result<Vec<f64>, ConfigError> {
+        let (count, shift) = (n as f64, self.shift.factor(&self.class)?);
         let lowest = 1.0 / self.table.len() as f64;
         // From 1 down, or from 1 − 1/T down to above 0: n of n + 1 even values.
         let at = |i: usize| {
@@ -232,13 +294,16 @@ impl Lambdas {
             if open { even } else { 1.0 - even }
         };
         let mut sigmas: Vec<f64> = if open {
-            (0..n).map(|i| shifted(at(i))).collect()
+            (0..n).map(|i| shifted(shift, at(i))).collect()
         } else {
-            (1..=n).rev().map(|i| shifted(at(i))).collect()
+            (1..=n).rev().map(|i| shifted(shift, at(i))).collect()
         };
+        if let Some(terminal) = self.terminal {
+            stretch(&self.class, &mut sigmas, terminal)?;
+        }
         if open && (sigmas[0] - 1.0).abs() < 1e-6 {
             sigmas[0] -= 1e-6;
         }
-        sigmas
+        Ok(sigmas)
     }
 }

@@ -34,6 +34,7 @@ mod repaint;
 mod rfd4_proteina;
 mod score_sde;
 mod score_sde_code;
+mod shift;
 mod sigmas;
 mod single_flows;
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
         prediction,
         threshold,
         rederive: false,
+        drops_variance: false,
         schedule: Schedule::Edm(sigmas),
         method: Method::Multistep(solver),
     })
@@ -110,16 +111,13 @@ pub(super) fn unipc(keys: &mut Keys) -> Result<(Basis, UniPc), ConfigError> {
     if let Some(step) = skipped.iter().find(|step| !(**step >= 0.0 && step.fract() == 0.0)) {
         return Err(keys.bad("disable_corrector", step, "numbers of steps, whole and at least 0"));
     }
-    keys.must_be_null("solver_p")?;
+    keys.must_be_null("solver_p", "null: a whole scheduler for the predictor, which a file of numbers cannot name")?;
     let solver = UniPc::new(order(keys)?)?.basis(basis).b(b).skipping(skipped.into_iter().map(|step| step as usize));
     Ok((basis, solver.lower_order_final(keys.flag("lower_order_final", true)?)))
 }
 
 pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let (basis, solver) = unipc(keys)?;
-    for key in ["sigma_min", "sigma_max", "shift_terminal"] {
-        keys.must_be_null(key)?;
-    }
     let ending = match keys.word("final_sigmas_type", "zero")?.as_str() {
         "zero" => Ending::Zero,
         "sigma_min" => Ending::Repeated,
@@ -134,7 +132,7 @@ pub(super) fn read_sa(keys: &mut Keys) -> Result<Configured, ConfigError> {
         "noise_prediction" => Basis::Noise,
         other => return Err(keys.bad("algorithm_type", other, "data_prediction or noise_prediction")),
     };
-    keys.must_be_null("tau_func")?;
+    keys.must_be_null("tau_func", "null: a function of code; give `exponential::SaSolver` one by its `tau`")?;
     let (predictor, corrector) = (keys.count("predictor_order", 2)?, keys.count("corrector_order", 2)?);
     let tau = Tau::Between { tau: 1.0, clean: 200.0, noisy: 800.0 };
     let solver = SaSolver::new(predictor, corrector)?.basis(basis).tau(tau)?;
@@ -185,6 +183,20 @@ fn ending(keys: &mut Keys, basis: Basis) -> Result<Ending, ConfigError> {
     }
 }
 
+/// `variance_type`: whether the network has channels of a variance, which these solvers leave.
+fn drops_variance(keys: &mut Keys, prediction: Prediction) -> Result<bool, ConfigError> {
+    match keys.word("variance_type", "fixed_small")?.as_str() {
+        // Words of DDPM for what it adds; the originals look at the learned ones only.
+        "fixed_small" | "fixed_small_log" | "fixed_large" | "fixed_large_log" => Ok(false),
+        "learned" | "learned_range" if prediction == Prediction::Epsilon => Ok(true),
+        "learned" | "learned_range" => {
+            let reason = "the original leaves the channels of a variance for an epsilon prediction only";
+            Err(keys.contradiction("variance_type", "prediction_type", reason))
+        }
+        other => Err(keys.bad("variance_type", other, "null, learned, learned_range, or a fixed one of DDPMScheduler")),
+    }
+}
+
 fn configured(
     keys: &mut Keys,
     basis: Basis,
@@ -196,9 +208,6 @@ fn configured(
     let chain = chain(keys, options::DDPM)?;
     let chain = if rescales { rescaled(keys, chain)? } else { chain };
     let lambdas = Lambdas::read(keys, &chain, ending, cosine)?;
-    if !matches!(method, Method::Deis(_) | Method::UniPc(_)) {
-        keys.must_be_null("variance_type")?;
-    }
     let prediction = if keys.peek("prediction_type") != Some("flow_prediction") {
         options::prediction(keys)?
     } else if lambdas.is_flow() {
@@ -208,6 +217,8 @@ fn configured(
         let reason = "a flow prediction is one on the levels of a flow; set use_flow_sigmas";
         return Err(keys.contradiction("prediction_type", "use_flow_sigmas", reason));
     };
+    let has_type = !matches!(method, Method::Deis(_) | Method::UniPc(_));
+    let drops_variance = has_type && drops_variance(keys, prediction)?;
     if !lambdas.is_flow() {
         check_zero_snr(keys, &chain, prediction)?;
     }
@@ -219,6 +230,7 @@ fn configured(
         threshold: thresholding(keys)?,
         // Where noise is integrated, it is that of the thresholded sample.
         rederive: basis == Basis::Noise,
+        drops_variance,
         schedule: Schedule::Lambdas(lambdas),
         method,
     })

@@ -48,7 +48,11 @@ fn exact_chain(keys: &mut Keys, (start, end): (f64, f64), schedule: &str) -> Res
         }
     };
     let betas = keys.numbers("trained_betas")?.map_or(betas, Betas::Custom);
-    let steps = if let Betas::Custom(betas) = &betas { betas.len() } else { steps };
+    if matches!(&betas, Betas::Custom(betas) if betas.len() != steps) {
+        let reason = "there is a beta for each step of training; give as many, or set num_train_timesteps, which is 1000 \
+                      unless given, to their number";
+        return Err(keys.contradiction("trained_betas", "num_train_timesteps", reason));
+    }
     Ok(DiscreteChain::new(betas, steps)?)
 }
 

@@ -57,6 +57,7 @@ mod table;
 mod tests;
 
 pub use error::NameError;
+pub(crate) use resolve::nearest;
 pub use spacing::Spacing;
 
 use crate::plan::Plan;

@@ -81,6 +81,7 @@ fn find(asked: &str) -> Option<(&'static Entry, Spacing)> {
 }
 
 /// The name with the fewest edits, insertions and swaps from what was asked; the first of several.
-fn nearest(asked: &str, names: impl Iterator<Item = String>) -> String {
-    names.min_by_key(|name| strsim::damerau_levenshtein(asked, &key(name))).unwrap_or_default()
+pub(crate) fn nearest(asked: &str, names: impl Iterator<Item = String>) -> String {
+    let asked = key(asked);
+    names.min_by_key(|name| strsim::damerau_levenshtein(&asked, &key(name))).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ mod tests;
 pub use entry::StageEntry;
 
 use super::multistep::unipc;
+use super::shift::shifted;
 use super::{ConfigError, keys::Keys};
 use crate::exponential::{Basis, UniPc};
 use crate::plan::{Eval, Plan, Row, Set, Src, Term};
@@ -87,11 +88,6 @@ const FIRST: f64 = 0.999;
 
 /// The last time of training that is told.
 const LATEST: f64 = 999.0;
-
-/// `s·u/(1 + (s − 1)·u)`.
-fn shifted(shift: f64, sigma: f64) -> f64 {
-    shift * sigma / (1.0 + (shift - 1.0) * sigma)
-}
 
 /// `n` numbers from one to another.
 fn line((from, to): (f64, f64), n: usize) -> impl Iterator<Item = f64> {
