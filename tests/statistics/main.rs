@@ -19,7 +19,7 @@ use common::roster;
 use common::solvers::{Row, rows};
 use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
-use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
+use langevin::core::process::{Betas, DiscreteChain};
 use langevin::core::{Grid, Process};
 use langevin::schedulers::Plan;
 use std::collections::{BTreeMap, BTreeSet};

@@ -98,7 +98,7 @@ pub fn cases() -> Vec<Case> {
         quiet(case("Dormand-Prince", prince.between(vp(), noisy, clean).expect("a sampler"), exact)),
         Case {
             own_start: true,
-            ..case("DDRM", ddrm, |data, _, factor| restored(&vp(), &even_lambda(&vp(), 6), data, factor))
+            ..case("DDRM", ddrm, move |data, _, factor| restored(&vp(), &even_lambda(&vp(), 6), data, factor))
         },
     ]
 }
