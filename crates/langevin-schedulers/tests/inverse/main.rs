@@ -9,6 +9,7 @@ mod ddrm;
 mod energy;
 mod errors;
 mod guided;
+mod operators;
 mod region;
 mod steps;
 
