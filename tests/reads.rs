@@ -60,7 +60,7 @@ fn every_question_of_a_plan_is_asked_once() {
         plans += 1;
     }
     assert!(plans > 150, "{plans} plans");
-    assert_eq!(given, BTreeSet::from(["ddpm::Ddpm", "jumps::repaint::RePaint"]));
+    assert_eq!(given, BTreeSet::from(["ddpm::Ddpm", "jumps::repaint::RePaint", "plus_plus::PlusPlus"]));
 }
 
 /// Burn's functions that wait for a device.
