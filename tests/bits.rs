@@ -41,7 +41,7 @@ fn batches_and_pauses_keep_the_bits() {
         assert_eq!(together, alone, "{name}: a batch is not its samples");
         let size = together.len() / 5;
         let samples: BTreeSet<&[u32]> = together.chunks(size).collect();
-        assert!(samples.len() > 1, "{name}: samples are one and the same");
+        assert_eq!(samples.len(), 5, "{name}: samples are one and the same");
         let resumed = run(&Ask { first: 3, samples: 5, paused: true });
         assert_eq!(resumed, together, "{name}: pauses change the samples");
     }
@@ -87,9 +87,8 @@ fn is_along_a_path(plan: &Plan) -> bool {
 /// The data's components are some 1.5 apart and 0.5 wide. Errors of 20 steps, each a fifth of a unit of λ, are a few
 /// hundredths of that, of the largest 0.08.
 const STEPS: f64 = 0.1;
-/// Other noise is a distance of the data's own width, whatever the steps. The quietest solvers of the table, ER-SDE with the noise
-/// of its authors, have a third of it.
-const NOISE: f64 = 0.15;
+/// Other noise is a distance of the data's own width, whatever the steps.
+const NOISE: f64 = 0.2;
 
 /// Solvers along a Brownian path see the same noise with other numbers of steps: 20 steps and 40 end close together, for
 /// white noise they do not.

@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import subprocess
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import networks
 
@@ -44,22 +45,17 @@ def here(arguments, name):
     return taken
 
 
-def in_torch(arguments, name, answer):
+def in_torch(arguments, name):
     before = settled()
     side = networks.There(False, arguments.their_dtype or arguments.dtype, False, False, False, arguments.batch)
     for _ in range(3):
         side.ask(name)
-    answer.put(used() - before)
+    return used() - before
 
 
 def there(arguments, name):
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=in_torch, args=(arguments, name, answer))
-    process.start()
-    taken = answer.get()
-    process.join()
-    return taken
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(in_torch, arguments, name).result()
 
 
 def main():

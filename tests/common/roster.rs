@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 
 /// Types that implement [`Solver`](langevin::schedulers::Solver).
 pub fn solvers() -> BTreeSet<String> {
-    implementing(" Solver for ")
+    implementing(" Solver for ", 6)
 }
 
 /// Types that implement [`Sampler`](langevin::schedulers::Sampler) themselves. A plan is one, too: it has the rows of
 /// the solvers.
 pub fn samplers() -> BTreeSet<String> {
-    let mut found = implementing(" Sampler<D> for ");
+    let mut found = implementing(" Sampler<D> for ", 6);
     assert!(found.remove("plan::Plan"));
     found
 }
 
 /// Types that implement [`TokenMethod`](langevin::schedulers::TokenMethod).
 pub fn token_methods() -> BTreeSet<String> {
-    implementing(" TokenMethod for ")
+    implementing(" TokenMethod for ", 5)
 }
 
 /// Fails if a public type is neither in a proof nor exempt from it, if an exemption is one of nothing, and if a proof
@@ -47,7 +47,7 @@ struct Source {
     text: String,
 }
 
-fn implementing(implementation: &str) -> BTreeSet<String> {
+fn implementing(implementation: &str, least: usize) -> BTreeSet<String> {
     let sources = sources();
     let mut found = BTreeSet::new();
     for source in &sources {
@@ -68,7 +68,7 @@ fn implementing(implementation: &str) -> BTreeSet<String> {
             }
         }
     }
-    assert!(found.len() > 4, "the sources are elsewhere: {found:?}");
+    assert!(found.len() >= least, "the sources are elsewhere: {found:?}");
     found
 }
 

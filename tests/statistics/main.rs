@@ -19,7 +19,7 @@ use common::roster;
 use common::solvers::{Row, rows};
 use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
-use langevin::core::process::{Betas, DiscreteChain, RectifiedFlow};
+use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
 use langevin::core::{Grid, Process};
 use langevin::schedulers::Plan;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +60,8 @@ impl Sampled {
 /// Every stochastic solver on every process, in a few steps that end where noise still counts.
 fn sampled_plans() -> Vec<Sampled> {
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
-    let steps = vec![900.0, 700.0, 500.0, 350.0, 200.0, 120.0];
+    // Later steps of a chain are so clean that 1% of some solvers' noise moves no moment by what a million samples show.
+    let steps = vec![900.0, 750.0, 620.0, 500.0, 400.0, 320.0];
     let mut on: Vec<(&str, Box<dyn Process>, Grid)> =
         vec![("chain", Box::new(chain), Grid::times(steps).expect("falling").ending(End::Range))];
     on.extend(processes().into_iter().map(|(name, process)| {
@@ -84,16 +85,6 @@ fn seed_of(name: &str) -> u64 {
     name.bytes().fold(SEEDS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Plans with so little noise that 1% of it moves no moment by a standard error more than what is allowed. There 2% must be
-/// noticed; the same solvers on other processes have more.
-const FAINT: [&str; 5] = [
-    "DPM2 ancestral, η = 0.5 on chain",
-    "ER-SDE 1 on chain",
-    "ER-SDE 2 on chain",
-    "ER-SDE 3 on chain",
-    "DPM-Solver-fast, η = 0.5 on chain",
-];
-
 /// The moments of samples are those that the plan predicts; those of a plan whose noise is off by 1% are others.
 #[test]
 fn samples_have_the_moments_that_the_plan_predicts() {
@@ -102,26 +93,21 @@ fn samples_have_the_moments_that_the_plan_predicts() {
     let measured = common::parallel::each(plans.len(), |index| {
         let case = &plans[index];
         let samples = case.moments(&case.plan, &data);
-        let factor = if FAINT.contains(&case.name.as_str()) { 1.02 } else { 1.01 };
-        let off = distance(&predicted(&scale_noise(&case.plan, factor), &data), &samples);
+        let off = distance(&predicted(&scale_noise(&case.plan, 1.01), &data), &samples);
         (distance(&predicted(&case.plan, &data), &samples), off, case.visible(&data))
     });
-    let (mut wrong, mut faint, mut worst) = (Vec::new(), Vec::new(), 0.0f64);
+    let (mut wrong, mut worst) = (Vec::new(), 0.0f64);
     for (Sampled { name, .. }, (errors, off, visible)) in plans.iter().zip(measured) {
-        println!("{name}: {errors:.2} standard errors, {off:.2} with noise off, of {visible:.2} at 1%");
+        println!("{name}: {errors:.2} standard errors, {off:.2} of {visible:.2} with noise off by 1%");
         worst = worst.max(errors);
         if !(errors < STANDARD_ERRORS) {
             wrong.push(format!("{name}: moments are {errors:.2} standard errors off"));
         }
-        if visible < STANDARD_ERRORS + 1.0 {
-            faint.push(name.as_str());
-        }
         if !(off > STANDARD_ERRORS) {
-            wrong.push(format!("{name}: noise that is off went unnoticed ({off:.2} standard errors)"));
+            wrong.push(format!("{name}: noise off by 1% went unnoticed ({off:.2} standard errors of {visible:.2})"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(faint, FAINT, "plans in which 1% of the noise cannot be seen");
     // Standard errors that are too large would let anything pass.
     assert!(worst > 2.0, "{worst}");
 }
@@ -179,25 +165,20 @@ fn a_noise_coefficient_that_is_off_by_one_percent_is_noticed() {
 const NEAR: f64 = 0.05;
 
 /// Solvers of order 1 whose error in 256 steps is still larger, and why: their error in 1024 steps must be a quarter of it.
-const SLOW: [(&str, &str, &str); 4] = {
-    let name = "DPM-Solver++ 2S SDE on the grid, as diffusers";
-    let reason = "how the noise of a stage acts on the step is left out, which is an error of weak order 1 over steps twice as long";
-    [(name, "VP", reason), (name, "sub-VP", reason), (name, "EDM", reason), (name, "flow", reason)]
-};
+const SLOW: [(&str, &str, &str); 1] = [(
+    "DPM-Solver++ 2S SDE on the grid, as diffusers",
+    "VP",
+    "how the noise of a stage acts on the step is left out, which is an error of weak order 1 over steps twice as long",
+)];
 
-/// What the noise at the end of a range leaves, at most: below it errors fall no more.
-const END: f64 = 2e-3;
-
+/// Down to clean data; the order of the errors is measured on every process by `tests/convergence`.
 #[test]
 fn predicted_moments_go_to_those_of_the_data() {
     let data = gaussian();
+    let processes: [(&str, Box<dyn Process>); 2] =
+        [("VP", Box::new(VpSde::default())), ("VE", Box::new(VeSde::default()))];
     let (mut wrong, mut slow_seen) = (Vec::new(), 0);
-    for (on, process) in processes() {
-        let process: Box<dyn Process> = match on {
-            // At t = 1 nothing is left of the data, which λ has no number for.
-            "flow" => Box::new(RectifiedFlow::new().range(1e-3, 0.999).expect("a range")),
-            _ => process,
-        };
+    for (on, process) in processes {
         for row in noisy().into_iter().filter(|row| row.own_law.is_none()) {
             let name = row.name;
             let error = |n: usize| {
@@ -215,12 +196,11 @@ fn predicted_moments_go_to_those_of_the_data() {
                 Some((_, _, reason)) => {
                     let more = error(1024);
                     println!("    {more} in 1024 steps, because {reason}");
-                    errors[2] >= NEAR && more < NEAR && (3.4..=4.4).contains(&(errors[2] / more))
+                    errors[2] >= NEAR && more < NEAR && (3.6..=4.4).contains(&(errors[2] / more))
                 }
             };
             slow_seen += usize::from(SLOW.iter().any(|(slow, process, _)| (*slow, *process) == (name, on)));
-            let falls = errors[2] < errors[0].min(errors[1]) || errors[2] < END;
-            if !(falls && is_near) {
+            if !(errors[1] < errors[0] && errors[2] < errors[1] && is_near) {
                 wrong.push(format!("{name} on {on}: {errors:?}, {:?}", error(1024)));
             }
         }

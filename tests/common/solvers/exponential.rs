@@ -177,26 +177,26 @@ pub fn noisy() -> Vec<Row> {
     let unip = unipc(2).without_corrector().tau(tau()).expect("settings");
     let third = DpmSolverSde::new().midpoint(1.0 / 3.0).and_then(|s| s.eta(0.6)).expect("settings");
     vec![
-        row("DPM-Solver++ SDE", DpmSolverSde::new()).weak(2.0, (64, 4)).strong(1.0, (128, 3)),
-        row("DPM-Solver++ SDE, r = 1/3, η = 0.6", third.clone()).weak(2.0, (64, 4)).strong_at(0.6, 1.0, (64, 3)),
+        row("DPM-Solver++ SDE", DpmSolverSde::new()).weak(2.0, (64, 4)).strong(1.0, (128, 4)),
+        row("DPM-Solver++ SDE, r = 1/3, η = 0.6", third.clone()).weak(2.0, (64, 4)).strong_at(0.6, 1.0, (64, 4)),
         row("DPM-Solver++ SDE, less noise", third.noise(0.98).expect("settings"))
             .own_law("of its noise a fiftieth is left out")
             .of_less_noise(0.6, 0.98),
         row("DPM-Solver++ SDE, τ of λ", DpmSolverSde::new().tau(tau()).expect("a strength"))
             .weak(2.0, (64, 3))
-            .strong_of(bent, 1.0, (64, 3)),
+            .strong_of(bent, 1.0, (64, 4)),
         // On EDM the errors of singlestep solvers with noise on the other grid are not in their asymptotic range: its last
         // steps are as long as their levels.
-        row("DPM-Solver++ 2S SDE on the grid", on_grid(1.0)).weak(2.0, (1024, 4)).strong(1.0, (128, 3)),
+        row("DPM-Solver++ 2S SDE on the grid", on_grid(1.0)).weak(2.0, (1024, 4)).strong(1.0, (128, 4)),
         row("DPM-Solver++ 2S SDE on the grid, η = 0.5", on_grid(0.5)).weak(2.0, (1024, 4)).strong_at(
             0.5f64.sqrt(),
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         // How the noise of a stage acts on the step is left out.
         row("DPM-Solver++ 2S SDE on the grid, as diffusers", on_grid(1.0).compat_diffusers())
             .weak(1.0, (1024, 4))
-            .strong_apart(1.0, (64, 3))
+            .strong_apart(1.0, (64, 4))
             .in_lambda(),
         row("DPM-Solver++ 2S ancestral", ancestral(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
         row("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
@@ -213,7 +213,7 @@ pub fn noisy() -> Vec<Row> {
             1.0,
             (32, 4),
         ),
-        row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (128, 3)),
+        row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (128, 4)),
         row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
         row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
         row("Heun in λ, SDE, η = 0.5", ends().sde(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
@@ -221,23 +221,23 @@ pub fn noisy() -> Vec<Row> {
             1.0,
             (32, 4),
         ),
-        row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (128, 3)),
+        row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (128, 4)),
         row("DPM-Solver++ 2S SDE, τ of λ", single(2).tau(tau()).expect("a strength")).weak(2.0, (64, 4)).strong_of(
             bent,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("DPM-Solver++ 3S SDE, τ of λ", single(3).tau(tau()).expect("a strength")).weak(2.0, (1024, 4)).strong_of(
             bent,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("DPM-Solver 2S SDE, τ of λ", single(2).basis(Basis::Noise).tau(tau()).expect("a strength"))
             .weak(2.0, (64, 4))
-            .strong_of(bent, 1.0, (64, 3)),
+            .strong_of(bent, 1.0, (64, 4)),
         row("DPM-Solver++ 2S SDE on the grid, τ of λ", single(2).on_grid().tau(tau()).expect("a strength"))
             .weak(2.0, (64, 4))
-            .strong_of(bent, 1.0, (64, 3)),
+            .strong_of(bent, 1.0, (64, 4)),
         row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
         // Steps end at the grid's end and no further, so that the last has no noise. The equation has, of the size of √h.
         row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)).strong_at(
@@ -247,76 +247,76 @@ pub fn noisy() -> Vec<Row> {
         ),
         row("DPM-Solver++ SDE, order 1", sde(1, 1.0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
         row("DPM-Solver++ SDE, order 1, path", sde(1, 1.0).path()).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
-        row("DPM-Solver++ 2M SDE", sde(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (256, 3)),
-        row("DPM-Solver++ 2M SDE, path", sde(2, 1.0).path()).weak(2.0, (64, 4)).strong(1.0, (256, 3)),
+        row("DPM-Solver++ 2M SDE", sde(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (256, 4)),
+        row("DPM-Solver++ 2M SDE, path", sde(2, 1.0).path()).weak(2.0, (64, 4)).strong(1.0, (256, 4)),
         row("DPM-Solver++ 2M SDE, Heun", sde(2, 1.0).second_order(SecondOrder::Heun))
             .weak(2.0, (64, 4))
-            .strong(1.0, (64, 3))
+            .strong(1.0, (64, 4))
             .in_lambda(),
         row("DPM-Solver++ 2M SDE, Heun, η = 0.5", sde(2, 0.5).second_order(SecondOrder::Heun))
             .weak(2.0, (64, 4))
-            .strong_at(0.5f64.sqrt(), 1.0, (256, 3)),
+            .strong_at(0.5f64.sqrt(), 1.0, (256, 4)),
         row("DPM-Solver++ 2M, τ of λ", multi(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).strong_of(
             bent,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
-        row("DPM-Solver++ 3M SDE", sde(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
-        row("DPM-Solver++ 3M SDE, path", sde(3, 1.0).path()).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
+        row("DPM-Solver++ 3M SDE", sde(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
+        row("DPM-Solver++ 3M SDE, path", sde(3, 1.0).path()).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
         // On EDM its strong errors on the other grid are not in their asymptotic range.
         row("DPM-Solver++ 2M ancestral", down(1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
         row("DPM-Solver++ 2M ancestral, η = 0.5", down(0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
-        row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)).weak(2.0, (64, 4)).strong(1.0, (64, 3)),
-        row("DEIS 2, τ of λ", deis(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 3)),
+        row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)).weak(2.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DEIS 2, τ of λ", deis(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 4)),
         row("DEIS 2, τ = 0.7", deis(2).tau(even()).expect("a strength")).weak(2.0, (64, 4)).strong_at(
             0.7,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("UniP-2, τ = 0.7", unipc(2).without_corrector().tau(even()).expect("a strength"))
             .weak(2.0, (64, 4))
-            .strong_at(0.7, 1.0, (128, 3)),
-        row("UniP-2, τ of λ", unip).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 3)),
+            .strong_at(0.7, 1.0, (128, 4)),
+        row("UniP-2, τ of λ", unip).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 4)),
         // Their errors of order 3 are the larger ones for longer on the other grid.
         row("UniPC-2, τ = 0.7", unipc(2).tau(even()).expect("a strength")).weak(2.0, (64, 5)).in_lambda().strong_at(
             0.7,
             1.0,
-            (128, 3),
+            (128, 4),
         ),
-        row("UniPC-2, τ of λ", unipc(2).tau(tau()).expect("a strength")).weak(2.0, (1024, 4)).strong_of(
+        row("UniPC-2, τ of λ", unipc(2).tau(tau()).expect("a strength")).weak(2.0, (1024, 5)).strong_of(
             bent,
             1.0,
-            (128, 3),
+            (128, 4),
         ),
         row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
         row("SA-Solver 2, τ of λ", sa(2, 0).tau(tau()).expect("a strength")).weak(2.0, (1024, 4)).strong_of(
             bent,
             1.0,
-            (256, 3),
+            (256, 4),
         ),
-        row("SA-Solver 2, corrector 2", sa(2, 2)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
+        row("SA-Solver 2, corrector 2", sa(2, 2)).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
         row("SA-Solver 2, corrector 2, τ = 0.7", sa(2, 2).tau(even()).expect("a strength"))
             .weak(2.0, (1024, 4))
-            .strong_at(0.7, 1.0, (64, 3))
+            .strong_at(0.7, 1.0, (64, 4))
             .in_lambda(),
         row("SA-Solver 2, corrector 2, τ of λ", sa(2, 2).tau(tau()).expect("a strength"))
             .weak(2.0, (1024, 4))
-            .strong_of(bent, 1.0, (64, 3))
+            .strong_of(bent, 1.0, (64, 4))
             .in_lambda(),
-        row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
-        row("SA-Solver 3, corrector 4", sa(3, 4)).weak(2.0, (1024, 4)).strong(1.0, (64, 3)).in_lambda(),
+        row("SA-Solver 3, corrector 3", sa(3, 3)).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
+        row("SA-Solver 3, corrector 4", sa(3, 4)).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
         row("SA-Solver 3, corrector 4, evaluated again", sa(3, 4).evaluate_again())
             .weak(2.0, (1024, 4))
-            .strong(1.0, (64, 3))
+            .strong(1.0, (64, 4))
             .in_lambda(),
         row(
             "SA-Solver 2, corrector 2, evaluated again, τ of λ",
             sa(2, 2).tau(tau()).expect("a strength").evaluate_again(),
         )
         .weak(2.0, (1024, 4))
-        .strong_of(bent, 1.0, (64, 3))
+        .strong_of(bent, 1.0, (64, 4))
         .in_lambda(),
         // A corrector through one answer has order 1.
-        row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)).weak(1.0, (64, 4)).strong(1.0, (64, 3)),
+        row("SA-Solver in ε̂", sa(2, 1).basis(Basis::Noise)).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
     ]
 }

@@ -13,59 +13,59 @@ pub fn rows() -> Vec<Row> {
     let ancestral = PlusPlus::around(single(2).ancestral(1.0).expect("in range"));
     let repaint = RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings");
     vec![
-        row("Restart around DDIM", restart(Ddim::new())).weak(1.0, (64, 4)).strong_draws(1.0, (64, 3)).in_lambda(),
-        row("Restart around Heun", restart(Heun::new())).weak(2.0, (64, 4)).strong_draws(2.0, (64, 3)).in_lambda(),
+        row("Restart around DDIM", restart(Ddim::new())).weak(1.0, (64, 4)).strong_draws(1.0, (64, 4)).in_lambda(),
+        row("Restart around Heun", restart(Heun::new())).weak(2.0, (64, 4)).strong_draws(2.0, (64, 4)).in_lambda(),
         row("Restart around DPM-Solver++ 2M, with steps of its own", own_steps(multi(2)))
             .own_law("the steps of its second interval are two, however many the grid has")
             .weak_itself(2.0, (64, 4))
             .in_lambda()
-            .strong_draws(2.0, (64, 3))
+            .strong_draws(2.0, (64, 4))
             .in_lambda()
             .on_a_chain(),
         row("RePaint around DDPM", repaint).reads_what_is_known().own_law("its law is that of the known sample"),
-        row("DDIM, churn", Churned::new(Ddim::new(), churn())).weak(1.0, (64, 3)).strong_churn(2.0, 1.0, (64, 3)),
+        row("DDIM, churn", Churned::new(Ddim::new(), churn())).weak(1.0, (64, 3)).strong_churn(2.0, 1.0, (64, 4)),
         row("probability flow, Heun, churn", Churned::new(ProbabilityFlow::heun(), churn()))
             .weak(2.0, (64, 3))
-            .strong_churn(2.0, 1.0, (64, 3))
+            .strong_churn(2.0, 1.0, (64, 4))
             .beyond_lambda("its steps are those of the process's own time"),
         row("Heun in σ/(α+σ), churn", Churned::new(flow::Heun::new(), churn())).weak(2.0, (64, 3)).strong_churn(
             2.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("DPM-Solver++ 2S, churn", Churned::new(Singlestep::new(2).expect("an order"), churn()))
             .weak(2.0, (64, 3))
-            .strong_churn(2.0, 1.0, (64, 3)),
+            .strong_churn(2.0, 1.0, (64, 4)),
         // On EDM its errors on the other grid are not in their asymptotic range.
         row("DPM-Solver++ 3S, churn", Churned::new(Singlestep::new(3).expect("an order"), churn()))
             .weak(3.0, (256, 3))
-            .strong_churn(2.0, 1.0, (64, 3)),
+            .strong_churn(2.0, 1.0, (64, 4)),
         row(
             "DPM-Solver++ 2S, churn up to its limit",
             Churned::new(Singlestep::new(2).expect("an order"), most_churn()),
         )
         .weak(2.0, (64, 3))
-        .strong_churn(3.0, 1.0, (64, 3)),
+        .strong_churn(3.0, 1.0, (64, 4)),
         // They extrapolate across the noise.
         row("DPM-Solver++ 2M, churn", Churned::new(multi(2), churn())).weak(1.0, (64, 4)).strong_churn(
             2.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("DEIS 2, churn", Churned::new(Deis::new(2).expect("an order"), churn())).weak(1.0, (64, 4)).strong_churn(
             2.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("DEIS 3, churn", Churned::new(Deis::new(3).expect("an order"), churn())).weak(1.0, (64, 4)).strong_churn(
             2.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("UniPC-2, churn", Churned::new(UniPc::new(2).expect("an order"), churn())).weak(1.0, (64, 4)).strong_churn(
             2.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("DPM-Solver++ 2M, CFG++", PlusPlus::around(multi(2)).guided_at(GuidedAt::Slope))
             .path(2.0, (32, 6))

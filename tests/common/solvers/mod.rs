@@ -177,7 +177,7 @@ impl Row {
     /// it is there the law is that of the level for steps of any length, and where it is not it is late.
     fn of_less_noise(self, tau: f64, factor: f64) -> Self {
         let tau = Strength::Even(tau);
-        self.weak(1.0, (1024, 3)).of_sde(tau, factor).strong(1.0, (64, 3)).of_sde(tau, factor)
+        self.weak(1.0, (1024, 4)).of_sde(tau, factor).strong(1.0, (64, 4)).of_sde(tau, factor)
     }
     fn strong_apart(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::StrongApart, order, steps)

@@ -18,13 +18,13 @@ pub fn rows() -> Vec<Row> {
     let middle = |eta| Dpm2Ancestral::new().eta(eta).expect("in range").split(AncestralSplit::Share);
     vec![
         row("Euler in σ/α", Euler::new()).path(1.0, (64, 6)),
-        row("Euler in σ/α, churn", Euler::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 3)),
+        row("Euler in σ/α, churn", Euler::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("Euler in σ/α, churn up to its limit", Euler::new().churn(most_churn())).weak(1.0, (64, 4)).strong_churn(
             3.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
-        row("Euler in σ/α, late churn", late).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 3)),
+        row("Euler in σ/α, late churn", late).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("Euler ancestral", EulerAncestral::new()).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
         row("Euler ancestral, η = 0.5", EulerAncestral::new().eta(0.5).expect("in range"))
             .weak(1.0, (64, 4))
@@ -42,16 +42,16 @@ pub fn rows() -> Vec<Row> {
         row("Heun in σ/α", Heun::new()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("Heun in σ/α, churn", Heun::new().churn(churn()))
             .weak(2.0, (64, 4))
-            .strong_churn(2.0, 1.0, (64, 3))
+            .strong_churn(2.0, 1.0, (64, 4))
             .on_a_chain(),
         row("Heun in σ/α, churn up to its limit", Heun::new().churn(most_churn())).weak(2.0, (64, 4)).strong_churn(
             3.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         row("Heun in σ/(α+σ)", flow::Heun::new()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("DPM2", Dpm2::new()).path(2.0, (32, 6)),
-        row("DPM2, churn", Dpm2::new().churn(churn())).weak(2.0, (64, 4)).strong_churn(2.0, 1.0, (64, 3)),
+        row("DPM2, churn", Dpm2::new().churn(churn())).weak(2.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("DPM2 ancestral", Dpm2Ancestral::new()).weak(2.0, (64, 4)).strong(1.0, (32, 4)).on_a_chain(),
         row("DPM2 ancestral, η = 0.5", Dpm2Ancestral::new().eta(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
             0.5,
@@ -66,26 +66,26 @@ pub fn rows() -> Vec<Row> {
             (32, 4),
         ),
         row("Heun++", HeunPp::new()).path(1.0, (64, 6)),
-        row("Heun++, churn", HeunPp::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 3)),
+        row("Heun++, churn", HeunPp::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("gradient estimation", GradientEstimation::new()).path(1.0, (64, 6)),
         row("gradient estimation, γ = 1.3", GradientEstimation::new().gamma(1.3).expect("in range")).path(1.0, (64, 6)),
         row("gradient estimation, churn", GradientEstimation::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(
             2.0,
             1.0,
-            (64, 3),
+            (64, 4),
         ),
         // On EDM strong errors on the other grid are not in their asymptotic range, nor the weak ones of order 3.
         row("ER-SDE 1", er(1, NoiseScale::Exponential)).weak(1.0, (64, 4)).strong_of(published, 1.0, (32, 4)),
-        row("ER-SDE 2", er(2, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 3)),
-        row("ER-SDE 3", er(3, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 3)),
+        row("ER-SDE 2", er(2, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
+        row("ER-SDE 3", er(3, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
         row("ER-SDE 1 of the reverse SDE", er(1, NoiseScale::Power(2.0))).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
         row("ER-SDE 2 of the reverse SDE", er(2, NoiseScale::Power(2.0)))
             .weak(2.0, (64, 4))
-            .strong(1.0, (64, 3))
+            .strong(1.0, (64, 4))
             .in_lambda(),
         row("ER-SDE 3 of the reverse SDE", er(3, NoiseScale::Power(2.0)))
             .weak(2.0, (64, 4))
-            .strong(1.0, (64, 3))
+            .strong(1.0, (64, 4))
             .in_lambda(),
         row("ER-SDE 2 without noise", er(2, NoiseScale::Power(1.0))).path(2.0, (32, 6)),
         row("ER-SDE 3 without noise", er(3, NoiseScale::Power(1.0))).path(2.0, (32, 6)),
@@ -94,7 +94,7 @@ pub fn rows() -> Vec<Row> {
         row("LMS of order 2", lms(2)).path(2.0, (64, 6)).finely_started(2.0, (64, 5)),
         row("LMS of order 3", lms(3)).path(2.0, (256, 6)).finely_started(3.0, (64, 5)),
         row("LMS of order 4", lms(4)).path(2.0, (128, 6)).finely_started(4.0, (64, 5)),
-        row("LMS of order 2, churn", lms(2).churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 3)),
+        row("LMS of order 2, churn", lms(2).churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("PNDM, trapezoidal start", Pndm::new()).path(2.0, (128, 6)).on_a_chain(),
         row("PNDM, Runge-Kutta start", Pndm::runge_kutta())
             .path(2.0, (128, 6))
@@ -102,9 +102,9 @@ pub fn rows() -> Vec<Row> {
         row("PNDM, outputs", Pndm::new().combining_outputs(Prediction::Velocity))
             .path(1.0, (64, 6))
             .beyond_lambda("it mixes velocities, which depend on α and σ"),
-        row("PNDM, churn", Pndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 3)),
+        row("PNDM, churn", Pndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("iPNDM", Ipndm::new()).path(2.0, (128, 6)),
-        row("iPNDM, churn", Ipndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 3)),
+        row("iPNDM, churn", Ipndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
     ]
 }
 

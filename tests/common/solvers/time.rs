@@ -64,7 +64,7 @@ pub fn rows() -> Vec<Row> {
             .strong_itself(0.0, (64, 3))
             .in_lambda()
             .beyond_lambda("its steps are as long as σ says, not σ/α"),
-        row("tempered flow, at the temperature of the data", plain).weak(1.0, (64, 5)).strong_of(inverse, 1.0, (64, 3)),
+        row("tempered flow, at the temperature of the data", plain).weak(1.0, (64, 5)).strong_of(inverse, 1.0, (64, 4)),
         row("tempered flow", cold.noise(TemperedNoise::Tangent))
             .own_law("its score is that of colder data, and its samples are theirs")
             .weak_itself(1.0, (256, 4))

@@ -1,17 +1,7 @@
 //! Which kernel updates a parameter.
 
+use crate::AdamW;
 use burn::tensor::Tensor;
-
-/// The numbers of one update, as the kernels name them.
-#[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(dead_code, reason = "there is no kernel"))]
-pub(super) struct Numbers {
-    pub(super) beta_1: f32,
-    pub(super) beta_2: f32,
-    pub(super) rate: f32,
-    pub(super) correction: f32,
-    pub(super) epsilon: f32,
-    pub(super) decay: f32,
-}
 
 /// A kernel for the update of a parameter.
 pub(super) enum Kernel {
@@ -38,21 +28,27 @@ impl Kernel {
         None
     }
 
-    /// The parameter and its moments after the update.
+    /// The parameter and its moments after an update by a rule, with the learning rate over 1 − β₁ᵗ, 1/(1 − β₂ᵗ) and what the
+    /// parameter is multiplied by.
     #[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(unused_variables, reason = "there is no kernel"))]
     pub(super) fn run<const D: usize>(
         self,
-        numbers: Numbers,
+        rule: AdamW,
+        [rate, correction, decay]: [f32; 3],
         parameter: Tensor<D>,
         gradient: Tensor<D>,
         moments: [Tensor<D>; 2],
     ) -> (Tensor<D>, [Tensor<D>; 2]) {
         match self {
             #[cfg(feature = "flex")]
-            Self::Cpu => cpu::adam(&numbers, parameter, gradient, moments),
+            Self::Cpu => {
+                let AdamW { beta_1, beta_2, epsilon, .. } = rule;
+                let step = langevin_kernels::adam::AdamStep { beta_1, beta_2, rate, correction, epsilon, decay };
+                cpu::adam(step, parameter, gradient, moments)
+            }
             #[cfg(feature = "cube")]
             Self::Gpu => {
-                let Numbers { beta_1, beta_2, rate, correction, epsilon, decay } = numbers;
+                let AdamW { beta_1, beta_2, epsilon, .. } = rule;
                 let step = langevin_gpu::AdamStep { beta_1, beta_2, rate, correction, epsilon, decay };
                 langevin_gpu::adam(parameter, gradient, moments, step)
             }
@@ -62,7 +58,6 @@ impl Kernel {
 
 #[cfg(feature = "flex")]
 mod cpu {
-    use super::Numbers;
     use burn::backend::Flex;
     use burn::backend::flex::FlexTensor;
     use burn::tensor::{DType, Tensor};
@@ -73,13 +68,11 @@ mod cpu {
     }
 
     pub(super) fn adam<const D: usize>(
-        numbers: &Numbers,
+        step: AdamStep,
         parameter: Tensor<D>,
         gradient: Tensor<D>,
         [mean, square]: [Tensor<D>; 2],
     ) -> (Tensor<D>, [Tensor<D>; 2]) {
-        let Numbers { beta_1, beta_2, rate, correction, epsilon, decay } = *numbers;
-        let step = AdamStep { beta_1, beta_2, rate, correction, epsilon, decay };
         let [mut parameter, mut mean, mut square] = [parameter, mean, square].map(dense);
         let gradient = dense(gradient);
         let numbers = gradient.as_slice().expect("contiguous numbers");
