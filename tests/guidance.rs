@@ -216,8 +216,7 @@ fn a_rejected_step_takes_its_momentum_back() {
     assert!(back > 0, "no step was rejected");
     // Samples with clocks of their own have no memory together.
     let own = DormandPrince::new(1e-3, 1e-3).and_then(|method| method.over(VpSde::default())).expect("a run");
-    let error =
-        own.start([2, 2], &denoiser.inner, &noise, load()).expect("a run").finish().map(|_| ()).expect_err("memory");
+    let error = own.start([2, 2], &denoiser.inner, &noise, load()).map(drop).expect_err("memory");
     assert!(matches!(error, SampleError::Unsupported { .. }), "{error}");
 }
 
@@ -272,7 +271,7 @@ fn solvers_of_plus_plus_keep_their_bits() {
             assert_eq!(values(&rest.finish().expect("samples")), whole, "{}, paused after {pause} steps", row.name);
         }
         let plain = plan.start([3, 2], &guided(0.6), &noise, load()).map(drop);
-        assert_eq!(plain, Err(SampleError::NotSplit), "{}", row.name);
+        assert!(matches!(plain, Err(SampleError::NotSplit { .. })), "{}", row.name);
         count += 1;
     }
     assert!(count >= 4);

@@ -193,8 +193,7 @@ fn failures_and_memories_are_errors() {
     let (noise, vp) = (Seeded::new(1), VpSde::default());
     let plan = Ddim::new().plan(&vp, &Grid::uniform(5)).expect("a plan");
     let sampler = picard(&plan, 3, 1e-3);
-    let error =
-        sampler.start([1, 2], &Recalling, &noise, load()).expect("a run").finish().map(|_| ()).expect_err("memory");
+    let error = sampler.start([1, 2], &Recalling, &noise, load()).map(drop).expect_err("memory");
     assert!(matches!(error, SampleError::Unsupported { what: "a denoiser with memory", .. }), "{error}");
     let failing = from_fn(Prediction::Epsilon, |_: Tensor<2>, _: &Levels| {
         Err(DenoiseError::Condition { problem: "fell asleep".into() })

@@ -1,226 +1,211 @@
 //! The columns of the matrix: one line for each thing that a solver is combined with.
 
+use crate::combinators::{Answer, combinators};
 use crate::solvers::{Made, Row, plan};
-use crate::{Cell, Outcome, Way, refused};
+use crate::{Cell, On, Outcome, Way, refused};
 use burn::tensor::{DType, Device, Tensor};
-use langevin::core::denoiser::{
-    Answers, Clamp, EnergyGuided, Guided, Projection, SelfCondition, Threshold, energy_fn, from_fn,
-};
-use langevin::core::inverse::{Dps, Filled, InverseError, KnownRegion, Masking, Measurement, PiGdm};
+use langevin::core::denoiser::{Clamp, from_fn};
+use langevin::core::inverse::{KnownRegion, Masking, Measurement};
 use langevin::core::noise::Seeded;
 use langevin::core::{
     Constraint, DenoiseError, Denoiser, DenoiserExt, Grid, Levels, Load, Network, Prediction, Process,
 };
 use langevin::schedulers::exponential::UniC;
 use langevin::schedulers::inverse::DpsSteps;
+use langevin::schedulers::sde::AnnealedCorrector;
 use langevin::schedulers::sigma::{Churn, Churned};
 use langevin::schedulers::{
-    Picard, Plan, PlanError, PredictorCorrector, RePaint, Restart, Sampler, SamplerExt, Solver,
+    Ddim, Picard, Plan, PlanError, PlusPlus, PredictorCorrector, RePaint, Restart, Sampler, SamplerExt, Solver,
 };
 
+/// What a solver is combined with.
 pub struct Column {
     pub name: &'static str,
     /// What it means, for the page.
     pub what: &'static str,
-    pub cell: fn(&Row) -> Cell,
+    /// What an error says of it: one of these.
+    pub said: &'static [&'static str],
+    pub cell: Box<dyn Fn(&Case) -> Cell>,
+}
+
+/// A solver on a process.
+pub struct Case<'a> {
+    pub row: &'a Row,
+    pub on: On,
+    /// The samples of the solver alone.
+    pub alone: &'a [f64],
+}
+
+impl<'a> Case<'a> {
+    /// Runs the solver alone.
+    pub fn alone(row: &Row, on: On) -> Vec<f64> {
+        let samples = row.sampler(Way::Sampling(on)).and_then(|sampler| run_alone(&*sampler, None));
+        samples.unwrap_or_else(|refused| panic!("{} alone on {on}: {}", row.name, refused.message))
+    }
+
+    fn sampler(&self) -> Outcome<Box<dyn Sampler<2>>> {
+        self.row.sampler(Way::Sampling(self.on))
+    }
+
+    fn plan(&self, solver: &dyn Solver) -> Outcome<Plan> {
+        plan(solver, Way::Sampling(self.on))
+    }
+
+    /// Whether samples differ from those of the solver alone.
+    fn compared(&self, samples: Outcome<Vec<f64>>) -> Cell {
+        match samples {
+            Ok(samples) if samples == self.alone => Cell::NoEffect,
+            other => Cell::of(other),
+        }
+    }
+
+    /// The samples of a plan made around the solver, and whether they differ.
+    fn around(&self, make: impl Fn(Borrowed<'a>) -> Result<Plan, PlanError>) -> Cell {
+        let Made::Planned { solver, .. } = &self.row.made else { return Cell::NoMethod };
+        self.compared(make(Borrowed(&**solver)).map_err(refused).and_then(|plan| run_alone(&plan, None)))
+    }
+
+    /// The same of a sampler over its plan.
+    fn over<S: Sampler<2>>(&self, make: impl Fn(Plan) -> Result<S, PlanError>) -> Option<Outcome<Vec<f64>>> {
+        let Made::Planned { solver, .. } = &self.row.made else { return None };
+        let sampler = self.plan(&**solver).and_then(|plan| make(plan).map_err(refused));
+        Some(sampler.and_then(|sampler| run_alone(&sampler, None)))
+    }
+
+    /// A plan by a solver on the grid of sampling.
+    fn planned(&self, solver: &dyn Solver) -> Result<Plan, PlanError> {
+        let way = Way::Sampling(self.on);
+        let process = way.process();
+        solver.plan(&process, &way.grid(&process))
+    }
 }
 
 /// What changes the answers.
 pub fn answers() -> Vec<Column> {
-    let column = |name, what, cell| Column { name, what, cell };
-    vec![
-        column("guided", "`.guided(..)` or `.autoguided(..)`", |row| asked(row, &guided(2.0))),
-        column("rescaled", "`.rescaled(0.7)`, `.between(0.3, 5.0)`", |row| {
-            asked(row, &settled(guided(2.0).rescaled(0.7).and_then(|guided| guided.between(0.3, 5.0))))
-        }),
-        column("projected", "`.projected(..)` without momentum", |row| {
-            asked(row, &settled(guided(2.0).projected(Projection::new())))
-        }),
-        column("momentum", "`.projected(..)` with momentum, which is memory of the run", |row| {
-            asked(row, &settled(guided(2.0).projected(settled(Projection::new().momentum(-0.5)))))
-        }),
-        column("CFG-Zero*", "`.zero_star(1)`, which is memory of the run", |row| {
-            asked(row, &settled(guided(2.0).zero_star(1)))
-        }),
-        column("CFG++", "`.plus_plus()`; for solvers that want it, with another scale than they have alone", |row| {
-            let wanted = sampler(row, Way::Sampling).is_ok_and(|sampler| sampler.needs_split());
-            asked(row, &settled(guided(if wanted { 0.3 } else { 0.6 }).plus_plus()))
-        }),
-        column("composed", "`.composed(..)` or `.composed_with(..)`", |row| {
-            asked(row, &settled(answer(1.0).composed_with(vec![(answer(-0.5), 1.5), (answer(2.0), -0.5)])))
-        }),
-        column("self-conditioned", "`.self_conditioned(..)`, which is memory of the run", |row| {
-            let bound = settled(Told.denoiser(Prediction::Velocity, ()));
-            asked(row, &bound.self_conditioned(SelfCondition::After))
-        }),
-        column("thresholded", "`.thresholded(..)`, which leaves ε̂ as it is", |row| {
-            asked(row, &settled(answer(1.0).thresholded(Threshold::Static { range: 0.4 })))
-        }),
-        column("and ε̂", "`.thresholded(..)?.rederive_eps()`", |row| {
-            asked(row, &settled(answer(1.0).thresholded(Threshold::Static { range: 0.4 })).rederive_eps())
-        }),
-        column("energy", "`EnergyGuided::of_clean(..)`", |row| {
-            let energy = energy_fn(|x: Tensor<2>, _: &Levels| Ok(x.sin().sum_dim(1).reshape([-1])));
-            asked(row, &EnergyGuided::of_clean(answer(1.0), energy))
-        }),
-        column("DPS", "`inverse::Dps`", |row| asked(row, &measured(Dps::with_weight(answer(1.0), measurement(), 0.5)))),
-        column("ΠGDM", "`inverse::PiGdm`", |row| asked(row, &measured(PiGdm::new(answer(1.0), measurement())))),
-        column("filled", "`inverse::Filled`", |row| asked(row, &Filled::new(answer(1.0), known()))),
-    ]
+    let column = |combinator: crate::combinators::Combinator| {
+        let (name, what, said) = (combinator.name, combinator.what, combinator.said);
+        let cell = move |case: &Case| {
+            let wanted = name == "CFG++" && case.sampler().is_ok_and(|sampler| sampler.needs_split());
+            let denoiser = if wanted { two_answers(0.3) } else { settled(combinator.alone(Prediction::Velocity)) };
+            case.compared(case.sampler().and_then(|sampler| run(&*sampler, &*denoiser, None)))
+        };
+        Column { name, what, said, cell: Box::new(cell) }
+    };
+    combinators().into_iter().map(column).collect()
 }
 
 /// What changes the run.
 pub fn runs() -> Vec<Column> {
-    let column = |name, what, cell| Column { name, what, cell };
+    fn column(
+        name: &'static str,
+        what: &'static str,
+        said: &'static [&'static str],
+        cell: impl Fn(&Case) -> Cell + 'static,
+    ) -> Column {
+        Column { name, what, said, cell: Box::new(cell) }
+    }
     vec![
-        column("constraint", "`run.constrained(..)`", |row| {
+        column("constraint", "`run.constrained(..)`", &["constraint"], |case| {
             let clamp = settled(Clamp::new(-0.3, 0.3));
-            compared(row, || run_alone(&*sampler(row, Way::Sampling)?, Some(&clamp)))
+            case.compared(case.sampler().and_then(|sampler| run_alone(&*sampler, Some(&clamp))))
         }),
-        column("known region", "`inverse::KnownRegion` as a constraint", |row| {
+        column("known region", "`inverse::KnownRegion` as a constraint", &["known"], |case| {
             let known = known();
-            compared(row, || run_alone(&*sampler(row, Way::Sampling)?, Some(&known)))
+            case.compared(case.sampler().and_then(|sampler| run_alone(&*sampler, Some(&known))))
         }),
-        column("DPS steps", "`inverse::DpsSteps::new(plan, ..)`", |row| {
-            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
-            compared(row, || {
-                let plan = plan(&**solver, Way::Sampling)?;
-                run_alone(&DpsSteps::new(plan, measurement(), 0.1).map_err(refused)?, None)
-            })
+        column("DPS steps", "`inverse::DpsSteps::new(plan, ..)`", &["DPS"], |case| {
+            let samples = case.over(|plan| DpsSteps::new(plan, measurement(), 0.1));
+            samples.map_or(Cell::NoMethod, |samples| case.compared(samples))
         }),
-        column("corrections", "`PredictorCorrector::new(plan, ..)`", |row| {
-            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
-            compared(row, || {
-                let corrected = PredictorCorrector::new(plan(&**solver, Way::Sampling)?, 0.16, 1).map_err(refused)?;
-                run_alone(&corrected, None)
-            })
+        column("corrections", "`PredictorCorrector::new(plan, ..)`", &["correction"], |case| {
+            let samples = case.over(|plan| PredictorCorrector::new(plan, 0.16, 1));
+            samples.map_or(Cell::NoMethod, |samples| case.compared(samples))
         }),
-        column("UniC", "`UniC::behind(solver, 1)`", |row| {
-            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
-            compared(row, || {
-                let corrected = UniC::behind(Borrowed(&**solver), 1).map_err(refused)?;
-                run_alone(&plan(&corrected, Way::Sampling)?, None)
-            })
+        column("annealed", "`sde::AnnealedCorrector::around(solver, ..)`", &["correction"], |case| {
+            case.around(|solver| case.planned(&AnnealedCorrector::around(solver, 0.16, 1)?))
         }),
-        column("churn", "`.churn(..)`, or `sigma::Churned::new(solver, ..)` where there is no such method", |row| {
-            let Made::Planned { solver, churned } = &row.made else { return Cell::NoMethod };
-            compared(row, || {
-                let around = || Churned::new(Borrowed(&**solver), Churn::new(1.0).expect("in range"));
-                let plan =
-                    churned.as_ref().map_or_else(|| plan(&around(), Way::Sampling), |own| plan(&**own, Way::Sampling));
-                run_alone(&plan?, None)
-            })
+        column("UniC", "`UniC::behind(solver, 1)`", &["UniC"], |case| {
+            case.around(|solver| case.planned(&UniC::behind(solver, 1)?))
         }),
-        column("Picard", "`Picard::over(plan, 3)`", |row| {
-            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
+        column(
+            "churn",
+            "`.churn(..)`, or `sigma::Churned::new(solver, ..)` where there is no such method",
+            &["churn"],
+            |case| {
+                let Made::Planned { churned, .. } = &case.row.made else { return Cell::NoMethod };
+                case.around(|solver| match churned {
+                    Some(own) => case.planned(&**own),
+                    None => case.planned(&Churned::new(solver, Churn::new(1.0).expect("in range"))),
+                })
+            },
+        ),
+        column("PlusPlus", "`PlusPlus::around(solver)`, with `.plus_plus()`", &["CFG++"], |case| {
+            case.around(|solver| case.planned(&PlusPlus::around(solver)))
+        }),
+        column("Picard", "`Picard::over(plan, 3)`", &["Picard"], |case| {
             // In parallel the samples are those of the plan.
-            Cell::of(
-                plan(&**solver, Way::Sampling)
-                    .and_then(|plan| run_alone(&Picard::over(plan, 3).map_err(refused)?, None)),
-            )
+            case.over(|plan| Picard::over(plan, 3)).map_or(Cell::NoMethod, Cell::of)
         }),
-        column("Restart", "`Restart::around(solver)`", |row| {
-            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
-            compared(row, || {
-                let restart = Restart::around(Borrowed(&**solver)).interval(0.5, 2.0, 1).map_err(refused)?;
-                run_alone(&plan(&restart, Way::Sampling)?, None)
-            })
+        column("Restart", "`Restart::around(solver)`", &["Restart"], |case| {
+            case.around(|solver| case.planned(&Restart::around(solver).interval(0.5, 2.0, 1)?))
         }),
-        column("RePaint", "`RePaint::around(solver)`", |row| {
-            let Made::Planned { solver, .. } = &row.made else { return Cell::NoMethod };
-            compared(row, || {
-                let repaint = RePaint::around(Borrowed(&**solver)).jumps(2, 2).map_err(refused)?;
-                run_alone(&plan(&repaint, Way::Sampling)?, None)
-            })
+        column("RePaint", "`RePaint::around(solver)`", &["RePaint"], |case| {
+            case.around(|solver| case.planned(&RePaint::around(solver).jumps(2, 2)?))
         }),
-        column("inversion", "`grid.inverted()`, or from a clean time to a noisy one", |row| {
-            Cell::of(sampler(row, Way::Inversion).and_then(|sampler| run_alone(&*sampler, None)))
-        }),
-        column("α = 0", "a start at pure noise, with a network that predicts velocity or flow", |row| {
-            Cell::of(sampler(row, Way::PureNoise).and_then(|sampler| run_alone(&*sampler, None)))
-        }),
-    ]
-}
-
-/// Combinators that exclude each other.
-pub fn excluded() -> Vec<(&'static str, &'static str, Result<(), DenoiseError>)> {
-    let projected = || guided(2.0).projected(Projection::new());
-    let derived = settled(settled(guided(0.6).plus_plus()).thresholded(Threshold::Static { range: 1.0 }));
-    let clipped = || settled(answer(1.0).thresholded(Threshold::Static { range: 0.1 }));
-    let inside = settled(clipped().autoguided(answer(-0.5), 2.0));
-    let filled = Filled::new(settled(guided(0.6).plus_plus()), known());
-    vec![
-        ("`.plus_plus()`", "`inverse::Filled` around it", Denoiser::<2>::check(&filled, &[3, 2])),
-        ("`.projected(..)`", "`.zero_star(..)`", projected().and_then(|guided| guided.zero_star(0)).map(drop)),
-        ("`.projected(..)`", "`.plus_plus()`", projected().and_then(Guided::plus_plus).map(drop)),
-        ("`.zero_star(..)`", "`.plus_plus()`", guided(2.0).zero_star(0).and_then(Guided::plus_plus).map(drop)),
-        ("`.plus_plus()`", "`.rederive_eps()` around it", Denoiser::<2>::check(&derived.rederive_eps(), &[3, 2])),
-        ("`.rescaled(..)`", "`.thresholded(..)` inside", once(&settled(inside.clone().rescaled(0.5)))),
-        ("`.zero_star(..)`", "`.thresholded(..)` inside", once(&settled(inside.clone().zero_star(0)))),
-        (
-            "`.projected(..on_outputs())`",
-            "`.thresholded(..)` inside",
-            once(&settled(inside.projected(Projection::new().on_outputs()))),
+        column(
+            "inversion",
+            "`grid.inverted()`, or from a clean time to a noisy one",
+            &["falling", "upwards"],
+            |case| Cell::of(case.row.sampler(Way::Inversion(case.on)).and_then(|sampler| run_alone(&*sampler, None))),
         ),
-        (
-            "`.zero_star(1)`",
-            "a network that predicts ε",
-            once(&settled(settled(noise_answer().autoguided(noise_answer(), 2.0)).zero_star(1))),
-        ),
+        column("α = 0", "a start at pure noise on the rectified flow", &["α = 0"], |case| {
+            Cell::of(case.row.sampler(Way::PureNoise).and_then(|sampler| run_alone(&*sampler, None)))
+        }),
     ]
 }
 
 /// Of the two values of a sample the first is measured.
 pub fn measurement() -> Measurement<Masking<2>, 2> {
-    measured(Measurement::new(measured(Masking::new(row_of(1.0, 0.0))), row_of(0.4, 0.0), 0.1))
+    settled(Measurement::new(settled(Masking::new(row_of(1.0, 0.0))), row_of(0.4, 0.0), 0.1))
 }
 
-fn known() -> KnownRegion<2> {
-    measured(KnownRegion::new(measured(Masking::new(row_of(1.0, 0.0))), row_of(0.4, 0.0)))
+pub fn known() -> KnownRegion<2> {
+    settled(KnownRegion::new(settled(Masking::new(row_of(1.0, 0.0))), row_of(0.4, 0.0)))
 }
 
 fn row_of(first: f64, second: f64) -> Tensor<2> {
     Tensor::from_data([[first, second]], (&Device::flex(), DType::F64))
 }
 
-fn measured<T>(made: Result<T, InverseError>) -> T {
-    made.unwrap_or_else(|error| panic!("a setting of the test itself: {error}"))
-}
-
-fn once(denoiser: &dyn Denoiser<2>) -> Result<(), DenoiseError> {
-    let levels = Levels::Shared(langevin::core::process::VpSde::default().level(0.5));
-    let x = Tensor::ones([3, 2], (&Device::flex(), DType::F64));
-    denoiser.denoise(langevin::core::Query { x, levels: &levels, past: &[], noise: &Seeded::new(0) }).map(drop)
-}
-
-fn settled<T>(made: Result<T, DenoiseError>) -> T {
+pub fn settled<T, E: std::fmt::Display>(made: Result<T, E>) -> T {
     made.unwrap_or_else(|error| panic!("a setting of the test itself: {error}"))
 }
 
 /// A velocity network of the state.
-fn answer(towards: f64) -> impl Denoiser<2> + DenoiserExt<2> + Clone {
-    from_fn(Prediction::Velocity, move |x: Tensor<2>, levels: &Levels| {
+pub fn answer(towards: f64) -> impl Denoiser<2> + DenoiserExt<2> + Clone {
+    from_fn(Prediction::Velocity, output(towards))
+}
+
+/// The same output as another prediction.
+pub fn answer_of(prediction: Prediction, towards: f64) -> Answer {
+    Box::new(from_fn(prediction, output(towards)))
+}
+
+fn output(towards: f64) -> impl Fn(Tensor<2>, &Levels) -> Result<Tensor<2>, DenoiseError> + Clone + Send + Sync {
+    move |x: Tensor<2>, levels: &Levels| {
         let wave = x.clone().add_scalar(towards).sin();
         Ok(levels.map(|level| 0.5 + level.sigma).times(wave).add(x.mul_scalar(0.2 * towards)))
-    })
+    }
 }
 
 /// CFG++ of two such networks.
-fn two_answers() -> Guided<impl Answers<2> + Clone> {
-    settled(guided(0.6).plus_plus())
-}
-
-fn noise_answer() -> impl Denoiser<2> + DenoiserExt<2> {
-    from_fn(Prediction::Epsilon, |x: Tensor<2>, _: &Levels| Ok(x))
-}
-
-fn guided(scale: f64) -> Guided<impl Answers<2> + Clone> {
-    settled(answer(1.0).autoguided(answer(-0.5), scale))
+fn two_answers(scale: f64) -> Answer {
+    Box::new(settled(answer(1.0).autoguided(answer(-0.5), scale).and_then(langevin::core::denoiser::Guided::plus_plus)))
 }
 
 /// A network that is told its last estimate.
 #[derive(Clone, Debug)]
-struct Told;
+pub struct Told;
 
 impl Network<2> for Told {
     type Cond = ();
@@ -232,6 +217,7 @@ impl Network<2> for Told {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Borrowed<'a>(&'a dyn Solver);
 
 impl Solver for Borrowed<'_> {
@@ -243,17 +229,10 @@ impl Solver for Borrowed<'_> {
     }
 }
 
-fn sampler(row: &Row, way: Way) -> Outcome<Box<dyn Sampler<2>>> {
-    match &row.made {
-        Made::Planned { solver, .. } => Ok(Box::new(plan(&**solver, way)?)),
-        Made::Sampler(make) => make(way),
-    }
-}
-
 /// A run without guidance, or with CFG++ where the solver is for that.
 fn run_alone(sampler: &dyn Sampler<2>, constraint: Option<&dyn Constraint<2>>) -> Outcome<Vec<f64>> {
     if sampler.needs_split() {
-        return run(sampler, &two_answers(), constraint);
+        return run(sampler, &*two_answers(0.6), constraint);
     }
     run(sampler, &answer(1.0), constraint)
 }
@@ -277,16 +256,7 @@ fn run(
     Ok(x.try_to_vec_as::<f64>().expect("a readable tensor"))
 }
 
-/// Whether the samples differ from those of the solver alone.
-fn compared(row: &Row, of: impl FnOnce() -> Outcome<Vec<f64>>) -> Cell {
-    let alone = sampler(row, Way::Sampling).and_then(|sampler| run_alone(&*sampler, None));
-    let alone = alone.unwrap_or_else(|refused| panic!("{} alone: {}", row.name, refused.message));
-    match of() {
-        Ok(x) if x == alone => Cell::NoEffect,
-        other => Cell::of(other),
-    }
-}
-
-fn asked(row: &Row, denoiser: &dyn Denoiser<2>) -> Cell {
-    compared(row, || run(&*sampler(row, Way::Sampling)?, denoiser, None))
+/// Samples of DDIM.
+pub fn denoised(on: On, denoiser: &dyn Denoiser<2>) -> Outcome<Vec<f64>> {
+    run(&plan(&Ddim::new(), Way::Sampling(on))?, denoiser, None)
 }

@@ -1,21 +1,62 @@
-//! What combines with what: every solver with everything, run; what is refused is a typed error. The page
-//! `docs/combinations.md` is what this test measures: `LANGEVIN_WRITE_DOCS=1` writes it.
+//! What combines with what: every solver with everything, every combinator with every other, run; what is refused is a typed
+//! error. The page `docs/combinations.md` is what this test measures: `LANGEVIN_WRITE_DOCS=1` writes it.
 
 mod columns;
+mod combinators;
 #[path = "../common/mod.rs"]
 mod common;
+mod page;
 mod solvers;
 
-use columns::Column;
+use columns::{Case, Column};
+use common::parallel::each;
+use common::problem::{ends, even_lambda, processes};
 use common::roster;
-use std::fmt::{Debug, Display, Write};
+use langevin::core::grid::End;
+use langevin::core::process::RectifiedFlow;
+use langevin::core::{Grid, Prediction, Process};
+use std::fmt::{Debug, Display, Formatter};
+
+/// The name of a process.
+type On = &'static str;
 
 /// How a solver is run.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    Sampling,
-    Inversion,
+    Sampling(On),
+    Inversion(On),
     PureNoise,
+}
+
+impl Way {
+    /// The process that it goes along.
+    fn process(self) -> Box<dyn Process> {
+        match self {
+            Way::Sampling(on) | Way::Inversion(on) => {
+                processes().into_iter().find(|(name, _)| *name == on).expect("a process").1
+            }
+            Way::PureNoise => Box::new(RectifiedFlow::new()),
+        }
+    }
+
+    /// A few steps.
+    fn grid(self, process: &dyn Process) -> Grid {
+        match self {
+            Way::Sampling(_) => even_lambda(process, 6),
+            Way::Inversion(_) => even_lambda(process, 6).inverted(),
+            Way::PureNoise => Grid::uniform(6).ending(End::Range),
+        }
+    }
+
+    /// Where it begins and ends.
+    fn ends(self) -> (f64, f64) {
+        let (noisy, clean) = ends(&self.process());
+        match self {
+            Way::Sampling(_) => (noisy, clean),
+            Way::Inversion(_) => (clean, noisy),
+            Way::PureNoise => (1.0, clean),
+        }
+    }
 }
 
 /// An error as the page shows it.
@@ -24,6 +65,12 @@ struct Refusal {
     /// The name of the variant.
     kind: String,
     message: String,
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 type Outcome<T> = Result<T, Refusal>;
@@ -52,95 +99,107 @@ impl Cell {
             Err(refusal) => Cell::Refused(refusal),
         }
     }
-}
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/combinations.md");
-
-const INTRODUCTION: &str = "# What combines with what
-
-Every solver with everything that it can be combined with, as `tests/combinations` runs it: a few steps of three samples
-in the plane, on `VpSde` (the last column on `RectifiedFlow`, from t = 1), with networks that predict velocity.
-
-* **yes**: the run ends with finite samples, and they differ from those of the solver alone.
-* **no effect**: the run ends with the same samples: the solver does not read what is changed. A solver in ε̂ does not see
-  a threshold of x̂_0 unless ε̂ is derived from it again; DDRM and RePaint write over what is measured.
-* **a letter**: a typed error, before the first step where it can be known. The messages are below the table.
-* Picard's iterations change nothing by design: there **yes** is a run to the end.
-* CFG++ around a solver wants `.plus_plus()`, and is run with it where another column does not say what answers.
-* **–**: there is no such method; it does not compile.
-
-This page is written by the test, which fails when the page is out of date.
-";
-
-/// A table, and the errors that it refers to.
-fn table(page: &mut String, rows: &[solvers::Row], columns: &[Column], notes: &mut Vec<(String, String)>) {
-    let mut head = "| solver |".to_owned();
-    columns.iter().for_each(|column| write!(head, " {} |", column.name).expect("memory"));
-    writeln!(page, "{head}\n|---|{}", "---|".repeat(columns.len())).expect("memory");
-    let first = notes.len();
-    for row in rows {
-        write!(page, "| {} |", row.name).expect("memory");
-        for column in columns {
-            let cell = match (column.cell)(row) {
-                Cell::Works => "yes".to_owned(),
-                Cell::NoEffect => "no effect".to_owned(),
-                Cell::NoMethod => "–".to_owned(),
-                Cell::Refused(refusal) => {
-                    assert!(refusal.kind != "NotFinite", "{} with {}: {}", row.name, column.name, refusal.message);
-                    let key = format!("{}: {}", refusal.kind, reason(&refusal.message));
-                    let known = notes.iter().position(|(known, _)| *known == key);
-                    let index = known.unwrap_or_else(|| {
-                        notes.push((key, format!("{} ({}): {}", row.name, column.name, refusal.message)));
-                        notes.len() - 1
-                    });
-                    letter(index)
-                }
-            };
-            write!(page, " {cell} |").expect("memory");
+    /// Fails if an error is none of a combination, or leaves out one of the two that it is about.
+    fn check(&self, what: &str, one: &[&str], other: &[&str]) {
+        let Cell::Refused(Refusal { kind, message }) = self else { return };
+        assert!(!["NotFinite", "NoGradient", "Shape"].contains(&kind.as_str()), "{what}: {kind}, {message}");
+        for names in [one, other] {
+            assert!(names.iter().any(|name| message.contains(name)), "{what}: none of {names:?} is in: {message}");
         }
-        page.push('\n');
-    }
-    page.push('\n');
-    for column in columns {
-        writeln!(page, "* {}: {}.", column.name, column.what).expect("memory");
-    }
-    page.push('\n');
-    for (index, (_, message)) in notes.iter().enumerate().skip(first) {
-        writeln!(page, "* **{}** is, for instance with {message}", letter(index)).expect("memory");
     }
 }
 
-/// What a message says after the names and numbers of the case.
-fn reason(message: &str) -> &str {
-    message.split_once(": ").map_or(message, |(_, reason)| reason)
+/// A line of cells for each solver on a process.
+fn solved(on: On, columns: fn() -> Vec<Column>) -> Vec<Vec<Cell>> {
+    // Solvers are not sent between threads: each line makes its own.
+    each(solvers::rows().len(), |index| {
+        let row = solvers::rows().swap_remove(index);
+        let alone = Case::alone(&row, on);
+        let case = Case { row: &row, on, alone: &alone };
+        let called = row.sampler(Way::Sampling(on)).expect("a sampler").name();
+        // Samplers over a plan, or the solver that cannot plan it; families have one name for all orders and bases.
+        let word = |name: &str| name.split([' ', ',', '+']).next().expect("a word").to_owned();
+        let called: Vec<String> = called.split(" over ").map(word).collect();
+        let called: Vec<&str> = called.iter().map(String::as_str).collect();
+        let cells = columns().into_iter().map(|column| {
+            let cell = (column.cell)(&case);
+            // What remembers is refused for that, whatever it is, and so is what is not of CFG++.
+            let said: Vec<&str> = column.said.iter().chain(&REMEMBERING).copied().collect();
+            cell.check(&format!("{} with {} on {on}", row.name, column.name), &called, &said);
+            cell
+        });
+        cells.collect()
+    })
 }
 
-fn letter(index: usize) -> String {
-    char::from(b'a' + u8::try_from(index).expect("few errors")).to_string()
+/// What errors say of combinators with memory, and of all that are not CFG++.
+const REMEMBERING: [&str; 3] = ["a denoiser that remembers", "a denoiser with memory", "a denoiser without CFG++"];
+
+/// A line of cells for each combinator around every other on a process.
+fn nested(on: On) -> Vec<Vec<Cell>> {
+    let made = |index: usize| combinators::combinators()[index].alone(Prediction::Velocity);
+    let count = combinators::combinators().len();
+    let alone = each(count, |index| combinators::samples(on, made(index)));
+    each(count, |outer| {
+        let all = combinators::combinators();
+        let line = all.iter().enumerate().map(|(index, inner)| {
+            let Some(both) = all[outer].around(made(index).expect("alone")) else { return Cell::NoMethod };
+            let cell = compared(combinators::samples(on, both), &[&alone[outer], &alone[index]]);
+            cell.check(&format!("{} around {} on {on}", all[outer].name, inner.name), all[outer].said, inner.said);
+            cell
+        });
+        line.collect()
+    })
 }
 
-fn measured() -> String {
-    let rows = solvers::rows();
-    let (mut page, mut notes) = (INTRODUCTION.to_owned(), Vec::new());
-    page.push_str("\n## What changes the answers\n\n");
-    table(&mut page, &rows, &columns::answers(), &mut notes);
-    page.push_str("\n## What changes the run\n\n");
-    table(&mut page, &rows, &columns::runs(), &mut notes);
-    page.push_str("\n## What excludes each other\n\n| this | with this | is an error |\n|---|---|---|\n");
-    for (first, second, outcome) in columns::excluded() {
-        let error = outcome.expect_err("a combination that is refused");
-        writeln!(page, "| {first} | {second} | {error} |").expect("memory");
+/// Without effect if one of two has changed nothing.
+fn compared(both: Outcome<Vec<f64>>, alone: &[&Outcome<Vec<f64>>]) -> Cell {
+    match both {
+        Ok(samples) if alone.iter().any(|alone| alone.as_ref() == Ok(&samples)) => Cell::NoEffect,
+        both => Cell::of(both),
     }
-    page
+}
+
+/// A line of cells for each setting of guidance, followed by every other.
+fn together(on: On) -> Vec<Vec<Cell>> {
+    let count = combinators::settings().len();
+    let samples = |which: &[usize]| combinators::samples(on, combinators::with_settings(which));
+    let alone = each(count, |index| samples(&[index]));
+    each(count, |one| {
+        let settings = combinators::settings();
+        let line = (0..count).map(|other| {
+            // A setting that is made twice is there once.
+            let alone: &[_] = if one == other { &[] } else { &[&alone[one], &alone[other]] };
+            let cell = compared(samples(&[one, other]), alone);
+            let (first, then) = (&settings[one], &settings[other]);
+            cell.check(&format!("{} and {} on {on}", first.name, then.name), &[first.said], &[then.said]);
+            cell
+        });
+        line.collect()
+    })
+}
+
+/// A line of cells for each combinator around networks that predict different things.
+fn predicted(on: On) -> Vec<Vec<Cell>> {
+    each(combinators::combinators().len(), |index| {
+        let combinator = combinators::combinators().swap_remove(index);
+        let line = combinators::predictions().into_iter().map(|(name, prediction)| {
+            let cell = Cell::of(combinators::samples(on, combinator.alone(prediction)));
+            cell.check(&format!("{} of {name} on {on}", combinator.name), combinator.said, &["network that predicts"]);
+            cell
+        });
+        line.collect()
+    })
 }
 
 #[test]
 fn the_page_of_combinations_is_up_to_date() {
-    let measured = measured();
+    let measured = page::measured();
     if std::env::var_os("LANGEVIN_WRITE_DOCS").is_some() {
-        std::fs::write(PAGE, &measured).expect("docs/combinations.md");
+        std::fs::write(page::PATH, &measured).expect("docs/combinations.md");
     }
-    let page = std::fs::read_to_string(PAGE).expect("docs/combinations.md");
+    let page = std::fs::read_to_string(page::PATH).expect("docs/combinations.md");
     for (line, (page, measured)) in page.lines().zip(measured.lines()).enumerate() {
         assert_eq!(page, measured, "line {} of docs/combinations.md; write it with LANGEVIN_WRITE_DOCS=1", line + 1);
     }
@@ -150,31 +209,44 @@ fn the_page_of_combinations_is_up_to_date() {
 /// Plain guidance goes with every solver, and CFG++ with those that go on from x̂_0 and ε̂ alone.
 #[test]
 fn what_must_combine_does() {
-    let (rows, columns) = (solvers::rows(), columns::answers());
-    let cell = |column: &str, row: &solvers::Row| {
-        (columns.iter().find(|known| known.name == column).expect("a column").cell)(row)
-    };
-    for row in &rows {
-        for column in ["guided", "rescaled", "projected", "composed", "and ε̂", "energy", "DPS", "ΠGDM", "filled"] {
-            let found = cell(column, row);
+    let (rows, names) = (solvers::rows(), columns::answers());
+    let cells = solved("VP", columns::answers);
+    for (row, cells) in rows.iter().zip(&cells) {
+        let cell = |column: &str| &cells[names.iter().position(|known| known.name == column).expect("a column")];
+        for column in [
+            "guided",
+            "rescaled",
+            "projected",
+            "composed",
+            "and ε̂",
+            "energy of x",
+            "energy of x̂_0",
+            "DPS",
+            "ΠGDM",
+            "filled",
+        ] {
+            let found = cell(column);
             // It is for CFG++, and says so of anything else.
             if row.name.starts_with("CFG++ around") {
                 assert!(matches!(found, Cell::Refused(refusal) if refusal.kind == "NotSplit"), "{column}");
                 continue;
             }
             // DPS takes the gradient through what it asks, and autodiff has gradients of first order only.
-            if row.name == "DPS, steps" && ["energy", "DPS", "ΠGDM"].contains(&column) {
-                assert!(matches!(found, Cell::Refused(_)), "{} with {column}: {found:?}", row.name);
+            if row.name == "DPS, steps" && ["energy of x", "energy of x̂_0", "DPS", "ΠGDM"].contains(&column) {
+                assert!(
+                    matches!(found, Cell::Refused(refusal) if refusal.kind == "Combination"),
+                    "{column}: {found:?}"
+                );
                 continue;
             }
             // DDRM and RePaint write over what is measured, as they know it themselves.
             let writes = ["DDRM", "RePaint around DDPM"].contains(&row.name);
             let own = writes && ["DPS", "ΠGDM", "filled"].contains(&column);
             let expected = if own { Cell::NoEffect } else { Cell::Works };
-            assert_eq!(found, expected, "{} with {column}", row.name);
+            assert_eq!(*found, expected, "{} with {column}", row.name);
         }
-        let splits = matches!(cell("CFG++", row), Cell::Works);
-        assert!(splits || matches!(cell("CFG++", row), Cell::Refused(refusal) if refusal.kind == "Split"));
+        let splits = *cell("CFG++") == Cell::Works;
+        assert!(splits || matches!(cell("CFG++"), Cell::Refused(refusal) if refusal.kind == "Split"));
         if ["DDIM", "DDIM with noise", "Euler in σ/α", "TCD", "CFG++ around DPM-Solver++ 2M"].contains(&row.name) {
             assert!(splits, "{}", row.name);
         }

@@ -2,9 +2,7 @@
 
 use crate::common::solvers::type_of;
 use crate::{Outcome, Way, refused};
-use langevin::core::grid::End;
-use langevin::core::process::{RectifiedFlow, VpSde};
-use langevin::core::{Grid, Process};
+use langevin::core::Process;
 use langevin::schedulers::consistency::{Lcm, Multistep, Tcd};
 use langevin::schedulers::exponential::{
     AdaptiveDpm, Basis, DpmAdaptive, DpmSolverSde, SaSolver, Singlestep, UniC, UniPc,
@@ -28,6 +26,15 @@ pub struct Row {
     /// The public type, as in [`type_of`].
     pub of: &'static str,
     pub made: Made,
+}
+
+impl Row {
+    pub fn sampler(&self, way: Way) -> Outcome<Box<dyn Sampler<2>>> {
+        match &self.made {
+            Made::Planned { solver, .. } => Ok(Box::new(plan(&**solver, way)?)),
+            Made::Sampler(make) => make(way),
+        }
+    }
 }
 
 pub enum Made {
@@ -56,6 +63,7 @@ fn sampler<S: Sampler<2> + 'static>(name: &'static str, make: fn(Way) -> Outcome
 
 pub fn rows() -> Vec<Row> {
     let multi = |order| DpmSolver::multistep(order).expect("an order");
+    let ancestral = Singlestep::new(2).and_then(|solver| solver.ancestral(1.0)).expect("settings");
     vec![
         planned("DDPM", Ddpm::new()),
         planned("DDIM", Ddim::new()),
@@ -101,20 +109,15 @@ pub fn rows() -> Vec<Row> {
         planned("churn around DDIM", Churned::new(Ddim::new(), Churn::new(1.0).expect("in range"))),
         planned("Restart around DDIM", Restart::around(Ddim::new()).interval(0.5, 2.0, 1).expect("an interval")),
         planned("CFG++ around DPM-Solver++ 2M", PlusPlus::around(multi(2))),
+        planned("CFG++ around 2S ancestral", PlusPlus::around(ancestral)),
         planned("RePaint around DDPM", RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings")),
         sampler("Picard over DDIM", |way| Picard::over(plan(&Ddim::new(), way)?, 3).map_err(refused)),
         sampler("predictor-corrector", |way| {
             PredictorCorrector::new(plan(&ReverseDiffusion::new(), way)?, 0.16, 1).map_err(refused)
         }),
         sampler("DDRM", |way| {
-            let measurement = crate::columns::measurement();
-            let (vp, flow) = (VpSde::default(), RectifiedFlow::new());
-            let (process, grid): (&dyn Process, Grid) = match way {
-                Way::Sampling => (&vp, grid()),
-                Way::Inversion => (&vp, grid().inverted()),
-                Way::PureNoise => (&flow, Grid::uniform(6).ending(End::Range)),
-            };
-            Ddrm::new(process, &grid, measurement).map_err(refused)
+            let process = way.process();
+            Ddrm::new(&process, &way.grid(&process), crate::columns::measurement()).map_err(refused)
         }),
         sampler("DPS, steps", |way| {
             DpsSteps::new(plan(&Ddpm::new(), way)?, crate::columns::measurement(), 0.1).map_err(refused)
@@ -128,41 +131,23 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-/// The process that a way goes along, and where it begins and ends.
-fn way_of(way: Way) -> (Box<dyn Process>, f64, f64) {
-    match way {
-        Way::Sampling => (Box::new(VpSde::default()), 0.9, 0.1),
-        Way::Inversion => (Box::new(VpSde::default()), 0.1, 0.9),
-        Way::PureNoise => (Box::new(RectifiedFlow::new()), 1.0, 0.1),
-    }
-}
-
 fn dormand_prince(method: DormandPrince, way: Way) -> Outcome<AdaptiveFlow<Box<dyn Process>>> {
-    let (process, from, to) = way_of(way);
+    let (process, (from, to)) = (way.process(), way.ends());
     method.between(process, from, to).map_err(refused)
 }
 
 fn adaptive_sde(method: AdaptiveSde, way: Way) -> Outcome<AdaptiveReverse<Box<dyn Process>>> {
-    let (process, from, to) = way_of(way);
+    let (process, (from, to)) = (way.process(), way.ends());
     method.between(process, from, to).map_err(refused)
 }
 
 fn adaptive_dpm(method: DpmAdaptive, way: Way) -> Outcome<AdaptiveDpm<Box<dyn Process>>> {
-    let (process, from, to) = way_of(way);
+    let (process, (from, to)) = (way.process(), way.ends());
     method.between(process, from, to).map_err(refused)
-}
-
-fn grid() -> Grid {
-    Grid::uniform(6).between(0.9, 0.1).ending(End::Range)
 }
 
 /// A few steps.
 pub fn plan(solver: &dyn Solver, way: Way) -> Outcome<Plan> {
-    let (vp, flow) = (VpSde::default(), RectifiedFlow::new());
-    let (process, grid): (&dyn Process, Grid) = match way {
-        Way::Sampling => (&vp, grid()),
-        Way::Inversion => (&vp, grid().inverted()),
-        Way::PureNoise => (&flow, Grid::uniform(6).ending(End::Range)),
-    };
-    solver.plan(process, &grid).map_err(refused)
+    let process = way.process();
+    solver.plan(&process, &way.grid(&process)).map_err(refused)
 }

@@ -233,7 +233,10 @@ fn solvers_that_keep_noise_are_refused() {
 
 fn failure<const D: usize>(sampler: &Scalewise, begin: [usize; D], denoiser: &dyn Denoiser<D>) -> SampleError {
     let noise = Seeded::new(1);
-    let mut run = sampler.start(begin, denoiser, &noise, load()).expect("a run");
+    let mut run = match sampler.start(begin, denoiser, &noise, load()) {
+        Ok(run) => run,
+        Err(error) => return error,
+    };
     let error = run.next().expect("a step").map(drop).expect_err("no step");
     assert_eq!((run.state().steps(), run.state().evaluations()), (0, 0), "nothing is asked first");
     error

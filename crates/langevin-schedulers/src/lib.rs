@@ -3,6 +3,9 @@
 //! Most solvers are tables: [`Solver::plan`] turns a process and a grid into a [`Plan`], and one loop runs every plan.
 //! Data-dependent methods (adaptive steps) implement [`Sampler`] directly. Both are started the same way
 //! ([`SamplerExt::start`]) and run as an iterator of [`Step`]s.
+//!
+//! By the names of other programs solvers are had from [`names::from_name`], and by diffusers' `scheduler_config.json` from
+//! [`diffusers::from_config`].
 
 pub mod consistency;
 pub mod ddim;

@@ -211,10 +211,7 @@ impl<const D: usize> Denoiser<D> for Replay<'_, D> {
 
 impl<const D: usize> Sampler<D> for Picard {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        if cx.denoiser.memory() > 0 {
-            let (what, advice) = ("a denoiser with memory", "its answers depend on those before; run the plan itself");
-            return Err(SampleError::Unsupported { sampler: NAME, what, advice });
-        }
+        self.check_denoiser(cx.denoiser, &state.x().dims())?;
         if state.row() >= self.plan.rows().len() {
             return Ok(None);
         }
@@ -247,6 +244,18 @@ impl<const D: usize> Sampler<D> for Picard {
 
     fn prior_std(&self) -> f64 {
         self.plan.prior_deviation()
+    }
+
+    fn name(&self) -> String {
+        format!("{NAME} over {}", self.plan.name())
+    }
+
+    fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, _: &[usize]) -> Result<(), SampleError> {
+        if denoiser.memory() > 0 {
+            let (what, advice) = ("a denoiser with memory", "its answers depend on those before; run the plan itself");
+            return Err(SampleError::Unsupported { sampler: NAME, what, advice });
+        }
+        Ok(())
     }
 
     fn total_steps(&self) -> Option<usize> {

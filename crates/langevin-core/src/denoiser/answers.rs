@@ -24,6 +24,12 @@ pub trait Answers<const D: usize>: Send + Sync {
 
     /// As [`Denoiser::is_split`].
     fn is_split(&self) -> bool;
+
+    /// As [`Denoiser::beyond_autodiff`].
+    fn beyond_autodiff(&self) -> Option<&'static str>;
+
+    /// As [`Denoiser::beyond_output`].
+    fn beyond_output(&self) -> Option<&'static str>;
 }
 
 /// One network under several conditions, in one call on concatenated rows; made by [`Bound::guided`] and
@@ -62,6 +68,14 @@ impl<N: Network<D>, const D: usize> Answers<D> for Conditions<N, D> {
 
     fn is_split(&self) -> bool {
         false
+    }
+
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        None
     }
 }
 
@@ -112,5 +126,13 @@ impl<const D: usize, T: Denoiser<D>, U: Denoiser<D>> Answers<D> for Several<T, U
 
     fn is_split(&self) -> bool {
         self.all().any(Denoiser::is_split)
+    }
+
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        self.all().find_map(Denoiser::beyond_autodiff)
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        self.all().find_map(Denoiser::beyond_output)
     }
 }

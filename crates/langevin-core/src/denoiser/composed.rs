@@ -55,6 +55,14 @@ impl<const D: usize, A: Answers<D>> Denoiser<D> for Composed<A> {
         self.answers.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        self.answers.beyond_autodiff()
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        self.answers.beyond_output()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.answers.check(shape)
     }

@@ -1,6 +1,6 @@
 //! Guidance by gradients of energies and of classifiers.
 
-use super::{DenoiseError, Denoiser, Estimate, Query, from_fn, gradient};
+use super::{DenoiseError, Denoiser, Estimate, Query, check_autodiff, from_fn, gradient};
 use crate::level::Levels;
 use crate::prediction::Prediction;
 use burn::tensor::Tensor;
@@ -60,6 +60,15 @@ enum At {
     Clean,
 }
 
+impl At {
+    fn name(self) -> &'static str {
+        match self {
+            At::State => "guidance by an energy of the state",
+            At::Clean => "guidance by an energy of x̂_0",
+        }
+    }
+}
+
 /// A denoiser guided by the gradient of an energy E, under any solver: the score gains `−w·∇E`.
 ///
 /// * [`of_state`](Self::of_state): E(x, t) knows the noisy state. If `−E` is `ln p(y|x)` up to a constant, samples are those given
@@ -69,7 +78,8 @@ enum At {
 ///   backward pass of it. It is that of samples from `p(x_0)·exp(−w·E(x_0))` only as far as x̂_0 is certain (as in DPS, Chung et al.
 ///   2023): samples spread less than those.
 ///
-/// Several energies are several of these around one another, or one that is their sum.
+/// Several energies of the state are several of these around one another, and one of the state may be around one of x̂_0. Several
+/// of x̂_0 are one that is their sum, for autodiff has no second gradients.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -179,7 +189,18 @@ impl<T: Denoiser<D>, E: Energy<D>, const D: usize> Denoiser<D> for EnergyGuided<
         self.inner.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        Some(self.at.name())
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        self.inner.beyond_output()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        if self.at == At::Clean {
+            check_autodiff(self.at.name(), &self.inner)?;
+        }
         self.inner.check(shape)
     }
 }

@@ -12,6 +12,19 @@ pub struct Graded<const D: usize> {
     pub gradient: Tensor<D>,
 }
 
+/// Refuses what is [beyond autodiff](Denoiser::beyond_autodiff), for `of`, which takes gradients through it.
+///
+/// # Errors
+/// [`DenoiseError::Combination`] with both names.
+pub fn check_autodiff<const D: usize>(
+    of: &'static str,
+    denoiser: &(impl Denoiser<D> + ?Sized),
+) -> Result<(), DenoiseError> {
+    let reason = "it takes a gradient through what it asks, which follows a gradient itself, and autodiff has first gradients \
+                  only; leave one of the two out, or make one energy of x̂_0 of both (`EnergyGuided::of_clean`)";
+    denoiser.beyond_autodiff().map_or(Ok(()), |second| Err(DenoiseError::Combination { first: of, second, reason }))
+}
+
 /// Asks, and differentiates a number computed from the answer with respect to the state.
 ///
 /// The denoiser is asked at the query's x on the autodiff form of its device; an earlier graph of x is left behind.
@@ -35,12 +48,14 @@ pub struct Graded<const D: usize> {
 ///
 /// # Errors
 /// Those of the denoiser and of `number`; [`DenoiseError::NoGradient`] if the denoiser's output, or the number, does
-/// not depend on x through tensor operations.
+/// not depend on x through tensor operations; [`DenoiseError::Combination`] for a denoiser that is
+/// [beyond autodiff](Denoiser::beyond_autodiff).
 pub fn gradient<const D: usize>(
     denoiser: &(impl Denoiser<D> + ?Sized),
     query: Query<'_, D>,
     number: impl FnOnce(&Estimate<D>) -> Result<Tensor<1>, DenoiseError>,
 ) -> Result<Graded<D>, DenoiseError> {
+    check_autodiff("a gradient through a denoiser", denoiser)?;
     let x = query.x.inner().autodiff().require_grad();
     // Not the leaf itself: detached leaves go on asking for gradients, of which nothing would reach x.
     let estimate = denoiser.denoise(Query { x: x.clone().mul_scalar(1.0), ..query })?;

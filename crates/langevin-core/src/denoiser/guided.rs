@@ -75,6 +75,9 @@ impl Rule {
     }
 }
 
+/// Why what works on outputs refuses answers that are not theirs.
+const ON_OUTPUTS: &str = "it works on outputs, which know nothing of that; guide first, threshold afterwards";
+
 /// The numbers of the two answers.
 const WITHOUT: usize = 0;
 const WITH: usize = 1;
@@ -216,7 +219,7 @@ impl<A> Guided<A> {
             return Err(DenoiseError::Combination {
                 first,
                 second: "answers whose x̂_0 or ε̂ was replaced",
-                reason: "it works on outputs, which know nothing of that; guide first, threshold afterwards",
+                reason: ON_OUTPUTS,
             });
         }
         let guided = match self.rule {
@@ -280,7 +283,8 @@ fn standing_still<const D: usize>(estimate: &Estimate<D>) -> Result<Estimate<D>,
             reason: "an output of 0 stands still for those two alone; use `zero_star(0)`",
         });
     }
-    Ok(with_output(estimate, estimate.output().zeros_like()))
+    // A product, so that gradients go through it: x̂_0 depends on the state.
+    Ok(with_output(estimate, estimate.output().mul_scalar(0.0)))
 }
 
 impl<const D: usize, A: Answers<D>> Denoiser<D> for Guided<A> {
@@ -338,7 +342,21 @@ impl<const D: usize, A: Answers<D>> Denoiser<D> for Guided<A> {
         self.rule == Rule::PlusPlus || self.answers.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        self.answers.beyond_autodiff()
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        match self.rule {
+            Rule::PlusPlus => Some(self.rule.name()),
+            _ => self.answers.beyond_output(),
+        }
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        if let (Some(first), Some(second)) = (self.on_outputs(), self.answers.beyond_output()) {
+            return Err(DenoiseError::Combination { first, second, reason: ON_OUTPUTS });
+        }
         self.answers.check(shape)
     }
 }

@@ -26,7 +26,7 @@ pub use constraint::{Clamp, ConstraintFn, constraint_fn};
 pub(crate) use energy::check_gradient;
 pub use energy::{Energy, EnergyFn, EnergyGuided, energy_fn};
 pub use estimate::{Estimate, EstimateParts};
-pub use gradient::{Graded, gradient, pull_back};
+pub use gradient::{Graded, check_autodiff, gradient, pull_back};
 pub use guided::Guided;
 pub use projection::Projection;
 pub use threshold::{Threshold, Thresholded};
@@ -87,6 +87,19 @@ pub trait Denoiser<const D: usize>: Send + Sync {
         false
     }
 
+    /// What autodiff does not see through, by name: guidance by a gradient, of which there is no second one. What takes gradients
+    /// through a denoiser ([`gradient`], and with it DPS, ΠGDM and energies of x̂_0) refuses such a one, for its gradient would
+    /// lack a part. Combinators forward it.
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What makes x̂_0 or ε̂ another than the output says, by name: thresholds, known values, CFG++. What works on outputs
+    /// (rescaled guidance, CFG-Zero*) refuses such a one. Combinators forward it.
+    fn beyond_output(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Checks a batch's shape, `[batch, ..]`, before a run starts: the sample's shape, the rows of conditions, labels.
     ///
     /// # Errors
@@ -115,6 +128,12 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
     fn is_split(&self) -> bool {
         (**self).is_split()
     }
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        (**self).beyond_autodiff()
+    }
+    fn beyond_output(&self) -> Option<&'static str> {
+        (**self).beyond_output()
+    }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)
     }
@@ -137,6 +156,12 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
     }
     fn is_split(&self) -> bool {
         (**self).is_split()
+    }
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        (**self).beyond_autodiff()
+    }
+    fn beyond_output(&self) -> Option<&'static str> {
+        (**self).beyond_output()
     }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)

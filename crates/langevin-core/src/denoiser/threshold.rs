@@ -89,6 +89,14 @@ impl<const D: usize, T: Denoiser<D>> Denoiser<D> for Thresholded<T> {
         self.inner.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        self.inner.beyond_autodiff()
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        Some("thresholding")
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         if self.rederive && self.inner.is_split() {
             return Err(DenoiseError::Combination {

@@ -4,7 +4,9 @@ use super::error::InverseError;
 use super::measurement::Measurement;
 use super::operator::LinearOperator;
 use super::residual::check_positive;
-use crate::denoiser::{DenoiseError, Denoiser, Estimate, Query, check_gradient};
+use crate::denoiser::{DenoiseError, Denoiser, Estimate, Query, check_autodiff, check_gradient};
+
+const NAME: &str = "DPS";
 
 /// A denoiser that heeds a measurement through the gradient of `‖y − A·x̂_0‖²`, for any operator and under any solver.
 ///
@@ -108,7 +110,16 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> Denoiser<D> for Dps<T
         self.inner.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        Some(NAME)
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        self.inner.beyond_output()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        check_autodiff(NAME, &self.inner)?;
         self.measurement.check(shape)?;
         self.inner.check(shape)
     }

@@ -159,6 +159,14 @@ impl<T: Denoiser<D>, const D: usize> Denoiser<D> for Filled<T, D> {
         self.inner.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        self.inner.beyond_autodiff()
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        Some("a filled region")
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         if !self.keep_eps && self.inner.is_split() {
             return Err(DenoiseError::Combination {

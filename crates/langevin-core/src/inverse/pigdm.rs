@@ -4,8 +4,10 @@ use super::error::InverseError;
 use super::measurement::Measurement;
 use super::operator::LinearOperator;
 use super::residual::check_positive;
-use crate::denoiser::{DenoiseError, Denoiser, Estimate, Query, check_gradient, pull_back};
+use crate::denoiser::{DenoiseError, Denoiser, Estimate, Query, check_autodiff, check_gradient, pull_back};
 use crate::level::Level;
+
+const NAME: &str = "ΠGDM";
 
 /// A denoiser that heeds a measurement through `p(y|x) ≈ N(y; A·x̂_0, r²·A·Aᵀ + s²)`, under any solver.
 ///
@@ -54,7 +56,7 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> PiGdm<T, O, D> {
     /// [`InverseError::NoSvd`] if the operator does not know its decomposition.
     pub fn new(inner: T, measurement: Measurement<O, D>) -> Result<Self, InverseError> {
         if measurement.operator().svd().is_none() {
-            return Err(InverseError::NoSvd { method: "ΠGDM" });
+            return Err(InverseError::NoSvd { method: NAME });
         }
         Ok(Self { inner, measurement, variance: 1.0, scale: 1.0, checked: false })
     }
@@ -102,7 +104,7 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> PiGdm<T, O, D> {
 impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> Denoiser<D> for PiGdm<T, O, D> {
     fn denoise(&self, query: Query<'_, D>) -> Result<Estimate<D>, DenoiseError> {
         let levels = query.levels;
-        let svd = self.measurement.operator().svd().ok_or(InverseError::NoSvd { method: "ΠGDM" })?;
+        let svd = self.measurement.operator().svd().ok_or(InverseError::NoSvd { method: NAME })?;
         let graded = pull_back(&self.inner, query, |estimate| {
             let residual = svd.left(self.measurement.residual(estimate.x0()?.inner())?)?;
             let values = svd.singular_values(&residual.dims()[1..])?;
@@ -122,7 +124,16 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> Denoiser<D> for PiGdm
         self.inner.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        Some(NAME)
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        self.inner.beyond_output()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
+        check_autodiff(NAME, &self.inner)?;
         self.measurement.check(shape)?;
         self.inner.check(shape)
     }

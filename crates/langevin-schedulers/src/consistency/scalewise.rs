@@ -4,7 +4,7 @@ use super::Resize;
 use crate::plan::{Coef, Draw, Memory, Plan, Reg, Row, Src};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use crate::solver::PlanError;
-use langevin_core::{Key, Level, Levels, noise};
+use langevin_core::{Denoiser, Key, Level, Levels, noise};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -199,10 +199,7 @@ impl<const D: usize> Sampler<D> for Scalewise {
             let expected = resize.dimensions_in_words();
             return Err(SampleError::ResizedRank { resize: resize.name(), expected, given: D });
         }
-        if cx.denoiser.memory() > 0 {
-            let (what, advice) = ("a denoiser with memory", "what it remembers has other sizes; run the plan itself");
-            return Err(SampleError::Unsupported { sampler: NAME, what, advice });
-        }
+        self.check_denoiser(cx.denoiser, &state.x().dims())?;
         let x = state.x();
         if row == 0 {
             state.numbers = x.dims()[2..].iter().map(|side| *side as f64).collect();
@@ -238,6 +235,18 @@ impl<const D: usize> Sampler<D> for Scalewise {
 
     fn prior_std(&self) -> f64 {
         self.plan().prior_deviation()
+    }
+
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
+    fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, _: &[usize]) -> Result<(), SampleError> {
+        if denoiser.memory() > 0 {
+            let (what, advice) = ("a denoiser with memory", "what it remembers has other sizes; run the plan itself");
+            return Err(SampleError::Unsupported { sampler: NAME, what, advice });
+        }
+        Ok(())
     }
 
     fn total_steps(&self) -> Option<usize> {

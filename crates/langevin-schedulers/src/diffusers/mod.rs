@@ -104,7 +104,7 @@ pub const CLASSES: [&str; 40] = [
     "FlowMapEulerDiscreteScheduler",
 ];
 
-/// Reads a `scheduler_config.json`.
+/// Reads a `scheduler_config.json`: process, prediction, grid and solver, with every option honoured or refused by name.
 ///
 /// # Errors
 /// [`ConfigError`] for files that cannot be read, classes and options that are not there, and contradictions.
@@ -116,6 +116,7 @@ pub const CLASSES: [&str; 40] = [
 /// assert_eq!(scheduler.plan(50)?.steps(), 50);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "from_diffusers")]
 pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
     let mut keys = Keys::parse(json)?;
     let class = keys.class().to_owned();

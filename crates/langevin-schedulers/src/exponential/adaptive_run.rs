@@ -9,7 +9,7 @@ use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use crate::sde::clock as path_clock;
 use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
-use langevin_core::{Key, Level, Levels, Node, NoiseSource, Process, ProcessError, noise};
+use langevin_core::{Denoiser, Key, Level, Levels, Node, NoiseSource, Process, ProcessError, noise};
 
 /// Weights of the state and of up to three answers.
 type Weights = [f64; 4];
@@ -227,7 +227,7 @@ impl<P: Process> AdaptiveDpm<P> {
 
 impl<P: Process, const D: usize> Sampler<D> for AdaptiveDpm<P> {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        check_company(NAME, self.method.together, state, cx)?;
+        self.check_denoiser(cx.denoiser, &state.x().dims())?;
         let (mut clocks, before) = self.restore(state)?;
         let end = self.end.level.lambda();
         while clocks.iter().any(|clock| clock.lambda != end) {
@@ -250,6 +250,14 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveDpm<P> {
 
     fn prior_std(&self) -> f64 {
         crate::solver::prior_std(&self.process, &self.start)
+    }
+
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
+    fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, shape: &[usize]) -> Result<(), SampleError> {
+        check_company(NAME, self.method.together, denoiser, shape)
     }
 
     fn zero_terminal_snr(&self) -> bool {

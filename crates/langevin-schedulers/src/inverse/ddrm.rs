@@ -10,6 +10,8 @@ use langevin_core::grid::Stop;
 use langevin_core::inverse::{InverseError, LinearOperator, Measurement, SingularValues, Svd};
 use langevin_core::{DenoiseError, Grid, Key, Level, Levels, Process, noise};
 
+const NAME: &str = "DDRM";
+
 /// DDRM: each coordinate of the operator's spectral space is sampled alone, from x̂_0, from the measurement, or from both.
 ///
 /// With `A = U·S·Vᵀ`, in `y = x/α` and `κ = σ/α`, a step from κ' to κ draws each coordinate of `Vᵀ·y` from a normal law
@@ -84,16 +86,16 @@ impl<O: LinearOperator<D>, const D: usize> Ddrm<O, D> {
     /// steps do not join, or that visit a level without signal or begin at one without noise.
     pub fn new(process: &dyn Process, grid: &Grid, measurement: Measurement<O, D>) -> Result<Self, PlanError> {
         let stops = grid.stops(process)?;
-        check_direction("DDRM", &stops, true)?;
-        check_joined("DDRM", &stops)?;
+        check_direction(NAME, &stops, true)?;
+        check_joined(NAME, &stops)?;
         for node in stops.iter().map(|stop| &stop.from) {
             let Level { alpha, sigma, .. } = node.level;
             if !(alpha > 0.0 && sigma > 0.0) {
                 let advice = "it divides by α and by σ; leave the level out, for instance with `Grid::between`";
-                return Err(PlanError::Singular { solver: "DDRM", t: node.t, alpha, sigma, advice });
+                return Err(PlanError::Singular { solver: NAME, t: node.t, alpha, sigma, advice });
             }
         }
-        let svd = measurement.operator().svd().ok_or(InverseError::NoSvd { method: "DDRM" })?;
+        let svd = measurement.operator().svd().ok_or(InverseError::NoSvd { method: NAME })?;
         let left = svd.left(measurement.y())?;
         let values = svd.singular_values(&left.dims()[1..])?;
         let spectrum = values.times(left, |s| if s > 0.0 { 1.0 / s } else { 0.0 })?;
@@ -188,7 +190,7 @@ impl<O: LinearOperator<D>, const D: usize> Ddrm<O, D> {
     }
 
     fn svd(&self) -> Result<&dyn Svd<D>, SampleError> {
-        let missing = InverseError::NoSvd { method: "DDRM" };
+        let missing = InverseError::NoSvd { method: NAME };
         Ok(self.measurement.operator().svd().ok_or(missing).map_err(DenoiseError::from)?)
     }
 
@@ -248,6 +250,10 @@ impl<O: LinearOperator<D>, const D: usize> Sampler<D> for Ddrm<O, D> {
         self.prior_std
     }
 
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
     fn total_steps(&self) -> Option<usize> {
         Some(self.stops.len())
     }
@@ -265,5 +271,5 @@ fn share(setting: &'static str, given: f64) -> Result<f64, PlanError> {
     if (0.0..=1.0).contains(&given) {
         return Ok(given);
     }
-    Err(PlanError::Setting { solver: "DDRM", setting, given, expected: "a number in [0, 1]" })
+    Err(PlanError::Setting { solver: NAME, setting, given, expected: "a number in [0, 1]" })
 }

@@ -5,9 +5,12 @@ use crate::plan::{Aux, Plan};
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use crate::solver::PlanError;
 use burn::tensor::Tensor;
+use langevin_core::denoiser::check_autodiff;
 use langevin_core::inverse::{LinearOperator, Measurement};
 use langevin_core::{DenoiseError, Denoiser, Estimate, Levels, Query};
 use std::sync::{Mutex, PoisonError};
+
+const NAME: &str = "DPS";
 
 /// DPS (Chung et al. 2023, algorithm 1): after each step of a plan, `x − ζ·∇‖y − A·x̂_0‖`, where the gradient is that at the
 /// state from which the step began and goes through the denoiser.
@@ -52,7 +55,7 @@ impl<O: LinearOperator<D>, const D: usize> DpsSteps<O, D> {
     pub fn new(plan: Plan, measurement: Measurement<O, D>, step: f64) -> Result<Self, PlanError> {
         if !(step > 0.0 && step.is_finite()) {
             let expected = "a positive number";
-            return Err(PlanError::Setting { solver: "DPS", setting: "the step size", given: step, expected });
+            return Err(PlanError::Setting { solver: NAME, setting: "the step size", given: step, expected });
         }
         let y: Vec<f64> = measurement.y().to_data().iter::<f64>().collect();
         let fingerprint = plan.fingerprint() ^ fingerprint([step].into_iter().chain(y));
@@ -96,6 +99,14 @@ impl<O: LinearOperator<D>, const D: usize> Denoiser<D> for LookingBack<'_, O, D>
         self.inner.is_split()
     }
 
+    fn beyond_autodiff(&self) -> Option<&'static str> {
+        self.inner.beyond_autodiff()
+    }
+
+    fn beyond_output(&self) -> Option<&'static str> {
+        self.inner.beyond_output()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.inner.check(shape)
     }
@@ -120,6 +131,14 @@ impl<O: LinearOperator<D>, const D: usize> Sampler<D> for DpsSteps<O, D> {
 
     fn prior_std(&self) -> f64 {
         self.plan.prior_deviation()
+    }
+
+    fn name(&self) -> String {
+        format!("{NAME} over {}", self.plan.name())
+    }
+
+    fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, _: &[usize]) -> Result<(), SampleError> {
+        Ok(check_autodiff(NAME, denoiser)?)
     }
 
     fn total_steps(&self) -> Option<usize> {

@@ -69,7 +69,8 @@ impl<'a> Pieces<'a> {
                 return Err(self.apart(from));
             };
             let grid = self.grid.clone().starting_at(self.left_out + stop);
-            let plan = self.solver.plan(self.process, &grid)?;
+            // It plans the whole grid: that it does not plan the rest is for these jumps to say.
+            let plan = self.solver.plan(self.process, &grid).map_err(|_| self.apart(from))?;
             self.later.insert(from, plan);
         }
         Ok(&self.later[&from])

@@ -83,7 +83,8 @@ impl fmt::Debug for Named {
     }
 }
 
-/// Finds a sampler by name, with or without a schedule behind it.
+/// Finds a sampler by name, with or without a schedule behind it: what `Sampler::from_name` would be if a trait could be called
+/// by its own name.
 ///
 /// # Errors
 /// [`NameError::Elsewhere`] for names that say too little for a plan, [`NameError::Unknown`] with the nearest name for others.

@@ -9,7 +9,7 @@ use crate::solver::PlanError;
 use burn::tensor::Tensor;
 use langevin_core::{Denoiser, NoiseSource, Process};
 
-const NAME: &str = "Dormand-Prince";
+pub(super) const NAME: &str = "Dormand-Prince";
 
 /// The adaptive Runge-Kutta method of Dormand & Prince, orders 5(4), with PI step size control.
 ///

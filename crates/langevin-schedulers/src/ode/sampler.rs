@@ -1,5 +1,6 @@
 //! The adaptive method on tensors: a sampler whose samples have clocks of their own.
 
+use super::adaptive::NAME;
 use super::control::{Clock, Control};
 use super::drive::{Progress, System};
 use super::tensors;
@@ -9,7 +10,7 @@ use crate::sampler::rows::check_company;
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
-use langevin_core::{Level, Levels, Process};
+use langevin_core::{Denoiser, Level, Levels, Process};
 
 /// Register of the state being integrated, where the run shows something else.
 const INSIDE: u8 = 1;
@@ -152,8 +153,7 @@ impl<P: Process> AdaptiveFlow<P> {
     }
 
     fn check<const D: usize>(&self, state: &RunState<D>, cx: &Context<'_, D>) -> Result<(), SampleError> {
-        const NAME: &str = "Dormand-Prince";
-        check_company(NAME, self.method.together, state, cx)?;
+        self.check_denoiser(cx.denoiser, &state.x().dims())?;
         if state.is_replaced() && !self.outputs.is_empty() {
             let (what, advice) = ("constraints while `output_at` is used", "leave one of them out");
             return Err(SampleError::Unsupported { sampler: NAME, what, advice });
@@ -214,6 +214,14 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveFlow<P> {
 
     fn prior_std(&self) -> f64 {
         crate::solver::prior_std(&self.process, &self.process.node(self.start))
+    }
+
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
+    fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, shape: &[usize]) -> Result<(), SampleError> {
+        check_company(NAME, self.method.together, denoiser, shape)
     }
 
     fn zero_terminal_snr(&self) -> bool {

@@ -142,6 +142,10 @@ impl<const D: usize> Sampler<D> for Plan {
         self.prior_deviation()
     }
 
+    fn name(&self) -> String {
+        Plan::name(self).to_owned()
+    }
+
     fn total_steps(&self) -> Option<usize> {
         Some(self.steps())
     }

@@ -214,16 +214,22 @@ pub enum SampleError {
     },
     /// A denoiser whose x̂_0 and ε̂ answer different questions, under a sampler that takes them for one answer.
     #[error(
-        "CFG++ needs a sampler that goes on from x̂_0 and ε̂ alone, and this one uses the state as well, or only one of the \
-         two: take DDIM or Euler in σ/α, `PlusPlus::around` the solver, or plain guidance"
+        "CFG++ cannot be combined with {sampler}: it needs a sampler that goes on from x̂_0 and ε̂ alone, and this one uses the \
+         state as well, or only one of the two; take DDIM or Euler in σ/α, `PlusPlus::around` the solver, or plain guidance"
     )]
-    Split,
+    Split {
+        /// The sampler.
+        sampler: String,
+    },
     /// A sampler of CFG++ under a denoiser whose x̂_0 and ε̂ are one answer.
     #[error(
-        "the sampler is one of CFG++, which guides x̂_0 and puts the unconditional ε̂ back on, and the denoiser gives one \
-         answer for both: call `.plus_plus()` on the guided denoiser, or take the solver without CFG++"
+        "{sampler} cannot be combined with a denoiser without CFG++: it guides x̂_0 and puts the unconditional ε̂ back on, and \
+         the denoiser gives one answer for both; call `.plus_plus()` on the guided denoiser, or take the solver without CFG++"
     )]
-    NotSplit,
+    NotSplit {
+        /// The sampler.
+        sampler: String,
+    },
     /// Samples of dimensions that they cannot be resized in.
     #[error(
         "`{resize}` resizes samples of {expected} dimensions, batch and channels counted, and these have {given}: take one \

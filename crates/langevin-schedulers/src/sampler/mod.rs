@@ -52,6 +52,10 @@ impl<const D: usize> Context<'_, D> {
 ///
 /// A user's own solver is one `impl`: read `state.x()`, ask, write back, and return
 /// [`state.step(..)`](RunState::step); `Ok(None)` ends the run. A [`Plan`](crate::Plan) is a sampler.
+///
+/// A trait cannot be called by its own name, so there is no `Sampler::from_name`: one by the name that a program gives it is
+/// [`names::from_name`](crate::names::from_name)`("dpmpp_2m_sde_karras")?.sampler(..)`, and one by diffusers'
+/// `scheduler_config.json` is [`diffusers::from_config`](crate::diffusers::from_config)`(json)?.plan(..)`.
 pub trait Sampler<const D: usize>: Send + Sync {
     /// Makes one step. On an error the run keeps the state from before.
     ///
@@ -64,6 +68,21 @@ pub trait Sampler<const D: usize>: Send + Sync {
 
     /// Standard deviation of the noise that a run starts from.
     fn prior_std(&self) -> f64;
+
+    /// What errors call it.
+    fn name(&self) -> String {
+        "this sampler".into()
+    }
+
+    /// Checks a denoiser, and the shape of the batch that it is to be asked about, before a run starts: what it remembers, whether
+    /// autodiff sees through it. [`Denoiser::check`] is asked besides.
+    ///
+    /// # Errors
+    /// [`SampleError`] that names both, if they do not go together.
+    fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, shape: &[usize]) -> Result<(), SampleError> {
+        let _ = (denoiser, shape);
+        Ok(())
+    }
 
     /// Number of steps, if it is known beforehand.
     fn total_steps(&self) -> Option<usize> {
@@ -110,6 +129,12 @@ macro_rules! forward {
             }
             fn prior_std(&self) -> f64 {
                 (**self).prior_std()
+            }
+            fn name(&self) -> String {
+                (**self).name()
+            }
+            fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, shape: &[usize]) -> Result<(), SampleError> {
+                (**self).check_denoiser(denoiser, shape)
             }
             fn total_steps(&self) -> Option<usize> {
                 (**self).total_steps()
@@ -178,7 +203,8 @@ pub trait SamplerExt<const D: usize>: Sampler<D> + Sized {
     /// # Errors
     /// [`SampleError::EmptyShape`] for a dimension of zero, [`SampleError::SampleNumbers`] if the sample numbers do not
     /// fit into 64 bits, [`SampleError::Denoise`] if the denoiser cannot take the states, [`SampleError::Split`] for
-    /// CFG++ with a sampler that makes no sense of it, [`SampleError::NotSplit`] for a sampler of CFG++ without it.
+    /// CFG++ with a sampler that makes no sense of it, [`SampleError::NotSplit`] for a sampler of CFG++ without it, and what the sampler [says of the
+    /// denoiser](Sampler::check_denoiser).
     fn start_from<'a>(
         &'a self,
         first: u64,
@@ -254,10 +280,11 @@ fn check_company<const D: usize>(
     shape: &[usize],
 ) -> Result<(), SampleError> {
     if denoiser.is_split() && !sampler.takes_split() {
-        return Err(SampleError::Split);
+        return Err(SampleError::Split { sampler: sampler.name() });
     }
     if sampler.needs_split() && !denoiser.is_split() {
-        return Err(SampleError::NotSplit);
+        return Err(SampleError::NotSplit { sampler: sampler.name() });
     }
+    sampler.check_denoiser(denoiser, shape)?;
     Ok(denoiser.check(shape)?)
 }

@@ -1,18 +1,18 @@
 //! What samplers need whose samples go their own ways: errors, choices and noise row by row.
 
-use super::{Context, RunState, SampleError};
+use super::{RunState, SampleError};
 use crate::plan::Memory;
 use burn::tensor::{Bool, DType, Tensor, TensorData};
-use langevin_core::NoiseError;
+use langevin_core::{Denoiser, NoiseError};
 
 /// Refuses a denoiser that remembers where samples accept and reject steps one by one.
 pub(crate) fn check_company<const D: usize>(
     sampler: &'static str,
     together: bool,
-    state: &RunState<D>,
-    cx: &Context<'_, D>,
+    denoiser: &dyn Denoiser<D>,
+    shape: &[usize],
 ) -> Result<(), SampleError> {
-    if cx.denoiser.memory() > 0 && !together && state.x().dims()[0] > 1 {
+    if denoiser.memory() > 0 && !together && shape.first().is_some_and(|batch| *batch > 1) {
         let advice = "its memory belongs to the whole batch, but samples accept and reject steps one by one; use \
                       `.batch_control()`, or one sample a run";
         return Err(SampleError::Unsupported { sampler, what: "a denoiser that remembers", advice });

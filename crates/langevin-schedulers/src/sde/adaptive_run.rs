@@ -7,7 +7,7 @@ use crate::sampler::rows::{Attempt, check_company, noise_by_row, pooled, scaled_
 use crate::sampler::{Context, RunState, SampleError, Sampler, Step};
 use burn::tensor::Tensor;
 use langevin_core::level::Scalars;
-use langevin_core::{Level, Levels, NoiseSource, Process};
+use langevin_core::{Denoiser, Level, Levels, NoiseSource, Process};
 
 /// `x + of_x·x + of_eps·ε̂ + std·z`.
 struct Weights {
@@ -131,7 +131,7 @@ fn numbers(clocks: &[Clock], done: bool) -> Vec<f64> {
 
 impl<P: Process, const D: usize> Sampler<D> for AdaptiveReverse<P> {
     fn advance(&self, state: &mut RunState<D>, cx: &Context<'_, D>) -> Result<Option<Step<D>>, SampleError> {
-        check_company(NAME, self.method.together, state, cx)?;
+        self.check_denoiser(cx.denoiser, &state.x().dims())?;
         let (mut clocks, before, done) = self.restore(state)?;
         while clocks.iter().any(|clock| clock.t != self.end) {
             let saved = state.clone();
@@ -158,6 +158,14 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveReverse<P> {
 
     fn prior_std(&self) -> f64 {
         crate::solver::prior_std(&self.process, &self.process.node(self.start))
+    }
+
+    fn name(&self) -> String {
+        NAME.into()
+    }
+
+    fn check_denoiser(&self, denoiser: &dyn Denoiser<D>, shape: &[usize]) -> Result<(), SampleError> {
+        check_company(NAME, self.method.together, denoiser, shape)
     }
 
     fn zero_terminal_snr(&self) -> bool {

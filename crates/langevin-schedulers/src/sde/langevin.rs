@@ -224,6 +224,10 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
         self.predictor.prior_deviation()
     }
 
+    fn name(&self) -> String {
+        format!("{} with corrections", self.predictor.name())
+    }
+
     fn total_steps(&self) -> Option<usize> {
         Some(self.predictor.steps())
     }

@@ -175,7 +175,7 @@ fn memory_needs_one_clock() {
     let method = || DormandPrince::new(1e-3, 1e-3).expect("positive");
     let x = |rows| Tensor::<2>::ones([rows, 2], &Device::flex());
     let flow = method().over(VpSde::default()).expect("a run");
-    let error = flow.start_from(0, x(2), &Remembering, &noise).expect("starts").finish().expect_err("refused");
+    let error = flow.start_from(0, x(2), &Remembering, &noise).map(drop).expect_err("refused");
     assert!(matches!(error, SampleError::Unsupported { .. }) && error.to_string().contains("batch_control"), "{error}");
     assert!(flow.start_from(0, x(1), &Remembering, &noise).expect("starts").finish().is_ok());
     let flow = method().batch_control().over(VpSde::default()).expect("a run");

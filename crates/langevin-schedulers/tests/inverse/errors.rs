@@ -207,3 +207,48 @@ fn answers_that_autodiff_cannot_follow() {
     let error = ask(&EnergyGuided::of_state(inner, constant), plane(), MIDDLE);
     assert_eq!(error, DenoiseError::NoGradient { what: "the number to differentiate" });
 }
+
+/// A gradient through something that follows a gradient would lack a part, or not be there.
+#[test]
+fn gradients_through_gradients_are_refused_before_the_first_step() {
+    let data = mixture().denoiser(Prediction::Epsilon).expect("a denoiser");
+    let measurement = || Measurement::new(one_value(), tensor(&[vec![0.7]]), 0.1).expect("a measurement");
+    let energy = || energy_fn(|x: Tensor<2>, _: &Levels| Ok(x.sin().sum_dim(1).squeeze_dim(1)));
+    let followers: [(&str, Box<dyn Denoiser<2> + '_>); 4] = [
+        ("DPS", Box::new(Dps::new(&data, measurement()).expect("noise"))),
+        ("ΠGDM", Box::new(PiGdm::new(&data, measurement()).expect("a decomposition"))),
+        ("guidance by an energy of the state", Box::new(EnergyGuided::of_state(&data, energy()))),
+        ("guidance by an energy of x̂_0", Box::new(EnergyGuided::of_clean(&data, energy()))),
+    ];
+    let plan = Ddim::new().plan(&VpSde::default(), &Grid::uniform(5).between(0.9, 0.1)).expect("a plan");
+    let steps = DpsSteps::new(plan.clone(), measurement(), 0.1).expect("a step size");
+    let noise = Seeded::new(0);
+    for (name, inner) in &followers {
+        assert_eq!(inner.beyond_autodiff(), Some(*name));
+        let names = |error: SampleError, what: &str| {
+            let SampleError::Denoise(DenoiseError::Combination { first, second, .. }) = error else {
+                panic!("{error}")
+            };
+            assert_eq!((first, second), (what, *name));
+        };
+        names(steps.start_from(0, plane(), inner, &noise).map(drop).expect_err("refused"), "DPS");
+        let outer: [(&str, Box<dyn Denoiser<2> + '_>); 3] = [
+            ("DPS", Box::new(Dps::new(inner, measurement()).expect("noise"))),
+            ("ΠGDM", Box::new(PiGdm::new(inner, measurement()).expect("a decomposition"))),
+            ("guidance by an energy of x̂_0", Box::new(EnergyGuided::of_clean(inner, energy()))),
+        ];
+        for (what, outer) in &outer {
+            names(plan.start_from(0, plane(), outer, &noise).map(drop).expect_err("refused"), what);
+            // Whoever asks it without a run is told, too.
+            let error = ask(outer, plane(), MIDDLE);
+            assert!(matches!(error, DenoiseError::Combination { second, .. } if second == *name), "{error}");
+        }
+        // Through what is inside an energy of the state no gradient goes.
+        let state = EnergyGuided::of_state(inner, energy());
+        assert!(plan.start_from(0, plane(), &state, &noise).expect("starts").finish().is_ok());
+        // Combinators in between forward it.
+        let mask = Masking::new(tensor(&[vec![1.0, 0.0]])).expect("a mask");
+        let between = Filled::new(inner, KnownRegion::new(mask, tensor(&[vec![0.7, 0.0]])).expect("a region"));
+        names(steps.start_from(0, plane(), &between, &noise).map(drop).expect_err("refused"), "DPS");
+    }
+}
