@@ -3,12 +3,14 @@
 
     python benches/peers/compare.py [--rounds 40] [NAME ...]
 
-needs `torch` and `diffusers` (`pip install torch diffusers`) and builds the other side with `cargo bench`. The network
-costs nothing on either side: one tensor is the answer to every question. Both sides run the solvers of
-`benches/solvers.json`, 50 steps on [16, 4, 64, 64] in f32, and 20 times `torch.randn` runs against seeded noise of
-[64, 3, 32, 32]. Runs alternate between the sides, so that a machine that gets slower gets slower for both. Each step is
-timed alone: the table has the mean over the steps of a run of the least and of the median time that the step took in any
-round, and the ratios. The least times are those of a machine that did nothing else.
+needs `torch`, `diffusers` and, for the cosine DPM-Solver, `torchsde` (`pip install torch diffusers torchsde`), and
+builds the other side with `cargo bench`. That solver draws from a Brownian tree there, which takes it longer than all
+others together: name the others to leave it out. The network costs nothing on either side: one tensor is the answer
+to every question. Both sides run the solvers of `benches/solvers.json`, 50 steps on [16, 4, 64, 64] in f32, and 20
+times `torch.randn` runs against seeded noise of [64, 3, 32, 32]. Runs alternate between the sides, so that a machine
+that gets slower gets slower for both. Each step is timed alone: the table has the mean over the steps of a run of the
+least and of the median time that the step took in any round, and the ratios. The least times are those of a machine
+that did nothing else.
 """
 
 import argparse
