@@ -6,7 +6,7 @@
 
 use crate::common::affine::marginal;
 use crate::common::laws::{MEASURED, corrected, improved_euler, posterior_mean, restored};
-use crate::common::problem::{ends, even_lambda};
+use crate::common::problem::{ends, even_lambda, processes};
 use crate::common::solvers::type_of;
 use crate::{Moments, SAMPLES, Sums, points, predicted, scale_noise};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -14,12 +14,12 @@ use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
 use langevin::core::inverse::{Masking, Measurement};
 use langevin::core::noise::Seeded;
-use langevin::core::process::VpSde;
-use langevin::core::{Grid, Key, Level, Levels, Load, NoiseSource};
+use langevin::core::{Grid, Key, Level, Levels, Load, NoiseSource, Process};
 use langevin::schedulers::exponential::{Basis, DpmAdaptive, Singlestep};
 use langevin::schedulers::inverse::Ddrm;
 use langevin::schedulers::sde::AdaptiveSde;
 use langevin::schedulers::{DormandPrince, Plan, PredictorCorrector, ReverseDiffusion, Sampler, SamplerExt, Solver};
+use std::sync::Arc;
 
 /// Points of one sample.
 const POINTS: usize = 10_000;
@@ -38,7 +38,7 @@ pub const ELSEWHERE: [(&str, &str); 5] = [
 ];
 
 pub struct Case {
-    pub name: &'static str,
+    pub name: String,
     pub of: &'static str,
     pub noisy: bool,
     sampler: Box<dyn Sampler<2>>,
@@ -55,13 +55,27 @@ fn case<S: Sampler<2> + 'static>(
     sampler: S,
     law: impl Fn(&Gaussian, &[Level], f64) -> Moments + 'static,
 ) -> Case {
+    let name = name.to_owned();
     Case { name, of: type_of::<S>(), noisy: true, sampler: Box::new(sampler), own_start: false, law: Box::new(law) }
 }
 
+/// Every sampler on every process; what draws no noise on VP alone, for tests/convergence measures its errors on all.
 pub fn cases() -> Vec<Case> {
-    let vp = VpSde::default;
-    let (noisy, clean) = ends(&vp());
-    let diffusion = ReverseDiffusion::new().plan(&vp(), &even_lambda(&vp(), 6)).expect("a plan");
+    let of = |(name, process): (&'static str, Box<dyn Process>)| {
+        let process: Shared = Arc::from(process);
+        let sampled = on(&process).into_iter().filter(move |case| case.noisy || name == "VP");
+        sampled.map(move |case| Case { name: format!("{} on {name}", case.name), ..case })
+    };
+    processes().into_iter().flat_map(of).collect()
+}
+
+/// A process that several samplers and laws share.
+type Shared = Arc<dyn Process>;
+
+fn on(process: &Shared) -> Vec<Case> {
+    let grid = even_lambda(process, 6);
+    let (noisy, clean) = ends(process);
+    let diffusion = ReverseDiffusion::new().plan(process, &grid).expect("a plan");
     let corrector = || PredictorCorrector::new(diffusion.clone(), RATIO, 2).expect("settings");
     let free = corrector().step_limit(f64::INFINITY).expect("positive");
     let corrected = |limit: f64| {
@@ -71,7 +85,7 @@ pub fn cases() -> Vec<Case> {
     let sde = AdaptiveSde::new(5e-2, 5e-2).expect("tolerances").batch_control();
     let dpm = |eta, tolerance| {
         let method = DpmAdaptive::new(tolerance, tolerance).and_then(|method| method.eta(eta)).expect("settings");
-        method.batch_control().between(vp(), noisy, clean).expect("a run")
+        method.batch_control().between(process.clone(), noisy, clean).expect("a run")
     };
     let prince = DormandPrince::new(1e-6, 1e-6).expect("tolerances").batch_control();
     // Without noise the law is that of the data, within the tolerance.
@@ -81,26 +95,35 @@ pub fn cases() -> Vec<Case> {
         Moments { mean, covariance: (0..4).map(covariance).collect() }
     };
     let quiet = |case: Case| Case { noisy: false, ..case };
-    let ddrm = Ddrm::new(&vp(), &even_lambda(&vp(), 6), measurement()).expect("a sampler");
+    let ddrm = Ddrm::new(process, &grid, measurement()).expect("a sampler");
+    let (on_sde, on_dpm, on_ddrm) = (process.clone(), process.clone(), process.clone());
     vec![
         case("predictor-corrector, limited steps", corrector(), corrected(1.0)),
         case("predictor-corrector, steps by norms", free, corrected(f64::INFINITY)),
         case("predictor-corrector, norms of the batch", corrector().batch_norms(), corrected(f64::INFINITY)),
-        case("adaptive SDE steps", sde.between(vp(), noisy, clean).expect("a run"), |data, visited, factor| {
-            moments_of(&improved_euler(&VpSde::default(), &vp_times(visited)), data, factor)
-        }),
-        case("adaptive DPM-Solver, η = 0.8", dpm(0.8, 3e-2), |data, visited, factor| {
+        case(
+            "adaptive SDE steps",
+            sde.between(process.clone(), noisy, clean).expect("a run"),
+            move |data, visited, factor| moments_of(&improved_euler(&on_sde, &times(&on_sde, visited)), data, factor),
+        ),
+        case("adaptive DPM-Solver, η = 0.8", dpm(0.8, 3e-2), move |data, visited, factor| {
             let solver = Singlestep::new(3).and_then(|solver| solver.basis(Basis::Noise).capped().ancestral(0.8));
-            let grid = Grid::times(vp_times(visited)).expect("falling").ending(End::Range);
-            moments_of(&solver.expect("settings").plan(&VpSde::default(), &grid).expect("a plan"), data, factor)
+            let grid = Grid::times(times(&on_dpm, visited)).expect("falling").ending(End::Range);
+            moments_of(&solver.expect("settings").plan(&on_dpm, &grid).expect("a plan"), data, factor)
         }),
         quiet(case("adaptive DPM-Solver", dpm(0.0, 1e-6), exact)),
-        quiet(case("Dormand-Prince", prince.between(vp(), noisy, clean).expect("a sampler"), exact)),
-        Case {
-            own_start: true,
-            ..case("DDRM", ddrm, move |data, _, factor| restored(&vp(), &even_lambda(&vp(), 6), data, factor))
-        },
+        quiet(case("Dormand-Prince", prince.between(process.clone(), noisy, clean).expect("a sampler"), exact)),
+        Case { own_start: true, ..case("DDRM", ddrm, move |data, _, factor| restored(&on_ddrm, &grid, data, factor)) },
     ]
+}
+
+/// The process's times of levels; a network may be told others.
+fn times(process: &Shared, visited: &[Level]) -> Vec<f64> {
+    let mut times: Vec<f64> =
+        visited.iter().map(|level| process.time_at_lambda(level.lambda()).expect("in range")).collect();
+    let last = times.len() - 1;
+    (times[0], times[last]) = ends(process);
+    times
 }
 
 impl Case {
@@ -140,11 +163,6 @@ impl Case {
 
 fn moments_of(plan: &Plan, data: &Gaussian, factor: f64) -> Moments {
     predicted(&scale_noise(plan, factor), data)
-}
-
-/// Times of levels of VP, whose network is told them.
-fn vp_times(visited: &[Level]) -> Vec<f64> {
-    visited.iter().map(|level| level.time).collect()
 }
 
 const RATIO: f64 = 0.16;
