@@ -4,6 +4,7 @@
 //! scales vectors without looking inside, so one run can carry the mean and every column of the map side by side:
 //! the first block of the state is a point, each other block a direction that answers to the linear part only.
 
+use super::problem::KNOWN_SAMPLE;
 use langevin::core::exact::Gaussian;
 use langevin::core::{Key, Level, NoiseError, NoiseSource};
 use langevin::schedulers::Plan;
@@ -94,7 +95,8 @@ impl NoiseSource for Layout {
     }
 }
 
-/// The affine map of `plan` on Gaussian data, from a start `mean + factor·ξ` (`factor` by columns).
+/// The affine map of `plan` on Gaussian data, from a start `mean + factor·ξ` (`factor` by columns). Plans that are given
+/// something are given [`KNOWN_SAMPLE`].
 pub fn push(plan: &Plan, data: &Gaussian, mean: &[f64], factor: &[Vec<f64>]) -> Affine {
     push_on(plan, data, mean, factor, &[])
 }
@@ -103,7 +105,9 @@ pub fn push(plan: &Plan, data: &Gaussian, mean: &[f64], factor: &[Vec<f64>]) -> 
 pub fn push_on(plan: &Plan, data: &Gaussian, mean: &[f64], factor: &[Vec<f64>], clock: &[f64]) -> Affine {
     let d = data.dimension();
     let maps = |level: &Level| Maps::of(data, level);
-    push_layout(plan, &maps, mean, factor, &Layout::of(plan, d, 1 + factor.len(), clock), None)
+    let known = (&KNOWN_SAMPLE.0[..], &KNOWN_SAMPLE.1[..]);
+    let known = (!plan.auxiliaries().is_empty()).then_some(known);
+    push_layout(plan, &maps, mean, factor, &Layout::of(plan, d, 1 + factor.len(), clock), known)
 }
 
 /// As [`push`], with a network that answers as it is told: x̂_0, and ε̂, from a state at a level.

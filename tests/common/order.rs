@@ -41,9 +41,11 @@ impl Errors {
     pub fn slope_of_all(&self) -> f64 {
         let count = self.errors.len();
         assert!(count >= 8, "only {count} errors above {FLOOR}: {:?}", self.errors);
-        let middle = 0.5 * (count - 1) as f64;
-        let squares: f64 = (0..count).map(|i| (i as f64 - middle).powi(2)).sum();
-        self.errors.iter().enumerate().map(|(i, e)| -(i as f64 - middle) * e.log2()).sum::<f64>() / squares
+        let numbers: Vec<f64> = self.steps.iter().map(|n| *n as f64).collect();
+        let mean = |values: &[f64]| values.iter().map(|value| value.ln()).sum::<f64>() / count as f64;
+        let (of_numbers, of_errors) = (mean(&numbers), mean(&self.errors));
+        let pairs = || numbers.iter().zip(&self.errors).map(|(n, e)| (n.ln() - of_numbers, e.ln() - of_errors));
+        -pairs().map(|(n, e)| n * e).sum::<f64>() / pairs().map(|(n, _)| n * n).sum::<f64>()
     }
 }
 

@@ -90,7 +90,7 @@ fn combine(sum: &[Term], states: [&[f64]; 2], answers: &[Option<HostAnswer>]) ->
 }
 
 /// Where the starting points end, as x/α: the same for every process.
-fn exact_paths() -> &'static [f64] {
+pub fn exact_paths() -> &'static [f64] {
     static PATHS: OnceLock<Vec<f64>> = OnceLock::new();
     PATHS.get_or_init(|| paths(96))
 }

@@ -2,6 +2,7 @@
 
 use super::{EVEN_LAMBDA, error};
 use crate::common::order::Errors;
+use crate::common::parallel::each;
 use crate::common::solvers::{Claim, Kind, Row, rows};
 use langevin::core::process::VpSde;
 use plotters::prelude::*;
@@ -65,32 +66,85 @@ fn points(row: &Row, claim: &Claim) -> Points {
     errors.steps.iter().zip(&errors.errors).map(|(n, e)| ((*n as f64).log10(), e.log10())).collect()
 }
 
-/// Draws `docs/images/orders.png`.
-pub fn draw() -> Result<(), Box<dyn Error>> {
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images/orders.png");
+const SIZE: (u32, u32) = (1280, 1040);
+
+/// A curve: its name, the order that is claimed, and its points.
+type Curve = (&'static str, f64, Points);
+
+/// The curves of each panel.
+fn measured() -> Vec<Vec<Curve>> {
+    let places: Vec<(usize, &str)> = PANELS
+        .iter()
+        .enumerate()
+        .flat_map(|(panel, (.., names))| names.iter().map(move |name| (panel, *name)))
+        .collect();
+    // Solvers are not sent between threads: each curve makes its own.
+    let mut curves = each(places.len(), |index| {
+        let (panel, name) = places[index];
+        let row = rows().into_iter().find(|row| row.name == name);
+        let row = row.unwrap_or_else(|| panic!("{name} is not in the table of orders"));
+        let claim = row.claims.iter().find(|claim| PANELS[panel].0(claim.kind));
+        let claim = claim.unwrap_or_else(|| panic!("{name} has no order of that kind"));
+        (name, claim.order, points(&row, claim))
+    })
+    .into_iter();
+    PANELS.iter().map(|(.., names)| curves.by_ref().take(names.len()).collect()).collect()
+}
+
+/// The picture's red, green and blue, line by line.
+fn drawn(panels: &[Vec<Curve>]) -> Result<Vec<u8>, Box<dyn Error>> {
     plotters::style::register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
         .map_err(|_| "the embedded font is damaged")?;
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images/orders.png");
-    let root = BitMapBackend::new(path, (1280, 1040)).into_drawing_area();
+    let mut pixels = vec![0; 3 * SIZE.0 as usize * SIZE.1 as usize];
+    let root = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
-    let rows = rows();
-    for (area, (kind, title, names)) in root.split_evenly((2, 2)).iter().zip(PANELS) {
-        let find = |name: &&'static str| {
-            let row = rows.iter().find(|row| row.name == *name);
-            let claim = row.and_then(|row| Some((row, row.claims.iter().find(|claim| kind(claim.kind))?)));
-            let (row, claim) = claim.ok_or_else(|| format!("{name} is not in the table of orders"))?;
-            Ok((*name, claim.order, points(row, claim)))
-        };
-        let drawn: Vec<(&str, f64, Points)> = names.iter().map(find).collect::<Result<_, String>>()?;
-        panel(area, title, &drawn)?;
+    for (area, ((_, title, _), curves)) in root.split_evenly((2, 2)).iter().zip(PANELS.iter().zip(panels)) {
+        panel(area, title, curves)?;
     }
     root.present()?;
-    Ok(())
+    drop(root);
+    Ok(pixels)
+}
+
+/// How many pixels of two pictures differ.
+fn different(a: &[u8], b: &[u8]) -> usize {
+    assert_eq!(a.len(), b.len(), "pictures of other sizes");
+    a.chunks(3).zip(b.chunks(3)).filter(|(a, b)| a != b).count()
+}
+
+/// On another processor the last digits of an error may move a point to the next pixel.
+const MOVED: usize = 30;
+
+/// The committed picture is the one of the errors that are measured here, pixel by pixel.
+#[test]
+fn the_picture_of_orders_is_up_to_date() {
+    let measured = measured();
+    let now = drawn(&measured).expect("a picture");
+    if std::env::var_os("LANGEVIN_WRITE_DOCS").is_some() {
+        image::save_buffer(PATH, &now, SIZE.0, SIZE.1, image::ExtendedColorType::Rgb8).expect("docs/images/orders.png");
+    }
+    let committed = image::open(PATH).expect("docs/images/orders.png").into_rgb8();
+    assert_eq!(committed.dimensions(), SIZE, "write docs/images/orders.png with LANGEVIN_WRITE_DOCS=1");
+    let moved = different(&committed, &now);
+    assert!(moved <= MOVED, "{moved} pixels of docs/images/orders.png are others; write it with LANGEVIN_WRITE_DOCS=1");
+    // A tenth of one error is seen, of every curve.
+    for (panel, index) in
+        (0..PANELS.len()).flat_map(|panel| (0..measured[panel].len()).map(move |index| (panel, index)))
+    {
+        let mut other = measured.clone();
+        let curve = &mut other[panel][index];
+        let middle = curve.2.len() / 2;
+        curve.2[middle].1 += 1.1f64.log10();
+        let seen = different(&drawn(&other).expect("a picture"), &now);
+        assert!(seen > MOVED, "{}: a tenth of an error moves {seen} pixels", measured[panel][index].0);
+    }
 }
 
 fn panel<DB: DrawingBackend>(
     area: &DrawingArea<DB, plotters::coord::Shift>,
     title: &str,
-    drawn: &[(&str, f64, Points)],
+    drawn: &[Curve],
 ) -> Result<(), Box<dyn Error>>
 where
     DB::ErrorType: 'static,

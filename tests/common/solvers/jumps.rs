@@ -22,7 +22,13 @@ pub fn rows() -> Vec<Row> {
             .strong_draws(2.0, (64, 4))
             .in_lambda()
             .on_a_chain(),
-        row("RePaint around DDPM", repaint).reads_what_is_known().own_law("its law is that of the known sample"),
+        row("RePaint around DDPM", repaint)
+            .reads_what_is_known()
+            .own_law("its law is that of the known sample, which is noised anew, with all the noise of its level, in every step")
+            .weak_itself(1.0, (64, 3))
+            .in_lambda()
+            .strong_itself(0.0, (32, 3))
+            .in_lambda(),
         row("DDIM, churn", Churned::new(Ddim::new(), churn())).weak(1.0, (64, 3)).strong_churn(2.0, 1.0, (64, 4)),
         row("probability flow, Heun, churn", Churned::new(ProbabilityFlow::heun(), churn()))
             .weak(2.0, (64, 3))
