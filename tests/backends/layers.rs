@@ -399,10 +399,28 @@ pub fn maps(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     found
 }
 
-/// Value and gradients of attention in a type of its own, by shape: queries that fill no tile, heads that fill no row of one, and
+/// Value and gradients of attention in a type of its own, by shape: queries and keys that fill no tile, heads that fill no row of one, and
 /// what is far above the other scores.
 pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
+    let mut found = attentions_of_shapes(device, dtype);
+    for tokens in [16, 77, 330] {
+        let measured = function([2, 1, tokens, 40], device, move |x| {
+            let x = x.cast(dtype);
+            // Scores grow along the keys, so that what is subtracted from them must grow, too.
+            let growth = Tensor::<1, Int>::arange(0..tokens as i64, &x.device()).float().mul_scalar(6.0 / tokens as f64);
+            let growth = growth.cast(dtype).reshape([1, 1, tokens, 1]);
+            attention_with(x.clone(), x.clone() * growth, x.flip([2]), None, 0.3).cast(DType::F32)
+        });
+        found.push((format!("attention_with: {tokens} tokens, growing scores"), measured));
+    }
+    found
+}
+
+fn attentions_of_shapes(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     [
+        ([1, 2, 77, 40], 1.0),
+        ([1, 2, 50, 33], 1.0),
+        ([1, 1, 300, 48], 1.0),
         ([2, 3, 160, 64], 1.0),
         ([1, 2, 96, 40], 1.0),
         ([1, 2, 64, 80], 6.0),

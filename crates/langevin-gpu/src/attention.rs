@@ -1,4 +1,4 @@
-//! Attention in half precision that never writes its scores, by matrices of a workgroup.
+//! Attention in half precision that never writes its scores, by matrices of a plane.
 
 mod kernels;
 mod ops;
@@ -8,17 +8,11 @@ use burn::tensor::{DType, Device, Tensor};
 use ops::{AttentionOps, Dispatch};
 
 /// Whether [`attend`] can be asked for queries `[heads, queries, d]` and values `[heads, keys, width]`: a Vulkan driver with
-/// `VK_NV_cooperative_matrix2`, `f16`, keys in multiples of 32, at most 256 numbers for d and width, and no more heads than one
+/// `VK_NV_cooperative_matrix2` and planes (subgroups) of 32 threads, `f16`, at most 256 numbers for d and width, and no more heads than one
 /// launch of a kernel reaches.
 #[must_use]
 pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usize; 3]) -> bool {
-    let ([heads, tokens, d], [_, keys, width]) = (queries, values);
-    let largest = heads * (tokens + kernels::QUERIES).max(keys) * 256;
-    let counts = heads.max(tokens.div_ceil(kernels::QUERIES / 2)) <= crate::LARGEST_COUNT;
-    let fits = counts && heads * tokens > 0 && largest <= i32::MAX as usize;
-    let widths = [d, width].iter().all(|width| (1..=256).contains(width));
-    let keys = keys > 0 && keys.is_multiple_of(kernels::KEYS);
-    fits && widths && keys && crate::workgroup::multiplies(device, dtype, kernels::threads(d.max(width)))
+    kernels::serves(queries, values) && crate::planes::multiplies(device, dtype)
 }
 
 /// `softmax(scale·q·kᵀ)·v` of each head, for a positive scale. Going back, the scores are computed again.
@@ -32,8 +26,8 @@ pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usiz
 ///
 /// # References
 ///
-/// Dao et al. 2022, [arXiv:2205.14135](https://arxiv.org/abs/2205.14135), for the tiles. The largest score of each query is found
-/// beforehand, in a pass of its own over the keys, where they carry it along.
+/// Dao et al. 2022, [arXiv:2205.14135](https://arxiv.org/abs/2205.14135), for the tiles. What is subtracted from the scores is not their
+/// largest so far, but follows it where a weight would pass e⁷: between, nothing is scaled anew.
 ///
 /// # Panics
 ///

@@ -11,6 +11,8 @@ mod attention;
 mod convolution;
 mod group_norm;
 #[cfg(feature = "vulkan")]
+mod planes;
+#[cfg(feature = "vulkan")]
 mod product;
 #[cfg(feature = "vulkan")]
 mod sheet;

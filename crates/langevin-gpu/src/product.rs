@@ -1,5 +1,6 @@
 //! Matrix products in half precision, by matrices of a workgroup: an affine map of rows, and what is added to it, in one kernel.
 
+pub(crate) mod any;
 pub(crate) mod kernels;
 mod ops;
 

@@ -1,224 +1,355 @@
-//! The kernel: a workgroup has some queries of a head.
+//! The kernel: each plane (subgroup) of a workgroup has some queries of a head, and keys and values pass by in shared memory.
 
 #![allow(clippy::redundant_closure, reason = "a kernel's closures are expanded where they are passed; names are not")]
+#![allow(clippy::manual_div_ceil, reason = "kernels compute with the operations that the device has")]
 
-use burn::tensor::{DType, Shape};
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::Shape;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::cmma::Plane;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::workgroup::{Fragment, Role, View};
-use crate::{THREADS, address};
+use crate::planes::{BEHIND, ENTRIES, LANES, LINE, SHARED, SIDE};
+use crate::workgroup::{Fragment, Role};
+use crate::{LARGEST_COUNT, address};
 
-/// Keys that are looked at together.
-pub(super) const KEYS: usize = 32;
+/// Numbers of the widest heads: wider ones fill no register file.
+const WIDEST: usize = 272;
 
-/// Queries that a workgroup has, at most.
-pub(super) const QUERIES: usize = 128;
+/// The exponent that a weight may have before more is subtracted from its score: far from the end of `f16`.
+const ABOVE: f32 = 7.0;
 
-/// Threads of a workgroup: wide heads need the registers of more.
-pub(super) fn threads(width: usize) -> u32 {
-    if width <= 128 { THREADS } else { 2 * THREADS }
-}
-
-/// What widths are rounded up to: what matrices of a workgroup are made of.
-fn multiple(width: usize) -> usize {
-    if width <= 128 { 16 } else { 32 }
-}
-
-/// Sizes of a kernel's tiles: queries and keys of a tile, and numbers of a head, of its values, and of a row of scratch.
+/// Sizes of a kernel's tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tile {
-    queries: usize,
+    /// Planes of a workgroup.
+    planes: usize,
+    /// Keys that are in shared memory at a time.
     keys: usize,
+    /// Keys that are looked at together.
+    together: usize,
+    /// Numbers of a query and of a key.
     width: usize,
+    /// Numbers of a value.
     values: usize,
-    row: usize,
+    /// Whether ones lie behind the numbers of a value, which add up the weights; keys need not fill a tile then.
+    ones: bool,
+    /// Numbers that are read at once: 4 or 1.
+    vector: usize,
 }
 
-/// `width` and `values` are [`multiple`]s, `queries` of a workgroup may reach behind the last.
-#[cube(launch)]
-fn attend_tiles<T: Float>(
-    query: &[T],
-    key: &[T],
-    value: &[T],
-    y: &mut [T],
-    scratch: &mut [f32],
-    heads: u32,
-    queries: u32,
-    keys: u32,
+impl Tile {
+    fn queries(self) -> usize {
+        self.planes * SIDE
+    }
+
+    /// Numbers of a key in shared memory, in whole matrices.
+    fn wide(self) -> usize {
+        self.width.next_multiple_of(SIDE)
+    }
+
+    /// Numbers of a value there.
+    fn valued(self) -> usize {
+        (self.values + usize::from(self.ones)).next_multiple_of(SIDE)
+    }
+
+    /// Vectors of a row there, of keys and of values.
+    fn rows(self) -> [usize; 2] {
+        [self.wide() + BEHIND, self.valued() + BEHIND].map(|numbers| numbers / self.vector)
+    }
+
+    /// Vectors in shared memory: keys and values of two tiles, or the queries before them.
+    fn held(self) -> usize {
+        let [key, value] = self.rows();
+        (self.queries() * key).max(2 * self.keys * (key + value))
+    }
+
+    /// Bytes there, with room for scores of each plane.
+    fn bytes(self) -> usize {
+        2 * self.vector * self.held() + 4 * self.planes * SIDE * LINE
+    }
+}
+
+/// Vector `column` of row `token` of `[tokens, width]`, zeros behind the row; behind the last row the last.
+#[cube]
+fn part_of<T: Float, N: Size>(
+    x: &Tensor<Vector<T, N>>,
+    first: usize,
+    token: usize,
+    count: usize,
+    column: usize,
+    #[comptime] width: usize,
+) -> Vector<T, N> {
+    // Asked for without a condition: what is behind one is waited for.
+    let numbers = x[(first + min(token, count - 1)) * width + min(column, width - 1)];
+    select(column < width, numbers, Vector::new(T::from_int(0)))
+}
+
+/// `softmax(scale·q·kᵀ)·v` of some queries of a head, by online softmax.
+#[cube(launch, address_type = "dynamic")]
+fn attend<T: Float, N: Size>(
+    query: &Tensor<Vector<T, N>>,
+    key: &Tensor<Vector<T, N>>,
+    value: &Tensor<Vector<T, N>>,
+    y: &mut Tensor<T>,
     scale: f32,
     #[comptime] tile: Tile,
-    #[comptime] exact: bool,
     #[define(T)] _dtype: ElemType,
 ) {
-    let (m, n, width, values) = comptime!((tile.queries, tile.keys, tile.width, tile.values));
-    let (w, e, row) = comptime!((tile.width as u32, tile.values as u32, tile.row as u32));
-    let head = CUBE_POS_Y;
-    let first = CUBE_POS_X * m as u32;
-    // Views of two dimensions are read faster than those of three, which end with the queries of a head.
-    let (of_query, of_value) = (seq![m as u32, w], seq![m as u32, e]);
-    let query = if exact {
-        let view = View::<T>::new(query, seq![heads * queries, w], seq![w, 1], false);
-        view.part(seq![head * queries + first, 0], of_query)
+    let vector = comptime!(tile.vector);
+    let threads = comptime!(tile.planes * LANES);
+    let (wide, valued) = comptime!((tile.wide() / vector, tile.valued() / vector));
+    let (width, values) = comptime!((tile.width / vector, tile.values / vector));
+    let [key_row, value_row] = comptime!(tile.rows());
+    let (key_line, value_line) = comptime!((key_row as u32, value_row as u32));
+    let of_keys = comptime!(tile.keys * key_row);
+    let both = comptime!(tile.keys * (key_row + value_row));
+    let (held, all_seen) = comptime!((tile.held(), tile.planes * SIDE * LINE));
+    let mut shared = Shared::<[Vector<T, N>]>::new_aligned_slice(held, 16usize);
+    let mut seen = Shared::<[f32]>::new_aligned_slice(all_seen, 16usize);
+    let side = comptime!(SIDE / vector);
+    let (deep, broad, high) = comptime!((tile.wide() / SIDE, tile.valued() / SIDE, tile.together / SIDE));
+
+    let (queries, keys) = (query.shape(1), key.shape(1));
+    let unit = UNIT_POS as usize;
+    let (plane, lane) = (unit / LANES, unit % LANES);
+    let head = CUBE_POS_Y as usize;
+    let first = CUBE_POS_X as usize * comptime!(tile.queries());
+    let of_plane = plane * comptime!(SIDE * LINE);
+    // What a thread has of a row of scores in memory: half of it.
+    let row = lane / 2;
+    let from_row = of_plane + row * LINE + lane % 2 * ENTRIES;
+
+    // Queries stay with their plane.
+    for i in range_stepped(unit, comptime!(tile.queries() * wide), threads) {
+        let numbers = part_of::<T, N>(query, head * queries, first + i / wide, queries, i % wide, width);
+        shared[i / wide * key_row + i % wide] = numbers;
+    }
+    sync_cube();
+    let mut of_queries = Sequence::<Fragment<T, Plane>>::new();
+    #[unroll]
+    for k in 0..deep {
+        let part = &shared[plane * SIDE * key_row + k * side..held];
+        of_queries.push(Fragment::<T, Plane>::fetch(Role::A, SIDE, SIDE, SIDE, part, key_line, false));
+    }
+    sync_cube();
+
+    let mut output = Sequence::<Fragment<f32, Plane>>::new();
+    #[unroll]
+    for _v in 0..broad {
+        output.push(Fragment::<f32, Plane>::filled(Role::Accumulator, SIDE, SIDE, SIDE, 0.0f32));
+    }
+    let mut sums = Fragment::<f32, Plane>::filled(Role::Accumulator, SIDE, SIDE, SIDE, 0.0f32);
+    // Minus what the scores of each query are less.
+    let mut below = Fragment::<f32, Plane>::filled(Role::Accumulator, SIDE, SIDE, SIDE, 0.0f32);
+    let (key_count, value_count) = comptime!((tile.keys * wide, tile.keys * valued));
+    let (key_turns, value_turns) = comptime!((key_count.div_ceil(threads), value_count.div_ceil(threads)));
+    // One more turn than tiles: keys and values are asked for in the turn before theirs.
+    for turn in 0..(keys + tile.keys - 1) / tile.keys + 1 {
+        let token = turn * tile.keys;
+        let mut next_keys = Sequence::<Vector<T, N>>::new();
+        let mut next_values = Sequence::<Vector<T, N>>::new();
+        #[unroll]
+        for i in 0..key_turns {
+            let at = i * threads + unit;
+            next_keys.push(part_of::<T, N>(key, head * keys, token + at / wide, keys, at % wide, width));
+        }
+        #[unroll]
+        for i in 0..value_turns {
+            let at = i * threads + unit;
+            let (key, column) = (token + at / valued, at % valued);
+            let mut numbers = part_of::<T, N>(value, head * keys, key, keys, column, values);
+            if comptime!(tile.ones) {
+                numbers = select(column == values, Vector::new(T::from_int(1)), numbers);
+                numbers = select(key < keys, numbers, Vector::new(T::from_int(0)));
+            }
+            next_values.push(numbers);
+        }
+        if turn > 0 {
+            let from = (turn + 1) % 2 * both;
+            #[unroll]
+            for some in 0..comptime!(tile.keys / tile.together) {
+                let mut scores = Sequence::<Fragment<f32, Plane>>::new();
+                #[unroll]
+                for j in 0..high {
+                    let at = from + (some * high + j) * SIDE * key_row;
+                    let mut of_these = below.copied();
+                    #[unroll]
+                    for k in 0..deep {
+                        let part = &shared[at + k * side..held];
+                        let part = Fragment::<T, Plane>::fetch(Role::B, SIDE, SIDE, SIDE, part, key_line, true);
+                        of_these.add_product(&of_queries[k], &part);
+                    }
+                    scores.push(of_these);
+                }
+                // Whichever entries a thread has: is one of the plane's too large?
+                let mut largest = f32::new(f32::MIN);
+                #[unroll]
+                for j in 0..high {
+                    #[unroll]
+                    for i in 0..ENTRIES {
+                        largest = max(largest, scores[j].entry(i));
+                    }
+                }
+                let start = turn == 1 && some == 0;
+                if plane_any(start || largest * scale > ABOVE) {
+                    let mut most = scores[0].copied();
+                    #[unroll]
+                    for j in 1..high {
+                        most.map_with(&scores[j], |a, b| max(a, b));
+                    }
+                    most.put(&mut seen[of_plane..all_seen], LINE as u32);
+                    sync_plane();
+                    let mut of_row = seen[from_row];
+                    #[unroll]
+                    for i in 1..ENTRIES {
+                        of_row = max(of_row, seen[from_row + i]);
+                    }
+                    of_row = max(of_row, plane_shuffle_xor(of_row, 1u32));
+                    // At first the largest, later no less than before.
+                    if !start {
+                        of_row = max(of_row, 0.0f32);
+                    }
+                    sync_plane();
+                    #[unroll]
+                    for i in 0..ENTRIES {
+                        seen[from_row + i] = -of_row;
+                    }
+                    sync_plane();
+                    let less = &seen[of_plane..all_seen];
+                    let less =
+                        Fragment::<f32, Plane>::fetch(Role::Accumulator, SIDE, SIDE, SIDE, less, LINE as u32, false);
+                    below.map_with(&less, |a, b| a + b);
+                    #[unroll]
+                    for j in 0..high {
+                        scores.index_mut(j).map_with(&less, |a, b| a + b);
+                    }
+                    // Nothing is there at first, and its factor may be beyond all numbers.
+                    if !start {
+                        #[unroll]
+                        for v in 0..broad {
+                            output.index_mut(v).map_with(&less, |a, b| a * f32::exp(b * scale));
+                        }
+                        if comptime!(!tile.ones) {
+                            sums.map_with(&less, |a, b| a * f32::exp(b * scale));
+                        }
+                    }
+                    sync_plane();
+                }
+                #[unroll]
+                for j in 0..high {
+                    scores.index_mut(j).map(|score| f32::exp(score * scale));
+                    if comptime!(!tile.ones) {
+                        sums.map_with(&scores[j], |a, b| a + b);
+                    }
+                    // In two steps: with matrices of a workgroup a change of format and of role at once came out wrong.
+                    let narrow = scores[j].convert::<T>(Role::Accumulator, SIDE, SIDE, SIDE);
+                    let weights = narrow.convert::<T>(Role::A, SIDE, SIDE, SIDE);
+                    let at = from + of_keys + (some * high + j) * SIDE * value_row;
+                    #[unroll]
+                    for v in 0..broad {
+                        let part = &shared[at + v * side..held];
+                        let part = Fragment::<T, Plane>::fetch(Role::B, SIDE, SIDE, SIDE, part, value_line, false);
+                        output.index_mut(v).add_product(&weights, &part);
+                    }
+                }
+            }
+        }
+        let to = turn % 2 * both;
+        #[unroll]
+        for i in 0..key_turns {
+            let at = i * threads + unit;
+            if comptime!(key_count.is_multiple_of(threads)) || at < key_count {
+                shared[to + at / wide * key_row + at % wide] = next_keys[i];
+            }
+        }
+        #[unroll]
+        for i in 0..value_turns {
+            let at = i * threads + unit;
+            if comptime!(value_count.is_multiple_of(threads)) || at < value_count {
+                shared[to + of_keys + at / valued * value_row + at % valued] = next_values[i];
+            }
+        }
+        sync_cube();
+    }
+
+    let mut sum = f32::new(0.0);
+    if comptime!(tile.ones) {
+        output[comptime!(tile.values / SIDE)].put(&mut seen[of_plane..all_seen], LINE as u32);
+        sync_plane();
+        sum = seen[of_plane + row * LINE + comptime!(tile.values % SIDE)];
     } else {
-        let view = View::<T>::new(query, seq![heads, queries, w], seq![queries * w, w, 1], true);
-        view.part(seq![head, first, 0], seq![1, m as u32, w])
-    };
-    let y = if exact {
-        let view = View::<T>::new(&*y, seq![heads * queries, e], seq![e, 1], false);
-        view.part(seq![head * queries + first, 0], of_value)
-    } else {
-        let view = View::<T>::new(&*y, seq![heads, queries, e], seq![queries * e, e, 1], true);
-        view.part(seq![head, first, 0], seq![1, m as u32, e])
-    };
-    let key = View::<T>::new(key, seq![heads * keys, w], seq![w, 1], false);
-    let value = View::<T>::new(value, seq![heads * keys, e], seq![e, 1], false);
-    let of_head = head * keys;
-    let lines = CUBE_COUNT_X * m as u32;
-    let line = head * lines + first;
-    let rows = View::<f32>::new(&*scratch, seq![heads * lines, row], seq![row, 1], false);
-    let of_scores = rows.part(seq![line, 0], seq![m as u32, n as u32]);
-    let of_y = rows.part(seq![line, 0], seq![m as u32, e]);
-    let of_queries = Fragment::<T>::read(Role::A, m, n, width, &query);
-    let mut most = Fragment::<f32>::filled(Role::Accumulator, m, n, width, f32::MIN);
-    for at in range_stepped(0, keys, n as u32) {
-        let part = key.part(seq![of_head + at, 0], seq![n as u32, w]).transposed();
-        let of_keys = Fragment::<T>::read(Role::B, m, n, width, &part);
-        let mut scores = Fragment::<f32>::filled(Role::Accumulator, m, n, width, 0.0f32);
-        scores.add_product(&of_queries, &of_keys);
-        most.map_with(&scores, |a, b| max(a, b));
-    }
-    most.write(&of_scores);
-    sync_storage();
-    sync_cube();
-    if UNIT_POS < m as u32 {
-        let from = ((line + UNIT_POS) * row) as usize;
-        let mut found = f32::new(f32::MIN);
-        for i in 0..n {
-            found = max(found, scratch[from + i]);
+        sums.put(&mut seen[of_plane..all_seen], LINE as u32);
+        sync_plane();
+        #[unroll]
+        for i in 0..ENTRIES {
+            sum += seen[from_row + i];
         }
-        for i in 0..n {
-            scratch[from + i] = -found;
+        sum += plane_shuffle_xor(sum, 1u32);
+    }
+    let factor = 1.0f32 / sum;
+    let token = first + plane * SIDE + row;
+    #[unroll]
+    for v in 0..comptime!(tile.values.div_ceil(SIDE)) {
+        sync_plane();
+        output[v].put(&mut seen[of_plane..all_seen], LINE as u32);
+        sync_plane();
+        #[unroll]
+        for i in 0..ENTRIES {
+            let column = v * SIDE + lane % 2 * ENTRIES + i;
+            if token < queries && column < tile.values {
+                y[(head * queries + token) * tile.values + column] = T::cast_from(seen[from_row + i] * factor);
+            }
         }
     }
-    sync_storage();
-    sync_cube();
-    let start = Fragment::<f32>::read(Role::Accumulator, m, n, width, &of_scores);
-    let mut sums = Fragment::<f32>::filled(Role::Accumulator, m, n, width, 0.0f32);
-    let mut output = Fragment::<f32>::filled(Role::Accumulator, m, values, n, 0.0f32);
-    for at in range_stepped(0, keys, n as u32) {
-        let part = key.part(seq![of_head + at, 0], seq![n as u32, w]).transposed();
-        let of_keys = Fragment::<T>::read(Role::B, m, n, width, &part);
-        let mut scores = start.copied();
-        scores.add_product(&of_queries, &of_keys);
-        scores.map(|score| f32::exp(score * scale));
-        sums.map_with(&scores, |a, b| a + b);
-        // In two steps: a change of format and of role at once came out wrong in workgroups of 256.
-        let weights = scores.convert::<T>(Role::Accumulator, m, n, width).convert::<T>(Role::A, m, values, n);
-        let part = value.part(seq![of_head + at, 0], seq![n as u32, e]);
-        let of_values = Fragment::<T>::read(Role::B, m, values, n, &part);
-        output.add_product(&weights, &of_values);
-    }
-    // Where every thread has read what the sums now replace.
-    sync_cube();
-    sums.write(&of_scores);
-    sync_storage();
-    sync_cube();
-    if UNIT_POS < m as u32 {
-        let from = ((line + UNIT_POS) * row) as usize;
-        let mut sum = f32::new(0.0);
-        for i in 0..n {
-            sum += scratch[from + i];
-        }
-        for i in 0..values {
-            scratch[from + i] = 1.0 / sum;
-        }
-    }
-    sync_storage();
-    sync_cube();
-    let factors = Fragment::<f32>::read(Role::Accumulator, m, values, n, &of_y);
-    output.map_with(&factors, |a, b| a * b);
-    let narrow = output.convert::<T>(Role::Accumulator, m, values, n);
-    narrow.write(&y);
 }
 
-/// Queries and keys `[heads, tokens, width]`, values `[heads, keys, values]`, contiguous, with widths that are [`widened`].
+/// Planes of a workgroup, keys in shared memory and keys that are looked at together, the fastest first where they fit: more planes read
+/// keys and values less often, and more keys wait for each other less often.
+const SIZES: [[usize; 3]; 4] = [[16, 64, 16], [8, 64, 32], [8, 32, 32], [4, 16, 16]];
+
+/// The tile for some heads, or none if they are too wide for shared memory.
+fn tile(queries: usize, keys: usize, width: usize, values: usize) -> Option<Tile> {
+    let vector = if width.is_multiple_of(4) && values.is_multiple_of(4) { 4 } else { 1 };
+    let sized = |[planes, at_once, together]: [usize; 3]| {
+        let ones = !values.is_multiple_of(SIDE) || !keys.is_multiple_of(at_once);
+        Tile { planes, keys: at_once, together, width, values, ones, vector }
+    };
+    let few = |tile: &Tile| tile.planes <= 4 || queries > tile.queries() / 2;
+    let fits = |tile: &Tile| tile.wide().max(tile.valued()) <= WIDEST && tile.bytes() <= SHARED;
+    SIZES.map(sized).into_iter().find(|tile| few(tile) && fits(tile))
+}
+
+/// Queries and keys `[heads, tokens, width]`, values `[heads, keys, values]`, contiguous, which there is a [`tile`] for.
 pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, scale: f64) -> CubeTensor {
     let [heads, queries, width] = query.meta.shape().dims();
     let [_, keys, values] = value.meta.shape().dims();
-    let tile = Tile {
-        queries: if width.max(values) <= 64 { QUERIES } else { QUERIES / 2 },
-        keys: KEYS,
-        width,
-        values,
-        row: values.max(KEYS),
-    };
-    let cubes = queries.div_ceil(tile.queries);
+    let tile = tile(queries, keys, width, values).expect("a tile, as was asked before");
     let (client, dtype) = (query.client.clone(), query.dtype);
-    let new = |shape: Shape, dtype: DType| {
-        empty_device_contiguous_dtype(query.client.clone(), query.device.clone(), shape, dtype)
-    };
-    let scratch = new(Shape::new([heads * cubes * tile.queries, tile.row]), DType::F32);
-    let y = new(Shape::new([heads, queries, values]), dtype);
-    attend_tiles::launch(
+    let shape = Shape::new([heads, queries, values]);
+    let y = empty_device_contiguous_dtype(client.clone(), query.device.clone(), shape, dtype);
+    attend::launch(
         &client,
-        CubeCount::Static(cubes as u32, heads as u32, 1),
-        CubeDim::new_1d(threads(width.max(values))),
-        query.into_buffer_arg(),
-        key.into_buffer_arg(),
-        value.into_buffer_arg(),
-        y.clone().into_buffer_arg(),
-        scratch.into_buffer_arg(),
-        heads as u32,
-        queries as u32,
-        keys as u32,
+        CubeCount::Static(queries.div_ceil(tile.queries()) as u32, heads as u32, 1),
+        CubeDim::new_1d((tile.planes * LANES) as u32),
+        address(&[&query, &key, &value, &y]),
+        tile.vector,
+        query.into_tensor_arg(),
+        key.into_tensor_arg(),
+        value.into_tensor_arg(),
+        y.clone().into_tensor_arg(),
         scale as f32,
         tile,
-        queries.is_multiple_of(tile.queries),
-        burn::backend::cubecl::dtype_to_storage_type(dtype),
+        dtype_to_storage_type(dtype),
     );
     y
 }
 
-/// Zeros behind the numbers of each token.
-#[cube(launch, address_type = "dynamic")]
-fn widen<T: Float, N: Size>(x: &Tensor<Vector<T, N>>, y: &mut Tensor<Vector<T, N>>, #[define(T)] _dtype: ElemType) {
-    let (from, to) = (x.shape(2) / x.vector_size(), y.shape(2) / y.vector_size());
-    if ABSOLUTE_POS >= y.shape(0) * y.shape(1) * to {
-        terminate!();
-    }
-    let column = ABSOLUTE_POS % to;
-    let mut numbers = Vector::<T, N>::new(T::from_int(0));
-    if column < from {
-        numbers = x[ABSOLUTE_POS / to * from + column];
-    }
-    y[ABSOLUTE_POS] = numbers;
-}
-
-/// The same `[heads, tokens, width]` with the width rounded up to a [`multiple`] of the widest one's.
-pub(super) fn widened(x: CubeTensor, widest: usize) -> CubeTensor {
-    let [heads, tokens, width] = x.meta.shape().dims();
-    let multiple = multiple(widest);
-    if width.is_multiple_of(multiple) {
-        return x;
-    }
-    let shape = Shape::new([heads, tokens, width.next_multiple_of(multiple)]);
-    let y = empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, x.dtype);
-    let vector = if width.is_multiple_of(4) { 4 } else { 1 };
-    let threads = y.meta.shape().num_elements() / vector;
-    let (client, dtype) = (x.client.clone(), x.dtype);
-    let cube_dim = CubeDim::new(&client, threads);
-    widen::launch(
-        &client,
-        calculate_cube_count_elemwise(&client, threads, cube_dim),
-        cube_dim,
-        address(&[&x, &y]),
-        vector,
-        x.into_tensor_arg(),
-        y.clone().into_tensor_arg(),
-        burn::backend::cubecl::dtype_to_storage_type(dtype),
-    );
-    y
+/// Whether there is a kernel for heads of these sizes.
+pub(super) fn serves([heads, queries, width]: [usize; 3], [_, keys, values]: [usize; 3]) -> bool {
+    let tile = tile(queries, keys, width, values);
+    let counts = |tile: Tile| heads.max(queries.div_ceil(tile.queries())) <= LARGEST_COUNT;
+    [heads, queries, width, keys, values].iter().all(|size| *size > 0) && tile.is_some_and(counts)
 }

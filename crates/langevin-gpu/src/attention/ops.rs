@@ -15,7 +15,8 @@ use burn_cubecl::kernel::into_contiguous;
 
 pub(super) use burn::backend::Dispatch;
 
-use super::kernels::{attention, widened};
+use super::kernels::attention;
+use crate::product::any::{product_of_any, reaches};
 use crate::product::kernels::{Added, Turned, multiplies, product};
 
 /// Scores that are held at once going back: 64 Mi, which is 256 MiB in `f32`.
@@ -52,14 +53,8 @@ impl AttentionOps for CubeBackend {
         value: FloatTensor<Self>,
         scale: f64,
     ) -> FloatTensor<Self> {
-        let width = value.meta.shape()[2];
-        let widest = query.meta.shape()[2].max(width);
-        let [query, key, value] = [query, key, value].map(|x| widened(into_contiguous(x), widest));
-        let y = attention(query, key, value, scale);
-        if y.meta.shape()[2] == width {
-            return y;
-        }
-        into_contiguous(Self::float_slice(y, &[Slice::full(), Slice::full(), Slice::from(0..width)]))
+        let [query, key, value] = [query, key, value].map(into_contiguous);
+        attention(query, key, value, scale)
     }
 
     fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned) -> FloatTensor<Self> {
@@ -67,6 +62,10 @@ impl AttentionOps for CubeBackend {
             let (left, right) = (into_contiguous(left), into_contiguous(right));
             let nothing = Added::nothing(&right);
             return product(left, right, turned, nothing);
+        }
+        // Attention was by matrices of a plane, so that there are some; Burn's products would be tried out first, for seconds.
+        if reaches(&left, &right, turned) {
+            return product_of_any(into_contiguous(left), into_contiguous(right), turned);
         }
         let turn = |x, turned| if turned { Self::float_swap_dims(x, 1, 2) } else { x };
         Self::float_matmul(turn(left, turned.left), turn(right, turned.right))

@@ -195,7 +195,7 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more:
 }
 
 /// Sizes of a factor, as it is multiplied.
-fn sides(factor: &CubeTensor, turned: bool) -> [usize; 3] {
+pub(super) fn sides(factor: &CubeTensor, turned: bool) -> [usize; 3] {
     let [batch, rows, columns] = factor.meta.shape().dims();
     if turned { [batch, columns, rows] } else { [batch, rows, columns] }
 }

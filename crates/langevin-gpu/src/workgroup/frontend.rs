@@ -3,14 +3,14 @@
 use std::marker::PhantomData;
 
 use burn_cubecl::cubecl;
+use cubecl::cmma::{Cube, MatrixScope as Scoped};
 use cubecl::ir::attributes::ZeroAttr;
 use cubecl::ir::convert::lift_closure;
 use cubecl::ir::dialect::branch::ReturnOp;
 use cubecl::ir::dialect::spirv::{CreateLayoutOp, CreateViewOp, SliceOp};
-use cubecl::ir::dialect::ssa_matrix::{CastOp, FillOp, MultiplyAccumulateOp};
+use cubecl::ir::dialect::ssa_matrix::{CastOp, FillOp, MultiplyAccumulateOp, StoreOp as PutOp};
 use cubecl::ir::interfaces::TypedExt;
 use cubecl::ir::prelude::*;
-use cubecl::ir::types::MatrixScope;
 use cubecl::ir::types::matrix::{MatrixIdent, MatrixLayout, MatrixType};
 use cubecl::ir::types::spirv::{ClampMode, TensorViewType};
 use cubecl::ir::{OpInserter, read_value};
@@ -19,70 +19,70 @@ use cubecl::unexpanded;
 use pliron::builtin::ops::FuncOp;
 use pliron::builtin::types::FunctionType;
 
-use super::ops::{LoadOp, MapOp, StoreOp};
+use super::ops::{EntryOp, FetchOp, LoadOp, MapOp, StoreOp};
 
 /// What a matrix is in a product.
 pub(crate) type Role = MatrixIdent;
 
 macro_rules! plain_expand {
-    ($name: ident) => {
-        impl<T: CubePrimitive> Clone for $name<T> {
+    ($name: ident $(, $scope: ident)?) => {
+        impl<T: CubePrimitive $(, $scope: Scoped)?> Clone for $name<T $(, $scope)?> {
             fn clone(&self) -> Self {
                 Self { ..*self }
             }
         }
-        impl<T: CubePrimitive> ExpandTypeClone for $name<T> {
+        impl<T: CubePrimitive $(, $scope: Scoped)?> ExpandTypeClone for $name<T $(, $scope)?> {
             fn clone_unchecked(&self) -> Self {
                 self.clone()
             }
         }
-        impl<T: CubePrimitive> AsRefExpand for $name<T> {
+        impl<T: CubePrimitive $(, $scope: Scoped)?> AsRefExpand for $name<T $(, $scope)?> {
             fn __expand_ref_method(&self, _: &Scope) -> &Self {
                 self
             }
         }
-        impl<T: CubePrimitive> AsMutExpand for $name<T> {
+        impl<T: CubePrimitive $(, $scope: Scoped)?> AsMutExpand for $name<T $(, $scope)?> {
             fn __expand_ref_mut_method(&mut self, _: &Scope) -> &mut Self {
                 self
             }
         }
-        impl<T: CubePrimitive> IntoExpand for $name<T> {
+        impl<T: CubePrimitive $(, $scope: Scoped)?> IntoExpand for $name<T $(, $scope)?> {
             type Expand = Self;
 
             fn into_expand(self, _: &Scope) -> Self {
                 self
             }
         }
-        impl<T: CubePrimitive> IntoMut for $name<T> {
+        impl<T: CubePrimitive $(, $scope: Scoped)?> IntoMut for $name<T $(, $scope)?> {
             fn into_mut(self, _: &Scope) -> Self {
                 self
             }
         }
-        impl<T: CubePrimitive> CubeDebug for $name<T> {}
+        impl<T: CubePrimitive $(, $scope: Scoped)?> CubeDebug for $name<T $(, $scope)?> {}
     };
 }
 
-/// A matrix whose entries are spread over the threads of a workgroup.
+/// A matrix whose entries are spread over the threads of a workgroup, or of a plane (a subgroup).
 #[derive(Clone, Copy)]
-pub(crate) struct Fragment<T: CubePrimitive>(PhantomData<T>);
+pub(crate) struct Fragment<T: CubePrimitive, S: Scoped = Cube>(PhantomData<(T, S)>);
 
 /// [`Fragment`] while a kernel is written: a variable.
-pub(crate) struct FragmentExpand<T: CubePrimitive> {
+pub(crate) struct FragmentExpand<T: CubePrimitive, S: Scoped = Cube> {
     variable: Value,
-    of: PhantomData<T>,
+    of: PhantomData<(T, S)>,
 }
 
-impl<T: CubePrimitive> CubeType for Fragment<T> {
-    type ExpandType = FragmentExpand<T>;
+impl<T: CubePrimitive, S: Scoped> CubeType for Fragment<T, S> {
+    type ExpandType = FragmentExpand<T, S>;
 }
 
-plain_expand!(FragmentExpand);
+plain_expand!(FragmentExpand, S);
 
-impl<T: CubePrimitive> FragmentExpand<T> {
+impl<T: CubePrimitive, S: Scoped> FragmentExpand<T, S> {
     fn new(scope: &Scope, role: Role, shape: (usize, usize, usize)) -> Self {
         let entry = T::Scalar::__expand_as_type(scope);
         let layout = MatrixLayout::Undefined;
-        let matrix = MatrixType::get(scope.ctx(), role, shape.into(), entry, layout, MatrixScope::Cube);
+        let matrix = MatrixType::get(scope.ctx(), role, shape.into(), entry, layout, S::SCOPE);
         let nothing = ZeroAttr::new(matrix);
         Self { variable: scope.create_local_mut(matrix, Some(nothing.into())), of: PhantomData }
     }
@@ -100,7 +100,7 @@ impl<T: CubePrimitive> FragmentExpand<T> {
     }
 }
 
-impl<T: CubePrimitive> Fragment<T> {
+impl<T: CubePrimitive, S: Scoped> Fragment<T, S> {
     /// All entries the same.
     pub fn filled(_role: Role, _m: usize, _n: usize, _k: usize, _value: T) -> Self {
         unexpanded!()
@@ -113,7 +113,7 @@ impl<T: CubePrimitive> Fragment<T> {
         n: usize,
         k: usize,
         value: NativeExpand<T>,
-    ) -> FragmentExpand<T> {
+    ) -> FragmentExpand<T, S> {
         let fragment = FragmentExpand::new(scope, role, (m, n, k));
         let value = value.read_value(scope);
         let fill = FillOp::new(scope.ctx_mut(), fragment.kind(scope), value);
@@ -134,12 +134,54 @@ impl<T: CubePrimitive> Fragment<T> {
         n: usize,
         k: usize,
         part: &ViewExpand<T>,
-    ) -> FragmentExpand<T> {
+    ) -> FragmentExpand<T, S> {
         let fragment = FragmentExpand::new(scope, role, (m, n, k));
         let load = LoadOp::new(scope.ctx_mut(), fragment.kind(scope), part.buffer, part.layout, part.view);
         let read = scope.register_with_result(&load);
         fragment.set(scope, read);
         fragment
+    }
+
+    /// Read from memory, a row or with `turned` a column every `stride` numbers; both are multiples of 16 bytes.
+    pub fn fetch<V: CubePrimitive>(
+        _role: Role,
+        _m: usize,
+        _n: usize,
+        _k: usize,
+        _numbers: &[V],
+        _stride: u32,
+        _turned: bool,
+    ) -> Self {
+        unexpanded!()
+    }
+
+    pub fn __expand_fetch<V: CubePrimitive>(
+        scope: &Scope,
+        role: Role,
+        m: usize,
+        n: usize,
+        k: usize,
+        numbers: &SliceExpand<V>,
+        stride: NativeExpand<u32>,
+        turned: bool,
+    ) -> FragmentExpand<T, S> {
+        let fragment = FragmentExpand::new(scope, role, (m, n, k));
+        let numbers = pointer(scope, numbers);
+        let stride = stride.read_value(scope);
+        let fetch = FetchOp::new(scope.ctx_mut(), fragment.kind(scope), numbers, stride, turned);
+        let fetched = scope.register_with_result(&fetch);
+        fragment.set(scope, fetched);
+        fragment
+    }
+
+    /// Written to memory, a row every `stride` numbers.
+    pub fn put<V: CubePrimitive>(&self, _numbers: &mut [V], _stride: u32) {
+        unexpanded!()
+    }
+
+    /// One of the entries that a thread has of a matrix of a plane; which one of the matrix is the driver's business.
+    pub fn entry(&self, _index: usize) -> T {
+        unexpanded!()
     }
 
     /// Another with the same entries.
@@ -153,12 +195,12 @@ impl<T: CubePrimitive> Fragment<T> {
     }
 
     /// `self += left·right`.
-    pub fn add_product<U: CubePrimitive>(&mut self, _left: &Fragment<U>, _right: &Fragment<U>) {
+    pub fn add_product<U: CubePrimitive>(&mut self, _left: &Fragment<U, S>, _right: &Fragment<U, S>) {
         unexpanded!()
     }
 
     /// The same numbers in another format, in another role.
-    pub fn convert<U: CubePrimitive>(&self, _role: Role, _m: usize, _n: usize, _k: usize) -> Fragment<U> {
+    pub fn convert<U: CubePrimitive>(&self, _role: Role, _m: usize, _n: usize, _k: usize) -> Fragment<U, S> {
         unexpanded!()
     }
 
@@ -168,12 +210,12 @@ impl<T: CubePrimitive> Fragment<T> {
     }
 
     /// Each entry as a function of itself and the one at the same place of another.
-    pub fn map_with(&mut self, _other: &Fragment<T>, _function: impl Fn(T, T) -> T) {
+    pub fn map_with(&mut self, _other: &Fragment<T, S>, _function: impl Fn(T, T) -> T) {
         unexpanded!()
     }
 }
 
-impl<T: CubePrimitive> FragmentExpand<T> {
+impl<T: CubePrimitive, S: Scoped> FragmentExpand<T, S> {
     pub fn __expand_copied_method(&self, scope: &Scope) -> Self {
         let copy = Self { variable: scope.create_local_mut(self.kind(scope), None), ..*self };
         copy.set(scope, self.get(scope));
@@ -185,11 +227,28 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         scope.register(&StoreOp::new(scope.ctx_mut(), part.buffer, matrix, part.layout));
     }
 
+    pub fn __expand_entry_method(&self, scope: &Scope, index: NativeExpand<usize>) -> NativeExpand<T> {
+        let index = index.constant().expect("an index that is known").as_u32();
+        let matrix = self.get(scope);
+        scope.register_with_result(&EntryOp::new(scope.ctx_mut(), matrix, index)).into()
+    }
+
+    pub fn __expand_put_method<V: CubePrimitive>(
+        &self,
+        scope: &Scope,
+        numbers: &mut SliceExpand<V>,
+        stride: NativeExpand<u32>,
+    ) {
+        let numbers = pointer(scope, numbers);
+        let (matrix, stride) = (self.get(scope), stride.read_value(scope));
+        scope.register(&PutOp::new(scope.ctx_mut(), matrix, numbers, stride, MatrixLayout::RowMajor));
+    }
+
     pub fn __expand_add_product_method<U: CubePrimitive>(
         &mut self,
         scope: &Scope,
-        left: &FragmentExpand<U>,
-        right: &FragmentExpand<U>,
+        left: &FragmentExpand<U, S>,
+        right: &FragmentExpand<U, S>,
     ) {
         let (left, right, sum) = (left.get(scope), right.get(scope), self.get(scope));
         let multiply = MultiplyAccumulateOp::new(scope.ctx_mut(), self.kind(scope), left, right, sum);
@@ -204,8 +263,8 @@ impl<T: CubePrimitive> FragmentExpand<T> {
         m: usize,
         n: usize,
         k: usize,
-    ) -> FragmentExpand<U> {
-        let output = FragmentExpand::<U>::new(scope, role, (m, n, k));
+    ) -> FragmentExpand<U, S> {
+        let output = FragmentExpand::<U, S>::new(scope, role, (m, n, k));
         let value = self.get(scope);
         let cast = CastOp::new(scope.ctx_mut(), output.kind(scope), value);
         let cast = scope.register_with_result(&cast);
@@ -224,7 +283,7 @@ impl<T: CubePrimitive> FragmentExpand<T> {
     pub fn __expand_map_with_method(
         &mut self,
         scope: &Scope,
-        other: &FragmentExpand<T>,
+        other: &FragmentExpand<T, S>,
         mut function: impl FnMut(&Scope, NativeExpand<T>, NativeExpand<T>) -> NativeExpand<T>,
     ) {
         self.apply(scope, &[other.get(scope)], |scope, places| function(scope, places[2].into(), places[3].into()));
@@ -330,4 +389,14 @@ impl<T: CubePrimitive> ViewExpand<T> {
 
 fn values(scope: &Scope, numbers: &SequenceExpand<u32>) -> Vec<Value> {
     numbers.iter_cloned().map(|number| number.read_value(scope)).collect()
+}
+
+/// Where a slice begins.
+#[allow(
+    unsafe_code,
+    reason = "CubeCL asks for it where a pointer is taken; the operations that get it keep to the slice"
+)]
+fn pointer<V: CubePrimitive>(scope: &Scope, numbers: &SliceExpand<V>) -> Value {
+    // SAFETY: the pointer is read by an operation of this kernel, while the slice is there.
+    unsafe { *numbers.__expand_as_ptr_method(scope) }.value(scope)
 }

@@ -7,13 +7,15 @@ use cubecl_ir::{CanMaterialize, ConstantValue, try_cast_ty};
 use cubecl_spirv::attributes::attr_to_spirv_dialect;
 use cubecl_spirv::ops::to_spirv_dialect::ToSpirvDialectOp;
 use cubecl_spirv::types::ty_to_spirv_dialect;
-use pliron::builtin::attributes::{IdentifierAttr, VecAttr};
+use pliron::builtin::attributes::{BoolAttr, IdentifierAttr, VecAttr};
 use pliron::builtin::ops::ConstantOp;
 use pliron::identifier::Identifier;
-use pliron_spirv::attrs::CompositeAttr;
+use pliron_spirv::attrs::{CompositeAttr, LiteralIntegerAttr};
+use pliron_spirv::ops::CompositeExtractOp;
+use pliron_spirv::ops::khr::CooperativeMatrixLoadOp;
 use pliron_spirv::ops::nv::CooperativeMatrixPerElementOpOp;
 use pliron_spirv::tensor_addressing_nv::{CooperativeMatrixLoadTensorOp, CooperativeMatrixStoreTensorOp};
-use rspirv::spirv::{MemoryAccess, TensorAddressingOperands};
+use rspirv::spirv::{CooperativeMatrixLayout, MemoryAccess, TensorAddressingOperands};
 
 /// Bytes that every row of a tensor is aligned to: what the hardware moves at once.
 const ALIGNMENT: u32 = 16;
@@ -71,6 +73,94 @@ impl ToSpirvDialectOp for LoadOp {
         );
         rewriter.append_op(ctx, &load);
         rewriter.replace_operation(ctx, self.get_operation(), load.get_operation());
+        Ok(())
+    }
+}
+
+/// A matrix read from memory, by rows or by columns.
+#[pliron_op(
+    name = "langevin.fetch",
+    attributes = (langevin_fetch_turned: BoolAttr),
+    verifier = "succ",
+    format
+)]
+#[op_interfaces(NResultsInterface<1>, OneResultInterface)]
+#[op_traits(CanMaterialize)]
+pub(super) struct FetchOp;
+
+impl FetchOp {
+    pub fn new(ctx: &mut Context, result: TypeHandle, numbers: Value, stride: Value, turned: bool) -> Self {
+        let operands = vec![numbers, stride];
+        let op = Self { op: Operation::new(ctx, Self::get_concrete_op_info(), vec![result], operands, vec![], 0) };
+        op.set_attr_langevin_fetch_turned(ctx, BoolAttr::new(turned));
+        op
+    }
+}
+
+#[op_interface_impl]
+impl ToSpirvDialectOp for FetchOp {
+    fn to_spirv_dialect(
+        &self,
+        ctx: &mut Context,
+        rewriter: &mut DialectConversionRewriter,
+        _: &OperandsInfo,
+    ) -> Result<()> {
+        let operands: Vec<Value> = self.get_operation().deref(ctx).operands().collect();
+        let turned = self.get_attr_langevin_fetch_turned(ctx).expect("set by the constructor").clone();
+        let matrix = ty_to_spirv_dialect(ctx, self.get_result(ctx).get_type(ctx));
+        let layout = match bool::from(turned) {
+            true => CooperativeMatrixLayout::ColumnMajorKHR,
+            false => CooperativeMatrixLayout::RowMajorKHR,
+        };
+        let load = CooperativeMatrixLoadOp::new(
+            ctx,
+            matrix,
+            operands[0],
+            layout,
+            Some(operands[1]),
+            MemoryAccess::ALIGNED,
+            Some(ALIGNMENT),
+        );
+        rewriter.append_op(ctx, &load);
+        rewriter.replace_operation(ctx, self.get_operation(), load.get_operation());
+        Ok(())
+    }
+}
+
+/// One of the entries of a matrix that a thread has.
+#[pliron_op(
+    name = "langevin.entry",
+    attributes = (langevin_entry_index: LiteralIntegerAttr),
+    verifier = "succ",
+    format
+)]
+#[op_interfaces(NResultsInterface<1>, OneResultInterface)]
+#[op_traits(CanMaterialize)]
+pub(super) struct EntryOp;
+
+impl EntryOp {
+    pub fn new(ctx: &mut Context, matrix: Value, index: u32) -> Self {
+        let entry = matrix.get_type(ctx).element_ty(ctx);
+        let op = Self { op: Operation::new(ctx, Self::get_concrete_op_info(), vec![entry], vec![matrix], vec![], 0) };
+        op.set_attr_langevin_entry_index(ctx, LiteralIntegerAttr::from(index));
+        op
+    }
+}
+
+#[op_interface_impl]
+impl ToSpirvDialectOp for EntryOp {
+    fn to_spirv_dialect(
+        &self,
+        ctx: &mut Context,
+        rewriter: &mut DialectConversionRewriter,
+        _: &OperandsInfo,
+    ) -> Result<()> {
+        let matrix = self.get_operation().operand(ctx, 0);
+        let index = self.get_attr_langevin_entry_index(ctx).expect("set by the constructor").clone();
+        let entry = ty_to_spirv_dialect(ctx, self.get_result(ctx).get_type(ctx));
+        let extract = CompositeExtractOp::new(ctx, entry, matrix, vec![index]);
+        rewriter.append_op(ctx, &extract);
+        rewriter.replace_operation(ctx, self.get_operation(), extract.get_operation());
         Ok(())
     }
 }
