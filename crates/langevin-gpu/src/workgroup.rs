@@ -11,7 +11,7 @@ use burn::backend::DispatchDevice;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Device};
 
-pub(crate) use frontend::{Fragment, Role, View};
+pub(crate) use frontend::{Fragment, Role, View, exp2};
 
 /// Whether a device multiplies such matrices of a number format in workgroups of some threads: up to as many rows and columns, in
 /// multiples of an eighth of that, of a quarter for the rows of the result.

@@ -12,14 +12,14 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::planes::{BEHIND, ENTRIES, LANES, LINE, SHARED, SIDE};
-use crate::workgroup::{Fragment, Role};
+use crate::workgroup::{Fragment, Role, exp2};
 use crate::{LARGEST_COUNT, address};
 
-/// Numbers of the widest heads: wider ones fill no register file.
-const WIDEST: usize = 272;
+/// Numbers of the widest heads: a plane has all of its queries and sums in registers.
+const WIDEST: usize = 256;
 
-/// The exponent that a weight may have before more is subtracted from its score: far from the end of `f16`.
-const ABOVE: f32 = 7.0;
+/// The power of two that a weight may be before more is subtracted from its score: far from the end of `f16`.
+const ABOVE: f32 = 10.0;
 
 /// Sizes of a kernel's tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,8 @@ impl Tile {
     }
 }
 
-/// Vector `column` of row `token` of `[tokens, width]`, zeros behind the row; behind the last row the last.
+/// Vector `column` of row `token` of `[tokens, width]`, which is filled up to `wide`: zeros behind the row, and without `exact` the last
+/// row behind it.
 #[cube]
 fn part_of<T: Float, N: Size>(
     x: &Tensor<Vector<T, N>>,
@@ -81,10 +82,17 @@ fn part_of<T: Float, N: Size>(
     count: usize,
     column: usize,
     #[comptime] width: usize,
+    #[comptime] wide: usize,
+    #[comptime] exact: bool,
 ) -> Vector<T, N> {
+    let row = if comptime!(exact) { first + token } else { first + min(token, count - 1) };
     // Asked for without a condition: what is behind one is waited for.
-    let numbers = x[(first + min(token, count - 1)) * width + min(column, width - 1)];
-    select(column < width, numbers, Vector::new(T::from_int(0)))
+    if comptime!(width == wide) {
+        x[row * width + column]
+    } else {
+        let numbers = x[row * width + min(column, width - 1)];
+        select(column < width, numbers, Vector::new(T::from_int(0)))
+    }
 }
 
 /// `softmax(scale·q·kᵀ)·v` of some queries of a head, by online softmax.
@@ -124,7 +132,7 @@ fn attend<T: Float, N: Size>(
 
     // Queries stay with their plane.
     for i in range_stepped(unit, comptime!(tile.queries() * wide), threads) {
-        let numbers = part_of::<T, N>(query, head * queries, first + i / wide, queries, i % wide, width);
+        let numbers = part_of::<T, N>(query, head * queries, first + i / wide, queries, i % wide, width, wide, false);
         shared[i / wide * key_row + i % wide] = numbers;
     }
     sync_cube();
@@ -147,20 +155,23 @@ fn attend<T: Float, N: Size>(
     let (key_count, value_count) = comptime!((tile.keys * wide, tile.keys * valued));
     let (key_turns, value_turns) = comptime!((key_count.div_ceil(threads), value_count.div_ceil(threads)));
     // One more turn than tiles: keys and values are asked for in the turn before theirs.
-    for turn in 0..(keys + tile.keys - 1) / tile.keys + 1 {
-        let token = turn * tile.keys;
+    let exact = comptime!(!tile.ones);
+    let tiles = (keys + tile.keys - 1) / tile.keys;
+    for turn in 0..tiles + 1 {
+        // In the last turn, whose keys nobody looks at, once more the last tile.
+        let token = min(turn, tiles - 1) * tile.keys;
         let mut next_keys = Sequence::<Vector<T, N>>::new();
         let mut next_values = Sequence::<Vector<T, N>>::new();
         #[unroll]
         for i in 0..key_turns {
-            let at = i * threads + unit;
-            next_keys.push(part_of::<T, N>(key, head * keys, token + at / wide, keys, at % wide, width));
+            let at = min(i * threads + unit, key_count - 1);
+            next_keys.push(part_of::<T, N>(key, head * keys, token + at / wide, keys, at % wide, width, wide, exact));
         }
         #[unroll]
         for i in 0..value_turns {
-            let at = i * threads + unit;
+            let at = min(i * threads + unit, value_count - 1);
             let (key, column) = (token + at / valued, at % valued);
-            let mut numbers = part_of::<T, N>(value, head * keys, key, keys, column, values);
+            let mut numbers = part_of::<T, N>(value, head * keys, key, keys, column, values, valued, exact);
             if comptime!(tile.ones) {
                 numbers = select(column == values, Vector::new(T::from_int(1)), numbers);
                 numbers = select(key < keys, numbers, Vector::new(T::from_int(0)));
@@ -230,17 +241,17 @@ fn attend<T: Float, N: Size>(
                     if !start {
                         #[unroll]
                         for v in 0..broad {
-                            output.index_mut(v).map_with(&less, |a, b| a * f32::exp(b * scale));
+                            output.index_mut(v).map_with(&less, |a, b| a * exp2(b * scale));
                         }
                         if comptime!(!tile.ones) {
-                            sums.map_with(&less, |a, b| a * f32::exp(b * scale));
+                            sums.map_with(&less, |a, b| a * exp2(b * scale));
                         }
                     }
                     sync_plane();
                 }
                 #[unroll]
                 for j in 0..high {
-                    scores.index_mut(j).map(|score| f32::exp(score * scale));
+                    scores.index_mut(j).map(|score| exp2(score * scale));
                     if comptime!(!tile.ones) {
                         sums.map_with(&scores[j], |a, b| a + b);
                     }
@@ -318,7 +329,7 @@ fn tile(queries: usize, keys: usize, width: usize, values: usize) -> Option<Tile
         Tile { planes, keys: at_once, together, width, values, ones, vector }
     };
     let few = |tile: &Tile| tile.planes <= 4 || queries > tile.queries() / 2;
-    let fits = |tile: &Tile| tile.wide().max(tile.valued()) <= WIDEST && tile.bytes() <= SHARED;
+    let fits = |tile: &Tile| width.max(values) <= WIDEST && tile.bytes() <= SHARED;
     SIZES.map(sized).into_iter().find(|tile| few(tile) && fits(tile))
 }
 
@@ -340,7 +351,7 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
         key.into_tensor_arg(),
         value.into_tensor_arg(),
         y.clone().into_tensor_arg(),
-        scale as f32,
+        (scale * std::f64::consts::LOG2_E) as f32,
         tile,
         dtype_to_storage_type(dtype),
     );
@@ -352,4 +363,24 @@ pub(super) fn serves([heads, queries, width]: [usize; 3], [_, keys, values]: [us
     let tile = tile(queries, keys, width, values);
     let counts = |tile: Tile| heads.max(queries.div_ceil(tile.queries())) <= LARGEST_COUNT;
     [heads, queries, width, keys, values].iter().all(|size| *size > 0) && tile.is_some_and(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_of_up_to_256_numbers_have_a_tile() {
+        for queries in [1, 16, 77, 4096] {
+            for keys in [1, 16, 77, 4096] {
+                for (width, values) in (1..=WIDEST).flat_map(|width| [(width, width), (width, 40), (40, width)]) {
+                    let tile = tile(queries, keys, width, values).expect("a tile");
+                    assert!(tile.bytes() <= SHARED && tile.keys.is_multiple_of(tile.together), "{tile:?}");
+                    assert!(tile.ones || keys.is_multiple_of(tile.keys) && values.is_multiple_of(SIDE), "{tile:?}");
+                    assert!(tile.valued() >= values + usize::from(tile.ones), "{tile:?}");
+                }
+                assert_eq!(tile(queries, keys, WIDEST + 1, 40), None);
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ use cubecl::unexpanded;
 use pliron::builtin::ops::FuncOp;
 use pliron::builtin::types::FunctionType;
 
-use super::ops::{EntryOp, FetchOp, LoadOp, MapOp, StoreOp};
+use super::ops::{EntryOp, Exp2Op, FetchOp, LoadOp, MapOp, StoreOp};
 
 /// What a matrix is in a product.
 pub(crate) type Role = MatrixIdent;
@@ -60,6 +60,20 @@ macro_rules! plain_expand {
         }
         impl<T: CubePrimitive $(, $scope: Scoped)?> CubeDebug for $name<T $(, $scope)?> {}
     };
+}
+
+/// Two to the power of a number: what the hardware has, where `exp` multiplies first.
+pub(crate) fn exp2(_x: f32) -> f32 {
+    unexpanded!()
+}
+
+pub(crate) mod exp2 {
+    use super::*;
+
+    pub fn expand(scope: &Scope, x: NativeExpand<f32>) -> NativeExpand<f32> {
+        let x = x.read_value(scope);
+        scope.register_with_result(&Exp2Op::new(scope.ctx_mut(), x)).into()
+    }
 }
 
 /// A matrix whose entries are spread over the threads of a workgroup, or of a plane (a subgroup).

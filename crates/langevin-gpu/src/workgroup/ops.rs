@@ -11,6 +11,7 @@ use pliron::builtin::attributes::{BoolAttr, IdentifierAttr, VecAttr};
 use pliron::builtin::ops::ConstantOp;
 use pliron::identifier::Identifier;
 use pliron_spirv::attrs::{CompositeAttr, LiteralIntegerAttr};
+use pliron_spirv::ext::gl;
 use pliron_spirv::ops::CompositeExtractOp;
 use pliron_spirv::ops::khr::CooperativeMatrixLoadOp;
 use pliron_spirv::ops::nv::CooperativeMatrixPerElementOpOp;
@@ -123,6 +124,36 @@ impl ToSpirvDialectOp for FetchOp {
         );
         rewriter.append_op(ctx, &load);
         rewriter.replace_operation(ctx, self.get_operation(), load.get_operation());
+        Ok(())
+    }
+}
+
+/// Two to the power of a number.
+#[pliron_op(name = "langevin.exp2", format, verifier = "succ")]
+#[op_interfaces(NResultsInterface<1>, OneResultInterface)]
+#[op_traits(CanMaterialize)]
+pub(super) struct Exp2Op;
+
+impl Exp2Op {
+    pub fn new(ctx: &mut Context, x: Value) -> Self {
+        let kind = x.get_type(ctx);
+        Self { op: Operation::new(ctx, Self::get_concrete_op_info(), vec![kind], vec![x], vec![], 0) }
+    }
+}
+
+#[op_interface_impl]
+impl ToSpirvDialectOp for Exp2Op {
+    fn to_spirv_dialect(
+        &self,
+        ctx: &mut Context,
+        rewriter: &mut DialectConversionRewriter,
+        _: &OperandsInfo,
+    ) -> Result<()> {
+        let x = self.get_operation().operand(ctx, 0);
+        let kind = ty_to_spirv_dialect(ctx, self.get_result(ctx).get_type(ctx));
+        let power = gl::Exp2Op::new(ctx, kind, x);
+        rewriter.append_op(ctx, &power);
+        rewriter.replace_operation(ctx, self.get_operation(), power.get_operation());
         Ok(())
     }
 }
