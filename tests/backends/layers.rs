@@ -404,15 +404,13 @@ pub fn maps(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
 pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let mut found = attentions_of_shapes(device, dtype);
     for tokens in [16, 77, 330] {
-        let measured = value([2, 1, tokens, 40], device, move |x| {
-            // Scores grow along the keys, so that what is subtracted from them must grow, too. All numbers are such that 16 bits hold
-            // them: what is measured is not their rounding.
-            let x = x.mul_scalar(16.0).round().div_scalar(16.0).cast(dtype);
-            let growth = Tensor::<1, Int>::arange(0..tokens as i64, &x.device()).float();
-            let growth =
-                growth.mul_scalar(24.0 / tokens as f64).floor().div_scalar(4.0).cast(dtype).reshape([1, 1, tokens, 1]);
-            attention_with(x.clone(), x.clone() * growth, x.flip([2]), None, 0.3).cast(DType::F32)
-        });
+        // Scores grow along the keys, so that what is subtracted from them must grow, too. All numbers are such that 16 bits hold
+        // them: what is measured is not their rounding.
+        let x = tensor([2, 1, tokens, 40], 7, device).mul_scalar(16.0).round().div_scalar(16.0).cast(dtype);
+        let growth = Tensor::<1, Int>::arange(0..tokens as i64, device).float().mul_scalar(24.0 / tokens as f64);
+        let growth = growth.floor().div_scalar(4.0).cast(dtype).reshape([1, 1, tokens, 1]);
+        let y: Tensor<4> = attention_with(x.clone(), x.clone() * growth, x.flip([2]), None, 0.3);
+        let measured = value(y.cast(DType::F32));
         found.push((format!("attention_with: {tokens} tokens, growing scores"), measured));
     }
     found

@@ -66,7 +66,7 @@ fn read<T: Float, N: Size>(
 fn multiply<T: Float, N: Size>(
     left: &Tensor<Vector<T, N>>,
     right: &Tensor<Vector<T, N>>,
-    y: &mut Tensor<T>,
+    y: &mut Tensor<Vector<T, N>>,
     rows: usize,
     input: usize,
     output: usize,
@@ -83,8 +83,8 @@ fn multiply<T: Float, N: Size>(
     let (both, end) = comptime!((of_left + of_right, 2 * (of_left + of_right)));
     let turns = comptime!(TILE * DEPTH / vector / THREADS);
     let mut shared = Shared::<[Vector<T, N>]>::new_aligned_slice(end, 16usize);
-    let all_seen = comptime!(4 * SIDE * LINE);
-    let mut seen = Shared::<[f32]>::new_aligned_slice(all_seen, 16usize);
+    let all_seen = comptime!(4 * SIDE * LINE / vector);
+    let mut seen = Shared::<[Vector<f32, N>]>::new_aligned_slice(all_seen, 16usize);
 
     let batch = CUBE_POS_Z as usize;
     let (first, column) = (CUBE_POS_Y as usize * TILE, CUBE_POS_X as usize * TILE);
@@ -172,7 +172,9 @@ fn multiply<T: Float, N: Size>(
         sync_cube();
     }
 
-    let of_plane = plane * comptime!(SIDE * LINE);
+    let of_plane = plane * comptime!(SIDE * LINE / vector);
+    // Each thread has half a row of a matrix.
+    let from = of_plane + lane / 2 * comptime!(LINE / vector) + lane % 2 * comptime!(ENTRIES / vector);
     #[unroll]
     for i in 0..MATRICES {
         #[unroll]
@@ -180,15 +182,12 @@ fn multiply<T: Float, N: Size>(
             sync_plane();
             sums[i * MATRICES + j].put(&mut seen[of_plane..all_seen], LINE as u32);
             sync_plane();
-            // Each thread has half a row.
             let row = first + (below * MATRICES + i) * SIDE + lane / 2;
-            let half = lane % 2 * ENTRIES;
+            let to = (column + (beside * MATRICES + j) * SIDE + lane % 2 * ENTRIES) / vector;
             #[unroll]
-            for entry in 0..ENTRIES {
-                let to = column + (beside * MATRICES + j) * SIDE + half + entry;
-                if row < rows && to < output {
-                    y[(batch * rows + row) * output + to] =
-                        T::cast_from(seen[of_plane + lane / 2 * LINE + half + entry]);
+            for v in 0..comptime!(ENTRIES / vector) {
+                if row < rows && to + v < output / vector {
+                    y[(batch * rows + row) * (output / vector) + to + v] = Vector::cast_from(seen[from + v]);
                 }
             }
         }
@@ -205,7 +204,7 @@ pub(crate) fn reaches(left: &CubeTensor, right: &CubeTensor, turned: Turned) -> 
 /// `left·right` for contiguous `[batch, rows, input]` and `[batch, input, output]`, or what these are turned to.
 pub(crate) fn product_of_any(left: CubeTensor, right: CubeTensor, turned: Turned) -> CubeTensor {
     let ([batch, rows, input], [_, _, output]) = (sides(&left, turned.left), sides(&right, turned.right));
-    let lines = [if turned.left { rows } else { input }, if turned.right { input } else { output }];
+    let lines = [if turned.left { rows } else { input }, if turned.right { input } else { output }, output];
     let vector = if lines.iter().all(|line| line.is_multiple_of(4)) { 4 } else { 1 };
     let (client, dtype) = (left.client.clone(), left.dtype);
     let shape = Shape::new([batch, rows, output]);
