@@ -16,7 +16,7 @@ pub(crate) use frontend::{Fragment, Role, View, exp2};
 /// Whether a device multiplies such matrices of a number format in workgroups of some threads: up to as many rows and columns, in
 /// multiples of an eighth of that, of a quarter for the rows of the result.
 pub(crate) fn multiplies(device: &Device, dtype: DType, threads: u32) -> bool {
-    // Not `bf16`: attention came out wrong in it, with driver 580.159.04.
+    // Not `bf16`: an attention by them came out wrong in it, with driver 580.159.04.
     if dtype != DType::F16 {
         return false;
     }
