@@ -140,7 +140,7 @@ fn attend<T: Float, N: Size>(
     #[unroll]
     for k in 0..deep {
         let part = &shared[plane * SIDE * key_row + k * side..held];
-        of_queries.push(Fragment::<T, Plane>::fetch(Role::A, SIDE, SIDE, SIDE, part, key_line, false));
+        of_queries.push(Fragment::<T, Plane>::fetch(Role::A, SIDE, part, key_line, false));
     }
     sync_cube();
 
@@ -190,7 +190,7 @@ fn attend<T: Float, N: Size>(
                     #[unroll]
                     for k in 0..deep {
                         let part = &shared[at + k * side..held];
-                        let part = Fragment::<T, Plane>::fetch(Role::B, SIDE, SIDE, SIDE, part, key_line, true);
+                        let part = Fragment::<T, Plane>::fetch(Role::B, SIDE, part, key_line, true);
                         of_these.add_product(&of_queries[k], &part);
                     }
                     scores.push(of_these);
@@ -230,8 +230,7 @@ fn attend<T: Float, N: Size>(
                     }
                     sync_plane();
                     let less = &seen[of_plane..all_seen];
-                    let less =
-                        Fragment::<f32, Plane>::fetch(Role::Accumulator, SIDE, SIDE, SIDE, less, SIDE as u32, false);
+                    let less = Fragment::<f32, Plane>::fetch(Role::Accumulator, SIDE, less, SIDE as u32, false);
                     below.map_with(&less, |a, b| a + b);
                     #[unroll]
                     for j in 0..high {
@@ -262,7 +261,7 @@ fn attend<T: Float, N: Size>(
                     #[unroll]
                     for v in 0..broad {
                         let part = &shared[at + v * side..held];
-                        let part = Fragment::<T, Plane>::fetch(Role::B, SIDE, SIDE, SIDE, part, value_line, false);
+                        let part = Fragment::<T, Plane>::fetch(Role::B, SIDE, part, value_line, false);
                         output.index_mut(v).add_product(&weights, &part);
                     }
                 }

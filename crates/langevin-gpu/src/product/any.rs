@@ -134,15 +134,7 @@ fn multiply<T: Float, N: Size>(
                         from + row * left_stride + k * SIDE / vector
                     };
                     let part = &shared[at..end];
-                    of_rows.push(Fragment::<T, Plane>::fetch(
-                        Role::A,
-                        SIDE,
-                        SIDE,
-                        SIDE,
-                        part,
-                        left_stride as u32,
-                        turned.left,
-                    ));
+                    of_rows.push(Fragment::<T, Plane>::fetch(Role::A, SIDE, part, left_stride as u32, turned.left));
                 }
                 #[unroll]
                 for j in 0..MATRICES {
@@ -153,8 +145,7 @@ fn multiply<T: Float, N: Size>(
                         from + of_left + k * SIDE * right_stride + column / vector
                     };
                     let part = &shared[at..end];
-                    let part =
-                        Fragment::<T, Plane>::fetch(Role::B, SIDE, SIDE, SIDE, part, right_stride as u32, turned.right);
+                    let part = Fragment::<T, Plane>::fetch(Role::B, SIDE, part, right_stride as u32, turned.right);
                     #[unroll]
                     for i in 0..MATRICES {
                         sums.index_mut(i * MATRICES + j).add_product(&of_rows[i], &part);

@@ -156,30 +156,21 @@ impl<T: CubePrimitive, S: Scoped> Fragment<T, S> {
         fragment
     }
 
-    /// Read from memory, a row or with `turned` a column every `stride` numbers; both are multiples of 16 bytes.
-    pub fn fetch<V: CubePrimitive>(
-        _role: Role,
-        _m: usize,
-        _n: usize,
-        _k: usize,
-        _numbers: &[V],
-        _stride: u32,
-        _turned: bool,
-    ) -> Self {
+    /// As many rows as columns, read from memory, a row or with `turned` a column every `stride` of its elements; both begin at multiples of
+    /// 16 bytes.
+    pub fn fetch<V: CubePrimitive>(_role: Role, _side: usize, _numbers: &[V], _stride: u32, _turned: bool) -> Self {
         unexpanded!()
     }
 
     pub fn __expand_fetch<V: CubePrimitive>(
         scope: &Scope,
         role: Role,
-        m: usize,
-        n: usize,
-        k: usize,
+        side: usize,
         numbers: &SliceExpand<V>,
         stride: NativeExpand<u32>,
         turned: bool,
     ) -> FragmentExpand<T, S> {
-        let fragment = FragmentExpand::new(scope, role, (m, n, k));
+        let fragment = FragmentExpand::new(scope, role, (side, side, side));
         let numbers = pointer(scope, numbers);
         let stride = stride.read_value(scope);
         let fetch = FetchOp::new(scope.ctx_mut(), fragment.kind(scope), numbers, stride, turned);
