@@ -1,7 +1,7 @@
-//! Matrices that belong to a whole workgroup, for Vulkan drivers with `VK_NV_cooperative_matrix2`.
+//! Matrices that belong to a whole workgroup, or to a plane of one, for Vulkan drivers with `VK_NV_cooperative_matrix2`.
 //!
 //! CubeCL has them as `cmma::Matrix<_, Cube>`, but tells the driver that a tensor in memory is aligned to one number only, so that
-//! it reads number by number, and has no way to combine two matrices entry by entry. Both are here, as operations of our own in
+//! it reads number by number, and has no way to combine two matrices entry by entry or to look at single ones. These are here, as operations of our own in
 //! CubeCL's intermediate representation; the rest is CubeCL's.
 
 mod frontend;
