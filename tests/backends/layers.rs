@@ -338,7 +338,7 @@ fn convolution(device: &Device, at: usize, algorithm: Convolution, dtype: DType)
 /// Value and gradients of every algorithm on every convolution, by name.
 pub fn convolutions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let mut found = Vec::new();
-    for (at, (name, ..)) in CONVOLUTIONS.iter().enumerate() {
+    for (at, (name, ..)) in some_of(CONVOLUTIONS.iter().enumerate()) {
         use Convolution::{Direct, NineProducts, Product, Winograd2, Winograd4};
         for algorithm in [Direct, Product, Winograd2, Winograd4, NineProducts] {
             // Winograd4's rounding in half precision is known to be large.
@@ -403,7 +403,7 @@ pub fn maps(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
 /// what is far above the other scores.
 pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let mut found = attentions_of_shapes(device, dtype);
-    for tokens in [16, 77, 330] {
+    for tokens in some_of([77, 16, 330]) {
         // Scores grow along the keys, so that what is subtracted from them must grow, too. All numbers are such that 16 bits hold
         // them: what is measured is not their rounding.
         let x = tensor([2, 1, tokens, 40], 7, device).mul_scalar(16.0).round().div_scalar(16.0).cast(dtype);
@@ -417,7 +417,7 @@ pub fn attentions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
 }
 
 fn attentions_of_shapes(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
-    [
+    some_of([
         ([1, 2, 77, 40], 1.0),
         ([1, 2, 50, 33], 1.0),
         ([1, 1, 300, 48], 1.0),
@@ -429,7 +429,7 @@ fn attentions_of_shapes(device: &Device, dtype: DType) -> Vec<(String, Measured)
         ([2, 2, 256, 64], 1.0),
         ([1, 2, 128, 96], 1.0),
         ([1, 1, 64, 144], 1.0),
-    ]
+    ])
     .map(|(shape, factor)| {
         let measured = function(shape, device, move |x| {
             let x = x.cast(dtype);
@@ -442,7 +442,13 @@ fn attentions_of_shapes(device: &Device, dtype: DType) -> Vec<(String, Measured)
         });
         (format!("attention_with: {shape:?}, queries times {factor}"), measured)
     })
-    .into()
+    .collect()
+}
+
+/// All cases, or every n-th with `LANGEVIN_EVERY=n`: devices without kernels of their own for some shapes compute all of them in one way.
+fn some_of<T>(cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let every = std::env::var("LANGEVIN_EVERY").map_or(1, |n| n.parse().expect("LANGEVIN_EVERY is a number from 1"));
+    cases.into_iter().step_by(every)
 }
 
 /// Dropout draws on the device, so its values cannot be compared: its law can.

@@ -3,7 +3,8 @@
 //!
 //! `cargo test --features wgpu --test backends` runs on every device that is compiled in and found;
 //! `LANGEVIN_DEVICE=vulkan` picks one. One line a case, `BACKEND device | case | value error | gradient error`; with
-//! `LANGEVIN_REPORT=file` they are appended there too.
+//! `LANGEVIN_REPORT=file` they are appended there too. `LANGEVIN_EVERY=3` takes every third shape of the algorithms, for software
+//! drivers, which compile for minutes what they compute in milliseconds.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -271,16 +271,18 @@ impl<const D: usize> Estimate<D> {
         coefficients: impl Fn(&crate::level::Level) -> Result<Linear, PredictionError>,
     ) -> Result<Tensor<D>, PredictionError> {
         // Where little data is left both coefficients are large and the terms cancel: the sum is multiplied then, and not
-        // what it is made of, so that rounding is not.
-        let scale = |c: &Linear| if c.x.abs() > 1.0 && c.x.abs() >= c.output.abs() { c.x } else { 1.0 };
+        // what it is made of, so that rounding is not. One of the terms is then taken as it is, without memory of its own.
+        let scale = |c: &Linear| match if c.x.abs() >= c.output.abs() { c.x } else { c.output } {
+            0.0 => 1.0,
+            larger => larger,
+        };
         let part = |f: &dyn Fn(&Linear) -> f64| self.levels.try_map(|level| coefficients(level).map(|c| f(&c)));
-        let (of_x, of_output) = (part(&|c| c.x / scale(c))?, part(&|c| c.output / scale(c))?);
-        if of_x == Scalars::Shared(0.0) {
+        if part(&|c| c.x)?.is_zero() {
+            let of_output = part(&|c| c.output)?;
             return Ok(in_f32(self.output.clone(), |output| of_output.times(output)));
         }
+        let (of_x, of_output) = (part(&|c| c.x / scale(c))?, part(&|c| c.output / scale(c))?);
         let dtype = self.output.dtype();
-        // The sum goes into the buffer of x. It is allocated last, so that the end of the heap is kept (see the sums of
-        // plans).
         let output = of_output.times(widen(self.output.clone()));
         let sum = part(&scale)?.times(of_x.times(widen(self.x.clone())).add(output));
         Ok(if sum.dtype() == dtype { sum } else { sum.cast(dtype) })
