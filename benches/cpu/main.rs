@@ -33,7 +33,14 @@ fn main() {
     // As criterion decides whether to measure.
     let has = |name: &str| std::env::args().any(|argument| argument == name);
     let tiny = has("--test") || !has("--bench");
-    let setting = |dtype| Setting { device: device("flex").expect("the CPU"), dtype, on_cpu: true, batch: None, tiny };
+    let setting = |dtype| Setting {
+        device: device("flex").expect("the CPU"),
+        dtype,
+        on_cpu: true,
+        batch: None,
+        keep: false,
+        tiny,
+    };
     for (dtype, suffix) in [(DType::F32, ""), (DType::F16, " f16"), (DType::BF16, " bf16")] {
         cases(&mut criterion, &layers::cases(), &setting(dtype), suffix);
     }

@@ -3,7 +3,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use langevin::models::layers::arrange_weights;
+use langevin::models::layers::{arrange_weights, keep_transforms};
 
 /// Where and how cases run.
 #[derive(Clone)]
@@ -16,6 +16,8 @@ pub struct Setting {
     pub on_cpu: bool,
     /// Images in a batch of a network, where they are not those of its case.
     pub batch: Option<usize>,
+    /// Whether transforms of weights are kept.
+    pub keep: bool,
     /// Whether everything is as small as it can be.
     pub tiny: bool,
 }
@@ -34,7 +36,8 @@ pub fn random<const D: usize>(shape: [usize; D], setting: &Setting) -> Tensor<D>
 
 /// A module with parameters of the element type that is timed, in the order of memory that is fastest.
 pub fn cast<M: Module>(module: M, setting: &Setting) -> M {
-    arrange_weights(module.map(&mut Cast(setting.dtype)))
+    let module = arrange_weights(module.map(&mut Cast(setting.dtype)));
+    if setting.keep { keep_transforms(module) } else { module }
 }
 
 struct Cast(DType);

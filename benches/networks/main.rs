@@ -59,6 +59,9 @@ struct Options {
     /// Images in a batch of each network.
     #[arg(long)]
     batch: Option<usize>,
+    /// With the transforms of weights kept where there is no gradient.
+    #[arg(long)]
+    keep_transforms: bool,
     /// What `cargo bench` adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -103,6 +106,7 @@ fn main() {
         dtype: options.dtype.into(),
         on_cpu: options.small || matches!(options.device.as_str(), "flex" | "cpu" | "ndarray"),
         batch: options.batch,
+        keep: options.keep_transforms,
         tiny: false,
     };
     if options.serve { serve(&cases, &setting) } else { table(&cases, &setting, &options) }
@@ -111,7 +115,7 @@ fn main() {
 /// Every case once.
 fn smoke(cases: &[Case]) {
     let device = device("flex").expect("the CPU");
-    let setting = Setting { device, dtype: DType::F32, on_cpu: true, batch: None, tiny: true };
+    let setting = Setting { device, dtype: DType::F32, on_cpu: true, batch: None, keep: false, tiny: true };
     for case in cases {
         assert!(Ready::new(case, &setting).round().is_finite(), "{}", case.name);
     }

@@ -41,9 +41,10 @@ def build(features):
 class Here:
     """This library, in a process that waits for orders."""
 
-    def __init__(self, program, device, dtype, small, threads, batch=None):
+    def __init__(self, program, device, dtype, small, threads, batch=None, keep=False):
         self.command = [program, "--bench", "--device", device, "--dtype", dtype] + ["--small"] * small
         self.command += [] if batch is None else ["--batch", str(batch)]
+        self.command += ["--keep-transforms"] * keep
         self.environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
         self.process = None
 
@@ -335,6 +336,7 @@ def main():
     parser.add_argument("--program", help="this library's side, already built")
     parser.add_argument("--features", nargs="*", default=[], help="of cargo, as in `--features vulkan`")
     parser.add_argument("--small", action="store_true", help="batches for a processor, on any device")
+    parser.add_argument("--keep-transforms", action="store_true", help="keep transforms of weights on this side")
     parser.add_argument("--batch", type=int, help="images in a batch of each network")
     parser.add_argument("--compile", action="store_true", help="networks through torch.compile")
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's images in that memory format")
@@ -347,7 +349,9 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     features = [f"--features={','.join(arguments.features)}"] if arguments.features else []
     program = arguments.program or build(features)
-    here = Here(program, arguments.device, arguments.dtype, arguments.small, arguments.threads, arguments.batch)
+    here = Here(
+        program, arguments.device, arguments.dtype, arguments.small, arguments.threads, arguments.batch, arguments.keep_transforms
+    )
     dtype = arguments.their_dtype or arguments.dtype
     if arguments.peer == "candle":
         if not on_cpu or (arguments.their_dtype or arguments.dtype) != "f32" or arguments.compile:

@@ -11,7 +11,7 @@ use langevin::models::layers::{
     GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
     SinusoidalPositions, SpatialNormConfig, SpatioTemporalResnetConfig, TemporalConv, TemporalResnetConfig,
     TimestepEmbeddingConfig, Transformer2dConfig, TransformerSpatioTemporalConfig, TransformerTemporalConfig,
-    arrange_weights, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, mask_bias,
+    arrange_weights, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, keep_transforms, mask_bias,
     scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
@@ -308,6 +308,13 @@ pub fn table() -> Vec<Case> {
         case("arrange_weights", "a convolution", |d| {
             let layer = arrange_weights(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
             value(layer.forward(tensor([2, 32, 9, 8], 1, d)))
+        }),
+        case("keep_transforms", "a convolution", |d| {
+            let layer = keep_transforms(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
+            let x = tensor([2, 32, 9, 8], 1, d);
+            let first = layer.forward(x.clone());
+            // The second call reads what the first has kept.
+            value((layer.forward(x) + first) * 0.5)
         }),
         case("Mlp", "2 dimensions", |d| mlp(d, &MlpConfig::new(2).hidden(32).layers(2))),
         case("Mlp", "3 classes", |d| mlp(d, &MlpConfig::new(5).hidden(32).layers(3).classes(3))),

@@ -21,9 +21,10 @@ mod winograd;
 #[cfg(feature = "vulkan")]
 mod workgroup;
 
+use burn::backend::Cube;
 use burn::backend::DispatchDevice;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -72,4 +73,12 @@ pub fn has_tensor_cores(device: &Device, dtype: DType) -> bool {
 /// The integers that all of these can be indexed with.
 fn address(tensors: &[&CubeTensor]) -> AddressType {
     tensors.iter().map(|tensor| tensor.required_address_type()).max().unwrap_or_default()
+}
+
+/// Whether two tensors are the same numbers in the same memory of a GPU. Not those with a place in a graph of gradients, nor those that
+/// were made in another stream of operations: threads have their own.
+#[must_use]
+pub fn is_same<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> bool {
+    let id = |tensor: &Tensor<D>| tensor.clone().try_into_primitive::<Cube>().ok().map(|tensor| tensor.id);
+    id(a).is_some_and(|a| id(b) == Some(a))
 }

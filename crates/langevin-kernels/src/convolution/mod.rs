@@ -64,6 +64,18 @@ pub struct ConvolutionSizes {
     pub padding: [usize; 2],
 }
 
+/// Kernels of a weight as the tiles of one size take them: of nine numbers 16 for tiles of 2x2, 36 for tiles of 4x4.
+///
+/// Made by [`ConvolutionSizes::transform`].
+#[derive(Debug, Clone)]
+pub struct TransformedKernels {
+    numbers: Vec<f32>,
+    /// Results of a tile, down and across.
+    tile: usize,
+    /// Channels of results and of images.
+    channels: [usize; 2],
+}
+
 /// How a convolution is computed.
 #[derive(Debug, Clone, Copy)]
 enum Algorithm {
@@ -102,12 +114,74 @@ impl ConvolutionSizes {
     ///
     /// If a slice has another length than these, or a size is zero.
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-        self.check(x, weight, y);
+        self.check(x, weight.len(), y);
         assert!(bias.is_none_or(|b| b.len() == self.output), "a bias for each output of {self:?}");
         match self.algorithm() {
             Algorithm::Fours(tiled) => tiled.forward(x, weight, bias, y),
             Algorithm::Twos(tiled) => tiled.forward(x, weight, bias, y),
             Algorithm::Patches => self.forward_by_patches(x, weight, bias, y),
+        }
+    }
+
+    /// Transforms the kernels of a weight, for [`forward_transformed`](Self::forward_transformed). `None` where convolutions of these
+    /// sizes do not go by tiles.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward) does.
+    #[must_use]
+    pub fn transform(&self, weight: &[f32]) -> Option<TransformedKernels> {
+        assert_eq!(weight.len(), self.kernels(), "kernels of {self:?}");
+        let (tile, numbers) = match self.algorithm() {
+            Algorithm::Fours(tiled) => (4, tiled.transform(weight)),
+            Algorithm::Twos(tiled) => (2, tiled.transform(weight)),
+            Algorithm::Patches => return None,
+        };
+        Some(TransformedKernels { numbers, tile, channels: [self.output, self.input] })
+    }
+
+    /// Whether these kernels are those that convolutions of these sizes take.
+    #[must_use]
+    pub fn takes(&self, kernels: &TransformedKernels) -> bool {
+        let tile = match self.algorithm() {
+            Algorithm::Fours(_) => 4,
+            Algorithm::Twos(_) => 2,
+            Algorithm::Patches => return false,
+        };
+        (kernels.tile, kernels.channels) == (tile, [self.output, self.input])
+    }
+
+    /// Does what [`forward`](Self::forward) does, to the bit, with kernels that are transformed already.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use langevin_kernels::convolution::ConvolutionSizes;
+    /// # let sizes = ConvolutionSizes { batch: 1, input: 96, output: 96, image: [16, 16], kernel: [3, 3], stride: [1, 1], padding: [1, 1] };
+    /// let (x, weight) = (vec![1.0; 96 * 256], vec![0.5; 96 * 96 * 9]);
+    /// let kernels = sizes.transform(&weight).expect("many channels go by tiles");
+    /// let (mut y, mut again) = (vec![0.0; 96 * 256], vec![0.0; 96 * 256]);
+    /// sizes.forward(&x, &weight, None, &mut y);
+    /// sizes.forward_transformed(&x, &kernels, None, &mut again);
+    /// assert_eq!(y, again);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If it does not [take](Self::takes) these kernels, and as [`forward`](Self::forward) does.
+    pub fn forward_transformed(&self, x: &[f32], kernels: &TransformedKernels, bias: Option<&[f32]>, y: &mut [f32]) {
+        self.check(x, self.kernels(), y);
+        assert!(
+            self.takes(kernels),
+            "kernels for {:?} channels and tiles of {}: {self:?}",
+            kernels.channels,
+            kernels.tile
+        );
+        assert!(bias.is_none_or(|b| b.len() == self.output), "a bias for each output of {self:?}");
+        match self.algorithm() {
+            Algorithm::Fours(tiled) => tiled.forward_transformed(x, &kernels.numbers, bias, y),
+            Algorithm::Twos(tiled) => tiled.forward_transformed(x, &kernels.numbers, bias, y),
+            Algorithm::Patches => unreachable!("no kernels are for patches"),
         }
     }
 
@@ -118,7 +192,7 @@ impl ConvolutionSizes {
     ///
     /// As [`forward`](Self::forward) does.
     pub fn input_gradient(&self, gradient: &[f32], weight: &[f32], of_x: &mut [f32]) {
-        self.check(of_x, weight, gradient);
+        self.check(of_x, weight.len(), gradient);
         match self.algorithm() {
             Algorithm::Fours(tiled) => tiled.input_gradient(gradient, weight, of_x),
             Algorithm::Twos(tiled) => tiled.input_gradient(gradient, weight, of_x),
@@ -133,7 +207,7 @@ impl ConvolutionSizes {
     ///
     /// As [`forward`](Self::forward) does.
     pub fn weight_gradient(&self, x: &[f32], gradient: &[f32], of_weight: &mut [f32]) {
-        self.check(x, of_weight, gradient);
+        self.check(x, of_weight.len(), gradient);
         match self.tiles_of_weight_gradient() {
             Some(fours) => fours.weight_gradient(x, gradient, of_weight),
             None => self.weight_gradient_by_patches(x, gradient, of_weight),
@@ -162,12 +236,17 @@ impl ConvolutionSizes {
         self.result().iter().product()
     }
 
-    fn check(&self, x: &[f32], weight: &[f32], y: &[f32]) {
+    /// Numbers of the weight.
+    fn kernels(&self) -> usize {
+        self.output * self.input * self.kernel[0] * self.kernel[1]
+    }
+
+    fn check(&self, x: &[f32], weight: usize, y: &[f32]) {
         let mut sizes = [self.image, self.kernel, self.stride].concat();
         sizes.extend([self.batch, self.input, self.output]);
         assert!(!sizes.contains(&0), "a size is zero: {self:?}");
         assert_eq!(x.len(), self.batch * self.input * self.image[0] * self.image[1], "images of {self:?}");
-        assert_eq!(weight.len(), self.output * self.input * self.kernel[0] * self.kernel[1], "kernels of {self:?}");
+        assert_eq!(weight, self.kernels(), "kernels of {self:?}");
         assert_eq!(y.len(), self.batch * self.output * self.result_pixels(), "results of {self:?}");
     }
 }
@@ -329,6 +408,26 @@ mod tests {
         assert!(error(&given) < 8e-7, "{}", error(&given));
         s.forward_by_patches(&x, &w, None, &mut given);
         assert!(error(&given) < 7e-7, "{}", error(&given));
+    }
+
+    #[test]
+    fn kernels_that_are_transformed_once_give_the_same_bits() {
+        // Tiles of 4 and of 2, of one portion and of several, and a block of outputs that is not full.
+        for (batch, channels, image) in [(1, [96, 100], [16, 16]), (1, [64, 72], [16, 9]), (3, [256, 96], [33, 66])] {
+            let s = square(batch, channels[0], channels[1], image);
+            let x = numbers(batch * channels[0] * image[0] * image[1], 1);
+            let (w, b) = (numbers(channels[0] * channels[1] * 9, 2), numbers(channels[1], 3));
+            let mut y = vec![f32::NAN; batch * channels[1] * image[0] * image[1]];
+            let mut again = y.clone();
+            s.forward(&x, &w, Some(&b), &mut y);
+            let kernels = s.transform(&w).expect("tiles");
+            s.forward_transformed(&x, &kernels, Some(&b), &mut again);
+            assert_eq!(y, again, "{s:?}");
+            assert!(!ConvolutionSizes { output: channels[1] + 1, ..s }.takes(&kernels));
+        }
+        assert!(square(1, 320, 4, [64, 64]).transform(&[0.0; 320 * 4 * 9]).is_none());
+        let (fours, twos) = (square(1, 96, 96, [16, 16]), square(1, 96, 96, [8, 8]));
+        assert!(!twos.takes(&fours.transform(&[0.0; 96 * 96 * 9]).expect("tiles")));
     }
 
     #[test]

@@ -32,6 +32,14 @@ struct Tiles {
     wide: usize,
 }
 
+/// Kernels of 3x3, as they are applied to tiles.
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    Kernels(Kernels<'a>),
+    /// `[outputs, products, inputs]`, with [`spread`] inputs.
+    Transformed(&'a [f32]),
+}
+
 /// A convolution whose results are as large as its images.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiled<T, const STEP: usize, const SIDE: usize> {
@@ -61,12 +69,40 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
     }
 
     pub(super) fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-        self.convolve(x, Kernels::of(weight, self.output, self.input), bias, y);
+        self.convolve(x, Source::Kernels(Kernels::of(weight, self.output, self.input)), bias, y);
+    }
+
+    /// The same, with kernels that [`transform`](Self::transform) made.
+    pub(super) fn forward_transformed(&self, x: &[f32], kernels: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        self.convolve(x, Source::Transformed(kernels), bias, y);
+    }
+
+    /// The kernels of a weight, transformed: [`PRODUCTS`](Self::PRODUCTS) numbers of nine.
+    pub(super) fn transform(&self, weight: &[f32]) -> Vec<f32> {
+        let row = self.row();
+        let mut to = vec![0.0; self.output * row];
+        self.transform_all(Kernels::of(weight, self.output, self.input), OUTPUTS, &mut to);
+        to
+    }
+
+    /// Numbers of the transformed kernels of an output.
+    fn row(&self) -> usize {
+        Self::PRODUCTS * spread(self.input)
+    }
+
+    /// Transforms all kernels, so many outputs at a time.
+    fn transform_all(&self, kernels: Kernels<'_>, together: usize, to: &mut [f32]) {
+        let row = self.row();
+        to.par_chunks_mut(row * together).enumerate().for_each(|(block, to)| {
+            let first = block * together;
+            on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, first..first + to.len() / row, to));
+        });
     }
 
     pub(super) fn input_gradient(&self, gradient: &[f32], weight: &[f32], of_x: &mut [f32]) {
         let back = Self { input: self.output, output: self.input, ..*self };
-        back.convolve(gradient, Kernels::of(weight, self.output, self.input).back(), None, of_x);
+        let kernels = Kernels::of(weight, self.output, self.input).back();
+        back.convolve(gradient, Source::Kernels(kernels), None, of_x);
     }
 
     fn tiles(&self) -> Tiles {
@@ -105,7 +141,7 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
         );
     }
 
-    fn convolve(&self, x: &[f32], kernels: Kernels<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+    fn convolve(&self, x: &[f32], source: Source<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
         let Tiles { high, wide } = self.tiles();
         let (input, output) = (self.input, self.output);
         let portions = self.portions(input);
@@ -114,12 +150,16 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
         let together = if most > FEW_TILES { OUTPUTS } else { OUTPUTS_OF_FEW_TILES };
         let blocks: Vec<_> = (0..output).step_by(together).map(|o| o..(o + together).min(output)).collect();
         // Kernels that serve several portions are transformed once, those of one portion where they are applied.
-        let row = Self::PRODUCTS * spread(input);
-        let single = portions.len() == 1;
-        let mut whole = Scratch::new(if single { 0 } else { output * row });
-        whole.par_chunks_mut(row * together).zip(&blocks).for_each(|(to, outputs)| {
-            on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, outputs.clone(), to));
-        });
+        let row = self.row();
+        let mut own = Scratch::new(if portions.len() > 1 { output * row } else { 0 });
+        let source = match source {
+            Source::Kernels(kernels) if portions.len() > 1 => {
+                self.transform_all(kernels, together, &mut own);
+                Source::Transformed(&own)
+            }
+            source => source,
+        };
+        let of_block = if matches!(source, Source::Kernels(_)) { together * row } else { 0 };
         // Each strip of rows is written by one thread: strips[portion][output], in the order of tiles.
         let mut strips: Vec<Vec<Vec<&mut [f32]>>> =
             portions.iter().map(|_| (0..output).map(|_| Vec::new()).collect()).collect();
@@ -138,16 +178,20 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
             let values = &*values;
             strips.par_chunks_mut(together).zip(&blocks).for_each_init(
                 || {
-                    let own = Scratch::new(if single { together * row } else { 0 });
-                    (own, Scratch::new(Self::PRODUCTS * together * step), Lines::new(self.width, rows.len()))
+                    (
+                        Scratch::new(of_block),
+                        Scratch::new(Self::PRODUCTS * together * step),
+                        Lines::new(self.width, rows.len()),
+                    )
                 },
                 |(own, sums, lines), (strips, outputs)| {
                     let some = outputs.len();
-                    let kernels = if single {
-                        on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, outputs.clone(), own));
-                        &own[..]
-                    } else {
-                        &whole[outputs.start * row..]
+                    let kernels = match source {
+                        Source::Kernels(kernels) => {
+                            on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, outputs.clone(), own));
+                            &own[..]
+                        }
+                        Source::Transformed(kernels) => &kernels[outputs.start * row..],
                     };
                     for p in 0..Self::PRODUCTS {
                         let kernels = Matrix::spaced(&kernels[p * spread(input)..], some, input, row);

@@ -1,22 +1,30 @@
 //! Convolution.
 
+use std::sync::Arc;
+
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
-use langevin_kernels::convolution::ConvolutionSizes;
+use langevin_kernels::convolution::{ConvolutionSizes, TransformedKernels};
 
+use super::halves::widen;
 use super::weighted::{Weighted, apply};
-use super::{numbers, sizes, tensor};
+use super::{Value, numbers, sizes, tensor};
+use crate::layers::{Kept, Transform};
 
 #[derive(Debug, Clone)]
-struct Convolution(ConvolutionSizes);
+struct Convolution(ConvolutionSizes, Option<Arc<TransformedKernels>>);
 
 impl Weighted for Convolution {
     fn compute(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
         let ConvolutionSizes { batch, output, .. } = self.0;
         let [rows, columns] = self.0.result();
-        let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.map(FlexTensor::to_contiguous));
+        let (x, bias) = (x.to_contiguous(), bias.map(FlexTensor::to_contiguous));
+        let (x, bias) = (numbers(&x), bias.as_ref().map(numbers));
         let mut y = vec![0.0; batch * output * rows * columns];
-        self.0.forward(numbers(&x), numbers(&weight), bias.as_ref().map(numbers), &mut y);
+        match &self.1 {
+            Some(kernels) => self.0.forward_transformed(x, kernels, bias, &mut y),
+            None => self.0.forward(x, numbers(&weight.to_contiguous()), bias, &mut y),
+        }
         tensor(y, [batch, output, rows, columns])
     }
 
@@ -54,13 +62,15 @@ impl Weighted for Convolution {
     }
 }
 
-/// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, and adds the bias `[output]`.
+/// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, and adds the bias `[output]`, with transforms of
+/// the weight that are kept, if they are.
 pub(crate) fn convolve(
     x: &Tensor<4>,
     weight: &Tensor<4>,
     bias: Option<&Tensor<1>>,
     stride: [usize; 2],
     padding: [usize; 2],
+    kept: Option<&Kept>,
 ) -> Option<Tensor<4>> {
     let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
     // What has no pixels, or a kernel beyond the border, is left to Burn and its messages.
@@ -69,5 +79,25 @@ pub(crate) fn convolve(
         return None;
     }
     let sizes = ConvolutionSizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding };
-    apply(Convolution(sizes), x, weight, bias)
+    let kernels = kept.and_then(|kept| transformed(kept, weight, sizes));
+    apply(Convolution(sizes, kernels), x, weight, bias)
+}
+
+/// The kernels of a weight that has no gradients, transformed, where the convolution goes by tiles.
+fn transformed(kept: &Kept, weight: &Tensor<4>, sizes: ConvolutionSizes) -> Option<Arc<TransformedKernels>> {
+    let fits = |transform: &Transform| match transform {
+        Transform::Cpu(kernels) => sizes.takes(kernels),
+        #[cfg(feature = "cube")]
+        Transform::Gpu(_) => false,
+    };
+    let make = || {
+        let Some(Value::Plain(weight)) = Value::of(weight) else { return None };
+        let kernels = sizes.transform(numbers(&widen(weight).to_contiguous()))?;
+        Some(Transform::Cpu(Arc::new(kernels)))
+    };
+    match kept.transform(weight, fits, make)? {
+        Transform::Cpu(kernels) => Some(kernels),
+        #[cfg(feature = "cube")]
+        Transform::Gpu(_) => None,
+    }
 }

@@ -115,14 +115,14 @@ mod tests {
             let options = || ConvOptions::new([stride; 2], [1, 1], [1, 1], 1);
             agree(
                 ([2, 3, image[0], image[1]], [4, 3, 3, 3], [4]),
-                |x, w, b| convolve(&x, &(w * 0.25), Some(&b), [stride; 2], [1, 1]).expect("16 bits on the CPU"),
+                |x, w, b| convolve(&x, &(w * 0.25), Some(&b), [stride; 2], [1, 1], None).expect("16 bits on the CPU"),
                 |x, w, b| module::conv2d(x, w * 0.25, Some(b), options()),
             );
         }
         // Enough channels and pixels for Winograd's algorithm.
         agree(
             ([1, 96, 16, 15], [97, 96, 3, 3], [97]),
-            |x, w, b| convolve(&x, &(w * 0.03125), Some(&b), [1, 1], [1, 1]).expect("16 bits on the CPU"),
+            |x, w, b| convolve(&x, &(w * 0.03125), Some(&b), [1, 1], [1, 1], None).expect("16 bits on the CPU"),
             |x, w, b| module::conv2d(x, w * 0.03125, Some(b), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
         );
     }
@@ -211,8 +211,8 @@ mod tests {
         assert_eq!(y.dtype(), DType::F16);
         assert_close(&y, &values(&attend(&x, &x, &x, None, 0.5).expect("f32 on the CPU")), 1e-3);
         let kernel = tensor::<4>([2, 4, 3, 3], 0.2, &device);
-        assert!(convolve(&short, &kernel, None, [1, 1], [1, 1]).is_none());
+        assert!(convolve(&short, &kernel, None, [1, 1], [1, 1], None).is_none());
         let half = kernel.clone().cast(DType::F16);
-        assert!(convolve(&short, &half, Some(&tensor::<1>([2], 0.2, &device)), [1, 1], [1, 1]).is_none());
+        assert!(convolve(&short, &half, Some(&tensor::<1>([2], 0.2, &device)), [1, 1], [1, 1], None).is_none());
     }
 }

@@ -22,6 +22,7 @@ pub(crate) use normalization::normalize_groups;
 pub(crate) use resampling::{double, halve};
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -61,6 +62,16 @@ impl Value {
             Self::Plain(tensor) => Tensor::from_primitive::<Flex>(tensor),
             Self::Tracked(tensor) => Tensor::from_primitive::<Autodiff<Flex>>(tensor),
         }
+    }
+}
+
+/// Whether two tensors without gradients are the same numbers in the same memory.
+pub(crate) fn is_same<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> bool {
+    match (Value::of(a), Value::of(b)) {
+        (Some(Value::Plain(a)), Some(Value::Plain(b))) => {
+            Arc::ptr_eq(&a.data_arc(), &b.data_arc()) && a.layout() == b.layout() && a.dtype() == b.dtype()
+        }
+        _ => false,
     }
 }
 

@@ -92,14 +92,14 @@ fn convolutions_agree_with_burn() {
         let burn = |x, weight, bias| module::conv2d(x, weight, bias, ConvOptions::new(stride, padding, [1, 1], 1));
         agree(
             shapes,
-            |x, weight, bias| super::convolve(&x, &weight, Some(&bias), stride, padding).expect("f32 on the CPU"),
+            |x, weight, bias| super::convolve(&x, &weight, Some(&bias), stride, padding, None).expect("f32 on the CPU"),
             |x, weight, bias| burn(x, weight, Some(bias)),
         );
         // Without a bias; the third is added outside, on both sides alike.
         agree(
             shapes,
             |x, weight, c| {
-                let y = super::convolve(&x, &weight, None, stride, padding).expect("f32 on the CPU");
+                let y = super::convolve(&x, &weight, None, stride, padding, None).expect("f32 on the CPU");
                 y + c.reshape([1, 4, 1, 1])
             },
             |x, weight, c| burn(x, weight, None) + c.reshape([1, 4, 1, 1]),
@@ -113,7 +113,7 @@ fn convolutions_of_many_channels_agree_with_burn() {
     agree(
         ([1, 96, 16, 15], [98, 96, 3, 3], [98]),
         // Weights of the size that layers start with: results are of order one then.
-        |x, w, bias| super::convolve(&x, &(w * 0.03), Some(&bias), [1, 1], [1, 1]).expect("f32 on the CPU"),
+        |x, w, bias| super::convolve(&x, &(w * 0.03), Some(&bias), [1, 1], [1, 1], None).expect("f32 on the CPU"),
         |x, w, bias| module::conv2d(x, w * 0.03, Some(bias), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
     );
 }
@@ -214,7 +214,9 @@ fn views_are_convolved_and_normalized() {
     let turned = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
     agree(
         ([2, 6, 5, 3], [4, 3, 3, 3], [4]),
-        |x, weight, bias| super::convolve(&turned(x), &weight, Some(&bias), [1, 1], [1, 1]).expect("f32 on the CPU"),
+        |x, weight, bias| {
+            super::convolve(&turned(x), &weight, Some(&bias), [1, 1], [1, 1], None).expect("f32 on the CPU")
+        },
         |x, weight, bias| module::conv2d(turned(x), weight, Some(bias), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
     );
     agree(
@@ -238,7 +240,7 @@ fn views_are_convolved_and_normalized() {
 fn what_is_computed_again_going_back_is_left_to_burn() {
     let device = flex().autodiff().gradient_checkpointing();
     let x = Tensor::<4>::ones([1, 2, 4, 4], &device).require_grad();
-    assert!(super::convolve(&x, &x, None, [1, 1], [0, 0]).is_none());
+    assert!(super::convolve(&x, &x, None, [1, 1], [0, 0], None).is_none());
 }
 
 /// An activation that has a kernel.
@@ -286,7 +288,7 @@ fn other_tensors_are_left_to_burn() {
     let x = tensor([1, 2, 4, 4], 0.4, &flex());
     let weight = tensor([3, 2, 3, 3], 0.2, &flex());
     let (double, weight) = (x.clone().cast(DType::F64), weight.cast(DType::F64));
-    assert!(super::convolve(&double, &weight, None, [1, 1], [1, 1]).is_none());
+    assert!(super::convolve(&double, &weight, None, [1, 1], [1, 1], None).is_none());
     assert!(super::activate(double, Activation::Silu).is_continue());
     assert!(super::activate(x, Activation::Mish).is_continue());
     // A bias of attention that is trained.

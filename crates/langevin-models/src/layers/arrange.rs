@@ -1,6 +1,6 @@
-//! Weights in the order of memory in which a device's kernels read them.
+//! Weights as a device's kernels read them: in their order of memory, and transformed.
 
-use burn::module::Module;
+use burn::module::{Flag, Module, ModuleMapper, Param};
 
 /// Puts the weights of convolutions in memory in the order in which the device's kernels read them. Shapes and numbers stay; where a
 /// device has no such kernels, nothing happens.
@@ -26,6 +26,55 @@ pub fn arrange_weights<M: Module>(network: M) -> M {
     return network.map(&mut on_gpu::Arrange);
     #[cfg(not(feature = "vulkan"))]
     network
+}
+
+/// Lets the convolutions of a network keep the transforms of their weights: those of 3 x 3 kernels that are applied by Winograd's
+/// algorithm, on the CPU and in `f32` on a GPU. Each is computed in the first call that needs it, and read by the others; results have
+/// the same bits. For networks that are asked and not trained, where calls are short: one small image at a time.
+///
+/// A transform takes up to four times the memory of its weight. Where a weight is replaced it is computed anew. Nothing is kept of
+/// weights with a place in a graph of gradients. Burn's `freeze()` ends it: call this after that.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use langevin_models::layers::{Conv2dConfig, keep_transforms};
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// let device = Device::flex();
+/// let layer = keep_transforms(Conv2dConfig::new(64, 64, 3).padding(1).init(&device)?);
+/// for _ in 0..2 {
+///     assert_eq!(layer.forward(Tensor::ones([1, 64, 8, 8], &device)).dims(), [1, 64, 8, 8]);
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use]
+pub fn keep_transforms<M: Module>(network: M) -> M {
+    network.map(&mut Keep { inside: Vec::new() })
+}
+
+/// Switches on what layers keep.
+struct Keep {
+    /// The field, and the type that has it, of each module that was entered.
+    inside: Vec<(String, String)>,
+}
+
+impl ModuleMapper for Keep {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.inside.push((name.into(), container.into()));
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.inside.pop();
+    }
+
+    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+        match self.inside.last() {
+            Some((name, container)) if name == "keeps" && container == "Struct:Conv2d" => flag.with_value(true),
+            _ => flag,
+        }
+    }
 }
 
 #[cfg(feature = "vulkan")]

@@ -1,9 +1,9 @@
 //! Two-dimensional convolution.
 
-use burn::module::{Module, Param};
+use burn::module::{Flag, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::convolution::convolve_adding;
+use super::convolution::{Kept, convolve_adding};
 #[cfg(feature = "vulkan")]
 use super::convolution::{by_nine_products, normalized_nine_products};
 use super::initial::fan_in_uniform;
@@ -84,6 +84,8 @@ impl Conv2dConfig {
             bias: self.bias.then(|| fan_in_uniform([self.output], fan_in, device)),
             stride: self.stride,
             padding: self.padding,
+            keeps: Param::from_bool(false),
+            kept: Kept::default(),
         })
     }
 }
@@ -99,6 +101,10 @@ pub struct Conv2d {
     pub bias: Option<Param<Tensor<1>>>,
     stride: usize,
     padding: usize,
+    /// Whether transforms of the weight are kept: [`keep_transforms`](super::keep_transforms) finds it by its name.
+    keeps: Param<Flag>,
+    #[module(skip)]
+    kept: Kept,
 }
 
 impl Conv2d {
@@ -115,7 +121,13 @@ impl Conv2d {
     /// Convolves the image and adds another, of the output's shape or `[batch, output, 1, 1]`.
     pub(crate) fn forward_adding(&self, x: Tensor<4>, added: Option<Tensor<4>>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        convolve_adding(x, self.weight.val(), bias, added, [self.stride; 2], [self.padding; 2])
+        convolve_adding(x, self.weight.val(), bias, added, [self.stride; 2], [self.padding; 2], self.kept())
+    }
+
+    /// Where transforms of the weight are kept, if they are.
+    fn kept(&self) -> Option<&Kept> {
+        // For sampling `valid()` switches flags off, and remembers what they were.
+        self.keeps.clone().train().is_enabled().then_some(&self.kept)
     }
 
     /// Normalizes, activates, convolves and adds: where there is a kernel for it, without writing what lies in between as an image.
@@ -143,7 +155,9 @@ impl Conv2d {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, flex, range};
+    use crate::layers::keep_transforms;
+    use crate::testing::{assert_close, flex, range, tensor, values};
+    use burn::tensor::DType;
 
     /// The definition of the convolution, with loops.
     fn by_hand(x: &[f64], w: &[f64], b: &[f64], c: [usize; 7]) -> Vec<f64> {
@@ -188,6 +202,76 @@ mod tests {
             let expected = by_hand(&x, &weight, &bias, [cin, cout, h, w, kernel, stride, padding]);
             assert_close(&y, &expected, 1e-5);
         }
+    }
+
+    /// How many transforms a layer keeps.
+    #[track_caller]
+    fn keeps(layer: &Conv2d, transforms: usize) {
+        assert_eq!(format!("{:?}", layer.kept), format!("Kept({transforms})"));
+    }
+
+    #[test]
+    fn transforms_are_kept_where_that_is_asked_for() {
+        let device = flex();
+        let ours = |size: usize| tensor([1, 96, size, size], 0.3, &device);
+        for dtype in [DType::F32, DType::F16] {
+            let mut layer = Conv2dConfig::new(96, 100, 3).padding(1).init(&device).unwrap();
+            layer.weight = layer.weight.map(|weight| weight.cast(dtype));
+            layer.bias = layer.bias.map(|bias| bias.map(|bias| bias.cast(dtype)));
+            let small = |layer: &Conv2d| values(&layer.forward(ours(8).cast(dtype)));
+            let large = |layer: &Conv2d| values(&layer.forward(ours(16).cast(dtype)));
+            let (expected, of_large) = (small(&layer), large(&layer));
+            keeps(&layer, 0);
+            let layer = keep_transforms(layer);
+            for _ in 0..2 {
+                assert_eq!(small(&layer), expected);
+            }
+            keeps(&layer, 1);
+            // Larger images go by tiles of another size, and smaller ones by patches.
+            assert_eq!(large(&layer), of_large);
+            assert_eq!(small(&layer), expected);
+            keeps(&layer, 2);
+            assert_eq!(layer.forward(ours(2).cast(dtype)).dims(), [1, 100, 2, 2]);
+            keeps(&layer, 2);
+            // Clones have the weight in the same memory.
+            assert_eq!(small(&layer.clone()), expected);
+            keeps(&layer, 2);
+        }
+    }
+
+    #[test]
+    fn no_transform_is_kept_of_another_weight() {
+        let device = flex();
+        let x = tensor([1, 96, 8, 8], 0.3, &device);
+        let mut layer = keep_transforms(Conv2dConfig::new(96, 96, 3).padding(1).bias(false).init(&device).unwrap());
+        let before = layer.forward(x.clone());
+        // In place, if there was nobody else who holds it.
+        layer.weight = layer.weight.map(|weight| weight * 2.0);
+        let double = values(&layer.forward(x.clone()));
+        assert_eq!(double, values(&(before.clone() * 2.0)));
+        keeps(&layer, 1);
+        let record = Conv2dConfig::new(96, 96, 3).padding(1).bias(false).init(&device).unwrap();
+        let expected = values(&record.forward(x.clone()));
+        layer.weight = record.weight.clone();
+        assert_eq!(values(&layer.forward(x)), expected);
+        keeps(&layer, 1);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_trained() {
+        let device = flex().autodiff();
+        let layer = keep_transforms(Conv2dConfig::new(96, 96, 3).padding(1).init(&device).unwrap());
+        let x = Tensor::from_inner(tensor([1, 96, 8, 8], 0.3, &flex())).require_grad();
+        let gradients = layer.forward(x.clone()).sum().backward();
+        assert!(layer.weight.grad(&gradients).is_some());
+        keeps(&layer, 0);
+        // But an image may have gradients beside weights that have none.
+        let plain = layer.valid();
+        let gradient = values(&x.grad(&gradients).unwrap());
+        let gradients = plain.forward(x.clone()).sum().backward();
+        assert_eq!(values(&x.grad(&gradients).unwrap()), gradient);
+        keeps(&plain, 1);
+        assert!(plain.valid().kept().is_some() && plain.freeze().kept().is_none());
     }
 
     #[test]

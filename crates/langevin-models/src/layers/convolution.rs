@@ -1,16 +1,22 @@
 //! The ways to compute a convolution, and which one is taken.
 
+mod kept;
 mod product;
 mod winograd;
 
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, module};
 
+pub(crate) use kept::{Kept, Transform};
 use product::product;
 use winograd::winograd;
 
 /// Values in the table of patches up to which [`Algorithm::Product`] is taken: 1 GiB in `f32`.
 const LARGEST_TABLE: usize = 1 << 28;
+
+/// Multiplications below which Burn's tuner was seen to take its plain kernel, and not the one for tensor cores, in half precision; a
+/// convolution that is smaller than that costs a launch either way.
+const FEWEST_MULTIPLICATIONS: usize = 1 << 26;
 
 /// Channels from which Winograd's matrix products are worth their transforms.
 const FEWEST_CHANNELS: usize = 16;
@@ -39,6 +45,11 @@ impl Convolved {
         let [batch, input, height, width] = self.image;
         let [rows, columns] = output_size([height, width], self.kernel, self.stride, self.padding);
         batch * rows * columns * self.kernel[0] * self.kernel[1] * input
+    }
+
+    /// Multiplications of the direct way.
+    fn multiplications(&self) -> usize {
+        self.table().saturating_mul(self.output)
     }
 
     /// Whether each pixel is mapped by itself.
@@ -85,7 +96,8 @@ impl Algorithm {
     /// |---|---|---|---|---|
     /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library |
     /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1 or 2, a border of 1, 32 channels and more on a side | nine products | 0.15 ms where the direct kernel took 0.22; a UNet 12.0 where it took 16.7 |
-    /// | GPU with tensor cores | `f16`, `bf16` | others | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
+    /// | GPU with tensor cores | `f16`, `bf16` | others, from 2²⁶ multiplications on | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
+    /// | GPU with tensor cores | `f16`, `bf16` | smaller | product | the tuner may find the plain kernel faster, which adds up in the type of its inputs: 2e-3 off where the product is 6e-4 off |
     /// | GPU without, or unknown | `f16`, `bf16` | tables of patches up to 2²⁸ numbers | product | the plain direct kernel adds up in the type of its inputs, 6e-3 off where the product is 5e-4 off, and so is asked in `f32` |
     /// | GPU | `f64`, larger tables | all | direct | needs no table |
     /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
@@ -103,7 +115,8 @@ impl Algorithm {
             return Self::Direct;
         }
         if dtype != DType::F32 {
-            let direct = has_tensor_cores(device, dtype) || shape.table() > LARGEST_TABLE;
+            let large = shape.multiplications() >= FEWEST_MULTIPLICATIONS;
+            let direct = (large && has_tensor_cores(device, dtype)) || shape.table() > LARGEST_TABLE;
             return if direct { Self::Direct } else { Self::Product };
         }
         let wide = shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
@@ -201,11 +214,11 @@ pub(crate) fn convolve(
     stride: [usize; 2],
     padding: [usize; 2],
 ) -> Tensor<4> {
-    convolve_adding(x, weight, bias, None, stride, padding)
+    convolve_adding(x, weight, bias, None, stride, padding, None)
 }
 
 /// The same, and an image that is added, of the output's shape or `[batch, output, 1, 1]`: without another pass over memory where
-/// there is a kernel that adds.
+/// there is a kernel that adds. Transforms of the weight are taken from those that are kept, if any are to be.
 pub(crate) fn convolve_adding(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -213,9 +226,10 @@ pub(crate) fn convolve_adding(
     added: Option<Tensor<4>>,
     stride: [usize; 2],
     padding: [usize; 2],
+    kept: Option<&Kept>,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if let Some(y) = crate::cpu::convolve(&x, &weight, bias.as_ref(), stride, padding) {
+    if let Some(y) = crate::cpu::convolve(&x, &weight, bias.as_ref(), stride, padding, kept) {
         return plus(y, added);
     }
     let output = weight.dims()[0];
@@ -235,7 +249,16 @@ pub(crate) fn convolve_adding(
             return channels_first(y);
         }
     }
-    let y = algorithm.run(x, weight, stride, padding);
+    #[cfg(feature = "cube")]
+    let y = match kept {
+        Some(kept) if algorithm == Algorithm::Winograd4 => winograd::kept::<4>(x, weight, padding, kept),
+        _ => algorithm.run(x, weight, stride, padding),
+    };
+    #[cfg(not(feature = "cube"))]
+    let y = {
+        let _ = kept;
+        algorithm.run(x, weight, stride, padding)
+    };
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
     let y = match bias {
         Some(bias) => y + bias.reshape([1, output, 1, 1]),

@@ -47,7 +47,7 @@ pub use ada_norm::{
 };
 pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
 pub(crate) use angle::sin_cos;
-pub use arrange::arrange_weights;
+pub use arrange::{arrange_weights, keep_transforms};
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use combined::{
@@ -57,6 +57,8 @@ pub use conv::{Conv2d, Conv2dConfig};
 pub use conv_1d::{Conv1d, Conv1dConfig, ConvTranspose1d};
 pub use conv_3d::{Conv3d, Conv3dConfig};
 pub(crate) use convolution::convolve;
+#[cfg(feature = "flex")]
+pub(crate) use convolution::{Kept, Transform};
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use feed_forward::{FeedForward, FeedForwardConfig, FeedForwardPart, Gate};

@@ -3,6 +3,8 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor, TensorData};
 
+#[cfg(feature = "cube")]
+use super::kept::{Kept, Transform};
 use super::{channels_first, channels_last, output_size};
 
 /// Convolves with a 3 x 3 kernel and stride 1 in tiles of `M` x `M` outputs, which take `(M + 2)²` products for each pair
@@ -22,7 +24,7 @@ use super::{channels_first, channels_last, output_size};
 pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
     #[cfg(feature = "cube")]
     if super::has_kernels(&x.device()) {
-        return by_kernels(if M == 2 { langevin_gpu::Tile::Two } else { langevin_gpu::Tile::Four }, x, weight, padding);
+        return by_kernels(x, langevin_gpu::kernel_of(weight, tile_of::<M>()), tile_of::<M>(), padding);
     }
     let tile = Tile::of(M);
     let n = M + 2;
@@ -66,14 +68,36 @@ pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding:
     channels_first(y.slice([0..batch, 0..rows, 0..columns, 0..output]))
 }
 
-/// The same with kernels for both maps.
+/// The same with kernels for both maps, and a kernel that is transformed already.
 #[cfg(feature = "cube")]
-fn by_kernels(tile: langevin_gpu::Tile, x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
-    use langevin_gpu::{Tiling, image_of, kernel_of, tiles_of};
+fn by_kernels(x: Tensor<4>, kernel: Tensor<3>, tile: langevin_gpu::Tile, padding: [usize; 2]) -> Tensor<4> {
+    use langevin_gpu::{Tiling, image_of, tiles_of};
     let [batch, _, height, width] = x.dims();
     let tiling = Tiling::new(tile, [height, width], padding);
-    let products = tiles_of(channels_last(x), tiling).matmul(kernel_of(weight, tile));
+    let products = tiles_of(channels_last(x), tiling).matmul(kernel);
     channels_first(image_of(products, batch, tiling))
+}
+
+#[cfg(feature = "cube")]
+fn tile_of<const M: usize>() -> langevin_gpu::Tile {
+    if M == 2 { langevin_gpu::Tile::Two } else { langevin_gpu::Tile::Four }
+}
+
+/// Does what [`winograd`] does with the transform of the weight that is kept: the device compiles kernels.
+#[cfg(feature = "cube")]
+pub(super) fn kept<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2], kept: &Kept) -> Tensor<4> {
+    let tile = tile_of::<M>();
+    let entries = tile.inputs() * tile.inputs();
+    let fits = |transform: &Transform| match transform {
+        Transform::Gpu(kernel) => kernel.dims()[0] == entries,
+        #[cfg(feature = "flex")]
+        Transform::Cpu(_) => false,
+    };
+    let make = || Some(Transform::Gpu(langevin_gpu::kernel_of(weight.clone(), tile)));
+    match kept.transform(&weight, fits, make) {
+        Some(Transform::Gpu(kernel)) => by_kernels(x, kernel, tile, padding),
+        _ => winograd::<M>(x, weight, padding),
+    }
 }
 
 /// G·g·Gᵀ of every pair of channels: `[output, input, 3, 3]` to `[(M + 2)², input, output]`, across before down.
