@@ -15,8 +15,8 @@ runs it: six steps of three samples in the plane, from λ = −2 to λ = 2 on VP
 is run on sub-VP, VE, EDM and the rectified flow, and [what differs there](#on-other-processes) is at the end.
 
 * **yes**: the run ends with finite samples, and they differ from those of the solver alone, or of either combinator alone.
-* **no effect**: the run ends with the same samples: the solver does not read what is changed. A solver in ε̂ does not see
-  a threshold of x̂_0 unless ε̂ is derived from it again; DDRM and RePaint write over what is measured.
+* **no effect**: the run ends with the same samples: DDRM and RePaint write over what is measured. A threshold of x̂_0, which a
+  solver in ε̂ would not see, is an error unless ε̂ is derived from it again.
 * **a letter**: a typed error, before the first step where it can be known. The messages are below the table; the test finds
   the names of both in each.
 * Picard's iterations change nothing by design: there **yes** is a run to the end.

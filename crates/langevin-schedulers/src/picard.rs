@@ -270,6 +270,10 @@ impl<const D: usize> Sampler<D> for Picard {
         self.plan.needs_split()
     }
 
+    fn reads_clean(&self) -> bool {
+        self.plan.reads_clean()
+    }
+
     fn zero_terminal_snr(&self) -> bool {
         self.plan.has_zero_terminal_snr()
     }

@@ -30,6 +30,9 @@ pub trait Answers<const D: usize>: Send + Sync {
 
     /// As [`Denoiser::beyond_output`].
     fn beyond_output(&self) -> Option<&'static str>;
+
+    /// As [`Denoiser::beyond_eps`].
+    fn beyond_eps(&self) -> Option<&'static str>;
 }
 
 /// One network under several conditions, in one call on concatenated rows; made by [`Bound::guided`] and
@@ -75,6 +78,10 @@ impl<N: Network<D>, const D: usize> Answers<D> for Conditions<N, D> {
     }
 
     fn beyond_output(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn beyond_eps(&self) -> Option<&'static str> {
         None
     }
 }
@@ -134,5 +141,9 @@ impl<const D: usize, T: Denoiser<D>, U: Denoiser<D>> Answers<D> for Several<T, U
 
     fn beyond_output(&self) -> Option<&'static str> {
         self.all().find_map(Denoiser::beyond_output)
+    }
+
+    fn beyond_eps(&self) -> Option<&'static str> {
+        self.all().find_map(Denoiser::beyond_eps)
     }
 }

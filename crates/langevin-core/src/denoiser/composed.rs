@@ -63,6 +63,10 @@ impl<const D: usize, A: Answers<D>> Denoiser<D> for Composed<A> {
         self.answers.beyond_output()
     }
 
+    fn beyond_eps(&self) -> Option<&'static str> {
+        self.answers.beyond_eps()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.answers.check(shape)
     }

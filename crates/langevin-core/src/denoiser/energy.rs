@@ -197,6 +197,14 @@ impl<T: Denoiser<D>, E: Energy<D>, const D: usize> Denoiser<D> for EnergyGuided<
         self.inner.beyond_output()
     }
 
+    fn beyond_eps(&self) -> Option<&'static str> {
+        match self.at {
+            At::State => self.inner.beyond_eps(),
+            // The energy of x̂_0 is part of ε̂.
+            At::Clean => None,
+        }
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         if self.at == At::Clean {
             check_autodiff(self.at.name(), &self.inner)?;

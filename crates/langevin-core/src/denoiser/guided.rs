@@ -353,6 +353,10 @@ impl<const D: usize, A: Answers<D>> Denoiser<D> for Guided<A> {
         }
     }
 
+    fn beyond_eps(&self) -> Option<&'static str> {
+        self.answers.beyond_eps()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         if let (Some(first), Some(second)) = (self.on_outputs(), self.answers.beyond_output()) {
             return Err(DenoiseError::Combination { first, second, reason: ON_OUTPUTS });

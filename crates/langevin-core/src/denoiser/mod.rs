@@ -100,6 +100,12 @@ pub trait Denoiser<const D: usize>: Send + Sync {
         None
     }
 
+    /// What makes x̂_0 another than ε̂ says, by name: thresholds and known values that leave ε̂ as it was. A sampler that reads ε̂
+    /// alone would not see it, and refuses such a one. Combinators forward it, unless they make ε̂ of x̂_0.
+    fn beyond_eps(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Checks a batch's shape, `[batch, ..]`, before a run starts: the sample's shape, the rows of conditions, labels.
     ///
     /// # Errors
@@ -134,6 +140,9 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for &T {
     fn beyond_output(&self) -> Option<&'static str> {
         (**self).beyond_output()
     }
+    fn beyond_eps(&self) -> Option<&'static str> {
+        (**self).beyond_eps()
+    }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)
     }
@@ -162,6 +171,9 @@ impl<const D: usize, T: Denoiser<D> + ?Sized> Denoiser<D> for Box<T> {
     }
     fn beyond_output(&self) -> Option<&'static str> {
         (**self).beyond_output()
+    }
+    fn beyond_eps(&self) -> Option<&'static str> {
+        (**self).beyond_eps()
     }
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         (**self).check(shape)

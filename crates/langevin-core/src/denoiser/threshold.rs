@@ -23,7 +23,8 @@ pub enum Threshold {
     },
 }
 
-/// A denoiser whose x̂_0 is thresholded; made by [`DenoiserExt::thresholded`](super::DenoiserExt::thresholded).
+/// A denoiser whose x̂_0 is thresholded. ε̂ stays the network's, which is what DDIM and DDPM were published with; solvers that read
+/// ε̂ alone refuse it unless [`rederive_eps`](Self::rederive_eps) is called. Made by [`DenoiserExt::thresholded`](super::DenoiserExt::thresholded).
 #[derive(Clone, Debug)]
 pub struct Thresholded<T> {
     inner: T,
@@ -95,6 +96,10 @@ impl<const D: usize, T: Denoiser<D>> Denoiser<D> for Thresholded<T> {
 
     fn beyond_output(&self) -> Option<&'static str> {
         Some("thresholding")
+    }
+
+    fn beyond_eps(&self) -> Option<&'static str> {
+        (!self.rederive).then_some("thresholding that keeps ε̂")
     }
 
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {

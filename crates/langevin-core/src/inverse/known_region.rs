@@ -167,6 +167,10 @@ impl<T: Denoiser<D>, const D: usize> Denoiser<D> for Filled<T, D> {
         Some("a filled region")
     }
 
+    fn beyond_eps(&self) -> Option<&'static str> {
+        self.keep_eps.then_some("a filled region that keeps ε̂")
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         if !self.keep_eps && self.inner.is_split() {
             return Err(DenoiseError::Combination {

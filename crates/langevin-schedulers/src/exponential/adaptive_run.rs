@@ -260,6 +260,10 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveDpm<P> {
         check_company(NAME, self.method.together, denoiser, shape)
     }
 
+    fn reads_clean(&self) -> bool {
+        false
+    }
+
     fn zero_terminal_snr(&self) -> bool {
         crate::solver::has_zero_terminal_snr(&self.process)
     }

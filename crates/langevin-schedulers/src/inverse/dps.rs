@@ -107,6 +107,10 @@ impl<O: LinearOperator<D>, const D: usize> Denoiser<D> for LookingBack<'_, O, D>
         self.inner.beyond_output()
     }
 
+    fn beyond_eps(&self) -> Option<&'static str> {
+        self.inner.beyond_eps()
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         self.inner.check(shape)
     }

@@ -224,6 +224,11 @@ impl<P: Process, const D: usize> Sampler<D> for AdaptiveFlow<P> {
         check_company(NAME, self.method.together, denoiser, shape)
     }
 
+    fn reads_clean(&self) -> bool {
+        // Where α stays, the flow moves along ε̂ alone.
+        self.process.level(self.start).alpha != self.process.level(self.end).alpha
+    }
+
     fn zero_terminal_snr(&self) -> bool {
         crate::solver::has_zero_terminal_snr(&self.process)
     }

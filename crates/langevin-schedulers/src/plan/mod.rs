@@ -438,6 +438,11 @@ impl Plan {
         analysis::goes_on_from_answers(&self.table.rows, &self.analysis.needs)
     }
 
+    /// Whether samples depend on x̂_0 of any answer: not those of a solver in ε̂.
+    pub fn reads_clean(&self) -> bool {
+        self.analysis.needs.iter().any(|needs| needs.x0 == analysis::Need::Yes)
+    }
+
     /// A fingerprint of all numbers of the table, not of its name: equal plans have equal ones.
     pub fn fingerprint(&self) -> u64 {
         analysis::fingerprint(&self.table.start, self.table.prior_std, &self.table.rows)

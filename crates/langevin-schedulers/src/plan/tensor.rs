@@ -158,6 +158,10 @@ impl<const D: usize> Sampler<D> for Plan {
         Plan::needs_split(self)
     }
 
+    fn reads_clean(&self) -> bool {
+        Plan::reads_clean(self)
+    }
+
     fn fingerprint(&self) -> u64 {
         Plan::fingerprint(self)
     }

@@ -221,6 +221,17 @@ pub enum SampleError {
         /// The sampler.
         sampler: String,
     },
+    /// What changes x̂_0 alone, under a sampler that does not read it.
+    #[error(
+        "{change} cannot be combined with {sampler}: it changes x̂_0 alone, and this sampler reads only ε̂; let ε̂ follow x̂_0 \
+         (`.rederive_eps()` for thresholds, no `.keep_eps()` for a filled region), or take a solver in x̂_0, such as DPM-Solver++"
+    )]
+    Unseen {
+        /// The sampler.
+        sampler: String,
+        /// What changes x̂_0.
+        change: &'static str,
+    },
     /// A sampler of CFG++ under a denoiser whose x̂_0 and ε̂ are one answer.
     #[error(
         "{sampler} cannot be combined with a denoiser without CFG++: it guides x̂_0 and puts the unconditional ε̂ back on, and \

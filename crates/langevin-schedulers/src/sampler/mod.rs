@@ -100,6 +100,12 @@ pub trait Sampler<const D: usize>: Send + Sync {
         false
     }
 
+    /// Whether samples depend on x̂_0 of the answers. One that reads ε̂ alone does not see what changes x̂_0 alone
+    /// ([`Denoiser::beyond_eps`]).
+    fn reads_clean(&self) -> bool {
+        true
+    }
+
     /// Tells samplers apart, so that a saved run is not resumed by another one.
     fn fingerprint(&self) -> u64 {
         0
@@ -144,6 +150,9 @@ macro_rules! forward {
             }
             fn needs_split(&self) -> bool {
                 (**self).needs_split()
+            }
+            fn reads_clean(&self) -> bool {
+                (**self).reads_clean()
             }
             fn fingerprint(&self) -> u64 {
                 (**self).fingerprint()
@@ -284,6 +293,9 @@ fn check_company<const D: usize>(
     }
     if sampler.needs_split() && !denoiser.is_split() {
         return Err(SampleError::NotSplit { sampler: sampler.name() });
+    }
+    if let Some(change) = denoiser.beyond_eps().filter(|_| !sampler.reads_clean()) {
+        return Err(SampleError::Unseen { sampler: sampler.name(), change });
     }
     sampler.check_denoiser(denoiser, shape)?;
     Ok(denoiser.check(shape)?)

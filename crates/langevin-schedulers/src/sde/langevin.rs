@@ -232,6 +232,10 @@ impl<const D: usize> Sampler<D> for PredictorCorrector {
         Some(self.predictor.steps())
     }
 
+    fn reads_clean(&self) -> bool {
+        self.predictor.reads_clean()
+    }
+
     fn zero_terminal_snr(&self) -> bool {
         self.predictor.has_zero_terminal_snr()
     }
