@@ -26,6 +26,7 @@ mod karras_ve;
 mod keys;
 mod lambdas;
 mod lms;
+mod method;
 mod multistep;
 mod options;
 mod piflow;
