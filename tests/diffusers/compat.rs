@@ -323,3 +323,28 @@ fn churn_before_and_after_asking_have_one_law_and_order() {
         assert_eq!(right, same, "{class}: nothing is switched");
     }
 }
+
+/// Configurations of the pipelines that are recorded.
+#[test]
+fn published_configurations_are_the_same_under_the_switch_but_for_unclip() {
+    let latent = r#", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1"#;
+    for (class, options) in [
+        ("PNDMScheduler", &format!(r#"{latent}, "skip_prk_steps": true"#)[..]),
+        ("DDIMScheduler", latent),
+        ("EulerDiscreteScheduler", latent),
+        ("DDPMScheduler", r#", "variance_type": "fixed_large""#),
+        ("FlowMatchEulerDiscreteScheduler", r#", "shift": 3.0"#),
+        ("DPMSolverMultistepScheduler", latent),
+        ("DPMSolverMultistepScheduler", r#", "algorithm_type": "sde-dpmsolver++""#),
+        ("DPMSolverSinglestepScheduler", ""),
+        ("UniPCMultistepScheduler", r#", "solver_order": 3"#),
+        ("DEISMultistepScheduler", r#", "solver_order": 3"#),
+        ("CogVideoXDPMScheduler", r#", "timestep_spacing": "trailing""#),
+        ("DDPMWuerstchenScheduler", ""),
+    ] {
+        let [plain, switched] = both(read(class, options)).map(|scheduler| scheduler.plan(20).expect("a plan"));
+        assert_eq!(plain, switched, "{class}{options}");
+    }
+    let [plain, switched] = both(read("UnCLIPScheduler", "")).map(|scheduler| scheduler.plan(20).expect("a plan"));
+    assert_ne!(plain, switched);
+}
