@@ -36,7 +36,7 @@ impl FlowChurn {
         self.on_the_flow
     }
 
-    pub fn as_published(self) -> RaisedHeun {
+    pub fn published(self) -> RaisedHeun {
         RaisedHeun { churn: self.published }
     }
 }

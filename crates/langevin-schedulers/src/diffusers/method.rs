@@ -68,7 +68,7 @@ impl Method {
             Method::Singlestep(solver) if compat => Box::new(solver.compat_diffusers()),
             Method::UnClip { learned } if compat => Box::new(UnClip { learned }),
             Method::RePaint(solver) if compat => Box::new(solver.compat_diffusers()),
-            Method::FlowHeun(Some(churn)) if compat => Box::new(churn.as_published()),
+            Method::FlowHeun(Some(churn)) if compat => Box::new(churn.published()),
             Method::Pndm(solver) => Box::new(solver),
             Method::Ipndm(solver) => Box::new(solver),
             Method::Multistep(solver) => Box::new(solver),
