@@ -219,7 +219,7 @@ fn the_cleanest_steps_of_a_chain_reproduce_the_data_as_well_as_spread_ones() {
         let cleanest = scheduler.sampler(steps).expect("steps");
         let spread = TokenSampler::new(chain.clone()).steps(steps).expect("steps");
         assert_ne!(cleanest.times(), spread.times());
-        let errors = [&cleanest, &spread].map(|sampler| distance(&Exact(chain), sampler, 5));
+        let errors = [&cleanest, &spread].map(|sampler| distance(&Exact(chain), sampler, 3));
         println!(
             "{steps} steps of 300: {:.2} standard errors of the cleanest, {:.2} of spread ones",
             errors[0], errors[1]
