@@ -1,17 +1,15 @@
 //! Where the originals do something else than their papers, or compute nothing at all: case by case.
 //!
-//! Where a configuration reproduces the original, the library's own solver is put through the same open loop: a case is
-//! listed if that fails. Elsewhere a comparison that had to be made otherwise lists its case. `docs/from-diffusers.md` has the
-//! table; `LANGEVIN_WRITE_DOCS=1` writes it.
+//! Where the original is wrong a configuration is put through the open loop as it is: if that fails the case is listed, and run
+//! under the switch, `Configured::compat_diffusers`. Every other case runs without it. Elsewhere a comparison that had to be
+//! made otherwise lists its case. `docs/from-diffusers.md` has the table; `LANGEVIN_WRITE_DOCS=1` writes it.
 
 use crate::fixture::{Case, Fixture};
-use langevin::core::Process;
-use langevin::core::process::{Betas, DiscreteChain};
-use langevin::schedulers::diffusers::ConfigError;
-use langevin::schedulers::exponential::{Basis, SecondOrder, Singlestep};
+use crate::outcome::Unsupported;
+use langevin::schedulers::Solver;
+use langevin::schedulers::diffusers::{self, ConfigError, Configured};
 use langevin::schedulers::plan::{Draw, Plan, Row, Src};
-use langevin::schedulers::sigma::{Churn, Euler, Ipndm, Pndm};
-use langevin::schedulers::{Ddpm, DpmSolver, Solver, ddpm::Variance, diffusers};
+use langevin::schedulers::sigma::{Churn, Euler};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -26,6 +24,8 @@ pub enum Deviation {
     Rounded,
     ThirdOrder,
     StageNoise,
+    EndsInNoise,
+    OffTheFlow,
     Inverted,
     DataFactor,
     RePaint,
@@ -38,8 +38,8 @@ pub enum Deviation {
 }
 
 use Deviation::{
-    BlankStart, CleanestSteps, DataFactor, Inverted, LateChurn, MixedOutputs, NotFinite, NothingBetween, OneMore,
-    Position, RePaint, Rounded, SingleWeights, Squares, StageNoise, ThirdOrder,
+    BlankStart, CleanestSteps, DataFactor, EndsInNoise, Inverted, LateChurn, MixedOutputs, NotFinite, NothingBetween,
+    OffTheFlow, OneMore, Position, RePaint, Rounded, SingleWeights, Squares, StageNoise, ThirdOrder,
 };
 
 /// A point of the list "Where it differs".
@@ -61,21 +61,73 @@ enum Shown {
     Absent(&'static str),
 }
 
-const REPRODUCED: &str = "as the original; the library's own solver fails";
+const SWITCHED: &str = "under `compat_diffusers`; without it they fail";
 
 const fn by_cases(point: &'static str, deviation: Deviation, how: &'static str) -> Difference {
     Difference { point, by: Shown::Cases(deviation, how), tests: &[] }
+}
+
+/// Run under the switch, which these tests show to be right to leave off.
+const fn switched_by(point: &'static str, deviation: Deviation, tests: &'static [&'static str]) -> Difference {
+    Difference { point, by: Shown::Cases(deviation, SWITCHED), tests }
 }
 
 const fn by_tests(point: &'static str, tests: &'static [&'static str]) -> Difference {
     Difference { point, by: Shown::Tests, tests }
 }
 
-/// One for each point of the list, in its order.
+/// One for each point of the lists, in their order: first what the original gets wrong.
 const DIFFERENCES: &[Difference] = &[
-    by_cases("Euler's churn asks", LateChurn, REPRODUCED),
-    by_cases("`PNDMScheduler` mixes", MixedOutputs, REPRODUCED),
-    by_cases("`IPNDMScheduler` takes", BlankStart, REPRODUCED),
+    switched_by(
+        "`DPMSolverMultistepScheduler` of order 3",
+        ThirdOrder,
+        &["tests/diffusers/compat.rs::multistep_solvers_of_order_3_have_it"],
+    ),
+    switched_by(
+        "`DPMSolverSinglestepScheduler` for the SDE",
+        StageNoise,
+        &["tests/diffusers/compat.rs::singlestep_solvers_with_noise_have_their_order"],
+    ),
+    switched_by(
+        "`PNDMScheduler` mixes",
+        MixedOutputs,
+        &["tests/diffusers/compat.rs::pndm_of_velocities_has_its_order"],
+    ),
+    switched_by(
+        "`IPNDMScheduler` takes",
+        BlankStart,
+        &["tests/diffusers/compat.rs::ipndm_starts_with_what_the_network_says"],
+    ),
+    by_tests("`DDPMScheduler` leaves the noise out", &["tests/diffusers/compat.rs::ddpm_ends_without_noise"]),
+    switched_by(
+        "`KarrasVeScheduler` takes",
+        Squares,
+        &["tests/diffusers/compat.rs::karras_ve_keeps_the_law_of_the_data"],
+    ),
+    switched_by(
+        "`UnCLIPScheduler` computes",
+        Rounded,
+        &["tests/diffusers/compat.rs::unclip_ends_with_what_the_network_says"],
+    ),
+    switched_by("`RePaintScheduler` raises", RePaint, &["tests/diffusers/compat.rs::jumps_keep_the_law_of_the_data"]),
+    by_tests(
+        "`FlowMatchHeunDiscreteScheduler` adds",
+        &[
+            "tests/diffusers/compat.rs::churn_of_a_flow_keeps_the_law_of_the_data",
+            "tests/diffusers/churn.rs::compatible_churn_is_that_of_diffusers",
+            "tests/diffusers/churn.rs::compatible_churn_leaves_noise_in_clean_data",
+        ],
+    ),
+    Difference {
+        point: "Euler's churn asks",
+        by: Shown::Cases(LateChurn, "as the original; `Euler::churn` alone fails"),
+        tests: &["tests/diffusers/compat.rs::churn_before_and_after_asking_have_one_law_and_order"],
+    },
+    Difference {
+        point: "`VQDiffusionScheduler` with",
+        by: Shown::Cases(CleanestSteps, "as the original; steps of one's own are others"),
+        tests: &["tests/tokens/exact.rs::the_cleanest_steps_of_a_chain_reproduce_the_data_as_well_as_spread_ones"],
+    },
     by_tests(
         "The coefficients of `LMSDiscreteScheduler`",
         &[
@@ -83,17 +135,7 @@ const DIFFERENCES: &[Difference] = &[
             "tests/conformance/deviations.rs::a_later_start_has_the_slopes_that_there_are",
         ],
     ),
-    by_tests(
-        "`DDPMScheduler` leaves the noise out",
-        &["tests/conformance/deviations.rs::ddpm_ends_in_noise_as_configured_alone"],
-    ),
     by_cases("`DDPMScheduler` with `fixed_large_log`", NotFinite, "not recorded: the original computes NaN; refused"),
-    by_cases("`DPMSolverMultistepScheduler` of order 3", ThirdOrder, REPRODUCED),
-    by_cases(
-        "`DPMSolverSinglestepScheduler` for the SDE",
-        StageNoise,
-        "as the original; the library's own solver asks for parts of one path",
-    ),
     by_cases("`DEISMultistepScheduler` computes", SingleWeights, "with twice the tolerance in closed loop"),
     by_tests(
         "`UniPCMultistepScheduler` with `bh1`",
@@ -107,7 +149,6 @@ const DIFFERENCES: &[Difference] = &[
     by_cases("`KDPM2DiscreteScheduler` lists", NothingBetween, "NaN is read as 0; states and answers as they are"),
     by_cases("`interpolation_type: log_linear`", OneMore, "what is appended is left out"),
     by_cases("`get_velocity` of", Position, "with the level at the position"),
-    by_cases("`KarrasVeScheduler` takes", Squares, "as the original; its levels are not those of its range"),
     by_tests(
         "The schedulers of CogVideoX",
         &[
@@ -115,19 +156,11 @@ const DIFFERENCES: &[Difference] = &[
             "tests/diffusers/cogvideox.rs::options_that_cannot_be_honored_are_refused",
         ],
     ),
-    by_cases("`UnCLIPScheduler` computes", Rounded, REPRODUCED),
     by_tests(
         "`DPMSolverMultistepInverseScheduler` with",
         &["tests/conformance/deviations.rs::what_the_originals_compute_as_nan"],
     ),
-    Difference {
-        point: "`FlowMatchEulerDiscreteScheduler` with `invert_sigmas`",
-        by: Shown::Cases(Inverted, "`scale_noise` with what is listed"),
-        tests: &[
-            "tests/diffusers/churn.rs::compatible_churn_is_that_of_diffusers",
-            "tests/diffusers/churn.rs::compatible_churn_leaves_noise_in_clean_data",
-        ],
-    },
+    by_cases("`FlowMatchEulerDiscreteScheduler` with `invert_sigmas`", Inverted, "`scale_noise` with what is listed"),
     Difference {
         point: "`per_token_timesteps`",
         by: Shown::Absent("an argument of `step`; runs take no such thing"),
@@ -150,8 +183,6 @@ const DIFFERENCES: &[Difference] = &[
     ),
     by_tests("`HeliosScheduler` and", &["tests/diffusers/helios.rs::stages_are_those_of_diffusers"]),
     by_cases("`SCMScheduler` leaves", DataFactor, "states as they are, recorded outputs divided by σ_d"),
-    by_cases("`RePaintScheduler` raises", RePaint, "as the original; the library's own walk is another"),
-    by_cases("`VQDiffusionScheduler` with", CleanestSteps, "as the original; steps of one's own are others"),
     by_tests("Schedulers of tokens", &["tests/diffusers/tokens.rs::block_refinement_agrees"]),
     by_tests("`AmusedScheduler` computes", &["tests/diffusers/tokens.rs::amused_agrees"]),
     by_tests(
@@ -178,62 +209,68 @@ const DIFFERENCES: &[Difference] = &[
     by_tests("A schedule that would rise", &["tests/sigma_errors.rs::sigmas_that_do_not_fall"]),
 ];
 
-/// The library's own solver, and the process that it is on if it is another, where a configuration may reproduce
-/// something else.
-pub struct Own {
-    pub deviation: Deviation,
-    pub solver: Box<dyn Solver>,
-    pub process: Option<Box<dyn Process>>,
-}
-
-/// Of a case of these classes, with its own settings.
-pub fn own(case: &Case<'_>) -> Option<Own> {
+/// What a configuration gets wrong in the original, by its features alone. Where the single steps of its plan fail for that,
+/// and only there, the case is run under the switch.
+pub fn wrong(case: &Case<'_>) -> Option<Deviation> {
     let config = &case.value["config"];
     let word = |key: &str, default: &'static str| config[key].as_str().unwrap_or(default).to_owned();
-    let flag = |key: &str, default: bool| config[key].as_bool().unwrap_or(default);
-    let own = |deviation, solver: Box<dyn Solver>| Some(Own { deviation, solver, process: None });
-    let variance = match word("variance_type", "fixed_small").as_str() {
-        "fixed_large" => Variance::FixedLarge,
-        "learned" => Variance::Learned,
-        "learned_range" => Variance::LearnedRange,
-        _ => Variance::FixedSmall,
-    };
-    let order = config["solver_order"].as_u64().unwrap_or(2) as usize;
-    let sde = word("algorithm_type", "dpmsolver++").starts_with("sde");
-    let basis = if word("algorithm_type", "dpmsolver++").ends_with("++") { Basis::Data } else { Basis::Noise };
-    let second = if word("solver_type", "midpoint") == "heun" { SecondOrder::Heun } else { SecondOrder::Midpoint };
-    let lower = |default| flag("lower_order_final", default);
+    let order = config["solver_order"].as_u64().unwrap_or(2);
+    let has_noise = word("algorithm_type", "dpmsolver++").starts_with("sde");
     match case.class() {
-        "EulerDiscreteScheduler" | "EDMEulerScheduler" => {
-            let number = |key: &str, default: f64| case.value["step_kwargs"][key].as_f64().unwrap_or(default);
-            let churn = Churn::new(number("s_churn", 0.0)).and_then(|churn| churn.noise(number("s_noise", 1.0)));
-            let until = number("s_tmax", f64::INFINITY);
-            let churn = churn.and_then(|churn| churn.between(number("s_tmin", 0.0), until)).expect("as recorded");
-            case.value["step_kwargs"]["s_churn"].as_f64()?;
-            own(LateChurn, Box::new(Euler::new().churn(churn)))
+        "PNDMScheduler" if word("prediction_type", "epsilon") == "v_prediction" => Some(MixedOutputs),
+        "IPNDMScheduler" => Some(BlankStart),
+        "UnCLIPScheduler" => Some(Rounded),
+        "DPMSolverMultistepScheduler" | "DPMSolverMultistepInverseScheduler" | "EDMDPMSolverMultistepScheduler"
+            if order == 3 =>
+        {
+            Some(ThirdOrder)
         }
-        "PNDMScheduler" if flag("skip_prk_steps", false) => own(MixedOutputs, Box::new(Pndm::new())),
-        "PNDMScheduler" => own(MixedOutputs, Box::new(Pndm::runge_kutta())),
-        "IPNDMScheduler" => own(BlankStart, Box::new(Ipndm::new())),
-        "UnCLIPScheduler" => {
-            let steps = config["num_train_timesteps"].as_u64().unwrap_or(1000) as usize;
-            let exact = DiscreteChain::new(Betas::SquaredCosine, steps).expect("a chain");
-            let solver = Box::new(Ddpm::new().variance(variance));
-            Some(Own { deviation: Rounded, solver, process: Some(Box::new(exact)) })
+        "DPMSolverSinglestepScheduler" if has_noise && order == 2 => Some(StageNoise),
+        // The noise of the fixed small variance vanishes at the end by itself.
+        "DDPMScheduler" | "DDPMParallelScheduler"
+            if !word("variance_type", "fixed_small").starts_with("fixed_small") =>
+        {
+            Some(EndsInNoise)
         }
-        "DPMSolverMultistepScheduler" | "EDMDPMSolverMultistepScheduler" if order == 3 => {
-            let solver = DpmSolver::multistep(3).expect("an order").basis(basis).second_order(second);
-            let solver = if sde { solver.sde(1.0).expect("in range") } else { solver };
-            let solver = solver.lower_order_below(if lower(true) { 15 } else { 0 });
-            own(ThirdOrder, Box::new(solver.euler_at_final(flag("euler_at_final", false))))
+        "FlowMatchHeunDiscreteScheduler" if case.value["step_kwargs"]["s_churn"].as_f64() > Some(0.0) => {
+            Some(OffTheFlow)
         }
-        "DPMSolverSinglestepScheduler" if sde => {
-            let solver = Singlestep::new(order).expect("an order").basis(basis).last_stage(second).on_grid();
-            let lower = lower(false) || word("final_sigmas_type", "zero") == "zero";
-            own(StageNoise, Box::new(solver.sde(1.0).expect("in range").lower_order_final(lower)))
-        }
+        "KarrasVeScheduler" => Some(Squares),
+        "RePaintScheduler" => Some(RePaint),
         _ => None,
     }
+}
+
+/// A configuration as it is, or under the switch if it `fails` for something that the original is known to get wrong.
+pub fn switched<T>(
+    case: &Case<'_>,
+    scheduler: Configured,
+    read: impl Fn(&Configured) -> Result<T, Unsupported>,
+    fails: impl Fn(&T) -> bool,
+) -> Result<(Configured, T), Unsupported> {
+    let plain = read(&scheduler)?;
+    match wrong(case) {
+        Some(deviation) if fails(&plain) => {
+            case.deviates(deviation);
+            let scheduler = scheduler.compat_diffusers();
+            let switched = read(&scheduler)?;
+            Ok((scheduler, switched))
+        }
+        _ => Ok((scheduler, plain)),
+    }
+}
+
+/// Churn of Euler's solvers that asks afterwards, as its paper does, where a configuration asks before: both have the law of the data.
+pub fn own(case: &Case<'_>) -> Option<Box<dyn Solver>> {
+    let number = |key: &str, default: f64| case.value["step_kwargs"][key].as_f64().unwrap_or(default);
+    case.value["step_kwargs"]["s_churn"].as_f64()?;
+    if !["EulerDiscreteScheduler", "EDMEulerScheduler"].contains(&case.class()) {
+        return None;
+    }
+    let churn = Churn::new(number("s_churn", 0.0)).and_then(|churn| churn.noise(number("s_noise", 1.0)));
+    let until = number("s_tmax", f64::INFINITY);
+    let churn = churn.and_then(|churn| churn.between(number("s_tmin", 0.0), until)).expect("as recorded");
+    Some(Box::new(Euler::new().churn(churn)))
 }
 
 /// Whether two draws of a plan share a part of a path: recorded draws, which are independent, are not what it asks for.
@@ -386,21 +423,6 @@ fn what_the_originals_compute_as_nan() {
     let flow = inverse(r#""use_flow_sigmas": true, "prediction_type": "flow_prediction""#).expect("a scheduler");
     let plan = flow.plan(6).expect("a plan");
     assert!(plan.rows().last().expect("rows").after.level.sigma < plan.start_node().level.sigma);
-}
-
-#[test]
-fn ddpm_ends_in_noise_as_configured_alone() {
-    let options = r#""variance_type": "fixed_large", "timestep_spacing": "trailing""#;
-    let scheduler = diffusers::from_config(&format!(r#"{{"_class_name": "DDPMScheduler", {options}}}"#));
-    let scheduler = scheduler.expect("a scheduler");
-    let grid = scheduler.grid(10).expect("a grid");
-    let ends_in_noise = |plan: Plan| {
-        let last = plan.rows().last().expect("rows");
-        last.post.iter().flat_map(|set| &set.sum).any(|term| matches!(term.of, Src::Z(_)))
-    };
-    assert!(ends_in_noise(scheduler.plan_on(&grid).expect("a plan")));
-    let own = Ddpm::new().variance(Variance::FixedLarge).plan(scheduler.process(), &grid);
-    assert!(!ends_in_noise(own.expect("a plan")));
 }
 
 #[test]

@@ -129,6 +129,9 @@ fn conformance() {
                     if failures.is_empty() {
                         ok += 1;
                         println!("ok {name} (worst error {:.3} of its tolerance)", case.worst());
+                        if let Some(wrong) = deviations::wrong(&case).filter(|it| case.deviations().contains(it)) {
+                            println!("   under compat_diffusers: {wrong:?}");
+                        }
                         if let Some(reason) = open_loop::without_steps(&case) {
                             println!("   without single steps: {reason}");
                         }

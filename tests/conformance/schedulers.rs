@@ -242,14 +242,31 @@ pub struct Walked {
 
 impl Walked {
     pub fn of(case: &Case<'_>) -> Result<Self, Unsupported> {
-        let scheduler = configured(case)?;
-        let whole = whole_grid(case, &scheduler)?;
+        let (_, walked) = deviations::switched(
+            case,
+            configured(case)?,
+            |scheduler| Self::by(case, scheduler),
+            |walked| walked.fails(case, &walked.plan),
+        )?;
+        Ok(walked)
+    }
+
+    fn by(case: &Case<'_>, scheduler: &Configured) -> Result<Self, Unsupported> {
+        let whole = whole_grid(case, scheduler)?;
         let all = scheduler.plan_on(&whole).map_err(unsupported)?;
         // The index counts calls: two a step in methods of two stages.
         let calls = all.rows().iter().filter(|row| row.eval.is_some()).take(begin(case));
         let before = calls.filter(|row| row.step.is_some()).count();
         let plan = scheduler.plan_on(&whole.clone().starting_at(before)).map_err(unsupported)?;
-        Ok(Self { scheduler, whole, before, plan })
+        Ok(Self { scheduler: scheduler.clone(), whole, before, plan })
+    }
+
+    /// Whether a plan does something else than the original from the recorded states on.
+    fn fails(&self, case: &Case<'_>, plan: &Plan) -> bool {
+        let again = case.again();
+        self.open(&again, plan);
+        let fails = |what: &str| again.failures().iter().any(|failure| failure.starts_with(what));
+        fails("open loop, x after") || fails("open loop, input") || deviations::overlaps(plan)
     }
 
     /// Single steps of a plan with the recorded answers.
@@ -334,15 +351,12 @@ pub fn run(case: &Case<'_>) -> Outcome {
 /// Whether the library's own solver does something else than the configuration, from the recorded states.
 fn compare_own(case: &Case<'_>, walked: &Walked) {
     let Some(own) = deviations::own(case) else { return };
-    let process = own.process.as_deref().unwrap_or(walked.scheduler.process());
     let grid = walked.whole.clone().starting_at(walked.before);
-    let Ok(plan) = own.solver.plan(process, &grid) else { return case.deviates(own.deviation) };
-    let again = case.again();
-    walked.open(&again, &plan);
-    let fails = |what: &str| again.failures().iter().any(|failure| failure.starts_with(what));
-    if fails("open loop, x after") || fails("open loop, input") || deviations::overlaps(&plan) {
-        case.deviates(own.deviation);
+    let plan = own.plan(walked.scheduler.process(), &grid);
+    if plan.is_ok_and(|plan| !walked.fails(case, &plan)) {
+        return;
     }
+    case.deviates(Deviation::LateChurn);
 }
 
 /// σ_d of a case on a TrigFlow, otherwise 1.

@@ -16,7 +16,7 @@ fn compatible_churn_is_that_of_diffusers() {
     for case in reference["churned"].as_array().expect("cases") {
         let [amount, low, high, factor] = [0, 1, 2, 3].map(|i| case["churn"][i].as_f64().unwrap_or(f64::INFINITY));
         let scheduler = from_config(&case["config"].to_string()).expect("a configuration");
-        let scheduler = scheduler.compat_churn(amount, (low, high), factor).expect("settings");
+        let scheduler = scheduler.compat_diffusers().churn(amount, (low, high), factor).expect("settings");
         let plan = scheduler.plan(count(&case["steps"])).expect("a plan");
         let plan: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).expect("a plan");
         let shape: [usize; 2] = shape(&case["shape"]);
@@ -43,16 +43,22 @@ fn compatible_churn_is_that_of_diffusers() {
     }
 }
 
-/// Why it is only there for the sake of old samples: data that is one number comes out with noise, but for a churn that follows
-/// the flow.
+/// Why it is only there under a switch: data that is one number comes out with noise, but for a churn that follows the flow.
 #[test]
 fn compatible_churn_leaves_noise_in_clean_data() {
     let scheduler = from_config(r#"{"_class_name": "FlowMatchHeunDiscreteScheduler"}"#).expect("a configuration");
     let plain = scheduler.plan(20).expect("a plan");
-    let compatible = scheduler.clone().compat_churn(4.0, (0.0, 0.9), 1.0).and_then(|scheduler| scheduler.plan(20));
-    let churn = Churn::new(4.0).and_then(|churn| churn.between(0.0, 9.0)).expect("settings");
+    let churned = scheduler.clone().churn(4.0, (0.0, 0.9), 1.0).expect("settings");
+    let raised = churned.plan(20).expect("a plan");
+    let churn = Churn::new(4.0).and_then(|churn| churn.between(0.0, 0.9 / (1.0 - 0.9))).expect("settings");
     let grid = scheduler.grid(20).expect("a grid");
-    let raised = Churned::new(flow::Heun::new(), churn).plan(scheduler.process(), &grid).expect("a plan");
+    let own = Churned::new(flow::Heun::new(), churn).plan(scheduler.process(), &grid).expect("a plan");
+    assert_eq!(raised.rows(), own.rows());
+    // The switch may come before or after what is set.
+    let compatible = churned.clone().compat_diffusers().plan(20).expect("a plan");
+    let before = scheduler.clone().compat_diffusers().churn(4.0, (0.0, 0.9), 1.0).expect("settings");
+    assert_eq!(before.plan(20).expect("a plan"), compatible);
+    assert!(raised.is_stochastic());
     let (noise, load) = (Seeded::new(5), Load::on(&Device::flex()));
     let constant = from_fn(Prediction::Sample, |x: Tensor<2>, _| Ok(x.zeros_like().add_scalar(0.7)));
     let off = |plan: &Plan| {
@@ -60,7 +66,7 @@ fn compatible_churn_leaves_noise_in_clean_data() {
         let squares = values(&x).iter().map(|x| (x - 0.7).powi(2)).sum::<f64>();
         (squares / 2000.0).sqrt()
     };
-    let (plain, compatible, raised) = (off(&plain), off(&compatible.expect("a plan")), off(&raised));
+    let (plain, compatible, raised) = (off(&plain), off(&compatible), off(&raised));
     println!("deviation without churn {plain:.1e}, compatible {compatible:.1e}, on the flow {raised:.1e}");
     assert!(plain < 1e-5 && raised < 1e-5, "{plain}, {raised}");
     assert!(compatible > 1e-4, "{compatible}");

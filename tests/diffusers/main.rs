@@ -2,6 +2,9 @@
 
 mod churn;
 mod cogvideox;
+#[path = "../common/mod.rs"]
+mod common;
+mod compat;
 mod flows;
 mod helios;
 mod options;

@@ -4,6 +4,8 @@ use super::{CLASSES, DATA, Exact, distance, distance_from, list};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use langevin::core::discrete::{MaskAndReplace, TokenDenoiser, tokens_fn};
 use langevin::core::noise::{Key, NoiseSource, Seeded};
+use langevin::schedulers::TokenSampler;
+use langevin::schedulers::diffusers::vq_diffusion_from_config;
 use langevin::schedulers::discrete::{
     BlockRefinement, Corrector, DiscreteDdim, EntropyBound, MaskGit, Masking, Selection, TokenContext, TokenMethod,
     TokenState,
@@ -202,5 +204,26 @@ fn draws_follow_the_sharpened_law() {
             let error = (p * (1.0 - p) / n as f64).sqrt();
             assert!((share - p).abs() <= 4.0 * error, "case {i}, class {class}: {share} is not {p}");
         }
+    }
+}
+
+/// The cleanest steps of a chain, which diffusers takes when there are fewer, and steps spread over it lead to one law: tokens that
+/// are all masked say nothing, at whatever step. What differs is what the network is told.
+#[test]
+fn the_cleanest_steps_of_a_chain_reproduce_the_data_as_well_as_spread_ones() {
+    let config = r#"{"_class_name": "VQDiffusionScheduler", "num_vec_classes": 4, "num_train_timesteps": 300,
+        "alpha_cum_start": 0.999, "alpha_cum_end": 1e-4, "gamma_cum_start": 5e-4, "gamma_cum_end": 0.9}"#;
+    let scheduler = vq_diffusion_from_config(config).expect("a configuration");
+    let chain = scheduler.chain();
+    for (steps, exact) in [(150, true), (4, false)] {
+        let cleanest = scheduler.sampler(steps).expect("steps");
+        let spread = TokenSampler::new(chain.clone()).steps(steps).expect("steps");
+        assert_ne!(cleanest.times(), spread.times());
+        let errors = [&cleanest, &spread].map(|sampler| distance(&Exact(chain), sampler, 3));
+        println!(
+            "{steps} steps of 300: {:.2} standard errors of the cleanest, {:.2} of spread ones",
+            errors[0], errors[1]
+        );
+        assert!(errors.iter().all(|error| if exact { *error < 4.0 } else { *error > 10.0 }), "{steps}: {errors:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! CogVideoXDDIMScheduler and CogVideoXDPMScheduler.
 
-use super::configured::{Configured, Method, Schedule, Walk};
+use super::configured::{Configured, Schedule, Walk};
+use super::method::Method;
 use super::options::{self, check_zero_snr, clipping, ending, prediction, rescaled, spacing};
 use super::{ConfigError, keys::Keys};
 use crate::ddim::Ddim;

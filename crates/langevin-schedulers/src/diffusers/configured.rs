@@ -3,25 +3,20 @@
 use super::consistency::Distilled;
 use super::consistency_models::{Angles, DECODER, TrainedSigmas};
 use super::edm::EdmSigmas;
-use super::flow_heun::RaisedHeun;
+use super::flow_heun::FlowChurn;
 use super::flow_match::FlowSigmas;
 use super::ipndm::Crash;
 use super::karras_ve::Squares;
 use super::lambdas::Lambdas;
+use super::method::Method;
 use super::options::Spacing;
 use super::shift::Shift;
 use super::sigmas::Sigmas;
 use super::single_flows::EvenSigmas;
-use super::unclip::UnClip;
 use super::{ConfigError, GridError, keys::Keys};
-use crate::consistency::{Lcm, Multistep, Resize, Scalewise, Tcd};
-use crate::ddim::Ddim;
-use crate::ddpm::Ddpm;
-use crate::exponential::{Deis, DpmSolver, DpmSolverSde, SaSolver, Singlestep, UniPc};
-use crate::flow;
-use crate::jumps::RePaint;
+use crate::consistency::{Resize, Scalewise, Tcd};
 use crate::plan::Plan;
-use crate::sigma::{Churn, Dpm2, Dpm2Ancestral, Euler, EulerAncestral, Heun, Ipndm, Lms, Pndm};
+use crate::sigma::{Churn, Lms};
 use crate::solver::{PlanError, Solver};
 use langevin_core::denoiser::Threshold;
 use langevin_core::{Grid, Prediction, Process};
@@ -37,6 +32,8 @@ pub struct Configured {
     pub(super) rederive: bool,
     /// Whether the network's output ends in channels of a variance, though the solver reads none.
     pub(super) drops_variance: bool,
+    /// Whether what the original gets wrong is wrong here, too.
+    pub(super) compat: bool,
     pub(super) schedule: Schedule,
     pub(super) method: Method,
 }
@@ -62,7 +59,7 @@ pub(super) enum Schedule {
     Trained(TrainedSigmas),
     /// Angles of a TrigFlow.
     Angles(Angles),
-    /// Squares that are taken for sigmas.
+    /// Sigmas in equal ratios, or the squares that are taken for them.
     Squares(Squares),
     /// The first step of a chain, the last, and some between.
     FirstToLast,
@@ -85,76 +82,6 @@ pub(super) enum Walk {
     Inverted,
 }
 
-/// The solver a configuration names.
-#[derive(Clone, Debug)]
-pub(super) enum Method {
-    Ddpm(Ddpm),
-    Ddim(Ddim),
-    /// That takes no eta.
-    Shifted(Ddim),
-    DdimInverse(Ddim),
-    /// Takes churn.
-    Euler(Euler),
-    /// Takes an order.
-    Lms(Lms),
-    EulerAncestral(EulerAncestral),
-    Heun(Heun),
-    Dpm2(Dpm2),
-    Dpm2Ancestral(Dpm2Ancestral),
-    /// Takes a factor on its noise, and may come with a seed.
-    DpmSde(DpmSolverSde, Option<u64>),
-    Pndm(Pndm),
-    Ipndm(Ipndm),
-    Multistep(DpmSolver),
-    Singlestep(Singlestep),
-    Deis(Deis),
-    UniPc(UniPc),
-    Sa(SaSolver),
-    Lcm(Lcm),
-    /// Takes an eta.
-    Tcd(Tcd),
-    FlowEuler(Euler),
-    FlowHeun(flow::Heun),
-    /// With the original's churn.
-    RaisedHeun(RaisedHeun),
-    Consistency(Multistep),
-    /// With a scale factor for each step but the last.
-    Scalewise(Multistep, Vec<f64>, Resize),
-    UnClip(UnClip),
-    /// Takes jumps.
-    RePaint(RePaint<Ddim>),
-}
-
-impl Method {
-    fn solver(&self) -> &dyn Solver {
-        match self {
-            Method::Ddpm(solver) => solver,
-            Method::Ddim(solver) | Method::Shifted(solver) | Method::DdimInverse(solver) => solver,
-            Method::Euler(solver) | Method::FlowEuler(solver) => solver,
-            Method::Lms(solver) => solver,
-            Method::EulerAncestral(solver) => solver,
-            Method::Heun(solver) => solver,
-            Method::Dpm2(solver) => solver,
-            Method::Dpm2Ancestral(solver) => solver,
-            Method::DpmSde(solver, _) => solver,
-            Method::Pndm(solver) => solver,
-            Method::Ipndm(solver) => solver,
-            Method::Multistep(solver) => solver,
-            Method::Singlestep(solver) => solver,
-            Method::Deis(solver) => solver,
-            Method::UniPc(solver) => solver,
-            Method::Sa(solver) => solver,
-            Method::Lcm(solver) => solver,
-            Method::Tcd(solver) => solver,
-            Method::FlowHeun(solver) => solver,
-            Method::RaisedHeun(solver) => solver,
-            Method::Consistency(solver) | Method::Scalewise(solver, ..) => solver,
-            Method::UnClip(solver) => solver,
-            Method::RePaint(solver) => solver,
-        }
-    }
-}
-
 impl Configured {
     /// Without a threshold, to be added by those that have one.
     pub(super) fn new(
@@ -165,7 +92,40 @@ impl Configured {
         method: Method,
     ) -> Self {
         let (class, process) = (keys.class().to_owned(), Arc::new(process));
-        Self { class, process, prediction, threshold: None, rederive: false, drops_variance: false, schedule, method }
+        Self {
+            class,
+            process,
+            prediction,
+            threshold: None,
+            rederive: false,
+            drops_variance: false,
+            compat: false,
+            schedule,
+            method,
+        }
+    }
+
+    /// Computes as diffusers does where diffusers is known to be wrong, too: to compare values, or to repeat samples of old.
+    ///
+    /// Otherwise a configuration is its method as published. The two differ where the original loses an order or the law of
+    /// the data: in order 3 of DPM-Solver's multistep classes, DPMSolverSinglestepScheduler of order 2 for the SDE,
+    /// PNDMScheduler for v, IPNDMScheduler, KarrasVeScheduler, UnCLIPScheduler, RePaintScheduler, DDPMScheduler whose noise
+    /// does not vanish in a last step from above step 0, and the churn of FlowMatchHeunDiscreteScheduler.
+    /// `docs/from-diffusers.md` has the reasons and what was measured. All other configurations, and conventions of the
+    /// original that are as good as others, stay what they are.
+    ///
+    /// ```
+    /// use langevin_schedulers::diffusers::from_config;
+    /// let scheduler = from_config(r#"{"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}"#)?;
+    /// let published = scheduler.clone().compat_diffusers();
+    /// assert_ne!(scheduler.plan(20)?, published.plan(20)?);
+    /// let second = from_config(r#"{"_class_name": "DPMSolverMultistepScheduler"}"#)?;
+    /// assert_eq!(second.plan(20)?, second.clone().compat_diffusers().plan(20)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn compat_diffusers(mut self) -> Self {
+        self.compat = true;
+        self
     }
 
     /// The class that the configuration names.
@@ -201,7 +161,7 @@ impl Configured {
     pub fn learns_variance(&self) -> bool {
         match &self.method {
             Method::Ddpm(ddpm) => ddpm.learns_variance(),
-            Method::UnClip(unclip) => unclip.learned,
+            Method::UnClip { learned } => *learned,
             _ => self.drops_variance,
         }
     }
@@ -299,8 +259,12 @@ impl Configured {
         Ok(self)
     }
 
-    /// Sets the churn of Euler's solvers: the arguments `s_churn`, `s_tmin`, `s_tmax` and `s_noise` of diffusers' `step`.
-    /// The network is asked before the state is raised, as there.
+    /// Sets the churn of Euler's solvers and of FlowMatchHeunDiscreteScheduler: the arguments `s_churn`, `s_tmin`, `s_tmax` and
+    /// `s_noise` of diffusers' `step`.
+    ///
+    /// Euler's solvers ask the network before the state is raised, as there; they have weak order 1, as those that ask
+    /// afterwards. On a flow the interval is one of σ in [0, 1], as there, and σ/α is raised as by
+    /// [`Churned`](crate::sigma::Churned); the original leaves the flow, see [`compat_diffusers`](Self::compat_diffusers).
     ///
     /// # Errors
     /// [`ConfigError::Plan`] for numbers out of range, [`ConfigError::Value`] for solvers that take none.
@@ -310,28 +274,13 @@ impl Configured {
             Method::Euler(euler) => {
                 *euler = std::mem::take(euler).churn(churn).churn_after_asking(self.prediction);
             }
+            Method::FlowHeun(of) => *of = Some(FlowChurn::new(amount, (low, high), noise)?),
             _ if amount == 0.0 => {}
             _ => {
-                let expected = "no churn: only EulerDiscreteScheduler and EDMEulerScheduler take it; that of \
-                                FlowMatchHeunDiscreteScheduler is `compat_churn`";
+                let expected = "no churn: only EulerDiscreteScheduler, EDMEulerScheduler and FlowMatchHeunDiscreteScheduler \
+                                take it";
                 return self.refuse("s_churn", amount, expected);
             }
-        }
-        Ok(self)
-    }
-
-    /// Sets the churn of FlowMatchHeunDiscreteScheduler: the arguments `s_churn`, `s_tmin`, `s_tmax` and `s_noise` of diffusers'
-    /// `step`, which leave the flow. The state is raised as if its data had factor 1, where a flow's has 1 − σ, and the network is
-    /// asked before that, so that the noise is not taken away again: some of it is left in the samples.
-    /// [`Churned`](crate::sigma::Churned) around [`flow::Heun`] stays on the flow.
-    ///
-    /// # Errors
-    /// [`ConfigError::Plan`] for numbers out of range, [`ConfigError::Value`] for other solvers.
-    pub fn compat_churn(mut self, amount: f64, (low, high): (f64, f64), noise: f64) -> Result<Self, ConfigError> {
-        let churn = Churn::new(amount)?.between(low, high)?.noise(noise)?;
-        match self.method {
-            Method::FlowHeun(_) | Method::RaisedHeun(_) => self.method = Method::RaisedHeun(RaisedHeun { churn }),
-            _ => return self.refuse("s_churn", amount, "nothing: only FlowMatchHeunDiscreteScheduler takes it"),
         }
         Ok(self)
     }
@@ -425,7 +374,7 @@ impl Configured {
             Schedule::Flow(sigmas) => sigmas.grid(steps),
             Schedule::Trained(sigmas) => sigmas.grid(steps),
             Schedule::Angles(angles) => angles.grid(steps),
-            Schedule::Squares(squares) => squares.grid(steps),
+            Schedule::Squares(squares) => squares.grid(steps, self.compat),
             Schedule::FirstToLast if steps < 2 => {
                 self.refuse("num_inference_steps", steps as f64, "at least 2: the first step of the chain and the last")
             }
@@ -562,7 +511,7 @@ impl Configured {
                 let steps = grid.clone().starting_at(0).stops(&*self.process)?.len();
                 euler.clone().churn_over(steps + 1).plan(&*self.process, grid)?
             }
-            (method, _) => method.solver().plan(&*self.process, grid)?,
+            (method, _) => method.solver(self.compat, self.prediction).plan(&*self.process, grid)?,
         };
         let level = plan.start_node().level;
         let std = match &self.schedule {

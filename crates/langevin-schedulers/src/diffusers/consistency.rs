@@ -1,6 +1,7 @@
 //! LCMScheduler and TCDScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
+use super::method::Method;
 use super::options::{self, chain, check_zero_snr, clipping, ending, prediction, rescaled, spacing, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::consistency::{Lcm, Tcd};
@@ -70,6 +71,7 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
         threshold: if trajectory { None } else { threshold },
         rederive: false,
         drops_variance: false,
+        compat: false,
         schedule: Schedule::Distilled(schedule),
         method,
     };

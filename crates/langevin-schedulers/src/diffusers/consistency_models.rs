@@ -1,6 +1,7 @@
 //! CMStochasticIterativeScheduler, SCMScheduler and ConsistencyDecoderScheduler.
 
-use super::configured::{Configured, Method, Schedule, no_steps};
+use super::configured::{Configured, Schedule, no_steps};
+use super::method::Method;
 use super::{ConfigError, keys::Keys};
 use crate::consistency::Multistep;
 use langevin_core::denoiser::Threshold;

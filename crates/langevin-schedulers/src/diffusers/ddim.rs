@@ -1,6 +1,7 @@
 //! DDIMScheduler and DDIMInverseScheduler.
 
-use super::configured::{Configured, Method, Schedule, Walk};
+use super::configured::{Configured, Schedule, Walk};
+use super::method::Method;
 use super::options::{self, chain, check_zero_snr, clipping, ending, prediction, spacing, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::ddim::Ddim;
@@ -25,6 +26,7 @@ pub(super) fn read(keys: &mut Keys, inverse: bool) -> Result<Configured, ConfigE
         threshold,
         rederive: false,
         drops_variance: false,
+        compat: false,
         schedule: Schedule::Steps { spacing, offset, walk },
         method: if inverse { Method::DdimInverse(Ddim::new().with_gaps()) } else { Method::Ddim(Ddim::new()) },
     })

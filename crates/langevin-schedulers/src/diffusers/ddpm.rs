@@ -1,6 +1,7 @@
 //! DDPMScheduler.
 
-use super::configured::{Configured, Method, Schedule, Walk};
+use super::configured::{Configured, Schedule, Walk};
+use super::method::Method;
 use super::options::{self, chain, check_zero_snr, clipping, prediction, spacing, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::ddpm::{Ddpm, Variance};
@@ -23,8 +24,9 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
         threshold,
         rederive: false,
         drops_variance: false,
+        compat: false,
         schedule: Schedule::Steps { spacing, offset, walk: Walk::Joined },
-        method: Method::Ddpm(Ddpm::new().variance(variance).noise_at_end(true)),
+        method: Method::Ddpm(Ddpm::new().variance(variance)),
     })
 }
 

@@ -1,6 +1,7 @@
 //! DPMSolverSDEScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
+use super::method::Method;
 use super::options::{self, chain, prediction};
 use super::sigmas::{Sigmas, conversion};
 use super::{ConfigError, keys::Keys};

@@ -1,7 +1,8 @@
 //! EDMEulerScheduler, CosineDPMSolverMultistepScheduler, and the schedule of EDM's classes.
 
-use super::configured::{Configured, Method, Schedule, no_steps};
+use super::configured::{Configured, Schedule, no_steps};
 use super::euler::final_sigma;
+use super::method::Method;
 use super::sigmas::Last;
 use super::{ConfigError, keys::Keys};
 use crate::sigma::Euler;

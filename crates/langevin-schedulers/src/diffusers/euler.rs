@@ -1,6 +1,7 @@
 //! EulerDiscreteScheduler and EulerAncestralDiscreteScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
+use super::method::Method;
 use super::options::{self, chain, check_zero_snr, prediction, rescaled};
 use super::sigmas::{Last, Sigmas, conversion};
 use super::{ConfigError, keys::Keys};

@@ -1,4 +1,4 @@
-//! The churn of FlowMatchHeunDiscreteScheduler.
+//! The churn of FlowMatchHeunDiscreteScheduler, on the flow and as published.
 
 use crate::ddpm::check_direction;
 use crate::ode::check_joined;
@@ -10,6 +10,37 @@ use langevin_core::{Grid, Level, Process};
 
 const NAME: &str = "FlowMatchHeunDiscreteScheduler's churn";
 
+/// Churn as it is configured.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FlowChurn {
+    /// As the original takes it.
+    published: Churn,
+    /// In σ/α.
+    on_the_flow: Churn,
+}
+
+impl FlowChurn {
+    pub fn new(amount: f64, (low, high): (f64, f64), noise: f64) -> Result<Self, PlanError> {
+        let published = Churn::new(amount)?.between(low, high)?.noise(noise)?;
+        let ratio = |sigma: f64| if sigma < 1.0 { sigma / (1.0 - sigma) } else { f64::INFINITY };
+        // Pure noise is not raised, so that from σ = 1 on there is nothing to do.
+        let on_the_flow = match ratio(low) {
+            low if low.is_finite() => Churn::new(amount)?.between(low, ratio(high))?.noise(noise)?,
+            _ => Churn::new(0.0)?,
+        };
+        Ok(Self { published, on_the_flow })
+    }
+
+    /// Around [`flow::Heun`](crate::flow::Heun) by [`Churned`](crate::sigma::Churned).
+    pub fn along_the_flow(self) -> Churn {
+        self.on_the_flow
+    }
+
+    pub fn published(self) -> RaisedHeun {
+        RaisedHeun { churn: self.published }
+    }
+}
+
 /// [`flow::Heun`](crate::flow::Heun) with noise as the original adds it.
 ///
 /// The state is raised as if its data had factor 1 at every level, as EDM's has, where a flow's has 1 − σ; and the network is asked
@@ -17,7 +48,7 @@ const NAME: &str = "FlowMatchHeunDiscreteScheduler's churn";
 /// the noise stays. `Churned` around `flow::Heun` raises along the flow and asks about what it has raised.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RaisedHeun {
-    pub churn: Churn,
+    churn: Churn,
 }
 
 impl RaisedHeun {

@@ -1,11 +1,11 @@
 //! FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler and LTXEulerAncestralRFScheduler.
 
-use super::configured::{Configured, Method, Schedule, no_steps};
+use super::configured::{Configured, Schedule, no_steps};
+use super::method::Method;
 use super::shift::{Shift, exponential, shifted, stretch, terminal};
 use super::sigmas::{Conversion, conversion};
 use super::{ConfigError, keys::Keys};
 use crate::consistency::{Multistep, Resize};
-use crate::flow::Heun;
 use crate::sigma::{AncestralSplit, Euler, EulerAncestral};
 use langevin_core::grid::End;
 use langevin_core::process::{RectifiedFlow, ResolutionShift};
@@ -213,7 +213,7 @@ pub(super) fn read_heun(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let (class, steps) = (keys.class().to_owned(), steps(keys)?);
     let (terminal, conversion, inverted, lists) = (None, Conversion::None, false, Lists::Refused);
     let sigmas = FlowSigmas { class, steps, shift, terminal, conversion, inverted, lists };
-    configured(keys, sigmas, Method::FlowHeun(Heun::new()))
+    configured(keys, sigmas, Method::FlowHeun(None))
 }
 
 pub(super) fn read_lcm(keys: &mut Keys) -> Result<Configured, ConfigError> {
@@ -421,13 +421,11 @@ mod tests {
         assert!(stretched.grid(1).unwrap_err().to_string().contains("two steps"));
         assert!(stretched.grid(0).is_err());
         assert!(stretched.clone().churn(1.0, (0.0, 1.0), 1.0).is_err() && stretched.clone().eta(0.5).is_err());
-        assert!(matches!(stretched.compat_churn(1.0, (0.0, 1.0), 1.0), Err(ConfigError::Value { key: "s_churn", .. })));
+        assert!(matches!(stretched.churn(1.0, (0.0, 1.0), 1.0), Err(ConfigError::Value { key: "s_churn", .. })));
         let heun = || read("HeunDiscrete", "").unwrap();
-        let error = heun().churn(1.0, (0.0, 1.0), 1.0).unwrap_err().to_string();
-        assert!(error.contains("`compat_churn`"), "{error}");
         for (amount, interval, noise) in [(-1.0, (0.0, 1.0), 1.0), (1.0, (1.0, 0.5), 1.0), (1.0, (0.0, 1.0), f64::NAN)]
         {
-            assert!(matches!(heun().compat_churn(amount, interval, noise), Err(ConfigError::Plan(_))));
+            assert!(matches!(heun().churn(amount, interval, noise), Err(ConfigError::Plan(_))));
         }
     }
 }

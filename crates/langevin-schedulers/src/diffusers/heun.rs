@@ -1,6 +1,7 @@
 //! HeunDiscreteScheduler, KDPM2DiscreteScheduler and KDPM2AncestralDiscreteScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
+use super::method::Method;
 use super::options::{self, chain, clipping, prediction};
 use super::sigmas::{Sigmas, conversion};
 use super::{ConfigError, keys::Keys};

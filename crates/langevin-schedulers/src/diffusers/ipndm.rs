@@ -1,6 +1,7 @@
 //! IPNDMScheduler.
 
-use super::configured::{Configured, Method, Schedule, no_steps};
+use super::configured::{Configured, Schedule, no_steps};
+use super::method::Method;
 use super::{ConfigError, keys::Keys};
 use crate::sigma::Ipndm;
 use langevin_core::grid::End;
@@ -68,7 +69,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
         Circle,
         Prediction::Velocity,
         Schedule::Crash(Crash { given }),
-        Method::Ipndm(Ipndm::new().blank_start()),
+        Method::Ipndm(Ipndm::new()),
     ))
 }
 

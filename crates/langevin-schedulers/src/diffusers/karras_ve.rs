@@ -1,16 +1,17 @@
 //! KarrasVeScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
+use super::method::Method;
 use super::{ConfigError, keys::Keys};
 use crate::sigma::{Churn, Heun};
 use langevin_core::grid::End;
 use langevin_core::process::{VeInput, VeSde};
 use langevin_core::{Grid, Level, Prediction};
 
-/// The published list for variance-exploding networks, taken for noise levels.
+/// The published list for variance-exploding networks: in Karras et al. 2022, table 1, `σ_max²·(σ_min²/σ_max²)^(i/(n−1))` are
+/// times whose noise level is their root.
 ///
-/// In Karras et al. 2022, table 1, `σ_max²·(σ_min²/σ_max²)^(i/(n−1))` are times whose noise level is their root. The class
-/// takes them for noise levels, from σ_max² down to σ_min², and starts from noise of deviation σ_max nonetheless.
+/// The class takes them for noise levels, from σ_max² down to σ_min², and starts from noise of deviation σ_max nonetheless.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Squares {
     class: String,
@@ -19,7 +20,8 @@ pub(super) struct Squares {
 }
 
 impl Squares {
-    pub fn grid(&self, n: usize) -> Result<Grid, ConfigError> {
+    /// With `compat` the times are taken for the levels.
+    pub fn grid(&self, n: usize, compat: bool) -> Result<Grid, ConfigError> {
         if n < 2 {
             return Err(ConfigError::Value {
                 class: self.class.clone(),
@@ -30,7 +32,8 @@ impl Squares {
         }
         let (first, ratio) = (self.max * self.max, (self.min / self.max).powi(2));
         let level = |i: usize| {
-            let sigma = f64::from((first * libm::pow(ratio, i as f64 / (n - 1) as f64)) as f32);
+            let time = first * libm::pow(ratio, i as f64 / (n - 1) as f64);
+            let sigma = f64::from(if compat { time } else { time.sqrt() } as f32);
             Level { alpha: 1.0, sigma, time: sigma }
         };
         let mut levels: Vec<Level> = (0..n).map(level).collect();
@@ -59,14 +62,18 @@ mod tests {
     use super::super::from_config;
 
     #[test]
-    fn squares_are_taken_for_levels() {
+    fn squares_are_taken_for_levels_only_as_published() {
         let scheduler = from_config(r#"{"_class_name": "KarrasVeScheduler", "s_churn": 0.0}"#).unwrap();
-        let plan = scheduler.plan(3).unwrap();
-        let asked: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval).map(|eval| eval.at.time).collect();
         // Two questions a step but in the last.
-        let expected = [1e4, 2.0, 2.0, 4e-4, 4e-4];
-        assert!(asked.len() == 5 && asked.iter().zip(expected).all(|(a, b)| (a / b - 1.0).abs() < 1e-6), "{asked:?}");
-        assert_eq!(plan.prior_deviation(), 100.0);
+        let roots = [100.0, 2f64.sqrt(), 2f64.sqrt(), 0.02, 0.02];
+        for (compat, expected) in [(false, roots), (true, [1e4, 2.0, 2.0, 4e-4, 4e-4])] {
+            let scheduler = if compat { scheduler.clone().compat_diffusers() } else { scheduler.clone() };
+            let plan = scheduler.plan(3).unwrap();
+            let asked: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval).map(|eval| eval.at.time).collect();
+            let near = |(a, b): (&f64, f64)| (a / b - 1.0).abs() < 1e-6;
+            assert!(asked.len() == 5 && asked.iter().zip(expected).all(near), "{asked:?}");
+            assert_eq!(plan.prior_deviation(), 100.0);
+        }
         assert!(scheduler.grid(1).is_err() && scheduler.grid_at(&[3.0]).is_err());
     }
 

@@ -4,6 +4,9 @@
 //! honoured or an error. The grids of diffusers ignore how many steps they are asked for until then, so
 //! [`Configured::plan`] takes the number of steps.
 //!
+//! Where diffusers loses an order or the law of the data, a configuration is the published method here, and diffusers' own
+//! under [`Configured::compat_diffusers`].
+//!
 //! States are those of the process itself here. Classes that work on x/α in diffusers (Euler, Heun, KDPM2, LMS) are on the
 //! chain, where α² + σ² = 1: their states divided by α are diffusers' own, and a network is given the state as it is.
 
@@ -26,6 +29,7 @@ mod karras_ve;
 mod keys;
 mod lambdas;
 mod lms;
+mod method;
 mod multistep;
 mod options;
 mod piflow;

@@ -1,12 +1,13 @@
 //! DPMSolverMultistepScheduler and its inverse, EDMDPMSolverMultistepScheduler, CosineDPMSolverMultistepScheduler,
 //! DPMSolverSinglestepScheduler, DEISMultistepScheduler, UniPCMultistepScheduler and SASolverScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
 use super::edm::{COSINE, KARRAS, edm};
 use super::lambdas::{Ending, Lambdas};
+use super::method::Method;
 use super::options::{self, chain, check_zero_snr, rescaled, thresholding};
 use super::{ConfigError, keys::Keys};
-use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, ThirdOrder, UniB, UniPc};
+use crate::exponential::{Basis, Deis, DpmSolver, SaSolver, SecondOrder, Singlestep, Tau, UniB, UniPc};
 use langevin_core::process::RectifiedFlow;
 use langevin_core::{Prediction, Process};
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
         threshold,
         rederive: false,
         drops_variance: false,
+        compat: false,
         schedule: Schedule::Edm(sigmas),
         method: Method::Multistep(solver),
     })
@@ -60,8 +62,7 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
 
 fn dpm_solver(keys: &mut Keys) -> Result<(Basis, DpmSolver), ConfigError> {
     let (basis, sde) = algorithm(keys, "dpmsolver++")?;
-    let mut solver =
-        DpmSolver::multistep(order(keys)?)?.basis(basis).second_order(kind(keys)?).third_order(ThirdOrder::HalfLess);
+    let mut solver = DpmSolver::multistep(order(keys)?)?.basis(basis).second_order(kind(keys)?);
     if sde {
         solver = solver.sde(1.0)?;
     }
@@ -83,7 +84,7 @@ pub(super) fn read_singlestep(keys: &mut Keys) -> Result<Configured, ConfigError
         if order == 3 {
             return Err(keys.bad("solver_order", order, "1 or 2 with sde-dpmsolver++"));
         }
-        solver = solver.sde(1.0)?.compat_diffusers();
+        solver = solver.sde(1.0)?;
     }
     let ending = ending(keys, basis)?;
     // A last step to no noise has order 1 anyhow; the option makes room for it.
@@ -231,6 +232,7 @@ fn configured(
         // Where noise is integrated, it is that of the thresholded sample.
         rederive: basis == Basis::Noise,
         drops_variance,
+        compat: false,
         schedule: Schedule::Lambdas(lambdas),
         method,
     })

@@ -1,6 +1,7 @@
 //! PNDMScheduler.
 
-use super::configured::{Configured, Method, Schedule, Walk};
+use super::configured::{Configured, Schedule, Walk};
+use super::method::Method;
 use super::options::{self, chain, ending, prediction, spacing};
 use super::{ConfigError, keys::Keys};
 use crate::sigma::Pndm;
@@ -21,6 +22,6 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
         chain,
         prediction,
         Schedule::Steps { spacing, offset, walk: Walk::Strided },
-        Method::Pndm(solver.combining_outputs(prediction)),
+        Method::Pndm(solver),
     ))
 }

@@ -1,6 +1,7 @@
 //! RePaintScheduler.
 
-use super::configured::{Configured, Method, Schedule, Walk};
+use super::configured::{Configured, Schedule, Walk};
+use super::method::Method;
 use super::options::{self, Spacing, chain};
 use super::{ConfigError, keys::Keys};
 use crate::ddim::Ddim;
@@ -15,7 +16,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let ddim = Ddim::new().eta(keys.number("eta", 0.0)?)?;
     let clip = keys.flag("clip_sample", true)?;
     let schedule = Schedule::Steps { spacing: Spacing::Leading, offset: 0, walk: Walk::Joined };
-    let method = Method::RePaint(RePaint::around(ddim).compat_diffusers());
+    let method = Method::RePaint(RePaint::around(ddim));
     let mut configured = Configured::new(keys, chain, Prediction::Epsilon, schedule, method);
     configured.threshold = clip.then_some(Threshold::Static { range: 1.0 });
     Ok(configured)

@@ -1,6 +1,7 @@
 //! MiniMaxH3Scheduler and FlowMapEulerDiscreteScheduler: equal steps of a flow, shifted.
 
-use super::configured::{Configured, Method, Schedule, no_steps};
+use super::configured::{Configured, Schedule, no_steps};
+use super::method::Method;
 use super::{ConfigError, keys::Keys};
 use crate::sigma::Euler;
 use langevin_core::grid::End;

@@ -132,6 +132,10 @@ fn every_schedule_of_every_class_plans() {
                     Ok(plan) => plan,
                     Err(error) => panic!("{class} {options} in {n} steps: {error}"),
                 };
+                // Where the original jumps there are more steps.
+                let switched = scheduler.clone().compat_diffusers().plan(n).map(|plan| plan.steps());
+                let as_many = switched == Ok(plan.steps()) || class == "RePaintScheduler" && switched.is_ok();
+                assert!(as_many, "{class} {options} in {n} steps under the switch: {switched:?}");
                 // Trailing steps of a chain whose noisy end is cut off keep their distance, and are fewer.
                 let fewer = options.contains("lambda_min_clipped") && options.contains("trailing");
                 // Upwards two questions at one time are one.

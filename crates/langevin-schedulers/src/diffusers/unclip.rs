@@ -1,6 +1,7 @@
 //! UnCLIPScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
+use super::method::Method;
 use super::options::clipping;
 use super::{ConfigError, keys::Keys};
 use crate::ddpm::check_direction;
@@ -11,7 +12,7 @@ use langevin_core::process::{Betas, DiscreteChain};
 use langevin_core::{Grid, Prediction, Process};
 
 /// [`Ddpm`](crate::Ddpm) in the arithmetic of the published code: float32, in which 1 − ᾱ of the first steps and 1 − β of
-/// the last long step keep few digits. The formulas are those of `Ddpm`.
+/// the last long step keep few digits. The formulas are those of `Ddpm`, which is the method; this is what `compat` makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnClip {
     pub learned: bool,
@@ -73,7 +74,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
         other => return Err(keys.bad("prediction_type", other, "epsilon or sample")),
     };
     let threshold = clipping(keys, true)?;
-    let method = Method::UnClip(UnClip { learned });
+    let method = Method::UnClip { learned };
     let mut configured = Configured::new(keys, chain, prediction, Schedule::FirstToLast, method);
     configured.threshold = threshold;
     Ok(configured)

@@ -48,7 +48,7 @@ impl VqDiffusion {
 
     /// The sampler of `steps` steps as diffusers counts them: the cleanest `steps` of the chain. With fewer than the chain
     /// has, it takes masked tokens for those of a step that is almost clean; [`TokenSampler::steps`] spreads them over the
-    /// chain instead.
+    /// chain instead. With an exact denoiser both lead to the law of the data.
     ///
     /// # Errors
     /// [`GridError`] for no steps, or more than the chain has.

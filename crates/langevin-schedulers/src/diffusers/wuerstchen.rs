@@ -1,6 +1,7 @@
 //! DDPMWuerstchenScheduler.
 
-use super::configured::{Configured, Method, Schedule};
+use super::configured::{Configured, Schedule};
+use super::method::Method;
 use super::{ConfigError, keys::Keys};
 use crate::ddpm::Ddpm;
 use langevin_core::Prediction;
