@@ -241,7 +241,7 @@ pub fn lines() -> Vec<Line> {
         grid: entry.grid,
         order: entry.order,
         tolerance: entry.tolerance,
-        slopes: found.iter().map(|found| found.slope).collect(),
+        slopes: found.iter().map(|found| Some(found.slope)).collect(),
         halves: match entry.error {
             Measured::Points(..) => Some(found.iter().map(|found| found.half).collect()),
             _ => None,

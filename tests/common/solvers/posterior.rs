@@ -16,6 +16,13 @@ pub fn rows() -> Vec<Row> {
             .strong(1.0, (32, 4))
             .beyond_lambda("its noise is that of the forward step, in units of its noisier level")
             .on_a_chain(),
+        // What the last step adds is seen in seeded values and in the law, both at the clean end of a chain; orders are measured
+        // where there is noise left.
+        row("DDPM, large variance, noise at the end", ddpm(Variance::FixedLarge).noise_at_end(true))
+            .weak(1.0, (64, 4))
+            .strong(1.0, (32, 4))
+            .beyond_lambda("its noise is that of the forward step, in units of its noisier level")
+            .on_a_chain(),
         row("DDPM, learned variance", ddpm(Variance::Learned))
             .own_law("its noise is what the network says, which is not less in shorter steps")
             .weak_itself(0.0, (16, 4))

@@ -102,8 +102,16 @@ pub fn rows() -> Vec<Row> {
         row("PNDM, outputs", Pndm::new().combining_outputs(Prediction::Velocity))
             .path(1.0, (64, 6))
             .beyond_lambda("it mixes velocities, which depend on α and σ"),
+        row("PNDM, outputs, Runge-Kutta start", Pndm::runge_kutta().combining_outputs(Prediction::Velocity))
+            .path(1.0, (64, 6))
+            .beyond_lambda("it mixes velocities, which depend on α and σ"),
         row("PNDM, churn", Pndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("iPNDM", Ipndm::new()).path(2.0, (128, 6)),
+        // In a step from pure noise α·x̂_0 is left out, which is of the size h.
+        row("iPNDM, blank start", Ipndm::new().blank_start())
+            .path(2.0, (128, 6))
+            .from_noise(1.0, (64, 6))
+            .out_of_pure_noise(),
         row("iPNDM, churn", Ipndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
     ]
 }
