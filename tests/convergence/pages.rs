@@ -108,6 +108,7 @@ pub fn pages() -> [(&'static str, String); 2] {
         "# Orders of convergence with noise\n\n\
          Measured by `cargo test --test convergence`; `LANGEVIN_WRITE_DOCS=1` writes this page. Slopes are those of \
          [solvers without noise](orders.md), where a picture of some is.\n\n\
+         Slopes of strong errors are fitted to five numbers of steps, over four doublings. \
          *Weak*: mean and covariance on a correlated Gaussian, \
          pushed exactly through the plan. *Strong*: root mean square distance from the exact solution along the same \
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form; plans that draw white noise are given that \

@@ -119,7 +119,7 @@ impl Kind {
         matches!(self, Self::Weak | Self::WeakItself | Self::WeakJumping)
     }
 
-    pub fn is_strong(self) -> bool {
+    pub const fn is_strong(self) -> bool {
         matches!(self, Self::Strong | Self::StrongApart | Self::StrongItself | Self::StrongDraws)
     }
 }
