@@ -162,7 +162,7 @@ impl Row {
     fn finely_started(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::FineStart, order, steps)
     }
-    fn from_noise(self, order: f64, steps: (usize, u32)) -> Self {
+    fn begun_in_noise(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::FromNoise, order, steps)
     }
     fn upwards(self, order: f64, steps: (usize, u32)) -> Self {

@@ -110,7 +110,7 @@ pub fn rows() -> Vec<Row> {
         // In a step from pure noise α·x̂_0 is left out, which is of the size h.
         row("iPNDM, blank start", Ipndm::new().blank_start())
             .path(2.0, (128, 6))
-            .from_noise(1.0, (64, 6))
+            .begun_in_noise(1.0, (64, 6))
             .out_of_pure_noise(),
         row("iPNDM, churn", Ipndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
     ]
