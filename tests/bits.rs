@@ -13,7 +13,7 @@ use common::order::rms;
 use common::parallel::{LINE, is_another_process, lines_of_another_process};
 use common::problem::{ask_mixture, ends, even_lambda, mixture};
 use common::roster;
-use common::solvers::rows;
+use common::solvers::{Ground, rows};
 use kinds::{Ask, Kind};
 use langevin::core::noise::Seeded;
 use langevin::core::process::VpSde;
@@ -116,7 +116,10 @@ fn brownian_driven_solvers_stay_close_for_other_numbers_of_steps() {
     let heun = DpmSolver::multistep(2).and_then(|solver| solver.sde(1.0)).expect("settings");
     let heun = heun.second_order(SecondOrder::Heun).path();
     let table = rows();
-    let solvers = table.iter().filter(|row| !row.known && !row.chained).map(|row| (row.name, row.solver.as_ref()));
+    let solvers = table
+        .iter()
+        .filter(|row| !row.known && row.ground == Ground::Continuous)
+        .map(|row| (row.name, row.solver.as_ref()));
     let (mut along, mut white) = (0, 0);
     for (name, solver) in solvers.chain([("DPM-Solver++ 2M SDE, Heun, path", &heun as &dyn Solver)]) {
         let plan = solver.plan(&vp, &even_lambda(&vp, 20)).expect("a plan");

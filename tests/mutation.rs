@@ -22,7 +22,7 @@ use langevin::core::process::{Betas, DiscreteChain, VpSde};
 use langevin::core::{Grid, Level, Levels, Load, Prediction, Process};
 use langevin::schedulers::inverse::Ddrm;
 use langevin::schedulers::plan::{Coef, HostAnswer, KNOWN, MASK};
-use langevin::schedulers::sigma::{Churn, Dpm2, Euler, Heun, Lms, Pndm};
+use langevin::schedulers::sigma::{Churn, Dpm2, Euler, Heun, Lms};
 use langevin::schedulers::{Ddim, Ddpm, DpmSolver, Plan, ProbabilityFlow, Sampler, SamplerExt, Solver, Variance, flow};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -177,12 +177,11 @@ fn plans() -> Vec<(String, Plan)> {
     // Settings that no other proof tells apart.
     let churn = || Churn::new(2.0).and_then(|churn| churn.noise(1.01)).expect("in range");
     let sde = |order| DpmSolver::multistep(order).and_then(|solver| solver.sde(0.8)).expect("settings").path();
-    let more: [(&str, Box<dyn Solver>); 8] = [
+    let more: [(&str, Box<dyn Solver>); 7] = [
         ("Euler, louder churn", Box::new(Euler::new().churn(churn()))),
         ("Euler, louder late churn", Box::new(Euler::new().churn(churn()).churn_after_asking(Prediction::Velocity))),
         ("Heun, louder churn", Box::new(Heun::new().churn(churn()))),
         ("LMS, louder churn", Box::new(Lms::new(3).expect("in range").churn(churn()))),
-        ("PNDM of outputs, Runge-Kutta", Box::new(Pndm::runge_kutta().combining_outputs(Prediction::Velocity))),
         ("DPM-Solver++ 1M SDE, η = 0.8, path", Box::new(sde(1))),
         ("DPM-Solver++ 2M SDE, η = 0.8, path", Box::new(sde(2))),
         ("DPM-Solver++ 3M SDE, η = 0.8, path", Box::new(sde(3))),

@@ -29,12 +29,16 @@ impl Errors {
 
     /// Slope of the regression of −log₂(error) on log₂(steps) over the last three doublings.
     pub fn slope(&self) -> f64 {
-        let points = 4;
+        self.slope_over(4)
+    }
+
+    /// The same over so many of the last numbers of steps.
+    pub fn slope_over(&self, points: usize) -> f64 {
         assert!(self.errors.len() >= points, "only {} errors above {FLOOR}: {:?}", self.errors.len(), self.errors);
         let last = &self.errors[self.errors.len() - points..];
-        let logs: Vec<f64> = last.iter().map(|e| -e.log2()).collect();
-        // Positions −1.5, −0.5, 0.5, 1.5 have the sum of squares 5.
-        logs.iter().enumerate().map(|(i, y)| (i as f64 - 1.5) * y).sum::<f64>() / 5.0
+        let place = |i: usize| i as f64 - 0.5 * (points as f64 - 1.0);
+        let squares = (0..points).map(|i| place(i).powi(2)).sum::<f64>();
+        last.iter().enumerate().map(|(i, error)| place(i) * -error.log2()).sum::<f64>() / squares
     }
 
     /// The same over all doublings, where steps are of lengths that no number says.

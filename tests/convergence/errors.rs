@@ -1,7 +1,7 @@
 //! Errors of plans against what is known exactly.
 
 use crate::common::order::rms;
-use crate::common::problem::{LAMBDA, STARTS, ask_mixture, ends, mixture};
+use crate::common::problem::{LAMBDA, STARTS, ask_gaussian, ask_mixture, ends, gaussian, mixture};
 use crate::common::reference;
 use langevin::core::Process;
 use langevin::core::noise::Injected;
@@ -21,6 +21,20 @@ pub fn path_error(process: &dyn Process, plan: &Plan) -> f64 {
         found.extend(x.iter().map(|x| x / end.alpha));
     }
     rms(&found, exact)
+}
+
+/// As [`path_error`], from pure noise on Gaussian data.
+pub fn noise_error(process: &dyn Process, plan: &Plan) -> f64 {
+    let data = gaussian();
+    let (start, end) = (process.level(process.time_range().1), process.level(ends(process).1));
+    let (mut found, mut exact) = (Vec::new(), Vec::new());
+    for y in STARTS {
+        let x: Vec<f64> = y.iter().map(|y| y * start.sigma).collect();
+        exact.extend(data.flow(&x, &start, &end).expect("a plane").iter().map(|x| x / end.alpha));
+        let x = plan.run_host(x, 0, &Injected::new(), ask_gaussian(&data)).expect("a host run");
+        found.extend(x.iter().map(|x| x / end.alpha));
+    }
+    rms(&found, &exact)
 }
 
 /// Error of x/σ at the noisy end, over the same paths walked from data to noise.

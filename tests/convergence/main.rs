@@ -1,7 +1,7 @@
 //! Orders of convergence, and identities between solvers, processes and predictions, in `f64` on exact problems.
 //!
 //! The levels go from λ = −2 to λ = 2 on every process and every number of steps; errors are against a reference good
-//! to 1e-13; the slope is the regression over the last three doublings whose errors are above 1e-11.
+//! to 1e-13; the slope is the regression over the last three doublings whose errors are above 1e-11, of strong errors over four.
 //! `LANGEVIN_WRITE_DOCS=1` writes the tables to `docs/orders.md` and `docs/orders-with-noise.md`.
 
 #![allow(clippy::print_stdout, reason = "the table of orders is the result")]
@@ -22,7 +22,7 @@ use common::parallel::each;
 use common::problem::{LAMBDA, ask_gaussian, ends, even_lambda, even_time, gaussian, processes};
 use common::solvers::{Claim, Kind, Row, rows};
 use common::{reference, roster};
-use errors::{path_error, paths, started_error, upward_error};
+use errors::{noise_error, path_error, paths, started_error, upward_error};
 use langevin::core::grid::End;
 use langevin::core::noise::Injected;
 use langevin::core::process::{Betas, ChainEnd, DiscreteChain};
@@ -41,6 +41,11 @@ use strong::{
 /// Slopes may be this far from the order.
 const TOLERANCE: f64 = 0.1;
 
+/// How many of the last numbers of steps a slope is fitted to.
+const fn points(kind: Kind) -> usize {
+    if kind.is_strong() { 5 } else { 4 }
+}
+
 /// Measured orders of a solver on each process.
 struct Line {
     solver: &'static str,
@@ -49,7 +54,8 @@ struct Line {
     order: f64,
     /// How far from it slopes may be.
     tolerance: f64,
-    slopes: Vec<f64>,
+    /// None on processes that do not begin where errors are measured from.
+    slopes: Vec<Option<f64>>,
     /// Half of the interval of each slope, where points were drawn.
     halves: Option<Vec<f64>>,
     /// The smallest error measured, over all processes.
@@ -58,6 +64,7 @@ struct Line {
 
 /// Even in λ, but for its start.
 const FINE: &str = "fine start";
+const FROM_NOISE: &str = "from pure noise";
 
 /// How levels are spaced.
 #[derive(Clone, Copy)]
@@ -84,6 +91,8 @@ fn measured() -> &'static [Line] {
         }
         let fine = claims().filter(|(_, claim)| claim.kind == Kind::FineStart);
         wanted.extend(fine.map(|(row, claim)| (row, claim, Spacing { name: FINE, of: fine_start })));
+        let begun = claims().filter(|(_, claim)| claim.kind == Kind::FromNoise);
+        wanted.extend(begun.map(|(row, claim)| (row, claim, Spacing { name: FROM_NOISE, of: from_noise })));
         // Solvers are not sent between threads: each line makes its own.
         let wanted: Vec<_> = wanted.into_iter().map(|(row, claim, grid)| (row.name, *claim, grid)).collect();
         let mut lines = each(wanted.len(), |index| {
@@ -121,6 +130,26 @@ fn fine_start(process: &dyn Process, n: usize) -> Grid {
     Grid::times(lambdas.iter().enumerate().map(time).collect()).expect("falling").ending(End::Range)
 }
 
+/// Whether a process begins in pure noise.
+fn begins_in_noise(process: &dyn Process) -> bool {
+    process.level(process.time_range().1).alpha == 0.0
+}
+
+/// From pure noise to λ = −ln n in one step, and from there on even in λ: all steps but the first become shorter in λ, and the
+/// first ends where α is about 1/n.
+fn from_noise(process: &dyn Process, n: usize) -> Grid {
+    let (begin, (_, clean)) = (-(n as f64).ln(), ends(process));
+    let time = |i: usize| match i {
+        0 => process.time_range().1,
+        i if i == n => clean,
+        i => {
+            let lambda = begin + (LAMBDA.1 - begin) * (i - 1) as f64 / (n - 1) as f64;
+            process.time_at_lambda(lambda).expect("in range")
+        }
+    };
+    Grid::times((0..=n).map(time).collect()).expect("falling").ending(End::Range)
+}
+
 /// The order of the table.
 const KINDS: [fn(Kind) -> bool; 5] = [
     |kind| kind == Kind::Path,
@@ -147,6 +176,7 @@ fn error(row: &Row, claim: &Claim, process: &dyn Process, n: usize, spacing: Spa
     let with_twice = |redraw: fn(&Plan) -> Plan| [redraw(&plan), redraw(&plan_of(2 * n))];
     match kind {
         Kind::Path | Kind::FineStart => path_error(process, &plan),
+        Kind::FromNoise => noise_error(process, &plan),
         Kind::Upwards => upward_error(process, &plan),
         Kind::Started { before } => started_error(process, &plan, before),
         Kind::Weak => weak_error(process, &plan, sde),
@@ -164,10 +194,14 @@ fn line(row: &Row, claim: Claim, spacing: Spacing) -> Line {
     let mut slopes = Vec::new();
     let mut smallest = f64::INFINITY;
     for (_, process) in processes() {
+        if claim.kind == Kind::FromNoise && !begins_in_noise(&process) {
+            slopes.push(None);
+            continue;
+        }
         let errors = Errors::measure(claim.first, claim.doublings, |n| error(row, &claim, &process, n, spacing));
         // Without errors above rounding there is no slope.
         let is_exact = claim.kind == Kind::WeakJumping && errors.errors.is_empty();
-        slopes.push(if is_exact { f64::INFINITY } else { errors.slope() });
+        slopes.push(Some(if is_exact { f64::INFINITY } else { errors.slope_over(points(claim.kind)) }));
         smallest = errors.errors.iter().copied().fold(smallest, f64::min);
     }
     let tolerance = TOLERANCE;
@@ -191,7 +225,9 @@ fn is_multistep(solver: &str) -> bool {
 fn check(kind: impl Fn(Kind) -> bool) {
     let mut wrong = Vec::new();
     for line in measured().iter().filter(|line| kind(line.kind)) {
+        assert!(line.slopes.iter().any(Option::is_some), "{}: no process begins there", line.solver);
         for (index, ((name, _), slope)) in processes().iter().zip(&line.slopes).enumerate() {
+            let Some(slope) = slope else { continue };
             // There the grid is even in σ/α, for which constant weights are made and first steps hardly count.
             let better = *name == "EDM" && line.grid == "even in t" && is_multistep(line.solver);
             // All of an interval is to be near the order.
@@ -212,7 +248,7 @@ fn check(kind: impl Fn(Kind) -> bool) {
 
 #[test]
 fn deterministic_solvers_have_their_orders() {
-    check(|kind| matches!(kind, Kind::Path | Kind::FineStart));
+    check(|kind| matches!(kind, Kind::Path | Kind::FineStart | Kind::FromNoise));
 }
 
 #[test]

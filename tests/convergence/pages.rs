@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 /// What a line's errors are.
 fn kind_of(line: &Line) -> &'static str {
     match line.kind {
-        Kind::Path | Kind::FineStart => "path",
+        Kind::Path | Kind::FineStart | Kind::FromNoise => "path",
         Kind::Upwards => "upwards",
         Kind::Started { .. } => "started",
         Kind::Weak => "weak",
@@ -39,7 +39,11 @@ fn table(lines: impl Iterator<Item = &'static Line>) -> String {
         };
         write!(text, "| {} | {kind} | {} | {order} |", line.solver, line.grid).expect("a string");
         for slope in &line.slopes {
-            let slope = if slope.is_infinite() { "exact".to_owned() } else { format!("{slope:.2}") };
+            let slope = match slope {
+                None => "–".to_owned(),
+                Some(f64::INFINITY) => "exact".to_owned(),
+                Some(slope) => format!("{slope:.2}"),
+            };
             write!(text, " {slope} |").expect("a string");
         }
         let smallest =
@@ -71,8 +75,7 @@ fn intervals() -> String {
 
 /// The pages of the book with the tables, by file.
 pub fn pages() -> [(&'static str, String); 2] {
-    let is_path =
-        |line: &&Line| matches!(line.kind, Kind::Path | Kind::FineStart | Kind::Upwards | Kind::Started { .. });
+    let is_path = |line: &&Line| !line.kind.is_weak() && !line.kind.is_strong();
     let mut without = String::from(
         "# Orders of convergence\n\n\
          Measured by `cargo test --test convergence`; `LANGEVIN_WRITE_DOCS=1` writes this page. Solvers with noise have \
@@ -83,7 +86,8 @@ pub fn pages() -> [(&'static str, String); 2] {
          *Started*: as *path*, with the exact state after each of the first p − 1 steps of a multistep solver of order p. \
          No number here has a sampling error.\n\n\
          Multistep methods are measured as they are: their first steps are of lower order. With a *fine start* those \
-         steps grow from h²/4 to h. UniC's first correction has order 1, and a local error of order 3 that is made once. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
+         steps grow from h²/4 to h. *From pure noise*, on processes that begin there, the first of N steps goes from α = 0 to λ = −ln N, and the \
+         others are even in λ; errors are those on Gaussian data. UniC's first correction has order 1, and a local error of order 3 that is made once. On EDM a grid even in t is even in σ/α: the constant weights of PNDM and iPNDM are \
          right there, and first steps hardly count. The published DPM-Solver++ 3M takes half of the second difference: its order is 2 with an \
          exact start, too.\n\n\
          Adaptive solvers are measured by their *tolerance*: the error is that of a *path*, and the slope that of log(error) on the \
@@ -104,6 +108,7 @@ pub fn pages() -> [(&'static str, String); 2] {
         "# Orders of convergence with noise\n\n\
          Measured by `cargo test --test convergence`; `LANGEVIN_WRITE_DOCS=1` writes this page. Slopes are those of \
          [solvers without noise](orders.md), where a picture of some is.\n\n\
+         Slopes of strong errors are fitted to five numbers of steps, over four doublings. \
          *Weak*: mean and covariance on a correlated Gaussian, \
          pushed exactly through the plan. *Strong*: root mean square distance from the exact solution along the same \
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form; plans that draw white noise are given that \

@@ -7,7 +7,7 @@
 use super::errors::{exact_paths, path_error};
 use super::reverse::clock;
 use super::strong::{along_path, along_shares, strong_difference, strong_error, weak_difference, weak_error};
-use super::{EVEN_LAMBDA, Line, TOLERANCE};
+use super::{EVEN_LAMBDA, Line, TOLERANCE, points as slope_points};
 use crate::common::laws::{MEASURED, corrected, improved_euler, posterior_mean, restored};
 use crate::common::moments::points;
 use crate::common::order::{Errors, rms};
@@ -101,14 +101,14 @@ fn entries() -> Vec<Entry> {
         entry("predictor-corrector", corrector, Kind::WeakItself, 1.0, (256, 3), |process, n| {
             weak_difference(process, [n, 2 * n].map(|n| with_norms(process, &gaussian(), n, 0.3)).each_ref())
         }),
-        entry("predictor-corrector", corrector, Kind::StrongItself, 0.0, (16, 3), |process, n| {
+        entry("predictor-corrector", corrector, Kind::StrongItself, 0.0, (16, 4), |process, n| {
             let plan = |n| along_shares(&with_norms(process, &gaussian(), n, 0.3));
             strong_difference(process, [plan(n), plan(2 * n)].each_ref())
         }),
         entry("predictor-corrector, shrinking", corrector, Kind::Weak, 1.0, (64, 4), |process, n| {
             weak_error(process, &with_norms(process, &wide_gaussian(), n, (0.6 / n as f64).sqrt()), (&|_| 1.0, 1.0))
         }),
-        entry("predictor-corrector, shrinking", corrector, Kind::StrongItself, 1.0, (32, 3), |process, n| {
+        entry("predictor-corrector, shrinking", corrector, Kind::StrongItself, 1.0, (16, 4), |process, n| {
             let plan = |n| along_shares(&with_norms(process, &gaussian(), n, (0.6 / n as f64).sqrt()));
             strong_difference(process, [plan(n), plan(2 * n)].each_ref())
         }),
@@ -140,13 +140,13 @@ fn entries() -> Vec<Entry> {
             let [a, b] = [law(n), law(2 * n)].map(|law| [law.mean, law.covariance].concat());
             rms(&a, &b)
         }),
-        points("DDRM", ddrm, Kind::StrongItself, 0.0, (8, 3), restored_points),
+        points("DDRM", ddrm, Kind::StrongItself, 0.0, (8, 4), restored_points),
         points("DPS", dps, Kind::WeakItself, 0.0, (8, 3), |process, n| pulled_points(process, n, 0.1)),
-        points("DPS", dps, Kind::StrongItself, 0.0, (8, 3), |process, n| pulled_points(process, n, 0.1)),
+        points("DPS", dps, Kind::StrongItself, 0.0, (8, 4), |process, n| pulled_points(process, n, 0.1)),
         points("DPS, shrinking", dps, Kind::WeakItself, 1.0, (32, 3), |process, n| {
             pulled_points(process, n, 1.0 / n as f64)
         }),
-        points("DPS, shrinking", dps, Kind::StrongItself, 1.0, (32, 3), |process, n| {
+        points("DPS, shrinking", dps, Kind::StrongItself, 1.0, (16, 4), |process, n| {
             pulled_points(process, n, 1.0 / n as f64)
         }),
     ]
@@ -162,11 +162,11 @@ struct Found {
 
 impl Entry {
     fn measure(&self, process: &dyn Process) -> Found {
-        let mut half = 0.0;
+        let (mut half, count) = (0.0, slope_points(self.kind));
         let (slope, errors) = match self.error {
             Measured::Exact(error) => {
                 let errors = Errors::measure(self.first, self.doublings, |n| error(process, n));
-                (if self.grid == BY_TOLERANCE { errors.slope_of_all() } else { errors.slope() }, errors)
+                (if self.grid == BY_TOLERANCE { errors.slope_of_all() } else { errors.slope_over(count) }, errors)
             }
             Measured::Dense(error) => {
                 let numbers =
@@ -185,9 +185,9 @@ impl Entry {
                         error(&rest[k], &rest[k + 1])
                     })
                 };
-                let slopes: Vec<f64> = (0..PARTS).map(|part| of(Some(part)).slope()).collect();
+                let slopes: Vec<f64> = (0..PARTS).map(|part| of(Some(part)).slope_over(count)).collect();
                 half = 2.0 * jackknife(&slopes);
-                (of(None).slope(), of(None))
+                (of(None).slope_over(count), of(None))
             }
         };
         Found { slope, half, smallest: errors.errors.iter().copied().fold(f64::INFINITY, f64::min) }
@@ -241,7 +241,7 @@ pub fn lines() -> Vec<Line> {
         grid: entry.grid,
         order: entry.order,
         tolerance: entry.tolerance,
-        slopes: found.iter().map(|found| found.slope).collect(),
+        slopes: found.iter().map(|found| Some(found.slope)).collect(),
         halves: match entry.error {
             Measured::Points(..) => Some(found.iter().map(|found| found.half).collect()),
             _ => None,

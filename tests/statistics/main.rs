@@ -16,7 +16,7 @@ use common::moments::{
 };
 use common::problem::{even_lambda, gaussian, processes};
 use common::roster;
-use common::solvers::{Row, rows};
+use common::solvers::{Ground, Row, rows};
 use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
 use langevin::core::process::{Betas, DiscreteChain, VeSde, VpSde};
@@ -63,18 +63,31 @@ fn sampled_plans() -> Vec<Sampled> {
     // Later steps of a chain are so clean that 1% of some solvers' noise moves no moment by what a million samples show.
     let steps = vec![900.0, 750.0, 620.0, 500.0, 400.0, 320.0];
     let mut on: Vec<(&str, Box<dyn Process>, Grid)> =
-        vec![("chain", Box::new(chain), Grid::times(steps).expect("falling").ending(End::Range))];
+        vec![("chain", Box::new(chain), Grid::times(steps.clone()).expect("falling").ending(End::Range))];
     on.extend(processes().into_iter().map(|(name, process)| {
         let grid = even_lambda(&process, 6);
         (name, process, grid)
     }));
     let mut plans = Vec::new();
+    let mut add = |name: String, row: &Row, plan: Plan, whole_paths: bool| {
+        let seed = seed_of(&name);
+        plans.push(Sampled { name, of: row.of, seed, plan, whole_paths });
+    };
     for (process, on, grid) in on {
         for row in noisy() {
             let name = format!("{} on {process}", row.name);
             let plan = row.solver.plan(&on, &grid).unwrap_or_else(|error| panic!("{name}: {error}"));
-            let seed = seed_of(&name);
-            plans.push(Sampled { name, of: row.of, seed, plan, whole_paths: process == "VP" });
+            add(name, &row, plan, process == "VP");
+        }
+    }
+    // What draws in a step to clean data is sampled there, too.
+    let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
+    let grid = Grid::times(steps).expect("falling");
+    for row in noisy().into_iter().filter(|row| row.ground == Ground::Chain) {
+        let name = format!("{} on chain, to clean data", row.name);
+        let plan = row.solver.plan(&chain, &grid).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if plan.rows().last().is_some_and(|row| !row.draws.is_empty()) {
+            add(name, &row, plan, false);
         }
     }
     plans

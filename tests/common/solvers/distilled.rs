@@ -23,5 +23,5 @@ pub fn rows() -> Vec<Row> {
 
 /// Each step adds all the noise of its level anew: in more steps it is other noise, and not the same in smaller parts.
 fn jumping(name: &'static str, solver: impl Solver + 'static) -> Row {
-    row(name, solver).own_law(DISTILLED).strong_itself(0.0, (64, 3))
+    row(name, solver).own_law(DISTILLED).strong_itself(0.0, (64, 4))
 }

@@ -54,7 +54,8 @@ fn behind<S>(solver: S, order: usize) -> UniC<S> {
 /// that can be measured, so that this claim is for the grid that is even in λ alone.
 pub fn rows() -> Vec<Row> {
     let still = ErSde::new(2).and_then(|solver| solver.noise(NoiseScale::Power(1.0))).expect("settings");
-    let quiet = SaSolver::new(3, 2).expect("orders").tau(Tau::Constant(0.0)).expect("a strength");
+    let sa = |p, c| SaSolver::new(p, c).and_then(|solver| solver.tau(Tau::Constant(0.0))).expect("settings");
+    let quiet = sa(3, 2);
     let twice = quiet.clone().evaluate_again();
     let early = single(2).midpoint(0.3).expect("a share");
     let halved = multi(3).third_order(ThirdOrder::Half);
@@ -91,6 +92,21 @@ pub fn rows() -> Vec<Row> {
         row("UniPC-4 in ε̂", unipc(4).basis(Basis::Noise)).started(3, 5.0, (16, 6)).in_lambda(),
         row("UniPC-3, linear", unipc(3).b(UniB::Linear).lower_order_final(true)).path(2.0, (32, 6)),
         row("UniPC-2 in ε̂", unipc(2).basis(Basis::Noise).skipping([0])).path(2.0, (32, 6)).in_lambda(),
+        row("UniPC-2 in ε̂, all steps corrected", unipc(2).basis(Basis::Noise)).path(3.0, (32, 6)).started(
+            1,
+            3.0,
+            (32, 6),
+        ),
+        row("UniPC-1, linear", unipc(1).b(UniB::Linear)).started(0, 2.0, (32, 6)),
+        row("UniPC-3, linear, whole order at the end", unipc(3).b(UniB::Linear)).started(2, 4.0, (32, 6)),
+        // Order 4: once started, errors fall as the power 5.3 of h still where they come to the floor of `f64`. What the first
+        // correction leaves has order 3, and is the larger one upwards; with the other B(h) downwards, too.
+        row("UniPC-4", unipc(4)).upwards(3.0, (16, 7)),
+        row("UniPC-4, linear", unipc(4).b(UniB::Linear)).path(3.0, (16, 7)).in_lambda(),
+        // As they ship: the last step has order 1, nothing corrects it, and its local error has order 2.
+        row("UniPC-2, lower at the end", unipc(2).lower_order_final(true)).path(2.0, (32, 6)),
+        row("UniPC-3, lower at the end", unipc(3).lower_order_final(true)).path(2.0, (32, 6)),
+        row("UniPC-4, lower at the end", unipc(4).lower_order_final(true)).path(2.0, (32, 6)),
         row("UniC-1 behind DDIM", UniC::behind(Ddim::new(), 1).expect("an order")).started(0, 2.0, (32, 6)),
         // Behind solvers with stages: of a corrector of order p and a solver of order q, order min(p, q) + 1.
         row("UniC-1 behind DPM-Solver++ 2S", behind(single(2), 1)).path(2.0, (32, 6)),
@@ -138,20 +154,42 @@ pub fn rows() -> Vec<Row> {
         row("UniC-2 behind ER-SDE 2 without noise", behind(still, 2)).started(1, 3.0, (32, 6)),
         row("SA-Solver without noise", quiet).path(2.0, (32, 6)),
         row("SA-Solver without noise, evaluated again", twice).path(2.0, (32, 6)),
+        // Through q answers the corrected state has order q, and at most that of the predictor and one more. As they are, the first
+        // step leaves an error of order 2, and corrected one of order 3, which on a Gaussian comes to the floor of `f64` before it is
+        // the larger one beside others of order 3 and 4. Once started, with four answers in both, an error of order 5 and one of 4
+        // cancel where they come to that floor.
+        row("SA-Solver 3 without noise, no corrector", sa(3, 0)).path(2.0, (32, 6)).in_lambda().started(
+            2,
+            3.0,
+            (32, 6),
+        ),
+        row("SA-Solver 3 without noise, corrector 3", sa(3, 3)).started(2, 3.0, (32, 6)).in_lambda(),
+        row("SA-Solver 3 without noise, corrector 4", sa(3, 4)).started(2, 4.0, (32, 6)),
+        row("SA-Solver 4 without noise, no corrector", sa(4, 0)).path(2.0, (32, 6)).in_lambda().started(
+            3,
+            4.0,
+            (32, 6),
+        ),
+        row("SA-Solver 4 without noise, corrector 4", sa(4, 4)).path(3.0, (32, 6)).in_lambda(),
         row("Heun in λ", ends()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("Heun in λ, in ε̂", ends().basis(Basis::Noise)).path(2.0, (32, 6)),
         row("DPM-Solver++ 1S", single(1)).path(1.0, (64, 6)),
         row("DPM-Solver 1S", single(1).basis(Basis::Noise)).path(1.0, (64, 6)),
         row("DPM-Solver++ 2S, r = 0.3", early).path(2.0, (16, 6)),
         row("DPM-Solver++ 2S", single(2)).path(2.0, (16, 6)).upwards(2.0, (32, 6)),
+        row("DPM-Solver++ 2S, Heun", single(2).last_stage(SecondOrder::Heun)).path(2.0, (16, 6)),
         row("DPM-Solver++ 3S", single(3)).path(3.0, (32, 5)).upwards(3.0, (32, 5)),
         row("DPM-Solver++ 3S, whole polynomial", single(3).last_stage(SecondOrder::Heun)).path(3.0, (32, 5)),
         row("DPM-Solver 2S", single(2).basis(Basis::Noise)).path(2.0, (16, 6)),
+        row("DPM-Solver 2S, Heun", single(2).basis(Basis::Noise).last_stage(SecondOrder::Heun)).path(2.0, (16, 6)),
         row("DPM-Solver 3S", single(3).basis(Basis::Noise)).path(3.0, (32, 5)),
         row("DPM-Solver 3S, whole polynomial", single(3).basis(Basis::Noise).last_stage(SecondOrder::Heun))
             .path(3.0, (32, 5)),
         // Its last step has order 1, and its local error order 2.
         row("DPM-Solver-fast", Fast { eta: 0.0 }).of::<Singlestep>().path(2.0, (128, 6)),
+        row("DPM-Solver++ 2S on the grid", single(2).on_grid()).path(2.0, (32, 6)),
+        row("DPM-Solver++ 2S on the grid, Heun", single(2).on_grid().last_stage(SecondOrder::Heun)).path(2.0, (64, 6)),
+        row("DPM-Solver 2S on the grid", single(2).basis(Basis::Noise).on_grid()).path(2.0, (32, 6)),
         // Whole steps for every number of steps, and at the end one of order 1.
         row("DPM-Solver++ 3S on the grid", single(3).on_grid().lower_order_final(true)).path(2.0, (48, 6)),
     ]
@@ -168,6 +206,9 @@ pub fn noisy() -> Vec<Row> {
     let sa = |p, c| SaSolver::new(p, c).expect("orders");
     let seeds = |order, eta| Singlestep::new(order).and_then(|s| s.sde(eta)).expect("settings");
     let seeds_in_noise = seeds(2, 1.0).basis(Basis::Noise);
+    let in_noise = |order| sde(order, 1.0).basis(Basis::Noise);
+    // What `dpmpp_3m_sde` builds.
+    let named = sde(3, 1.0).second_order(SecondOrder::Heun).third_order(ThirdOrder::Half).path();
     let even = || Tau::Constant(0.7);
     let ancestral = |order, eta| Singlestep::new(order).and_then(|s| s.ancestral(eta)).expect("settings");
     let less = ancestral(2, 0.5).ancestral_split(AncestralSplit::Share).noise_scale(0.98).expect("settings");
@@ -198,28 +239,28 @@ pub fn noisy() -> Vec<Row> {
             .weak(1.0, (1024, 4))
             .strong_apart(1.0, (64, 4))
             .in_lambda(),
-        row("DPM-Solver++ 2S ancestral", ancestral(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
-        row("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
+        row("DPM-Solver++ 2S ancestral", ancestral(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver++ 2S ancestral, η = 0.5", ancestral(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (64, 4)),
         row("DPM-Solver++ 2S ancestral, split in σ/(α+σ)", ancestral(2, 1.0).ancestral_split(AncestralSplit::Share))
             .weak(2.0, (64, 4))
-            .strong(1.0, (32, 4)),
+            .strong(1.0, (64, 4)),
         row("DPM-Solver++ 2S ancestral, split in σ/(α+σ), less noise", less)
             .own_law("of its noise a fiftieth is left out")
             .of_less_noise(0.5f64.sqrt(), 0.98),
         // On EDM its errors on the other grid are not in their asymptotic range, nor are some below.
-        row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (64, 4)).in_lambda().strong(1.0, (32, 4)),
+        row("DPM-Solver++ 3S ancestral", ancestral(3, 1.0)).weak(3.0, (64, 4)).in_lambda().strong(1.0, (64, 4)),
         row("DPM-Solver++ 3S ancestral, η = 0.5", ancestral(3, 0.5)).weak(3.0, (64, 4)).in_lambda().strong_at(
             0.5,
             1.0,
-            (32, 4),
+            (64, 4),
         ),
         row("DPM-Solver++ 2S SDE", seeds(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (128, 4)),
-        row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (32, 4)),
-        row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
+        row("DPM-Solver++ 2S SDE, η = 0.5", seeds(2, 0.5)).weak(2.0, (64, 4)).strong_at(0.5f64.sqrt(), 1.0, (64, 4)),
+        row("Heun in λ, SDE", ends().sde(1.0).expect("in range")).weak(2.0, (64, 4)).strong(1.0, (64, 4)),
         row("Heun in λ, SDE, η = 0.5", ends().sde(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
             0.5f64.sqrt(),
             1.0,
-            (32, 4),
+            (64, 4),
         ),
         row("DPM-Solver++ 3S SDE", seeds(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (128, 4)),
         row("DPM-Solver++ 2S SDE, τ of λ", single(2).tau(tau()).expect("a strength")).weak(2.0, (64, 4)).strong_of(
@@ -238,15 +279,21 @@ pub fn noisy() -> Vec<Row> {
         row("DPM-Solver++ 2S SDE on the grid, τ of λ", single(2).on_grid().tau(tau()).expect("a strength"))
             .weak(2.0, (64, 4))
             .strong_of(bent, 1.0, (64, 4)),
-        row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)).strong(1.0, (32, 4)),
+        row("DPM-Solver 2S SDE", seeds_in_noise).weak(2.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver++ 1S SDE", seeds(1, 1.0)).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver++ 1S SDE on the grid, as diffusers", seeds(1, 1.0).on_grid().compat_diffusers())
+            .weak(1.0, (64, 4))
+            .strong(1.0, (64, 4)),
+        row("DPM-Solver 1S SDE", seeds(1, 1.0).basis(Basis::Noise)).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver 3S SDE", seeds(3, 1.0).basis(Basis::Noise)).weak(2.0, (1024, 4)).strong(1.0, (64, 4)),
         // Steps end at the grid's end and no further, so that the last has no noise. The equation has, of the size of √h.
         row("DPM-Solver-fast, η = 0.5", Fast { eta: 0.5 }).of::<Singlestep>().weak(2.0, (128, 5)).strong_at(
             0.5,
             0.5,
             (128, 4),
         ),
-        row("DPM-Solver++ SDE, order 1", sde(1, 1.0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
-        row("DPM-Solver++ SDE, order 1, path", sde(1, 1.0).path()).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("DPM-Solver++ SDE, order 1", sde(1, 1.0)).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver++ SDE, order 1, path", sde(1, 1.0).path()).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
         row("DPM-Solver++ 2M SDE", sde(2, 1.0)).weak(2.0, (64, 4)).strong(1.0, (256, 4)),
         row("DPM-Solver++ 2M SDE, path", sde(2, 1.0).path()).weak(2.0, (64, 4)).strong(1.0, (256, 4)),
         row("DPM-Solver++ 2M SDE, Heun", sde(2, 1.0).second_order(SecondOrder::Heun))
@@ -263,10 +310,26 @@ pub fn noisy() -> Vec<Row> {
         ),
         row("DPM-Solver++ 3M SDE", sde(3, 1.0)).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
         row("DPM-Solver++ 3M SDE, path", sde(3, 1.0).path()).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
+        row("DPM-Solver++ 3M SDE, published", named).weak(2.0, (1024, 4)).strong(1.0, (64, 4)).in_lambda(),
+        // Of each second difference of answers α_t times too much is taken away, whatever h. Along a path the differences are of the
+        // size √h; their sum is the last first difference, which is so, too, and goes with the noise of the last steps: h in the law.
+        // Beside these there are errors of the next half order.
+        row("DPM-Solver++ 3M SDE, as diffusers", sde(3, 1.0).third_order(ThirdOrder::HalfLess))
+            .weak(1.0, (1024, 4))
+            .in_lambda()
+            .strong(0.5, (512, 4)),
         // On EDM its strong errors on the other grid are not in their asymptotic range.
-        row("DPM-Solver++ 2M ancestral", down(1.0)).weak(2.0, (64, 4)).strong(1.0, (32, 4)).in_lambda(),
-        row("DPM-Solver++ 2M ancestral, η = 0.5", down(0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (32, 4)),
+        row("DPM-Solver++ 2M ancestral", down(1.0)).weak(2.0, (64, 4)).strong(1.0, (64, 4)).in_lambda(),
+        row("DPM-Solver++ 2M ancestral, η = 0.5", down(0.5)).weak(2.0, (64, 4)).strong_at(0.5, 1.0, (64, 4)),
         row("DPM-Solver 2M SDE", sde(2, 1.0).basis(Basis::Noise)).weak(2.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver SDE, order 1", in_noise(1)).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver 2M SDE, Heun", in_noise(2).second_order(SecondOrder::Heun))
+            .weak(2.0, (64, 4))
+            .strong(1.0, (64, 4)),
+        row("DPM-Solver 3M SDE", in_noise(3)).weak(2.0, (2048, 4)).strong(1.0, (64, 4)),
+        row("DPM-Solver 3M SDE, published", in_noise(3).third_order(ThirdOrder::Half))
+            .weak(2.0, (1024, 4))
+            .strong(1.0, (64, 4)),
         row("DEIS 2, τ of λ", deis(2).tau(tau()).expect("a strength")).weak(2.0, (64, 3)).strong_of(bent, 1.0, (64, 4)),
         row("DEIS 2, τ = 0.7", deis(2).tau(even()).expect("a strength")).weak(2.0, (64, 4)).strong_at(
             0.7,
@@ -288,7 +351,7 @@ pub fn noisy() -> Vec<Row> {
             1.0,
             (128, 4),
         ),
-        row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("SA-Solver 1, no corrector", sa(1, 0)).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
         row("SA-Solver 2, τ of λ", sa(2, 0).tau(tau()).expect("a strength")).weak(2.0, (1024, 4)).strong_of(
             bent,
             1.0,

@@ -27,7 +27,7 @@ pub fn rows() -> Vec<Row> {
             .own_law("its law is that of the known sample, which is noised anew, with all the noise of its level, in every step")
             .weak_itself(1.0, (64, 3))
             .in_lambda()
-            .strong_itself(0.0, (32, 3))
+            .strong_itself(0.0, (32, 4))
             .in_lambda(),
         row("DDIM, churn", Churned::new(Ddim::new(), churn())).weak(1.0, (64, 3)).strong_churn(2.0, 1.0, (64, 4)),
         row("probability flow, Heun, churn", Churned::new(ProbabilityFlow::heun(), churn()))
@@ -80,7 +80,7 @@ pub fn rows() -> Vec<Row> {
             .path(2.0, (32, 6))
             .of_two_answers(),
         row("DPM-Solver++ 3S, CFG++", PlusPlus::around(single(3))).path(3.0, (32, 5)).of_two_answers(),
-        row("DPM-Solver++ 2S ancestral, CFG++", ancestral).weak(2.0, (64, 4)).strong(1.0, (32, 4)).of_two_answers(),
+        row("DPM-Solver++ 2S ancestral, CFG++", ancestral).weak(2.0, (64, 4)).strong(1.0, (64, 4)).of_two_answers(),
     ]
 }
 

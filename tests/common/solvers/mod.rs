@@ -35,8 +35,19 @@ pub struct Row {
     /// Whether it is for denoisers whose x̂_0 and ε̂ are two answers. Proofs on the host give it one, with which it is the solver
     /// around which it is.
     pub split: bool,
-    /// Whether seeded values and bits are those of a chain, not of a continuous process.
-    pub chained: bool,
+    /// What seeded values and bits are of.
+    pub ground: Ground,
+}
+
+/// Where a solver's six steps are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// On a continuous process, with noise at both ends.
+    Continuous,
+    /// On a chain, down to clean data.
+    Chain,
+    /// On a chain that begins in pure noise.
+    PureNoise,
 }
 
 /// An order, and how it is measured.
@@ -80,6 +91,8 @@ pub enum Kind {
     Path,
     /// The same on a grid with a fine start.
     FineStart,
+    /// The same on Gaussian data from pure noise, on processes that begin there.
+    FromNoise,
     /// The same from data to noise.
     Upwards,
     /// The same for multistep solvers, with the exact solution in place of so many first steps.
@@ -106,7 +119,7 @@ impl Kind {
         matches!(self, Self::Weak | Self::WeakItself | Self::WeakJumping)
     }
 
-    pub fn is_strong(self) -> bool {
+    pub const fn is_strong(self) -> bool {
         matches!(self, Self::Strong | Self::StrongApart | Self::StrongItself | Self::StrongDraws)
     }
 }
@@ -129,7 +142,7 @@ fn row<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
         no_order: None,
         known: false,
         split: false,
-        chained: false,
+        ground: Ground::Continuous,
     }
 }
 
@@ -148,6 +161,9 @@ impl Row {
     }
     fn finely_started(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::FineStart, order, steps)
+    }
+    fn begun_in_noise(self, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::FromNoise, order, steps)
     }
     fn upwards(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::Upwards, order, steps)
@@ -220,7 +236,11 @@ impl Row {
         self
     }
     fn on_a_chain(mut self) -> Self {
-        self.chained = true;
+        self.ground = Ground::Chain;
+        self
+    }
+    fn out_of_pure_noise(mut self) -> Self {
+        self.ground = Ground::PureNoise;
         self
     }
     /// Is a setting of another type, which it plans by.
@@ -237,10 +257,13 @@ impl Row {
     /// Six steps.
     pub fn short(&self) -> Plan {
         let vp = VpSde::default();
-        let plan = if self.chained {
-            self.solver.plan(&chain(), &Grid::trailing(6))
-        } else {
-            self.solver.plan(&vp, &even_lambda(&vp, 6))
+        let plan = match self.ground {
+            Ground::Continuous => self.solver.plan(&vp, &even_lambda(&vp, 6)),
+            Ground::Chain => self.solver.plan(&chain(), &Grid::trailing(6)),
+            Ground::PureNoise => {
+                let chain = chain().rescale_zero_terminal_snr().expect("a chain");
+                self.solver.plan(&chain, &Grid::trailing(6))
+            }
         };
         plan.unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }

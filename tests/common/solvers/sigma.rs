@@ -25,19 +25,19 @@ pub fn rows() -> Vec<Row> {
             (64, 4),
         ),
         row("Euler in σ/α, late churn", late).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
-        row("Euler ancestral", EulerAncestral::new()).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("Euler ancestral", EulerAncestral::new()).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
         row("Euler ancestral, η = 0.5", EulerAncestral::new().eta(0.5).expect("in range"))
             .weak(1.0, (64, 4))
-            .strong_at(0.5, 1.0, (32, 4)),
+            .strong_at(0.5, 1.0, (64, 4)),
         row("Euler ancestral, η = 1.2", loud)
             .own_law("of its noise a fiftieth is left out")
             .of_less_noise(1.2, 0.98)
             .on_a_chain(),
-        row("Euler ancestral, split in σ/(α+σ)", share(1.0)).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("Euler ancestral, split in σ/(α+σ)", share(1.0)).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
         row("Euler ancestral, split in σ/(α+σ), η = 0.5", share(0.5)).weak(1.0, (64, 4)).strong_at(
             0.5f64.sqrt(),
             1.0,
-            (32, 4),
+            (64, 4),
         ),
         row("Heun in σ/α", Heun::new()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("Heun in σ/α, churn", Heun::new().churn(churn()))
@@ -52,18 +52,18 @@ pub fn rows() -> Vec<Row> {
         row("Heun in σ/(α+σ)", flow::Heun::new()).path(2.0, (32, 6)).upwards(2.0, (32, 6)),
         row("DPM2", Dpm2::new()).path(2.0, (32, 6)),
         row("DPM2, churn", Dpm2::new().churn(churn())).weak(2.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
-        row("DPM2 ancestral", Dpm2Ancestral::new()).weak(2.0, (64, 4)).strong(1.0, (32, 4)).on_a_chain(),
+        row("DPM2 ancestral", Dpm2Ancestral::new()).weak(2.0, (64, 4)).strong(1.0, (64, 4)).on_a_chain(),
         row("DPM2 ancestral, η = 0.5", Dpm2Ancestral::new().eta(0.5).expect("in range")).weak(2.0, (64, 4)).strong_at(
             0.5,
             1.0,
-            (32, 4),
+            (64, 4),
         ),
         // On EDM its errors on the other grid are not in their asymptotic range.
-        row("DPM2 ancestral in σ/(α+σ)", middle(1.0)).weak(2.0, (256, 4)).strong(1.0, (32, 4)),
+        row("DPM2 ancestral in σ/(α+σ)", middle(1.0)).weak(2.0, (256, 4)).strong(1.0, (64, 4)),
         row("DPM2 ancestral in σ/(α+σ), η = 0.5", middle(0.5)).weak(2.0, (64, 4)).strong_at(
             0.5f64.sqrt(),
             1.0,
-            (32, 4),
+            (64, 4),
         ),
         row("Heun++", HeunPp::new()).path(1.0, (64, 6)),
         row("Heun++, churn", HeunPp::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
@@ -75,10 +75,10 @@ pub fn rows() -> Vec<Row> {
             (64, 4),
         ),
         // On EDM strong errors on the other grid are not in their asymptotic range, nor the weak ones of order 3.
-        row("ER-SDE 1", er(1, NoiseScale::Exponential)).weak(1.0, (64, 4)).strong_of(published, 1.0, (32, 4)),
+        row("ER-SDE 1", er(1, NoiseScale::Exponential)).weak(1.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
         row("ER-SDE 2", er(2, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
         row("ER-SDE 3", er(3, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
-        row("ER-SDE 1 of the reverse SDE", er(1, NoiseScale::Power(2.0))).weak(1.0, (64, 4)).strong(1.0, (32, 4)),
+        row("ER-SDE 1 of the reverse SDE", er(1, NoiseScale::Power(2.0))).weak(1.0, (64, 4)).strong(1.0, (64, 4)),
         row("ER-SDE 2 of the reverse SDE", er(2, NoiseScale::Power(2.0)))
             .weak(2.0, (64, 4))
             .strong(1.0, (64, 4))
@@ -102,8 +102,16 @@ pub fn rows() -> Vec<Row> {
         row("PNDM, outputs", Pndm::new().combining_outputs(Prediction::Velocity))
             .path(1.0, (64, 6))
             .beyond_lambda("it mixes velocities, which depend on α and σ"),
+        row("PNDM, outputs, Runge-Kutta start", Pndm::runge_kutta().combining_outputs(Prediction::Velocity))
+            .path(1.0, (64, 6))
+            .beyond_lambda("it mixes velocities, which depend on α and σ"),
         row("PNDM, churn", Pndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
         row("iPNDM", Ipndm::new()).path(2.0, (128, 6)),
+        // In a step from pure noise α·x̂_0 is left out, which is of the size h.
+        row("iPNDM, blank start", Ipndm::new().blank_start())
+            .path(2.0, (128, 6))
+            .begun_in_noise(1.0, (64, 6))
+            .out_of_pure_noise(),
         row("iPNDM, churn", Ipndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
     ]
 }

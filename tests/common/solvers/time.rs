@@ -52,39 +52,39 @@ pub fn rows() -> Vec<Row> {
         row("reverse diffusion, probability flow", ReverseDiffusion::new().probability_flow())
             .path(1.0, (64, 6))
             .beyond_lambda(TIME),
-        row("Euler-Maruyama", EulerMaruyama::new()).weak(1.0, (64, 5)).strong(1.0, (32, 4)).beyond_lambda(TIME),
+        row("Euler-Maruyama", EulerMaruyama::new()).weak(1.0, (64, 5)).strong(1.0, (64, 4)).beyond_lambda(TIME),
         row("Euler-Maruyama along a path", EulerMaruyama::new().path())
             .weak(1.0, (64, 5))
-            .strong(1.0, (32, 4))
+            .strong(1.0, (64, 4))
             .beyond_lambda(TIME),
-        row("reverse diffusion", ReverseDiffusion::new()).weak(1.0, (64, 5)).strong(1.0, (32, 4)).beyond_lambda(TIME),
+        row("reverse diffusion", ReverseDiffusion::new()).weak(1.0, (64, 5)).strong(1.0, (64, 4)).beyond_lambda(TIME),
         row("annealed Langevin", annealed)
             .own_law("its steps have a fixed length, and do not shrink as levels are added")
             .weak_itself(1.0, (256, 4))
             .in_lambda()
-            .strong_itself(0.0, (64, 3))
+            .strong_itself(0.0, (64, 4))
             .in_lambda()
             .beyond_lambda("its steps are as long as σ says, not σ/α"),
         row("tempered flow, at the temperature of the data", plain).weak(1.0, (64, 5)).strong_of(inverse, 1.0, (64, 4)),
         row("tempered flow", cold.noise(TemperedNoise::Tangent))
             .own_law("its score is that of colder data, and its samples are theirs")
             .weak_itself(1.0, (256, 4))
-            .strong_itself(1.0, (32, 3)),
+            .strong_itself(1.0, (32, 4)),
         row("reverse diffusion, annealed corrections", corrected)
             .own_law("its corrections have a fixed length, and do not shrink as levels are added")
             .weak_itself(1.0, (256, 4))
             .in_lambda()
-            .strong_itself(0.0, (16, 3))
+            .strong_itself(0.0, (16, 4))
             .beyond_lambda(TIME),
         row("annealed Langevin, shrinking", Shrinking { corrects: false })
             .of::<AnnealedLangevin>()
             .own_law("it has as much time, however many its steps")
             .weak_itself(1.0, (32, 4))
-            .strong_itself(1.0, (32, 3)),
+            .strong_itself(1.0, (32, 4)),
         row("reverse diffusion, annealed corrections, shrinking", Shrinking { corrects: true })
             .of::<AnnealedCorrector<ReverseDiffusion>>()
             .weak(1.0, (64, 4))
-            .strong_itself(1.0, (32, 3))
+            .strong_itself(1.0, (32, 4))
             .beyond_lambda(TIME),
     ]
 }

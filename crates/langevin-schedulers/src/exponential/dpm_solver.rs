@@ -31,7 +31,7 @@ pub enum ThirdOrder {
     Whole,
     /// Half of it, as the published code of Lu et al. and k-diffusion do: order 2.
     Half,
-    /// Half of it, and in the data basis of the SDE α_t times it less, as diffusers does: weak order 1 there.
+    /// Half of it, and in the data basis of the SDE α_t times it less, as diffusers does: weak order 1 and strong order ½ there.
     HalfLess,
 }
 
