@@ -4,7 +4,8 @@
 //! `cargo test --features wgpu --test backends` runs on every device that is compiled in and found;
 //! `LANGEVIN_DEVICE=vulkan` picks one. One line a case, `BACKEND device | case | value error | gradient error`; with
 //! `LANGEVIN_REPORT=file` they are appended there too. `LANGEVIN_EVERY=3` takes every third shape of the algorithms, for software
-//! drivers, which compile for minutes what they compute in milliseconds.
+//! drivers, which compile for minutes what they compute in milliseconds; `LANGEVIN_CASES=UNet3d` the layers and networks whose line
+//! has this in it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -71,7 +72,9 @@ fn report(text: &str) {
 /// Compares every case with the CPU and reports it; fails if any is further away than the limits.
 fn compare(cases: &[Case], value: f32, gradient: f32) {
     let mut wrong = Vec::new();
-    for case in cases {
+    // To look for a fault in one of them.
+    let part = std::env::var("LANGEVIN_CASES").unwrap_or_default();
+    for case in cases.iter().filter(|case| format!("{}: {}", case.item, case.settings).contains(&part)) {
         let reference = (case.run)(&Device::flex());
         for (name, device) in devices() {
             let errors = errors(&(case.run)(device), &reference);
