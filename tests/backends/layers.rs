@@ -250,6 +250,13 @@ pub fn table() -> Vec<Case> {
         case("Attention", "1 head, no norm, scaled", |d| {
             attention(d, AttentionConfig::new(24, 1, 24).output_scale(1.5), 5)
         }),
+        // Axes of size one, which views must not move.
+        case("Attention", "4 heads of one number", |d| attention(d, AttentionConfig::new(4, 4, 1), 4)),
+        case("Attention", "one token", |d| attention(d, AttentionConfig::new(24, 3, 8), 1)),
+        case("TemporalConv", "1 video of 3 frames, 4 channels", |d| {
+            let block = TemporalConv::new(4, 4, 0.0, d).expect(OK);
+            module(block, [3, 4, 8, 8], d, |block, x| block.forward(x, 3, &mut Tap::none()))
+        }),
         case("Attention", "told by latents", |d| {
             let layer = AttentionConfig::new(32, 1, 32).spatial(Some(4)).init(d).expect(OK);
             let latents = tensor([2, 4, 3, 4], 5, d);

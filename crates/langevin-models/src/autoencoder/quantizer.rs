@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::error::{ModelError, at_least_one};
+use crate::layers::permuted;
 use crate::layers::{Embedding, EmbeddingConfig, widen};
 use crate::tap::Tap;
 
@@ -56,11 +57,11 @@ impl VectorQuantizer {
     /// - z: `[batch, width, height, width]`, channels as wide as the entries
     pub fn forward(&self, z: Tensor<4>, tap: &mut Tap<'_>) -> Quantized {
         let [batch, channels, height, width] = z.dims();
-        let pixels = z.clone().permute([0, 2, 3, 1]).reshape([batch * height * width, channels]);
+        let pixels = permuted(z.clone(), [0, 2, 3, 1]).reshape([batch * height * width, channels]);
         let indices = self.nearest(pixels);
         let rows = self.embedding.forward(indices.clone());
         tap.see("embedding", &rows);
-        let entries = rows.reshape([batch, height, width, channels]).permute([0, 3, 1, 2]);
+        let entries = permuted(rows.reshape([batch, height, width, channels]), [0, 3, 1, 2]);
         let square = |a: Tensor<4>, b: Tensor<4>| widen(a - b).square().mean();
         let loss = square(entries.clone().detach(), z.clone()) + square(entries.clone(), z.clone().detach()) * BETA;
         let latents = z.clone() + (entries - z).detach();
@@ -73,7 +74,7 @@ impl VectorQuantizer {
         let [batch, height, width] = indices.dims();
         let rows = self.embedding.forward(indices.reshape([batch * height * width]));
         let channels = rows.dims()[1];
-        rows.reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
+        permuted(rows.reshape([batch, height, width, channels]), [0, 3, 1, 2])
     }
 
     /// The nearest entry to each row. Of |z - e|² only what depends on e is computed.

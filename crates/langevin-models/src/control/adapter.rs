@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Keys, ModelError, at_least_one, layer_count, level_count, told_by_key};
+use crate::layers::permuted;
 use crate::layers::{Activation, Conv2d, Conv2dConfig, avg_pool_2x};
 use crate::published::{name_of, named};
 use crate::tap::Tap;
@@ -304,7 +305,7 @@ fn halve(mut x: Tensor<4>) -> Tensor<4> {
 fn unshuffle(x: Tensor<4>, factor: usize) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let (rows, columns) = (height / factor, width / factor);
-    x.reshape([batch * channels, rows, factor, columns, factor]).permute([0, 2, 4, 1, 3]).reshape([
+    permuted(x.reshape([batch * channels, rows, factor, columns, factor]), [0, 2, 4, 1, 3]).reshape([
         batch,
         channels * factor * factor,
         rows,

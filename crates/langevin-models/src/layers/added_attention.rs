@@ -8,6 +8,7 @@ use super::{
     split_heads,
 };
 use crate::error::{ModelError, at_least_one};
+use crate::layers::swapped;
 use crate::tap::Tap;
 
 /// Normalization of a context.
@@ -176,11 +177,11 @@ impl AddedAttention {
         let context = match &self.norm_cross {
             None => context.clone(),
             Some(ContextNormalization::Layer(norm)) => norm.forward(context.clone()),
-            Some(ContextNormalization::Group(norm)) => norm.forward(context.clone().swap_dims(1, 2)).swap_dims(1, 2),
+            Some(ContextNormalization::Group(norm)) => swapped(norm.forward(swapped(context.clone(), 1)), 1),
         };
         let h = self.group_norm.forward(x.clone().reshape([batch, channels, pixels]));
         tap.see("group_norm", &h);
-        let h = h.swap_dims(1, 2);
+        let h = swapped(h, 1);
         let mut project = |name: &str, layer: &Linear, tokens: &Tensor<3>| {
             let y = layer.forward(tokens.clone());
             tap.see(name, &y);
@@ -205,7 +206,7 @@ impl AddedAttention {
             y = layer.forward(y);
             tap.see(format_args!("to_out.{i}"), &y);
         }
-        let y = x + y.swap_dims(1, 2).reshape([batch, channels, height, width]);
+        let y = x + swapped(y, 1).reshape([batch, channels, height, width]);
         tap.see("", &y);
         y
     }

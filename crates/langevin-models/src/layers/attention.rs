@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, activation};
 
 use super::convolution::{has_kernels, to_image, to_tokens};
 use super::norm::widen;
+use super::swapped;
 use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
 use crate::condition::each_frame;
 use crate::error::{ModelError, at_least_one, positive};
@@ -99,7 +100,7 @@ fn in_portions(
     let (query, key) = (widen(query), widen(key));
     // Scaling the query instead of the scores is cheaper.
     let query = if scale == 1.0 { query } else { query * scale };
-    let key = key.swap_dims(2, 3);
+    let key = swapped(key, 2);
     let some = |query: Tensor<4>, bias: Option<Tensor<4>>| {
         let scores = query.matmul(key.clone());
         let scores = match bias {
@@ -133,12 +134,12 @@ pub fn mask_bias(mask: Tensor<2>) -> Tensor<4> {
 /// Splits the last axis into heads: `[batch, tokens, heads·d]` to `[batch, heads, tokens, d]`.
 pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, tokens, width] = x.dims();
-    x.reshape([batch, tokens, heads, width / heads]).swap_dims(1, 2)
+    swapped(x.reshape([batch, tokens, heads, width / heads]), 1)
 }
 
 /// The way back: `[batch, heads, tokens, d]` to `[batch, tokens, heads·d]`.
 pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
-    x.swap_dims(1, 2).flatten::<3>(2, 3)
+    swapped(x, 1).flatten::<3>(2, 3)
 }
 
 /// Configuration of an [`Attention`] block.

@@ -7,6 +7,7 @@ mod winograd;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, module};
 
+use super::{permuted, swapped};
 pub(crate) use kept::{Kept, Transform};
 use product::product;
 use winograd::winograd;
@@ -318,20 +319,13 @@ pub(super) fn output_size<const N: usize>(
 }
 
 /// `[batch, channels, height, width]` to `[batch, height, width, channels]`.
-///
-/// A single channel or pixel is a matter of the shape alone. It must be: Burn's fused kernels read a view that has moved
-/// a dimension of size one in steps of the vector width, and so take the wrong elements.
 pub(super) fn channels_last(x: Tensor<4>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    let last = [batch, height, width, channels];
-    if channels == 1 || height * width == 1 { x.reshape(last) } else { x.permute([0, 2, 3, 1]) }
+    permuted(x, [0, 2, 3, 1])
 }
 
 /// The way back.
 pub(super) fn channels_first(x: Tensor<4>) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
-    let first = [batch, channels, height, width];
-    if channels == 1 || height * width == 1 { x.reshape(first) } else { x.permute([0, 3, 1, 2]) }
+    permuted(x, [0, 3, 1, 2])
 }
 
 /// `[batch, channels, height, width]` to tokens `[batch, height·width, channels]`: a view where channels lie last, as on
@@ -341,7 +335,7 @@ pub(super) fn to_tokens(x: Tensor<4>) -> Tensor<3> {
     if has_kernels(&x.device()) {
         return channels_last(x).reshape([batch, height * width, channels]);
     }
-    x.flatten::<3>(2, 3).swap_dims(1, 2)
+    swapped(x.flatten::<3>(2, 3), 1)
 }
 
 /// The way back.
@@ -350,7 +344,7 @@ pub(super) fn to_image(x: Tensor<3>, height: usize, width: usize) -> Tensor<4> {
     if has_kernels(&x.device()) {
         return channels_first(x.reshape([batch, height, width, channels]));
     }
-    x.swap_dims(1, 2).reshape([batch, channels, height, width])
+    swapped(x, 1).reshape([batch, channels, height, width])
 }
 
 #[cfg(test)]

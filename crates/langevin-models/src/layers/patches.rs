@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
 use super::{Conv2d, Conv2dConfig};
 use crate::error::{ModelError, at_least_one, positive};
+use crate::layers::{permuted, swapped};
 use crate::tap::Tap;
 
 /// Sines and cosines for the place of each patch in a grid: half of the features tell the column, half the row.
@@ -215,7 +216,7 @@ impl PatchEmbedding {
         let patches = self.proj.forward(image);
         tap.see("proj", &patches);
         let [_, width, rows, columns] = patches.dims();
-        let tokens = patches.flatten::<3>(2, 3).swap_dims(1, 2);
+        let tokens = swapped(patches.flatten::<3>(2, 3), 1);
         let positions = match &self.pos_embed {
             Some(table) => {
                 let table = table.val().reshape([1, self.side, self.side, width]);
@@ -260,7 +261,7 @@ pub fn patchify(image: Tensor<4>, side: usize, order: PatchOrder) -> Tensor<3> {
         PatchOrder::ChannelsLast => [0, 2, 4, 3, 5, 1],
         PatchOrder::ChannelsFirst => [0, 2, 4, 1, 3, 5],
     };
-    cut.permute(axes).reshape([batch, rows * columns, channels * side * side])
+    permuted(cut, axes).reshape([batch, rows * columns, channels * side * side])
 }
 
 /// Puts patches together to an image of `rows·columns` of them: the way back of [`patchify`].
@@ -276,7 +277,7 @@ pub fn unpatchify(patches: Tensor<3>, [rows, columns]: [usize; 2], side: usize, 
         PatchOrder::ChannelsLast => ([batch, rows, columns, side, side, channels], [0, 5, 1, 3, 2, 4]),
         PatchOrder::ChannelsFirst => ([batch, rows, columns, channels, side, side], [0, 3, 1, 4, 2, 5]),
     };
-    patches.reshape(shape).permute(axes).reshape([batch, channels, rows * side, columns * side])
+    permuted(patches.reshape(shape), axes).reshape([batch, channels, rows * side, columns * side])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 
 use super::norm::widen;
+use super::swapped;
 use super::{
     Activation, Conv3d, Conv3dConfig, Dropout, DropoutConfig, GroupNorm, GroupNormConfig, Linear, LinearConfig,
     ResnetBlock2d, ResnetBlock2dConfig,
@@ -15,13 +16,13 @@ use crate::tap::Tap;
 /// `[batch·frames, channels, height, width]` to `[batch, channels, frames, height, width]`.
 pub(crate) fn to_video(x: Tensor<4>, frames: usize) -> Tensor<5> {
     let [rows, channels, height, width] = x.dims();
-    x.reshape([rows / frames, frames, channels, height, width]).swap_dims(1, 2)
+    swapped(x.reshape([rows / frames, frames, channels, height, width]), 1)
 }
 
 /// The way back.
 pub(crate) fn to_frames(x: Tensor<5>) -> Tensor<4> {
     let [batch, channels, frames, height, width] = x.dims();
-    x.swap_dims(1, 2).reshape([batch * frames, channels, height, width])
+    swapped(x, 1).reshape([batch * frames, channels, height, width])
 }
 
 fn over_frames(input: usize, output: usize, device: &Device) -> Result<Conv3d, ModelError> {

@@ -10,6 +10,7 @@ use super::{
     SinusoidalEmbedding, TimestepEmbedding, TimestepEmbeddingConfig,
 };
 use crate::error::{ModelError, at_least_one, layer_count, whole_heads};
+use crate::layers::{permuted, swapped};
 use crate::tap::Tap;
 
 /// Configuration of a [`TransformerTemporal`].
@@ -123,7 +124,7 @@ impl TransformerTemporal {
         let batch = rows / frames;
         let h = self.norm.forward(to_video(x.clone(), frames));
         tap.see("norm", &h);
-        let tokens = h.permute([0, 3, 4, 2, 1]).reshape([batch * height * width, frames, channels]);
+        let tokens = permuted(h, [0, 3, 4, 2, 1]).reshape([batch * height * width, frames, channels]);
         let mut tokens = self.proj_in.forward(tokens);
         tap.see("proj_in", &tokens);
         for (i, block) in self.transformer_blocks.iter().enumerate() {
@@ -131,7 +132,7 @@ impl TransformerTemporal {
         }
         let tokens = self.proj_out.forward(tokens);
         tap.see("proj_out", &tokens);
-        let h = tokens.reshape([batch, height, width, frames, channels]).permute([0, 4, 3, 1, 2]);
+        let h = permuted(tokens.reshape([batch, height, width, frames, channels]), [0, 4, 3, 1, 2]);
         let y = to_frames(h) + x;
         tap.see(output, &y);
         y
@@ -182,7 +183,7 @@ impl TemporalBlock {
     fn forward(&self, x: Tensor<3>, context: Tensor<3>, frames: usize, tap: &mut Tap<'_>) -> Tensor<3> {
         let [rows, pixels, width] = x.dims();
         let batch = rows / frames;
-        let x = x.reshape([batch, frames, pixels, width]).swap_dims(1, 2).reshape([batch * pixels, frames, width]);
+        let x = swapped(x.reshape([batch, frames, pixels, width]), 1).reshape([batch * pixels, frames, width]);
         let h = self.norm_in.forward(x.clone());
         tap.see("norm_in", &h);
         let x = x + tap.scope("ff_in", |tap| self.ff_in.forward(h, tap));
@@ -195,7 +196,7 @@ impl TemporalBlock {
         let h = self.norm3.forward(x.clone());
         tap.see("norm3", &h);
         let x = x + tap.scope("ff", |tap| self.ff.forward(h, tap));
-        let y = x.reshape([batch, pixels, frames, width]).swap_dims(1, 2).reshape([rows, pixels, width]);
+        let y = swapped(x.reshape([batch, pixels, frames, width]), 1).reshape([rows, pixels, width]);
         tap.see("", &y);
         y
     }
@@ -307,7 +308,7 @@ impl TransformerSpatioTemporal {
 
         let h = self.norm.forward(x.clone());
         tap.see("norm", &h);
-        let h = h.flatten::<3>(2, 3).swap_dims(1, 2);
+        let h = swapped(h.flatten::<3>(2, 3), 1);
         let mut h = self.proj_in.forward(h);
         tap.see("proj_in", &h);
 
@@ -330,7 +331,7 @@ impl TransformerSpatioTemporal {
         }
         let h = self.proj_out.forward(h);
         tap.see("proj_out", &h);
-        let y = h.swap_dims(1, 2).reshape([rows, channels, height, width]) + x;
+        let y = swapped(h, 1).reshape([rows, channels, height, width]) + x;
         tap.see("0", &y);
         y
     }

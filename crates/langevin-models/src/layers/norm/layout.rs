@@ -1,5 +1,6 @@
 //! Images with channels last, whatever their rank.
 
+use crate::layers::permuted;
 use burn::tensor::Tensor;
 
 /// Applies a function to an image as `[batch, pixels, channels]`, and returns an image.
@@ -7,25 +8,21 @@ pub(super) fn channels_last<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<
     let shape = x.dims();
     let [batch, channels] = [shape[0], shape[1]];
     let pixels: usize = shape[2..].iter().product();
-    // Fused kernels misread views that have moved a dimension of size one.
-    if channels == 1 || pixels == 1 {
-        return f(x.reshape([batch, pixels, channels])).reshape(shape);
-    }
-    let y = f(x.permute(to_last::<D>()).reshape([batch, pixels, channels]));
-    let last: [usize; D] = std::array::from_fn(|i| shape[to_last::<D>()[i] as usize]);
-    let first: [isize; D] = std::array::from_fn(|i| match i {
+    let y = f(permuted(x, to_last::<D>()).reshape([batch, pixels, channels]));
+    let last: [usize; D] = to_last::<D>().map(|axis| shape[axis]);
+    let first = std::array::from_fn(|i| match i {
         0 => 0,
-        1 => D as isize - 1,
-        i => i as isize - 1,
+        1 => D - 1,
+        i => i - 1,
     });
-    y.reshape(last).permute(first)
+    permuted(y.reshape(last), first)
 }
 
 /// The order of axes that puts channels last.
-fn to_last<const D: usize>() -> [isize; D] {
+fn to_last<const D: usize>() -> [usize; D] {
     std::array::from_fn(|i| match i {
         0 => 0,
         i if i + 1 == D => 1,
-        i => i as isize + 1,
+        i => i + 1,
     })
 }

@@ -12,6 +12,7 @@ use super::super::tokens::Sight;
 use super::encoder::ClipEncoder;
 use super::vision_config::ClipVisionConfig;
 use crate::error::ModelError;
+use crate::layers::swapped;
 use crate::layers::{Conv2d, Conv2dConfig, Embedding, LayerNorm, LayerNormConfig, Linear, LinearConfig, random};
 use crate::tap::Tap;
 use crate::weights::{Layout, read_config_file, read_folder_as, write_folder_as};
@@ -204,7 +205,7 @@ impl ClipVision {
         let class = model.embeddings.class_embedding.val();
         let patches = model.embeddings.patch_embedding.forward(pixels.cast(class.dtype()));
         tap.see("embeddings.patch_embedding", &patches);
-        let patches = patches.flatten::<3>(2, 3).swap_dims(1, 2);
+        let patches = swapped(patches.flatten::<3>(2, 3), 1);
         let class = class.reshape([1, 1, width]).expand([batch, 1, width]);
         let positions = model.embeddings.position_embedding.weight.val().unsqueeze();
         let x = Tensor::cat(vec![class, patches], 1) + positions;

@@ -13,6 +13,7 @@ use super::buckets;
 use super::config::T5EncoderConfig;
 use super::layers::T5Block;
 use crate::error::ModelError;
+use crate::layers::permuted;
 use crate::layers::{Embedding, RmsNorm, RmsNormConfig, widen};
 use crate::tap::Tap;
 use crate::weights::{Layout, read_config_file, read_folder_as, write_folder_as};
@@ -213,7 +214,7 @@ impl T5Encoder {
             let length = tokens.length();
             let rows = buckets::table(length, self.config.buckets, self.config.furthest);
             let bias = widen(distances.forward(Tensor::from_data(rows.as_slice(), &device)));
-            bias.reshape([1, length, length, self.config.heads]).permute([0, 3, 1, 2])
+            permuted(bias.reshape([1, length, length, self.config.heads]), [0, 3, 1, 2])
         });
         let bias = match (distances, mask) {
             (Some(distances), Some(mask)) => Some(distances + mask),

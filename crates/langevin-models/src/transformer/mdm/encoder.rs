@@ -5,6 +5,7 @@ use burn::tensor::{Device, Distribution, Tensor, activation, module};
 
 use super::MdmConfig;
 use crate::error::ModelError;
+use crate::layers::swapped;
 use crate::layers::{
     Activation, Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, constant, join_heads, random,
     scaled_dot_product_attention, split_heads, widen,
@@ -44,7 +45,7 @@ impl PackedAttention {
             return scaled_dot_product_attention(query, key, value);
         }
         let [_, _, _, d] = query.dims();
-        let scores = widen((query / (d as f64).sqrt()).matmul(key.swap_dims(2, 3)));
+        let scores = widen((query / (d as f64).sqrt()).matmul(swapped(key, 2)));
         self.dropout.forward(activation::softmax(scores, 3).cast(value.dtype())).matmul(value)
     }
 

@@ -12,6 +12,7 @@ use super::encoder::EncoderLayer;
 use crate::condition::Labels;
 use crate::error::ModelError;
 use crate::layers::{Activation, Dropout, DropoutConfig, Linear, LinearConfig, SinusoidalEmbedding, positions, random};
+use crate::layers::{permuted, swapped};
 use crate::mlp::for_batch;
 use crate::tap::Tap;
 use crate::weights::{published_value, read_config_file, read_folder, write_folder};
@@ -129,7 +130,7 @@ impl TimeEmbedding {
         let [batch] = time.dims();
         // Sines and then cosines become pairs of both.
         let sides = SinusoidalEmbedding::new(width).forward(time).reshape([batch, 2, width / 2]);
-        let mut y = sides.swap_dims(1, 2).reshape([batch, width]).cast(dtype);
+        let mut y = swapped(sides, 1).reshape([batch, width]).cast(dtype);
         for (i, part) in self.time_embed.iter().enumerate() {
             y = match part {
                 Some(layer) => layer.forward(y),
@@ -230,11 +231,11 @@ impl Mdm {
         if let Some(told) = self.told(&cond, dtype, &x.device(), tap)? {
             token = token + told;
         }
-        let numbers = x.cast(dtype).permute([0, 3, 1, 2]).reshape([batch, frames, joints * features]);
+        let numbers = permuted(x.cast(dtype), [0, 3, 1, 2]).reshape([batch, frames, joints * features]);
         let tokens = self.input_process.poseEmbedding.forward(numbers);
         tap.see("input_process.poseEmbedding", &tokens);
         tap.see("input_process", &tokens);
-        let positions = self.sequence_pos_encoder.pe.val().narrow(0, 0, frames + 1).swap_dims(0, 1);
+        let positions = swapped(self.sequence_pos_encoder.pe.val().narrow(0, 0, frames + 1), 0);
         let all = Tensor::cat(vec![token.unsqueeze_dim(1), tokens], 1) + positions;
         let mut h = self.dropout.forward(all);
         tap.see("sequence_pos_encoder", &h);
@@ -244,7 +245,7 @@ impl Mdm {
         tap.see("seqTransEncoder", &h);
         let y = self.output_process.poseFinal.forward(h.narrow(1, 1, frames));
         tap.see("output_process.poseFinal", &y);
-        let y = y.reshape([batch, frames, joints, features]).permute([0, 2, 3, 1]);
+        let y = permuted(y.reshape([batch, frames, joints, features]), [0, 2, 3, 1]);
         tap.see("output_process", &y);
         Ok(y.cast(given))
     }

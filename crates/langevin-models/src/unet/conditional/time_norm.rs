@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::told::Told;
 use crate::error::{ModelError, positive};
+use crate::layers::swapped;
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
     attention_with, join_heads, split_heads, widen,
@@ -200,7 +201,7 @@ impl HeadAttention {
     /// Attends to the context, or to the pixels themselves: `[batch, channels, height, width]`.
     fn forward(&self, x: Tensor<4>, told: Option<&Told>, tap: &mut Tap<'_>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
-        let pixels = x.reshape([batch, channels, height * width]).swap_dims(1, 2);
+        let pixels = swapped(x.reshape([batch, channels, height * width]), 1);
         let tokens = match (&self.norm_cross, told) {
             (Some(norm), Some(told)) => {
                 let context = norm.forward(told.context.clone());
@@ -225,7 +226,7 @@ impl HeadAttention {
             tap.see(format_args!("to_out.{i}"), &y);
         }
         tap.see("", &y);
-        y.swap_dims(1, 2).reshape([batch, channels, height, width])
+        swapped(y, 1).reshape([batch, channels, height, width])
     }
 }
 

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::config::Edm2UNetConfig;
 use super::magnitude::{MpConv2d, MpLinear, mp_silu, mp_sum, unit_magnitude};
 use crate::error::ModelError;
+use crate::layers::swapped;
 use crate::layers::{Dropout, DropoutConfig, attention_with, avg_pool_2x, constant, upsample_nearest_2x};
 use crate::tap::Tap;
 
@@ -147,10 +148,10 @@ impl Edm2Block {
         let y = unit_magnitude(y.reshape([batch * self.heads, d, 3, pixels]), 1);
         let part = |i| {
             let part = y.clone().narrow(2, i, 1).reshape([batch, self.heads, d, pixels]);
-            part.swap_dims(2, 3)
+            swapped(part, 2)
         };
         let y = attention_with(part(0), part(1), part(2), None, 1.0 / (d as f64).sqrt());
-        let y = y.swap_dims(2, 3).reshape([batch, channels, height, width]);
+        let y = swapped(y, 2).reshape([batch, channels, height, width]);
         let y = proj.forward(y);
         tap.see("attn_proj", &y);
         y

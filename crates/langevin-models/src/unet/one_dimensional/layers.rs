@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::heads;
 use crate::error::ModelError;
+use crate::layers::swapped;
 use crate::layers::{
     Activation, Conv1d, Conv1dConfig, GroupNorm, GroupNormConfig, Linear, LinearConfig, join_heads,
     scaled_dot_product_attention, split_heads,
@@ -114,7 +115,7 @@ impl SelfAttention1d {
     pub fn forward(&self, x: Tensor<3>, tap: &mut Tap<'_>) -> Tensor<3> {
         let h = self.group_norm.forward(x.clone());
         tap.see("group_norm", &h);
-        let tokens = h.swap_dims(1, 2);
+        let tokens = swapped(h, 1);
         let mut project = |name: &str, layer: &Linear| {
             let y = layer.forward(tokens.clone());
             tap.see(name, &y);
@@ -124,7 +125,7 @@ impl SelfAttention1d {
         let value = project("value", &self.value);
         let h = self.proj_attn.forward(join_heads(scaled_dot_product_attention(query, key, value)));
         tap.see("proj_attn", &h);
-        let h = h.swap_dims(1, 2);
+        let h = swapped(h, 1);
         tap.see("dropout", &h);
         let y = h + x;
         tap.see("", &y);
