@@ -1,6 +1,6 @@
 //! Values and gradients of a module with set parameters, and how far two devices are apart in them.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use langevin::models::layers::Linear;
 use std::fmt::Write;
@@ -72,6 +72,15 @@ impl ModuleMapper for Cast {
     }
 }
 
+/// No two devices drop the same numbers.
+struct WithoutDropout;
+
+impl ModuleMapper for WithoutDropout {
+    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+        flag.with_value(false)
+    }
+}
+
 /// Gradients by the path of the parameter.
 struct Collect<'a> {
     gradients: &'a Gradients,
@@ -117,7 +126,7 @@ pub fn module_in<M: Module, const I: usize, const O: usize>(
     device: &Device,
     forward: impl Fn(&M, Tensor<I>) -> Tensor<O>,
 ) -> Measured {
-    let module = filled(module).map(&mut Cast(dtype)).train();
+    let module = filled(module).map(&mut Cast(dtype)).train().map(&mut WithoutDropout);
     let x = Tensor::from_inner(tensor(input, 1, device).mul_scalar(2.0)).require_grad();
     let y = forward(&module, x.clone());
     let weights = Tensor::from_inner(tensor(y.dims(), 2, device));
