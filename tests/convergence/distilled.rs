@@ -4,8 +4,8 @@
 use crate::common::affine::{marginal, marginal_covariance, push_asking};
 use crate::common::order::rms;
 use crate::common::problem::gaussian;
-use crate::common::solvers::Row;
 use langevin::core::{Grid, Level, Process};
+use langevin::schedulers::Plan;
 
 /// From a state to x̂_0 and ε̂.
 type Answer<'a> = &'a dyn Fn(&[f64], &Level) -> [Vec<f64>; 2];
@@ -13,9 +13,8 @@ type Answer<'a> = &'a dyn Fn(&[f64], &Level) -> [Vec<f64>; 2];
 const CLEAN: Level = Level { alpha: 1.0, sigma: 0.0, time: 0.0 };
 
 /// How far the mean and covariance at the end are from those of the data, at the level where it ends.
-pub fn error(row: &Row, process: &dyn Process, grid: &Grid) -> f64 {
+pub fn error(name: &str, plan: &Plan, process: &dyn Process, grid: &Grid) -> f64 {
     let data = gaussian();
-    let plan = row.solver.plan(process, grid).expect("a plan");
     let stops = grid.stops(process).expect("a grid");
     let flow = |x: &[f64], from: &Level, to: &Level| data.flow(x, from, to).expect("a plane");
     let to_data = |x: &[f64], at: &Level| with_eps(x, flow(x, at, &CLEAN), at);
@@ -37,13 +36,13 @@ pub fn error(row: &Row, process: &dyn Process, grid: &Grid) -> f64 {
         [solved(at.sigma, -goal.sigma), solved(-at.alpha, goal.alpha)]
     };
     let last = stops[stops.len() - 1].to;
-    let (answer, end): (Answer<'_>, Level) = match row.name {
+    let (answer, end): (Answer<'_>, Level) = match name {
         "LCM" => (&through_boundary, CLEAN),
         "TCD" => (&along, beyond(last.t)),
         _ => (&to_data, last.level),
     };
     let (mean, factor) = marginal(&data, &plan.start_node().level);
-    let found = push_asking(&plan, answer, &mean, &factor);
+    let found = push_asking(plan, answer, &mean, &factor);
     let exact = [marginal(&data, &end).0, marginal_covariance(&data, &end)].concat();
     rms(&[found.mean.clone(), found.covariance()].concat(), &exact)
 }
