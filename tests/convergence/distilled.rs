@@ -4,6 +4,7 @@
 use crate::common::affine::{marginal, marginal_covariance, push_asking};
 use crate::common::order::rms;
 use crate::common::problem::gaussian;
+use langevin::core::grid::Stop;
 use langevin::core::{Grid, Level, Process};
 use langevin::schedulers::Plan;
 
@@ -29,7 +30,9 @@ pub fn error(name: &str, plan: &Plan, process: &dyn Process, grid: &Grid) -> f64
     let clean = process.time_range().0;
     let beyond = |to: f64| process.level(clean + 0.7 * (to - clean));
     let along = |x: &[f64], at: &Level| {
-        let stop = stops.iter().find(|stop| stop.ask == *at).expect("a level of the grid");
+        // A level that is changed is near its own.
+        let off = |stop: &Stop| (stop.ask.lambda() - at.lambda()).abs();
+        let stop = stops.iter().min_by(|a, b| off(a).total_cmp(&off(b))).expect("a grid has steps");
         let goal = beyond(stop.to.t);
         let (f, det) = (flow(x, at, &goal), goal.alpha * at.sigma - goal.sigma * at.alpha);
         let solved = |of_f: f64, of_x: f64| f.iter().zip(x).map(|(f, x)| (of_f * f + of_x * x) / det).collect();

@@ -10,6 +10,7 @@
 mod common;
 mod distilled;
 mod errors;
+mod levels;
 mod mutations;
 mod pages;
 mod picture;
