@@ -1,5 +1,9 @@
-//! A number of a plan that is a hundredth larger, in every step that has it, costs the solver its order: no plan is compared
-//! with itself here, but with the exact solution.
+//! A number of a plan that is larger by a hundredth, or where that is lost behind other errors by a tenth, in every step that has
+//! it, costs the solver its order: plans are compared with exact solutions, and those whose law is their own with what they come
+//! to unchanged.
+//!
+//! Errors fall as claimed from some numbers of steps to twice as many; of a changed plan they do not, at the end of the run or of
+//! its first steps, or of a step alone. `hidden_numbers.txt` has what no error shows, with the reasons.
 
 use super::{EVEN_LAMBDA, FINE, Spacing, TOLERANCE, changed_error, fine_start};
 use crate::common::affine::{marginal, marginal_covariance};
@@ -174,7 +178,12 @@ struct Falls {
 
 impl Falls {
     /// Those of errors for numbers of steps that double, of an order that is known or else of the whole number next to it.
-    fn of(steps: impl Iterator<Item = usize>, order: Option<f64>, tolerance: f64, error: impl Fn(usize) -> f64) -> Self {
+    fn of(
+        steps: impl Iterator<Item = usize>,
+        order: Option<f64>,
+        tolerance: f64,
+        error: impl Fn(usize) -> f64,
+    ) -> Self {
         let errors: Vec<(usize, f64)> = steps.map(|n| (n, error(n))).collect();
         let slopes = errors.windows(2).filter(|pair| pair[1].1 > 10.0 * FLOOR);
         let slopes: Vec<(usize, f64)> = slopes.map(|pair| (pair[0].0, slope(pair[0].1, pair[1].1))).collect();
@@ -376,7 +385,6 @@ fn a_changed_number_costs_the_order() {
     let names: Vec<&str> = rows().iter().map(|row| row.name).collect();
     let found = each(names.len(), |index| {
         let row = rows().into_iter().find(|row| row.name == names[index]).expect("the same rows");
-        let began = std::time::Instant::now();
         let (_, process) = processes().swap_remove(0);
         let proven = Proven::of(&row, &process);
         let is_named = WITHOUT_ONE.iter().any(|(name, _)| *name == row.name);
@@ -410,7 +418,6 @@ fn a_changed_number_costs_the_order() {
                 }
             }
         }
-        println!("{:6.1} s  {}: {} of {count} hidden", began.elapsed().as_secs_f64(), row.name, hidden.len());
         (count, hidden)
     });
     let count: usize = found.iter().map(|(count, _)| count).sum();
@@ -418,7 +425,9 @@ fn a_changed_number_costs_the_order() {
     println!("{} of {count} numbers are not noticed", hidden.len());
     let listed: Vec<&str> = HIDDEN.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let missing: Vec<&str> = hidden.iter().map(String::as_str).filter(|text| !listed.contains(text)).collect();
-    let noticed: Vec<&&str> = listed.iter().filter(|text| hidden.iter().all(|hidden| hidden != *text)).collect();
-    assert!(missing.is_empty(), "not noticed, and not in hidden_numbers.txt:\n{}", missing.join("\n"));
-    assert!(noticed.is_empty(), "in hidden_numbers.txt, and noticed: {noticed:?}");
+    let noticed: Vec<&str> = listed.iter().copied().filter(|text| hidden.iter().all(|hidden| hidden != text)).collect();
+    let wrong = [("not noticed, and not on the list", &missing), ("on the list, and noticed", &noticed)];
+    let wrong = wrong.map(|(what, numbers)| format!("{what}:\n{}", numbers.join("\n")));
+    assert!(missing.is_empty() && noticed.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 3000, "{count}");
 }
