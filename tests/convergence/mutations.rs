@@ -188,7 +188,9 @@ impl Falls {
         let slopes = errors.windows(2).filter(|pair| pair[1].1 > 10.0 * FLOOR);
         let slopes: Vec<(usize, f64)> = slopes.map(|pair| (pair[0].0, slope(pair[0].1, pair[1].1))).collect();
         let order = order.unwrap_or_else(|| slopes.last().map_or(f64::INFINITY, |(_, slope)| slope.round()));
-        let from = slopes.iter().filter(|(_, slope)| (slope - order).abs() <= tolerance).map(|(n, _)| *n);
+        // Errors that do not fall prove nothing.
+        let falls = |slope: f64| order > 0.0 && (slope - order).abs() <= tolerance;
+        let from = slopes.iter().filter(|(_, slope)| falls(*slope)).map(|(n, _)| *n);
         let exact = errors.iter().filter(|(_, error)| *error < FLOOR).map(|(n, _)| *n);
         Self { order, tolerance, from: from.collect(), exact: exact.collect() }
     }
@@ -197,7 +199,7 @@ impl Falls {
         self.from.is_empty() && self.exact.is_empty()
     }
 
-    /// Whether other errors do not fall in the same way.
+    /// Whether other errors do not fall in the same way; those that are no numbers do not.
     fn notices(&self, error: &dyn Fn(usize) -> f64) -> bool {
         let mut known = BTreeMap::new();
         let mut error = |n| *known.entry(n).or_insert_with(|| error(n));
@@ -227,6 +229,7 @@ impl<'a> Proven<'a> {
             };
             let error = |n| changed_error(row, &claim, process, (n, spacing), |plan| plan);
             let tolerance = if row.no_order.is_some() { 0.6 } else { TOLERANCE };
+            // What more steps would show, fewer do: the whole range is for those that are not in their asymptotic range before.
             let few = claim.doublings.min(if claim.first >= 1024 { 2 } else { 4 });
             let falls = |k| Falls::of((0..=k).map(|k| claim.first << k), Some(claim.order), tolerance, error);
             let falls = [few, claim.doublings].map(falls).into_iter().find(|falls| !falls.is_empty())?;
