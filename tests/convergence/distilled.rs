@@ -4,8 +4,9 @@
 use crate::common::affine::{marginal, marginal_covariance, push_asking};
 use crate::common::order::rms;
 use crate::common::problem::gaussian;
-use crate::common::solvers::Row;
+use langevin::core::grid::Stop;
 use langevin::core::{Grid, Level, Process};
+use langevin::schedulers::Plan;
 
 /// From a state to x̂_0 and ε̂.
 type Answer<'a> = &'a dyn Fn(&[f64], &Level) -> [Vec<f64>; 2];
@@ -13,9 +14,8 @@ type Answer<'a> = &'a dyn Fn(&[f64], &Level) -> [Vec<f64>; 2];
 const CLEAN: Level = Level { alpha: 1.0, sigma: 0.0, time: 0.0 };
 
 /// How far the mean and covariance at the end are from those of the data, at the level where it ends.
-pub fn error(row: &Row, process: &dyn Process, grid: &Grid) -> f64 {
+pub fn error(name: &str, plan: &Plan, process: &dyn Process, grid: &Grid) -> f64 {
     let data = gaussian();
-    let plan = row.solver.plan(process, grid).expect("a plan");
     let stops = grid.stops(process).expect("a grid");
     let flow = |x: &[f64], from: &Level, to: &Level| data.flow(x, from, to).expect("a plane");
     let to_data = |x: &[f64], at: &Level| with_eps(x, flow(x, at, &CLEAN), at);
@@ -30,20 +30,22 @@ pub fn error(row: &Row, process: &dyn Process, grid: &Grid) -> f64 {
     let clean = process.time_range().0;
     let beyond = |to: f64| process.level(clean + 0.7 * (to - clean));
     let along = |x: &[f64], at: &Level| {
-        let stop = stops.iter().find(|stop| stop.ask == *at).expect("a level of the grid");
+        // A level that is changed is near its own.
+        let off = |stop: &Stop| (stop.ask.lambda() - at.lambda()).abs();
+        let stop = stops.iter().min_by(|a, b| off(a).total_cmp(&off(b))).expect("a grid has steps");
         let goal = beyond(stop.to.t);
         let (f, det) = (flow(x, at, &goal), goal.alpha * at.sigma - goal.sigma * at.alpha);
         let solved = |of_f: f64, of_x: f64| f.iter().zip(x).map(|(f, x)| (of_f * f + of_x * x) / det).collect();
         [solved(at.sigma, -goal.sigma), solved(-at.alpha, goal.alpha)]
     };
     let last = stops[stops.len() - 1].to;
-    let (answer, end): (Answer<'_>, Level) = match row.name {
+    let (answer, end): (Answer<'_>, Level) = match name {
         "LCM" => (&through_boundary, CLEAN),
         "TCD" => (&along, beyond(last.t)),
         _ => (&to_data, last.level),
     };
     let (mean, factor) = marginal(&data, &plan.start_node().level);
-    let found = push_asking(&plan, answer, &mean, &factor);
+    let found = push_asking(plan, answer, &mean, &factor);
     let exact = [marginal(&data, &end).0, marginal_covariance(&data, &end)].concat();
     rms(&[found.mean.clone(), found.covariance()].concat(), &exact)
 }

@@ -10,6 +10,8 @@
 mod common;
 mod distilled;
 mod errors;
+mod levels;
+mod mutations;
 mod pages;
 mod picture;
 mod reverse;
@@ -161,6 +163,17 @@ const KINDS: [fn(Kind) -> bool; 5] = [
 
 /// The error of a claim in so many steps.
 fn error(row: &Row, claim: &Claim, process: &dyn Process, n: usize, spacing: Spacing) -> f64 {
+    changed_error(row, claim, process, (n, spacing), |plan| plan)
+}
+
+/// The same of a plan that is changed; one that it is compared with is not.
+fn changed_error(
+    row: &Row,
+    claim: &Claim,
+    process: &dyn Process,
+    (n, spacing): (usize, Spacing),
+    change: impl Fn(Plan) -> Plan,
+) -> f64 {
     let kind = claim.kind;
     let plan_of = |n: usize| {
         let grid = (spacing.of)(process, n);
@@ -170,7 +183,8 @@ fn error(row: &Row, claim: &Claim, process: &dyn Process, n: usize, spacing: Spa
         assert!(plan.steps() >= n, "{}: {} steps of {n}", row.name, plan.steps());
         plan
     };
-    let plan = plan_of(n);
+    // Odd numbers: at λ = 0 EDM's time is 0, where what LCM says is the state itself.
+    let plan = change(plan_of(if kind == Kind::WeakJumping { 2 * n + 1 } else { n }));
     let tau = strength(claim.sde, process, spacing.name == EVEN_TIME.name);
     let sde: (&dyn Fn(f64) -> f64, f64) = (&*tau, claim.sde.factor);
     let with_twice = |redraw: fn(&Plan) -> Plan| [redraw(&plan), redraw(&plan_of(2 * n))];
@@ -180,8 +194,7 @@ fn error(row: &Row, claim: &Claim, process: &dyn Process, n: usize, spacing: Spa
         Kind::Upwards => upward_error(process, &plan),
         Kind::Started { before } => started_error(process, &plan, before),
         Kind::Weak => weak_error(process, &plan, sde),
-        // Odd numbers: at λ = 0 EDM's time is 0, where what LCM says is the state itself.
-        Kind::WeakJumping => distilled::error(row, process, &(spacing.of)(process, 2 * n + 1)),
+        Kind::WeakJumping => distilled::error(row.name, &plan, process, &(spacing.of)(process, 2 * n + 1)),
         Kind::WeakItself => weak_difference(process, [&plan, &plan_of(2 * n)]),
         Kind::Strong => strong_error(process, &along_path(&plan), sde),
         Kind::StrongApart => strong_error(process, &along_path_apart(&plan), sde),
