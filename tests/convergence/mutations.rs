@@ -204,7 +204,7 @@ impl Falls {
         let mut known = BTreeMap::new();
         let mut error = |n| *known.entry(n).or_insert_with(|| error(n));
         let mut falls = |n: &usize| (slope(error(*n), error(2 * n)) - self.order).abs() <= 2.0 * self.tolerance;
-        !self.from.iter().all(&mut falls) || self.exact.iter().any(|n| error(*n) > 10.0 * FLOOR)
+        !self.from.iter().all(&mut falls) || self.exact.iter().any(|n| !(error(*n) <= 10.0 * FLOOR))
     }
 }
 

@@ -101,7 +101,8 @@ pub trait Denoiser<const D: usize>: Send + Sync {
     }
 
     /// What makes x̂_0 another than ε̂ says, by name: thresholds and known values that leave ε̂ as it was. A sampler that reads ε̂
-    /// alone would not see it, and refuses such a one. Combinators forward it, unless they make ε̂ of x̂_0.
+    /// alone would not see it, and refuses such a one. Combinators forward it, unless they make ε̂, or what they add to it, of x̂_0: there
+    /// it is seen.
     fn beyond_eps(&self) -> Option<&'static str> {
         None
     }

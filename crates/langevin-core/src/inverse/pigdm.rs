@@ -132,6 +132,11 @@ impl<T: Denoiser<D>, O: LinearOperator<D>, const D: usize> Denoiser<D> for PiGdm
         self.inner.beyond_output()
     }
 
+    fn beyond_eps(&self) -> Option<&'static str> {
+        // The gradient, which is part of ε̂, is that of x̂_0.
+        None
+    }
+
     fn check(&self, shape: &[usize]) -> Result<(), DenoiseError> {
         check_autodiff(NAME, &self.inner)?;
         self.measurement.check(shape)?;

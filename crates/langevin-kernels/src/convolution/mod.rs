@@ -126,9 +126,13 @@ impl ConvolutionSizes {
     /// Transforms the kernels of a weight, for [`forward_transformed`](Self::forward_transformed). `None` where convolutions of these
     /// sizes do not go by tiles.
     ///
+    /// # Shapes
+    ///
+    /// - weight: `[output, input, rows, columns]`
+    ///
     /// # Panics
     ///
-    /// As [`forward`](Self::forward) does.
+    /// If the weight has another length.
     #[must_use]
     pub fn transform(&self, weight: &[f32]) -> Option<TransformedKernels> {
         assert_eq!(weight.len(), self.kernels(), "kernels of {self:?}");

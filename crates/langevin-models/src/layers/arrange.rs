@@ -32,8 +32,10 @@ pub fn arrange_weights<M: Module>(network: M) -> M {
 /// algorithm, on the CPU and in `f32` on a GPU. Each is computed in the first call that needs it, and read by the others; results have
 /// the same bits. For networks that are asked and not trained, where calls are short: one small image at a time.
 ///
-/// A transform takes up to four times the memory of its weight. Where a weight is replaced it is computed anew. Nothing is kept of
-/// weights with a place in a graph of gradients. Burn's `freeze()` ends it: call this after that.
+/// A transform takes four times the memory of its weight, by tiles of 2x2 16/9 of it. Where a weight is replaced it is computed anew,
+/// and until then the old one stays in memory. Clones share what is kept, so that a clone with other weights is better
+/// given its own by [`forget_transforms`] and this. Nothing is kept of weights with a place in a graph of gradients, and on a GPU
+/// each thread computes its own. Burn's `freeze()` ends it, and `unfreeze()` begins it.
 ///
 /// # Example
 ///
@@ -51,11 +53,18 @@ pub fn arrange_weights<M: Module>(network: M) -> M {
 /// ```
 #[must_use]
 pub fn keep_transforms<M: Module>(network: M) -> M {
-    network.map(&mut Keep { inside: Vec::new() })
+    network.map(&mut Keep { on: true, inside: Vec::new() })
 }
 
-/// Switches on what layers keep.
+/// Ends what [`keep_transforms`] began, and frees the memory that no clone shares.
+#[must_use]
+pub fn forget_transforms<M: Module>(network: M) -> M {
+    network.map(&mut Keep { on: false, inside: Vec::new() })
+}
+
+/// Switches on what layers keep, or off.
 struct Keep {
+    on: bool,
     /// The field, and the type that has it, of each module that was entered.
     inside: Vec<(String, String)>,
 }
@@ -71,7 +80,7 @@ impl ModuleMapper for Keep {
 
     fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
         match self.inside.last() {
-            Some((name, container)) if name == "keeps" && container == "Struct:Conv2d" => flag.with_value(true),
+            Some((name, container)) if name == "kept" && container == "Struct:Conv2d" => flag.with_value(self.on),
             _ => flag,
         }
     }

@@ -1,6 +1,6 @@
 //! Two-dimensional convolution.
 
-use burn::module::{Flag, Module, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::convolution::{Kept, convolve_adding};
@@ -84,7 +84,6 @@ impl Conv2dConfig {
             bias: self.bias.then(|| fan_in_uniform([self.output], fan_in, device)),
             stride: self.stride,
             padding: self.padding,
-            keeps: Param::from_bool(false),
             kept: Kept::default(),
         })
     }
@@ -101,9 +100,7 @@ pub struct Conv2d {
     pub bias: Option<Param<Tensor<1>>>,
     stride: usize,
     padding: usize,
-    /// Whether transforms of the weight are kept: [`keep_transforms`](super::keep_transforms) finds it by its name.
-    keeps: Param<Flag>,
-    #[module(skip)]
+    /// Transforms of the weight: [`keep_transforms`](super::keep_transforms) finds them by this name.
     kept: Kept,
 }
 
@@ -121,13 +118,7 @@ impl Conv2d {
     /// Convolves the image and adds another, of the output's shape or `[batch, output, 1, 1]`.
     pub(crate) fn forward_adding(&self, x: Tensor<4>, added: Option<Tensor<4>>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        convolve_adding(x, self.weight.val(), bias, added, [self.stride; 2], [self.padding; 2], self.kept())
-    }
-
-    /// Where transforms of the weight are kept, if they are.
-    fn kept(&self) -> Option<&Kept> {
-        // For sampling `valid()` switches flags off, and remembers what they were.
-        self.keeps.clone().train().is_enabled().then_some(&self.kept)
+        convolve_adding(x, self.weight.val(), bias, added, [self.stride; 2], [self.padding; 2], self.kept.if_on())
     }
 
     /// Normalizes, activates, convolves and adds: where there is a kernel for it, without writing what lies in between as an image.
@@ -155,7 +146,7 @@ impl Conv2d {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::keep_transforms;
+    use crate::layers::{forget_transforms, keep_transforms};
     use crate::testing::{assert_close, flex, range, tensor, values};
     use burn::tensor::DType;
 
@@ -258,6 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn threads_of_a_pool_may_call_one_layer() {
+        use std::sync::mpsc;
+        use std::time::Duration;
+        let (send, receive) = mpsc::channel();
+        std::thread::spawn(move || {
+            let device = flex();
+            let layer = keep_transforms(Conv2dConfig::new(96, 96, 3).padding(1).init(&device).unwrap());
+            let x = tensor([1, 96, 8, 8], 0.3, &device);
+            let expected = values(&layer.forward(x.clone()));
+            for _ in 0..20 {
+                let fresh = keep_transforms(forget_transforms(layer.clone()));
+                rayon::scope(|scope| {
+                    for _ in 0..8 {
+                        scope.spawn(|_| assert_eq!(values(&fresh.forward(x.clone())), expected));
+                    }
+                });
+                keeps(&fresh, 1);
+            }
+            send.send(()).unwrap();
+        });
+        assert!(receive.recv_timeout(Duration::from_secs(60)).is_ok(), "they wait for one another");
+    }
+
+    #[test]
     fn nothing_is_kept_of_what_is_trained() {
         let device = flex().autodiff();
         let layer = keep_transforms(Conv2dConfig::new(96, 96, 3).padding(1).init(&device).unwrap());
@@ -271,7 +286,9 @@ mod tests {
         let gradients = plain.forward(x.clone()).sum().backward();
         assert_eq!(values(&x.grad(&gradients).unwrap()), gradient);
         keeps(&plain, 1);
-        assert!(plain.valid().kept().is_some() && plain.freeze().kept().is_none());
+        keeps(&plain.valid(), 1);
+        keeps(&forget_transforms(plain.clone()), 0);
+        keeps(&plain.freeze(), 0);
     }
 
     #[test]

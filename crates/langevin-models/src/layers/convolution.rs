@@ -8,7 +8,9 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, module};
 
 use super::{permuted, swapped};
-pub(crate) use kept::{Kept, Transform};
+pub(crate) use kept::Kept;
+#[cfg(feature = "flex")]
+pub(crate) use kept::Transform;
 use product::product;
 use winograd::winograd;
 

@@ -146,7 +146,7 @@ impl TemporalResnet {
             let told = projection.forward(time.expect("a time embedding").clone());
             tap.see("time_emb_proj", &told);
             let [batch, channels, frames, _, _] = h.dims();
-            h = h + told.reshape([batch, frames, channels, 1, 1]).swap_dims(1, 2);
+            h = h + swapped(told.reshape([batch, frames, channels, 1, 1]), 1);
         }
         let h = self.norm2.forward(h);
         tap.see("norm2", &h);

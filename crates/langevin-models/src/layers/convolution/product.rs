@@ -3,7 +3,7 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Slice, Tensor};
 
-use super::{channels_first, channels_last, output_size};
+use super::{channels_first, channels_last, output_size, swapped};
 
 /// Channels last, the image is shifted once for each entry of the kernel; the shifted images side by side are the table
 /// of patches.
@@ -31,7 +31,5 @@ pub(super) fn product(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], paddi
 fn matrix(weight: Tensor<4>) -> Tensor<2> {
     let [output, input, k, l] = weight.dims();
     let entries = k * l * input;
-    let rows =
-        if k * l == 1 { weight.reshape([output, input]) } else { channels_last(weight).reshape([output, entries]) };
-    if output == 1 || entries == 1 { rows.reshape([entries, output]) } else { rows.transpose() }
+    swapped(channels_last(weight).reshape([output, entries]), 0)
 }
