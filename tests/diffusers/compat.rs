@@ -318,7 +318,7 @@ fn churn_before_and_after_asking_have_one_law_and_order() {
     }
 }
 
-/// Configurations of the pipelines that are recorded.
+/// Configurations that are common among published pipelines.
 #[test]
 fn published_configurations_are_the_same_under_the_switch_but_for_unclip() {
     let latent = r#", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1"#;

@@ -264,7 +264,9 @@ impl Configured {
     ///
     /// Euler's solvers ask the network before the state is raised, as there; they have weak order 1, as those that ask
     /// afterwards. On a flow the interval is one of σ in [0, 1], as there, and σ/α is raised as by
-    /// [`Churned`](crate::sigma::Churned); the original leaves the flow, see [`compat_diffusers`](Self::compat_diffusers).
+    /// [`Churned`](crate::sigma::Churned), from σ below 1; the original leaves the flow, see
+    /// [`compat_diffusers`](Self::compat_diffusers). The amount is divided by the number of steps, where the original divides by that of
+    /// calls, about twice as many: the same `s_churn` adds about twice as much here.
     ///
     /// # Errors
     /// [`ConfigError::Plan`] for numbers out of range, [`ConfigError::Value`] for solvers that take none.
