@@ -17,7 +17,7 @@ pub(crate) enum Transform {
     Cpu(Arc<langevin_kernels::convolution::TransformedKernels>),
     /// `[entries, input, output]`
     #[cfg(feature = "cube")]
-    Gpu(Tensor<3>),
+    Gpu(Box<Tensor<3>>),
 }
 
 /// The transforms of the last weight that was asked for, one for each size of tiles, if they are to be kept. Clones share them.

@@ -93,9 +93,9 @@ pub(super) fn kept<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [us
         #[cfg(feature = "flex")]
         Transform::Cpu(_) => false,
     };
-    let make = || Some(Transform::Gpu(langevin_gpu::kernel_of(weight.clone(), tile)));
+    let make = || Some(Transform::Gpu(Box::new(langevin_gpu::kernel_of(weight.clone(), tile))));
     match kept.transform(&weight, fits, make) {
-        Some(Transform::Gpu(kernel)) => by_kernels(x, kernel, tile, padding),
+        Some(Transform::Gpu(kernel)) => by_kernels(x, *kernel, tile, padding),
         _ => winograd::<M>(x, weight, padding),
     }
 }
