@@ -11,8 +11,8 @@ use langevin::models::layers::{
     GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
     SinusoidalPositions, SpatialNormConfig, SpatioTemporalResnetConfig, TemporalConv, TemporalResnetConfig,
     TimestepEmbeddingConfig, Transformer2dConfig, TransformerSpatioTemporalConfig, TransformerTemporalConfig,
-    arrange_weights, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, keep_transforms, mask_bias,
-    scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    arrange_weights, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, forget_transforms,
+    keep_transforms, mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -315,6 +315,10 @@ pub fn table() -> Vec<Case> {
         case("arrange_weights", "a convolution", |d| {
             let layer = arrange_weights(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
             value(layer.forward(tensor([2, 32, 9, 8], 1, d)))
+        }),
+        case("forget_transforms", "a convolution", |d| {
+            let layer = keep_transforms(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
+            value(forget_transforms(layer).forward(tensor([2, 32, 9, 8], 1, d)))
         }),
         case("keep_transforms", "a convolution", |d| {
             let layer = keep_transforms(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
