@@ -10,6 +10,7 @@ mod attention;
 #[cfg(feature = "vulkan")]
 mod convolution;
 mod group_norm;
+mod multiply;
 #[cfg(feature = "vulkan")]
 mod planes;
 #[cfg(feature = "vulkan")]
@@ -25,6 +26,7 @@ use burn::backend::Cube;
 use burn::backend::DispatchDevice;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Device, Tensor};
+use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -34,12 +36,12 @@ pub use attention::{attend, attends};
 #[cfg(feature = "vulkan")]
 pub use convolution::{Additions, arranged, convolve, convolve_normalized, convolves};
 pub use group_norm::{Normalization, group_norm};
+pub use multiply::{Turned, multiplies, multiply};
 #[cfg(feature = "vulkan")]
 pub use product::{map_rows, maps_rows};
-pub use winograd::{Tile, Tiling, image_of, kernel_of, tiles_of};
+pub use winograd::{Kernel, Tile, Tiling, convolve_in_tiles, kernel_of};
 
 /// Workgroups that a launch may count along an axis.
-#[cfg(feature = "vulkan")]
 const LARGEST_COUNT: usize = 65_535;
 
 /// Threads of a workgroup that multiplies matrices.
@@ -59,15 +61,17 @@ fn dividing(channels: usize, sizes: &[usize]) -> usize {
 #[must_use]
 pub fn has_tensor_cores(device: &Device, dtype: DType) -> bool {
     match device.clone().inner().as_dispatch() {
-        DispatchDevice::Cube(device) => {
-            let client = device.client();
-            let (factor, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
-            let matmul = &client.features().matmul;
-            let offered = matmul.cmma.iter().chain(&matmul.mma);
-            offered.into_iter().any(|size| [size.a_type, size.b_type, size.cd_type] == [factor, factor, sum])
-        }
+        DispatchDevice::Cube(device) => has_matrices(&device.client(), dtype),
         _ => false,
     }
+}
+
+/// The same of the device of a client.
+fn has_matrices(client: &Client, dtype: DType) -> bool {
+    let (factor, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
+    let matmul = &client.features().matmul;
+    let offered = matmul.cmma.iter().chain(&matmul.mma);
+    offered.into_iter().any(|size| [size.a_type, size.b_type, size.cd_type] == [factor, factor, sum])
 }
 
 /// The integers that all of these can be indexed with.

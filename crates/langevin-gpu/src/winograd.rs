@@ -1,8 +1,9 @@
-//! The linear maps around the products of Winograd's convolution.
+//! Winograd's convolution: linear maps around matrix products.
 //!
 //! A convolution with a 3 x 3 kernel is computed in tiles of m x m outputs, from windows of (m + 2) x (m + 2) inputs:
 //! `y = Aᵀ[Σ (G·g·Gᵀ) ∘ (Bᵀ·d·B)]A`, the sum over input channels. Here are `d → Bᵀ·d·B` of every window and `M → Aᵀ·M·A`
 //! of every tile, with their adjoints; the sum between them is a matrix product for each of the (m + 2)² entries.
+//! All of it is one operation, which keeps image and kernel for its gradient and nothing in between.
 //!
 //! # References
 //!
@@ -52,26 +53,39 @@ impl Tiling {
     }
 }
 
-/// The transformed windows of an image: `Bᵀ·d·B`.
-///
-/// # Shapes
-///
-/// - image: `[batch, height, width, channels]`
-/// - output: `[entries, batch·tiles down·tiles across, channels]`
-#[must_use]
-pub fn tiles_of(image: Tensor<4>, tiling: Tiling) -> Tensor<3> {
-    Tensor::from_dispatch(Dispatch::tiles(image.into_dispatch(), tiling))
+/// The kernel of a convolution.
+#[derive(Clone, Debug)]
+pub enum Kernel {
+    /// `[output, input, 3, 3]`
+    Plain(Tensor<4>),
+    /// What [`kernel_of`] made of it: `[entries, input, output]`.
+    Transformed(Tensor<3>),
 }
 
-/// The image whose tiles are `Aᵀ·M·A`.
+/// The convolution with a 3 x 3 kernel and stride 1, with gradients.
 ///
 /// # Shapes
 ///
-/// - products: `[entries, batch·tiles down·tiles across, channels]`
-/// - output: `[batch, height, width, channels]`
+/// - image: `[batch, height, width, input]`
+/// - output: `[batch, height, width, output]`
+///
+/// # Panics
+///
+/// If the shapes or types do not fit.
 #[must_use]
-pub fn image_of(products: Tensor<3>, batch: usize, tiling: Tiling) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::image(products.into_dispatch(), batch, tiling))
+pub fn convolve_in_tiles(image: Tensor<4>, kernel: Kernel, tiling: Tiling) -> Tensor<4> {
+    let [_, height, width, channels] = image.dims();
+    assert_eq!([height, width], tiling.input, "the image");
+    let (dtype, fits) = match &kernel {
+        Kernel::Plain(kernel) => (kernel.dtype(), kernel.dims()[1..] == [channels, 3, 3]),
+        Kernel::Transformed(kernel) => (kernel.dtype(), kernel.dims()[..2] == [tiling.entries(), channels]),
+    };
+    assert!(fits && dtype == image.dtype(), "the kernel");
+    let (kernel, weighed) = match kernel {
+        Kernel::Plain(kernel) => (kernel.into_dispatch(), false),
+        Kernel::Transformed(kernel) => (kernel.into_dispatch(), true),
+    };
+    Tensor::from_dispatch(Dispatch::convolve(image.into_dispatch(), kernel, tiling, weighed))
 }
 
 /// The transformed kernel of each pair of channels: `G·g·Gᵀ`.
@@ -80,6 +94,10 @@ pub fn image_of(products: Tensor<3>, batch: usize, tiling: Tiling) -> Tensor<4> 
 ///
 /// - weight: `[output, input, 3, 3]`
 /// - output: `[entries, input, output]`
+///
+/// # Panics
+///
+/// If the weight is part of a graph of gradients: a transform that is kept has none.
 #[must_use]
 pub fn kernel_of(weight: Tensor<4>, tile: Tile) -> Tensor<3> {
     Tensor::from_dispatch(Dispatch::weigh(weight.into_dispatch(), tile))

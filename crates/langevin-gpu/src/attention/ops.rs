@@ -1,7 +1,6 @@
 //! Attention as an operation of Burn's backends.
 
 use burn::backend::fusion::custom::TensorSpec;
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, Scalar, Shape, Slice};
@@ -16,8 +15,9 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::kernels::attention;
+use crate::multiply::{Turned, times};
 use crate::product::any::{product_of_any, reaches};
-use crate::product::kernels::{Added, Turned, multiplies, product};
+use crate::product::kernels::{Added, multiplies, product};
 
 /// Scores that are held at once going back: 64 Mi, which is 256 MiB in `f32`.
 const LARGEST_SCORES: usize = 1 << 26;
@@ -67,8 +67,7 @@ impl AttentionOps for CubeBackend {
         if reaches(&left, &right, turned) {
             return product_of_any(into_contiguous(left), into_contiguous(right), turned);
         }
-        let turn = |x, turned| if turned { Self::float_swap_dims(x, 1, 2) } else { x };
-        Self::float_matmul(turn(left, turned.left), turn(right, turned.right))
+        times(left, right, turned)
     }
 }
 

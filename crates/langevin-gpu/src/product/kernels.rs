@@ -8,6 +8,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::Form;
+use crate::multiply::{Turned, sides};
 use crate::workgroup::{Fragment, Role, View};
 use crate::{ENOUGH, LARGEST_COUNT, THREADS, dividing};
 
@@ -29,15 +30,6 @@ struct Tile {
 #[cube]
 pub(crate) fn aligned(columns: u32) -> u32 {
     columns / 8 * 8
-}
-
-/// How a factor lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Turned {
-    /// Whether the left one is there as its transpose.
-    pub left: bool,
-    /// Whether the right one is.
-    pub right: bool,
 }
 
 /// `left·right` of each of a batch, and what is added.
@@ -192,12 +184,6 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more:
         dtype_to_storage_type(dtype),
     );
     y
-}
-
-/// Sizes of a factor, as it is multiplied.
-pub(super) fn sides(factor: &CubeTensor, turned: bool) -> [usize; 3] {
-    let [batch, rows, columns] = factor.meta.shape().dims();
-    if turned { [batch, columns, rows] } else { [batch, rows, columns] }
 }
 
 /// Whether [`product`] is for factors of these sizes: nothing is read that is not aligned.

@@ -16,7 +16,8 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::Form;
-use super::kernels::{Added, Around, Turned, gradient_of_weight, product};
+use super::kernels::{Added, Around, gradient_of_weight, product};
+use crate::multiply::Turned;
 use crate::sums::{SumOps, summed};
 
 #[backend_extension(Cube, Autodiff, Fusion)]

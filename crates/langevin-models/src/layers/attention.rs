@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor, activation};
 
 use super::convolution::{has_kernels, to_image, to_tokens};
 use super::norm::widen;
-use super::swapped;
 use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
+use super::{multiply, swapped};
 use crate::condition::each_frame;
 use crate::error::{ModelError, at_least_one, positive};
 use crate::tap::Tap;
@@ -100,14 +100,13 @@ fn in_portions(
     let (query, key) = (widen(query), widen(key));
     // Scaling the query instead of the scores is cheaper.
     let query = if scale == 1.0 { query } else { query * scale };
-    let key = swapped(key, 2);
     let some = |query: Tensor<4>, bias: Option<Tensor<4>>| {
-        let scores = query.matmul(key.clone());
+        let scores = multiply(query, key.clone(), true);
         let scores = match bias {
             Some(bias) => scores + widen(bias),
             None => scores,
         };
-        activation::softmax(scores, 3).cast(dtype).matmul(value.clone())
+        multiply(activation::softmax(scores, 3).cast(dtype), value.clone(), false)
     };
     if queries <= portion {
         return some(query, bias);

@@ -1,9 +1,10 @@
 //! The affine map `y = x·Wᵀ + b`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor};
 
 use super::initial::fan_in_uniform;
+use super::multiply;
 use crate::error::{ModelError, at_least_one};
 
 /// Configuration of a [`Linear`] layer.
@@ -75,17 +76,29 @@ impl Linear {
     /// - input: `[.., input]`
     /// - output: `[.., output]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let (weight, bias) = (self.weight.val(), self.bias.as_ref().map(Param::val));
-        #[cfg(feature = "flex")]
-        if let Some(y) = crate::cpu::map_last(&x, &weight, bias.as_ref()) {
-            return y;
-        }
-        #[cfg(feature = "vulkan")]
-        if let Some(y) = mapped(&x, &weight, bias.as_ref(), None) {
-            return y;
-        }
-        module::linear(x, weight.transpose(), bias)
+        map_last(x, self.weight.val(), self.bias.as_ref().map(Param::val))
     }
+}
+
+/// `x·Wᵀ + b` on the last axis, by the kernels of this library where there are some.
+pub(crate) fn map_last<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::cpu::map_last(&x, &weight, bias.as_ref()) {
+        return y;
+    }
+    #[cfg(feature = "vulkan")]
+    if let Some(y) = mapped(&x, &weight, bias.as_ref(), None) {
+        return y;
+    }
+    let (mut shape, [output, input]) = (x.dims(), weight.dims());
+    let rows = shape[..D - 1].iter().product();
+    shape[D - 1] = output;
+    let y = multiply(x.reshape([rows, input]), weight, true);
+    let y = match bias {
+        Some(bias) => y + bias.reshape([1, output]),
+        None => y,
+    };
+    y.reshape(shape)
 }
 
 /// The map of the last axis, and what is added to it, by one kernel, where there is one.

@@ -3,7 +3,8 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Slice, Tensor};
 
-use super::{channels_first, channels_last, output_size, swapped};
+use super::super::multiply;
+use super::{channels_first, channels_last, output_size};
 
 /// Channels last, the image is shifted once for each entry of the kernel; the shifted images side by side are the table
 /// of patches.
@@ -23,13 +24,8 @@ pub(super) fn product(x: Tensor<4>, weight: Tensor<4>, stride: [usize; 2], paddi
     });
     let patches = if k * l == 1 && stride == [1, 1] { x } else { Tensor::cat(shifted.collect(), 3) };
     let patches = patches.reshape([batch * rows * columns, k * l * input]);
-    channels_first(patches.matmul(matrix(weight)).reshape([batch, rows, columns, output]))
-}
-
-/// `[output, input, rows, columns]` to `[rows·columns·input, output]`, without moving dimensions of size one (see
-/// [`channels_last`]): the gradient comes back the same way, and the optimizer reads it in fused kernels.
-fn matrix(weight: Tensor<4>) -> Tensor<2> {
-    let [output, input, k, l] = weight.dims();
-    let entries = k * l * input;
-    swapped(channels_last(weight).reshape([output, entries]), 0)
+    // Views of the same order for all: no dimension of size one is moved (see [`channels_last`]). The gradient comes back the same way, and
+    // the optimizer reads it in fused kernels.
+    let weight = channels_last(weight).reshape([output, k * l * input]);
+    channels_first(multiply(patches, weight, true).reshape([batch, rows, columns, output]))
 }

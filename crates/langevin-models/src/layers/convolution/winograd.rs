@@ -24,7 +24,7 @@ use super::{channels_first, channels_last, output_size};
 pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
     #[cfg(feature = "cube")]
     if super::has_kernels(&x.device()) {
-        return by_kernels(x, langevin_gpu::kernel_of(weight, tile_of::<M>()), tile_of::<M>(), padding);
+        return by_kernels(x, langevin_gpu::Kernel::Plain(weight), tile_of::<M>(), padding);
     }
     let tile = Tile::of(M);
     let n = M + 2;
@@ -68,14 +68,12 @@ pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding:
     channels_first(y.slice([0..batch, 0..rows, 0..columns, 0..output]))
 }
 
-/// The same with kernels for both maps, and a kernel that is transformed already.
+/// The same with kernels for all of it.
 #[cfg(feature = "cube")]
-fn by_kernels(x: Tensor<4>, kernel: Tensor<3>, tile: langevin_gpu::Tile, padding: [usize; 2]) -> Tensor<4> {
-    use langevin_gpu::{Tiling, image_of, tiles_of};
-    let [batch, _, height, width] = x.dims();
-    let tiling = Tiling::new(tile, [height, width], padding);
-    let products = tiles_of(channels_last(x), tiling).matmul(kernel);
-    channels_first(image_of(products, batch, tiling))
+fn by_kernels(x: Tensor<4>, kernel: langevin_gpu::Kernel, tile: langevin_gpu::Tile, padding: [usize; 2]) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let tiling = langevin_gpu::Tiling::new(tile, [height, width], padding);
+    channels_first(langevin_gpu::convolve_in_tiles(channels_last(x), kernel, tiling))
 }
 
 #[cfg(feature = "cube")]
@@ -95,7 +93,7 @@ pub(super) fn kept<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [us
     };
     let make = || Some(Transform::Gpu(Box::new(langevin_gpu::kernel_of(weight.clone(), tile))));
     match kept.transform(&weight, fits, make) {
-        Some(Transform::Gpu(kernel)) => by_kernels(x, *kernel, tile, padding),
+        Some(Transform::Gpu(kernel)) => by_kernels(x, langevin_gpu::Kernel::Transformed(*kernel), tile, padding),
         _ => winograd::<M>(x, weight, padding),
     }
 }

@@ -3,13 +3,13 @@
 #![allow(non_snake_case, reason = "fields have the names of published parameters")]
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor};
 
 use super::super::attention::{attend, table};
 use super::super::tokens::Sight;
 use super::config::{T5EncoderConfig, T5FeedForward};
 use crate::error::ModelError;
-use crate::layers::{Activation, Embedding, Linear, LinearConfig, RmsNorm, RmsNormConfig, widen};
+use crate::layers::{Activation, Embedding, Linear, LinearConfig, RmsNorm, RmsNormConfig, map_last, widen};
 use crate::tap::Tap;
 
 fn linear(input: usize, output: usize, device: &Device) -> Result<Linear, ModelError> {
@@ -121,7 +121,7 @@ impl T5Dense {
             (Some(h), None) => h,
             (None, _) => widen(x.clone()),
         };
-        let y = module::linear(h, widen(self.wo.weight.val()).transpose(), None);
+        let y = map_last(h, widen(self.wo.weight.val()), None);
         tap.see("wo", &y);
         tap.see("", &y);
         y

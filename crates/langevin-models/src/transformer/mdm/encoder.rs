@@ -1,14 +1,13 @@
 //! The layers of torch's `TransformerEncoder`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor, activation, module};
+use burn::tensor::{Device, Distribution, Tensor, activation};
 
 use super::MdmConfig;
 use crate::error::ModelError;
-use crate::layers::swapped;
 use crate::layers::{
-    Activation, Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, constant, join_heads, random,
-    scaled_dot_product_attention, split_heads, widen,
+    Activation, Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, constant, join_heads,
+    map_last, multiply, random, scaled_dot_product_attention, split_heads, widen,
 };
 use crate::tap::Tap;
 
@@ -45,8 +44,8 @@ impl PackedAttention {
             return scaled_dot_product_attention(query, key, value);
         }
         let [_, _, _, d] = query.dims();
-        let scores = widen((query / (d as f64).sqrt()).matmul(swapped(key, 2)));
-        self.dropout.forward(activation::softmax(scores, 3).cast(value.dtype())).matmul(value)
+        let scores = widen(multiply(query / (d as f64).sqrt(), key, true));
+        multiply(self.dropout.forward(activation::softmax(scores, 3).cast(value.dtype())), value, false)
     }
 
     /// Attends among tokens.
@@ -56,7 +55,7 @@ impl PackedAttention {
     /// - input and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>, tap: &mut Tap<'_>) -> Tensor<3> {
         let [_, _, width] = x.dims();
-        let all = module::linear(x, self.in_proj_weight.val().transpose(), Some(self.in_proj_bias.val()));
+        let all = map_last(x, self.in_proj_weight.val(), Some(self.in_proj_bias.val()));
         let part = |i: usize| split_heads(all.clone().narrow(2, i * width, width), self.heads);
         let y = self.out_proj.forward(join_heads(self.attend(part(0), part(1), part(2))));
         tap.see("out_proj", &y);

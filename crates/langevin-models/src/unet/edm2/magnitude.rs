@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Distribution, Shape, Tensor, activation};
 use std::f64::consts::{PI, SQRT_2};
 
 use crate::error::{ModelError, at_least_one};
-use crate::layers::{convolve, random, sin_cos, widen};
+use crate::layers::{convolve, multiply, random, sin_cos, widen};
 
 /// Added to a norm before dividing by it.
 const EPSILON: f64 = 1e-4;
@@ -75,7 +75,7 @@ impl MpLinear {
         let [_, input] = self.weight.dims();
         let weight = normalized(self.weight.val()) / (input as f64).sqrt();
         let dtype = x.dtype();
-        x.matmul(weight.cast(dtype).transpose())
+        multiply(x, weight.cast(dtype), true)
     }
 
     /// The outputs for one-hot inputs of magnitude one; index `input` stands for an input of zeros. `[rows, output]`.
