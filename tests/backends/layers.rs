@@ -103,6 +103,13 @@ pub fn table() -> Vec<Case> {
         case("Linear", "[7, 33] to 65", |d| {
             module(LinearConfig::new(33, 65).init(d).expect(OK), [7, 33], d, |layer, x| layer.forward(x))
         }),
+        // So many numbers for so few sums that several threads share one, on GPUs.
+        case("Linear", "[300, 520] to 72", |d| {
+            module(LinearConfig::new(520, 72).init(d).expect(OK), [300, 520], d, |layer, x| layer.forward(x))
+        }),
+        case("Linear", "[70, 1, 333] to 129", |d| {
+            module(LinearConfig::new(333, 129).init(d).expect(OK), [70, 1, 333], d, |layer, x| layer.forward(x))
+        }),
         case("Linear", "[2, 5, 16] to 8, no bias", |d| {
             let layer = LinearConfig::new(16, 8).bias(false).init(d).expect(OK);
             module(layer, [2, 5, 16], d, |layer, x| layer.forward(x))

@@ -5,9 +5,9 @@ mod kernels;
 mod normalized;
 mod ops;
 
-use burn::backend::DispatchTensor;
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::additions::Additions;
 use crate::sheet::{PIXELS, Sheet};
 use crate::{Normalization, workgroup};
 use kernels::MULTIPLE;
@@ -29,47 +29,6 @@ pub fn convolves(device: &Device, dtype: DType, image: [usize; 4], output: usize
     let reached =
         pixels.saturating_mul(input.max(output)) <= i32::MAX as usize && 9 * input * output <= i32::MAX as usize;
     reached && pixels / PIXELS < crate::LARGEST_COUNT && workgroup::multiplies(device, dtype, crate::THREADS)
-}
-
-/// What a convolution adds to its sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Form {
-    /// A number for each channel.
-    bias: bool,
-    /// An image of the output's shape.
-    added: bool,
-    /// A number for each channel of each image.
-    shift: bool,
-}
-
-/// What is added to the output of [`convolve`].
-#[derive(Clone, Debug, Default)]
-pub struct Additions {
-    /// `[output]`
-    pub bias: Option<Tensor<1>>,
-    /// Of the output's shape, or `[batch, 1, 1, output]` for the same at every pixel.
-    pub added: Option<Tensor<4>>,
-}
-
-impl Additions {
-    /// Both tensors, of which those that the form does not name are `other`: they are not read.
-    fn with(self, image: [usize; 4], step: usize, other: &Tensor<4>) -> (DispatchTensor, DispatchTensor, Form) {
-        let ([batch, height, width, _], [output, ..], dtype) = (image, other.dims(), other.dtype());
-        let [height, width] = [height, width].map(|size| size.div_ceil(step));
-        let Self { bias, added } = self;
-        if let Some(bias) = &bias {
-            assert_eq!((bias.dims(), bias.dtype()), ([output], dtype), "the bias");
-        }
-        let shift = added.as_ref().is_some_and(|added| added.dims() == [batch, 1, 1, output]);
-        if let Some(added) = &added {
-            let whole = added.dims() == [batch, height, width, output];
-            assert!((whole || shift) && added.dtype() == dtype, "{:?} is added", added.dims());
-        }
-        let form = Form { bias: bias.is_some(), added: added.is_some() && !shift, shift };
-        // As it is: an operation on it would wait for a gradient that never comes.
-        let unread = || other.clone().into_dispatch();
-        (bias.map_or_else(unread, Tensor::into_dispatch), added.map_or_else(unread, Tensor::into_dispatch), form)
-    }
 }
 
 /// A weight `[output, input, 3, 3]`, the same, in the order of memory that [`convolve`] reads: other orders it changes at every call.
@@ -105,7 +64,9 @@ fn check(image: &Tensor<4>, weight: &Tensor<4>) {
 pub fn convolve(image: Tensor<4>, weight: Tensor<4>, stride: usize, additions: Additions) -> Tensor<4> {
     check(&image, &weight);
     assert!(stride > 0, "a stride of zero");
-    let (bias, added, form) = additions.with(image.dims(), stride, &weight);
+    let [batch, height, width, _] = image.dims();
+    let shape = [batch, height.div_ceil(stride), width.div_ceil(stride), weight.dims()[0]];
+    let (bias, added, form) = additions.with(shape, &weight);
     Tensor::from_dispatch(Dispatch::convolve(image.into_dispatch(), weight.into_dispatch(), bias, added, stride, form))
 }
 
@@ -128,11 +89,11 @@ pub fn convolve_normalized(
     additions: Additions,
 ) -> Tensor<4> {
     check(&image, &weight);
-    let ([_, _, _, input], dtype) = (image.dims(), image.dtype());
+    let ([batch, height, width, input], dtype) = (image.dims(), image.dtype());
     for tensor in [&scale, &shift] {
         assert_eq!((tensor.dims(), tensor.dtype()), ([input], dtype), "scale and shift of the normalization");
     }
-    let (bias, added, form) = additions.with(image.dims(), 1, &weight);
+    let (bias, added, form) = additions.with([batch, height, width, weight.dims()[0]], &weight);
     Tensor::from_dispatch(Dispatch::convolve_normalized(
         image.into_dispatch(),
         scale.into_dispatch(),

@@ -5,15 +5,14 @@
 #![cfg(feature = "cube")]
 
 mod adam;
+mod additions;
 #[cfg(feature = "vulkan")]
 mod attention;
 #[cfg(feature = "vulkan")]
 mod convolution;
 mod group_norm;
-mod multiply;
 #[cfg(feature = "vulkan")]
 mod planes;
-#[cfg(feature = "vulkan")]
 mod product;
 #[cfg(feature = "vulkan")]
 mod sheet;
@@ -31,14 +30,13 @@ use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::tensor::CubeTensor;
 
 pub use adam::{AdamStep, adam, updates};
+pub use additions::Additions;
 #[cfg(feature = "vulkan")]
 pub use attention::{attend, attends};
 #[cfg(feature = "vulkan")]
-pub use convolution::{Additions, arranged, convolve, convolve_normalized, convolves};
+pub use convolution::{arranged, convolve, convolve_normalized, convolves};
 pub use group_norm::{Normalization, group_norm};
-pub use multiply::{Turned, multiplies, multiply};
-#[cfg(feature = "vulkan")]
-pub use product::{map_rows, maps_rows};
+pub use product::{Turned, map_rows, maps_rows, multiplies, multiply};
 pub use winograd::{Kernel, Tile, Tiling, convolve_in_tiles, kernel_of};
 
 /// Workgroups that a launch may count along an axis.

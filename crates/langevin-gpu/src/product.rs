@@ -1,34 +1,90 @@
-//! Matrix products in half precision, by matrices of a workgroup: an affine map of rows, and what is added to it, in one kernel.
+//! Matrix products, and affine maps of rows with what is added to them in one kernel.
+//!
+//! Nothing is tried out: Burn's product has dozens of variants, each of which is compiled and timed for every class of sizes, which takes
+//! minutes for a network and its gradients. Where the hardware has no matrices of a type, `f32` above all, a kernel adds up products of
+//! single numbers; in `f16`, with the feature `vulkan`, matrices of a workgroup or of a plane are multiplied.
 
+#[cfg(feature = "vulkan")]
 pub(crate) mod any;
+#[cfg(feature = "vulkan")]
 pub(crate) mod kernels;
+mod multiply;
 mod ops;
+mod single;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::workgroup;
+use crate::additions::Form;
+use multiply::MultiplyOps;
+pub(crate) use multiply::times;
 use ops::{Dispatch, ProductOps};
 
-/// Whether [`map_rows`] can be asked for `rows` rows: a Vulkan driver with `VK_NV_cooperative_matrix2`, `f16`, input and output in
-/// multiples of 32, and no more rows than one launch of a kernel reaches.
-#[must_use]
-pub fn maps_rows(device: &Device, dtype: DType, rows: usize, [input, output]: [usize; 2]) -> bool {
-    let whole = [input, output].iter().all(|size| *size > 0 && size.is_multiple_of(32));
-    // Indices in kernels are of 32 bits.
-    let reached = rows.next_multiple_of(kernels::ROWS).saturating_mul(input.max(output)) <= i32::MAX as usize
-        && input.saturating_mul(output) <= i32::MAX as usize;
-    let counts = [rows.div_ceil(kernels::ROWS), output / 32].iter().all(|count| *count <= crate::LARGEST_COUNT);
-    let fits = whole && reached && counts && rows > 0;
-    fits && workgroup::multiplies(device, dtype, crate::THREADS)
+/// How a factor lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Turned {
+    /// Whether the left one is there as its transpose.
+    pub left: bool,
+    /// Whether the right one is.
+    pub right: bool,
 }
 
-/// What a product adds to its sums.
+/// Whether [`multiply`] is the product of a device: it compiles kernels, and has no matrices of this type in hardware.
+#[must_use]
+pub fn multiplies(device: &Device, dtype: DType) -> bool {
+    match device.clone().inner().as_dispatch() {
+        burn::backend::DispatchDevice::Cube(device) => single::is_product_of(&device.client(), dtype),
+        _ => false,
+    }
+}
+
+/// `left·right` of each of a batch, with gradients.
+///
+/// # Shapes
+///
+/// - left: `[batch, rows, input]`, or `[batch, input, rows]` if it is turned
+/// - right: `[batch, input, output]`, or `[batch, output, input]` if it is turned
+/// - output: `[batch, rows, output]`
+///
+/// # Panics
+///
+/// If the shapes or types do not fit.
+#[must_use]
+pub fn multiply(left: Tensor<3>, right: Tensor<3>, turned: Turned) -> Tensor<3> {
+    let ([batch, a, b], [others, c, d]) = (left.dims(), right.dims());
+    let (inner, outer) = (if turned.left { a } else { b }, if turned.right { d } else { c });
+    assert_eq!((batch, inner, left.dtype()), (others, outer, right.dtype()), "the factors");
+    Tensor::from_dispatch(Dispatch::multiply(left.into_dispatch(), right.into_dispatch(), turned))
+}
+
+/// Who computes an affine map of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Form {
-    /// A number for each column.
-    bias: bool,
-    /// A matrix of the output's shape.
-    added: bool,
+enum By {
+    /// Single numbers.
+    Single,
+    /// Matrices of a workgroup.
+    #[cfg(feature = "vulkan")]
+    Workgroup,
+}
+
+impl By {
+    fn of(device: &Device, dtype: DType, rows: usize, [input, output]: [usize; 2]) -> Option<Self> {
+        #[cfg(feature = "vulkan")]
+        if kernels::maps_rows(rows, [input, output]) && crate::workgroup::multiplies(device, dtype, crate::THREADS) {
+            return Some(Self::Workgroup);
+        }
+        // The gradients are products of these sizes in other orders.
+        let reached = [[1, rows, input], [1, rows, output], [1, output, rows]];
+        let others = [output, input, input];
+        let reached = reached.into_iter().zip(others).all(|(left, output)| single::reaches(left, output));
+        (reached && multiplies(device, dtype)).then_some(Self::Single)
+    }
+}
+
+/// Whether [`map_rows`] can be asked for `rows` rows: of a device that [multiplies] by single numbers, or of a Vulkan driver with
+/// `VK_NV_cooperative_matrix2` in `f16`, with input and output in multiples of 32; and no more rows than one launch of a kernel reaches.
+#[must_use]
+pub fn maps_rows(device: &Device, dtype: DType, rows: usize, sizes: [usize; 2]) -> bool {
+    By::of(device, dtype, rows, sizes).is_some()
 }
 
 /// `x·weightᵀ + bias + added`.
@@ -46,7 +102,7 @@ pub(crate) struct Form {
 #[must_use]
 pub fn map_rows(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, added: Option<Tensor<2>>) -> Tensor<2> {
     let ([rows, input], [output, _], dtype) = (x.dims(), weight.dims(), x.dtype());
-    assert!(maps_rows(&x.device(), dtype, rows, [input, output]), "no kernel for this product");
+    let by = By::of(&x.device(), dtype, rows, [input, output]).expect("a kernel for this product");
     assert_eq!((weight.dims(), weight.dtype()), ([output, input], dtype), "the weight");
     if let Some(bias) = &bias {
         assert_eq!((bias.dims(), bias.dtype()), ([output], dtype), "the bias");
@@ -54,9 +110,9 @@ pub fn map_rows(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, added:
     if let Some(added) = &added {
         assert_eq!((added.dims(), added.dtype()), ([rows, output], dtype), "what is added");
     }
-    let form = Form { bias: bias.is_some(), added: added.is_some() };
+    let form = Form { bias: bias.is_some(), added: added.is_some(), shift: false };
     // What the form does not name is not read.
     let bias = bias.map_or_else(|| weight.clone().into_dispatch(), Tensor::into_dispatch);
     let added = added.map_or_else(|| weight.clone().into_dispatch(), Tensor::into_dispatch);
-    Tensor::from_dispatch(Dispatch::map_rows(x.into_dispatch(), weight.into_dispatch(), bias, added, form))
+    Tensor::from_dispatch(Dispatch::map_rows(x.into_dispatch(), weight.into_dispatch(), bias, added, form, by))
 }

@@ -15,6 +15,7 @@ mod ops;
 
 use burn::tensor::Tensor;
 
+use crate::additions::Additions;
 pub use matrices::Tile;
 use ops::{Dispatch, WinogradOps};
 
@@ -62,7 +63,7 @@ pub enum Kernel {
     Transformed(Tensor<3>),
 }
 
-/// The convolution with a 3 x 3 kernel and stride 1, with gradients.
+/// The convolution with a 3 x 3 kernel and stride 1, and what is added to it, with gradients.
 ///
 /// # Shapes
 ///
@@ -73,19 +74,22 @@ pub enum Kernel {
 ///
 /// If the shapes or types do not fit.
 #[must_use]
-pub fn convolve_in_tiles(image: Tensor<4>, kernel: Kernel, tiling: Tiling) -> Tensor<4> {
-    let [_, height, width, channels] = image.dims();
+pub fn convolve_in_tiles(image: Tensor<4>, kernel: Kernel, additions: Additions, tiling: Tiling) -> Tensor<4> {
+    let [batch, height, width, channels] = image.dims();
     assert_eq!([height, width], tiling.input, "the image");
     let (dtype, fits) = match &kernel {
         Kernel::Plain(kernel) => (kernel.dtype(), kernel.dims()[1..] == [channels, 3, 3]),
         Kernel::Transformed(kernel) => (kernel.dtype(), kernel.dims()[..2] == [tiling.entries(), channels]),
     };
     assert!(fits && dtype == image.dtype(), "the kernel");
-    let (kernel, weighed) = match kernel {
-        Kernel::Plain(kernel) => (kernel.into_dispatch(), false),
-        Kernel::Transformed(kernel) => (kernel.into_dispatch(), true),
+    let output = |channels: usize| [batch, tiling.output[0], tiling.output[1], channels];
+    let ((bias, added, form), kernel, weighed) = match kernel {
+        Kernel::Plain(kernel) => (additions.with(output(kernel.dims()[0]), &kernel), kernel.into_dispatch(), false),
+        Kernel::Transformed(kernel) => {
+            (additions.with(output(kernel.dims()[2]), &kernel), kernel.into_dispatch(), true)
+        }
     };
-    Tensor::from_dispatch(Dispatch::convolve(image.into_dispatch(), kernel, tiling, weighed))
+    Tensor::from_dispatch(Dispatch::convolve(image.into_dispatch(), kernel, bias, added, tiling, weighed, form))
 }
 
 /// The transformed kernel of each pair of channels: `G·g·Gᵀ`.

@@ -15,9 +15,10 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::kernels::attention;
-use crate::multiply::{Turned, times};
+use crate::additions::Added;
 use crate::product::any::{product_of_any, reaches};
-use crate::product::kernels::{Added, multiplies, product};
+use crate::product::kernels::{multiplies, product};
+use crate::product::{Turned, times};
 
 /// Scores that are held at once going back: 64 Mi, which is 256 MiB in `f32`.
 const LARGEST_SCORES: usize = 1 << 26;

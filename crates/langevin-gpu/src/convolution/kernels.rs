@@ -7,7 +7,7 @@ use burn_cubecl::cubecl::{self, calculate_cube_count_elemwise};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::Form;
+use crate::additions::{Added, Form};
 use crate::product::kernels::aligned;
 use crate::sheet::{PIXELS, Sheet};
 use crate::workgroup::{Fragment, Role, View};
@@ -224,13 +224,6 @@ pub(super) fn ordered(weight: CubeTensor, back: bool) -> CubeTensor {
         dtype_to_storage_type(y.dtype),
     );
     y
-}
-
-/// What is added to the sums of a convolution; tensors that the form does not name are not read.
-pub(super) struct Added {
-    pub bias: CubeTensor,
-    pub added: CubeTensor,
-    pub form: Form,
 }
 
 /// From a sheet `[pixels, input]` and weights `[9, input, output]` the image of some of these channels, every `step`-th pixel.

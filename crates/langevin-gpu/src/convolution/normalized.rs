@@ -13,10 +13,10 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 
-use super::Form;
 use super::kernels::{MULTIPLE, laid};
-use super::ops::{ConvolutionOps, of_additions, of_sheet, sheet_of};
+use super::ops::{ConvolutionOps, of_sheet, sheet_of};
 use crate::Normalization;
+use crate::additions::{Form, of_additions};
 use crate::group_norm::{GroupNormOps, at_once, normalized};
 use crate::sums::SumOps;
 

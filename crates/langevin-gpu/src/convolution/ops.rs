@@ -3,7 +3,7 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::backend::{Backend, backend_extension};
 use burn::tensor::{Shape, Slice};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -15,8 +15,8 @@ use burn_cubecl::kernel::into_contiguous;
 
 pub(super) use burn::backend::Dispatch;
 
-use super::Form;
-use super::kernels::{Added, MULTIPLE, image_of, laid, ordered};
+use super::kernels::{MULTIPLE, image_of, laid, ordered};
+use crate::additions::{Added, Form, of_additions};
 use crate::product::kernels::{Around, gradient_of_weight};
 use crate::sheet::Sheet;
 use crate::sums::{SumOps, summed};
@@ -96,29 +96,7 @@ pub(super) fn of_sheet(
     form: Form,
 ) -> FloatTensor<CubeBackend> {
     let channels = weight.meta.shape()[0];
-    let bias = if form.bias { into_contiguous(bias) } else { bias };
-    let added = if form.added || form.shift { into_contiguous(added) } else { added };
-    image_of(sheet, of, by_place(weight), channels, step, Added { bias, added, form })
-}
-
-/// The gradients of the bias and of the other addition, from that of the output: of those that there are, and are asked for.
-pub(super) fn of_additions<B: Backend + SumOps>(
-    gradient: &FloatTensor<B>,
-    form: Form,
-    asked: [bool; 2],
-) -> [Option<FloatTensor<B>>; 2] {
-    let [batch, height, width, channels] = gradient.shape().dims();
-    let sums = |groups: usize| {
-        let rows = Shape::new([groups, batch * height * width / groups, channels]);
-        B::sum_rows(B::float_reshape(gradient.clone(), rows))
-    };
-    let of_bias = (form.bias && asked[0]).then(|| B::float_reshape(sums(1), Shape::new([channels])));
-    let of_added = (form.added || form.shift) && asked[1];
-    let of_added = of_added.then(|| match form.shift {
-        true => B::float_reshape(sums(batch), Shape::new([batch, 1, 1, channels])),
-        false => gradient.clone(),
-    });
-    [of_bias, of_added]
+    image_of(sheet, of, by_place(weight), channels, step, Added::new(bias, added, form))
 }
 
 /// The gradient of a weight `[output, input, 3, 3]` from its parts `[parts, 9, outputs, inputs]`, in the weight's order in memory.
@@ -168,8 +146,7 @@ impl ConvolutionOps for CubeBackend {
         let gradient = laid(&into_contiguous(gradient), of, step);
         let around = Around { rows: of.sums(), places: 9, line: of.line(), lead: of.line() + 1 };
         let of_weight = of_weight(&weight, gradient_of_weight(image, gradient.clone(), around));
-        let form = Form { bias: false, added: false, shift: false };
-        let nothing = Added { bias: weight.clone(), added: weight.clone(), form };
+        let nothing = Added::nothing(&weight);
         let of_image = image_of(gradient, of, ordered(weight, true), input, 1, nothing);
         (of_image, of_weight)
     }

@@ -10,7 +10,8 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::multiply::{Turned, sides};
+use super::Turned;
+use super::single::sides;
 use crate::planes::{BEHIND, ENTRIES, LANES, LINE, SIDE};
 use crate::workgroup::{Fragment, Role};
 use crate::{LARGEST_COUNT, address};

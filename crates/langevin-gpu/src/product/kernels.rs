@@ -7,8 +7,9 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::Form;
-use crate::multiply::{Turned, sides};
+use super::Turned;
+use super::single::sides;
+use crate::additions::{Added, Form};
 use crate::workgroup::{Fragment, Role, View};
 use crate::{ENOUGH, LARGEST_COUNT, THREADS, dividing};
 
@@ -139,20 +140,6 @@ fn weight_gradient<T: Float>(
     sum.write(&y.part(seq![line, from], seq![outputs as u32, inputs as u32]));
 }
 
-/// What is added; tensors that the form does not name are not read.
-pub(crate) struct Added {
-    pub bias: CubeTensor,
-    pub added: CubeTensor,
-    pub form: Form,
-}
-
-impl Added {
-    /// Nothing is: the tensor is not read.
-    pub fn nothing(unread: &CubeTensor) -> Self {
-        Self { bias: unread.clone(), added: unread.clone(), form: Form { bias: false, added: false } }
-    }
-}
-
 /// `left·right` and what is added, for `[batch, rows, input]` and `[batch, input, output]`, or what these are turned to.
 pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more: Added) -> CubeTensor {
     let [batch, rows, input] = sides(&left, turned.left);
@@ -184,6 +171,16 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more:
         dtype_to_storage_type(dtype),
     );
     y
+}
+
+/// Whether [`product`] is for the affine map of so many rows, from `input` to `output` numbers.
+pub(super) fn maps_rows(rows: usize, [input, output]: [usize; 2]) -> bool {
+    let whole = [input, output].iter().all(|size| *size > 0 && size.is_multiple_of(32));
+    // Indices in kernels are of 32 bits.
+    let reached = rows.next_multiple_of(ROWS).saturating_mul(input.max(output)) <= i32::MAX as usize
+        && input.saturating_mul(output) <= i32::MAX as usize;
+    let counts = [rows.div_ceil(ROWS), output / 32].iter().all(|count| *count <= LARGEST_COUNT);
+    whole && reached && counts && rows > 0
 }
 
 /// Whether [`product`] is for factors of these sizes: nothing is read that is not aligned.

@@ -15,10 +15,11 @@ use burn_cubecl::kernel::into_contiguous;
 
 pub(super) use burn::backend::Dispatch;
 
-use super::Form;
-use super::kernels::{Added, Around, gradient_of_weight, product};
-use crate::multiply::Turned;
-use crate::sums::{SumOps, summed};
+#[cfg(feature = "vulkan")]
+use super::kernels;
+use super::{By, Turned, single, times};
+use crate::additions::{Added, Form};
+use crate::sums::SumOps;
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait ProductOps: Backend {
@@ -29,26 +30,34 @@ pub(super) trait ProductOps: Backend {
         bias: FloatTensor<Self>,
         added: FloatTensor<Self>,
         form: Form,
+        by: By,
     ) -> FloatTensor<Self>;
 
     /// The gradient of the rows, from that of the output.
     #[fusion(meta = rows)]
-    fn gradient_of_rows(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn gradient_of_rows(gradient: FloatTensor<Self>, weight: FloatTensor<Self>, by: By) -> FloatTensor<Self>;
 
     /// The gradient of the weight, from that of the output.
     #[fusion(meta = weight)]
-    fn gradient_of_map(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn gradient_of_map(x: FloatTensor<Self>, gradient: FloatTensor<Self>, by: By) -> FloatTensor<Self>;
 }
 
-fn output(x: &TensorSpec, weight: &TensorSpec, _bias: &TensorSpec, _added: &TensorSpec, _form: &Form) -> TensorSpec {
+fn output(
+    x: &TensorSpec,
+    weight: &TensorSpec,
+    _bias: &TensorSpec,
+    _added: &TensorSpec,
+    _form: &Form,
+    _by: &By,
+) -> TensorSpec {
     TensorSpec::new(Shape::new([x.shape[0], weight.shape[0]]), x.dtype)
 }
 
-fn rows(gradient: &TensorSpec, weight: &TensorSpec) -> TensorSpec {
+fn rows(gradient: &TensorSpec, weight: &TensorSpec, _by: &By) -> TensorSpec {
     TensorSpec::new(Shape::new([gradient.shape[0], weight.shape[1]]), gradient.dtype)
 }
 
-fn weight(x: &TensorSpec, gradient: &TensorSpec) -> TensorSpec {
+fn weight(x: &TensorSpec, gradient: &TensorSpec, _by: &By) -> TensorSpec {
     TensorSpec::new(Shape::new([gradient.shape[1], x.shape[1]]), x.dtype)
 }
 
@@ -70,25 +79,43 @@ impl ProductOps for CubeBackend {
         bias: FloatTensor<Self>,
         added: FloatTensor<Self>,
         form: Form,
+        by: By,
     ) -> FloatTensor<Self> {
-        let bias = if form.bias { into_contiguous(bias) } else { bias };
-        let added = if form.added { into_contiguous(added) } else { added };
-        let turned = Turned { left: false, right: true };
-        flat(product(alone(x), alone(weight), turned, Added { bias, added, form }))
+        let (more, turned) = (Added::new(bias, added, form), Turned { left: false, right: true });
+        let y = match by {
+            By::Single => single::product(alone(x), alone(weight), turned, more),
+            #[cfg(feature = "vulkan")]
+            By::Workgroup => kernels::product(alone(x), alone(weight), turned, more),
+        };
+        flat(y)
     }
 
-    fn gradient_of_rows(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        let nothing = Added::nothing(&weight);
-        flat(product(alone(gradient), alone(weight), Turned { left: false, right: false }, nothing))
+    fn gradient_of_rows(gradient: FloatTensor<Self>, weight: FloatTensor<Self>, by: By) -> FloatTensor<Self> {
+        let (gradient, weight, turned) = (alone(gradient), alone(weight), Turned { left: false, right: false });
+        let found = match by {
+            By::Single => times(gradient, weight, turned),
+            #[cfg(feature = "vulkan")]
+            By::Workgroup => {
+                let nothing = Added::nothing(&weight);
+                kernels::product(gradient, weight, turned, nothing)
+            }
+        };
+        flat(found)
     }
 
-    fn gradient_of_map(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
-        let ([rows, input], dtype) = (x.meta.shape().dims(), x.dtype);
-        let output = gradient.meta.shape()[1];
-        let around = Around { rows, places: 1, line: 0, lead: 0 };
-        let parts = gradient_of_weight(into_contiguous(x), into_contiguous(gradient), around);
-        let parts = Self::float_reshape(parts.clone(), Shape::new([1, parts.meta.shape()[0], output * input]));
-        Self::float_reshape(summed(&parts, dtype), Shape::new([output, input]))
+    fn gradient_of_map(x: FloatTensor<Self>, gradient: FloatTensor<Self>, by: By) -> FloatTensor<Self> {
+        match by {
+            By::Single => flat(times(alone(gradient), alone(x), Turned { left: true, right: false })),
+            #[cfg(feature = "vulkan")]
+            By::Workgroup => {
+                let ([rows, input], dtype) = (x.meta.shape().dims(), x.dtype);
+                let output = gradient.meta.shape()[1];
+                let around = kernels::Around { rows, places: 1, line: 0, lead: 0 };
+                let parts = kernels::gradient_of_weight(into_contiguous(x), into_contiguous(gradient), around);
+                let parts = Self::float_reshape(parts.clone(), Shape::new([1, parts.meta.shape()[0], output * input]));
+                Self::float_reshape(crate::sums::summed(&parts, dtype), Shape::new([output, input]))
+            }
+        }
     }
 }
 
@@ -99,22 +126,23 @@ impl<B: Backend + ProductOps + SumOps, C: CheckpointStrategy> ProductOps for Aut
         bias: FloatTensor<Self>,
         added: FloatTensor<Self>,
         form: Form,
+        by: By,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct MapRows;
 
         impl<B: Backend + ProductOps + SumOps> Backward<B, 4> for MapRows {
-            type State = ([FloatTensor<B>; 2], Form);
+            type State = ([FloatTensor<B>; 2], Form, By);
 
             fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let [of_x, of_weight, of_bias, of_added] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
-                let ([x, weight], form) = ops.state;
+                let ([x, weight], form, by) = ops.state;
                 if let Some(node) = of_x {
-                    grads.register::<B>(node.id, B::gradient_of_rows(gradient.clone(), weight));
+                    grads.register::<B>(node.id, B::gradient_of_rows(gradient.clone(), weight, by));
                 }
                 if let Some(node) = of_weight {
-                    grads.register::<B>(node.id, B::gradient_of_map(x, gradient.clone()));
+                    grads.register::<B>(node.id, B::gradient_of_map(x, gradient.clone(), by));
                 }
                 if let Some(node) = of_bias.filter(|_| form.bias) {
                     let [rows, columns] = gradient.shape().dims();
@@ -131,18 +159,18 @@ impl<B: Backend + ProductOps + SumOps, C: CheckpointStrategy> ProductOps for Aut
         let ((bias, of_bias), (added, of_added)) = (bias.into_parts(), added.into_parts());
         match MapRows.prepare::<C>([of_x, of_weight, of_bias, of_added]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let state = ([x.clone(), weight.clone()], form);
-                prep.finish(state, B::map_rows(x, weight, bias, added, form))
+                let state = ([x.clone(), weight.clone()], form, by);
+                prep.finish(state, B::map_rows(x, weight, bias, added, form, by))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::map_rows(x, weight, bias, added, form)),
+            OpsKind::UnTracked(prep) => prep.finish(B::map_rows(x, weight, bias, added, form, by)),
         }
     }
 
-    fn gradient_of_rows(_gradient: FloatTensor<Self>, _weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn gradient_of_rows(_gradient: FloatTensor<Self>, _weight: FloatTensor<Self>, _by: By) -> FloatTensor<Self> {
         panic!("Burn differentiates once")
     }
 
-    fn gradient_of_map(_x: FloatTensor<Self>, _gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn gradient_of_map(_x: FloatTensor<Self>, _gradient: FloatTensor<Self>, _by: By) -> FloatTensor<Self> {
         panic!("Burn differentiates once")
     }
 }

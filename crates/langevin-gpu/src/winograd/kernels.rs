@@ -9,6 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::Tiling;
 use super::matrices::{Map, Tile};
+use crate::additions::{Added, Form};
 use crate::address;
 
 /// Reads windows of an image, writes their entries.
@@ -84,10 +85,12 @@ fn take<T: Float, N: Size>(
     }
 }
 
-/// Reads the entries of tiles, writes the pixels of an image.
+/// Reads the entries of tiles, writes the pixels of an image and what is added to them.
 #[cube(launch, address_type = "dynamic")]
 fn give<T: Float, N: Size>(
     entries: &Tensor<Vector<T, N>>,
+    bias: &Tensor<Vector<T, N>>,
+    added: &Tensor<Vector<T, N>>,
     image: &mut Tensor<Vector<T, N>>,
     down: usize,
     across: usize,
@@ -96,6 +99,7 @@ fn give<T: Float, N: Size>(
     blocks_down: usize,
     blocks_across: usize,
     #[comptime] map: Map,
+    #[comptime] form: Form,
     #[define(T)] _dtype: ElemType,
 ) {
     let height = image.shape(1);
@@ -173,7 +177,17 @@ fn give<T: Float, N: Size>(
             let x = column * m + j;
             if y >= above && y < height + above && x >= left && x < width + left {
                 let at = ((batch * height + y - above) * width + x - left) * channels + channel;
-                image[at] = Vector::cast_from(pixels[comptime!(i * m + j)]);
+                let mut value = pixels[comptime!(i * m + j)];
+                if comptime!(form.bias) {
+                    value += Vector::cast_from(bias[channel]);
+                }
+                if comptime!(form.added) {
+                    value += Vector::cast_from(added[at]);
+                }
+                if comptime!(form.shift) {
+                    value += Vector::cast_from(added[batch * channels + channel]);
+                }
+                image[at] = Vector::cast_from(value);
             }
         }
     }
@@ -312,16 +326,16 @@ pub(super) fn take_entries(image: CubeTensor, tiling: Tiling, map: Map) -> CubeT
 }
 
 /// From entries `[entries, tiles, channels]` to an image `[batch, height, width, channels]`.
-pub(super) fn give_image(entries: CubeTensor, batch: usize, tiling: Tiling, map: Map) -> CubeTensor {
+pub(super) fn give_image(entries: CubeTensor, batch: usize, tiling: Tiling, map: Map, more: Added) -> CubeTensor {
     let entries = into_contiguous(entries);
     let [_, _, channels] = entries.meta.shape().dims();
     let [down, across] = tiling.tiles();
-    let ([height, width], [above, left], more) = match map {
+    let ([height, width], [above, left], behind) = match map {
         Map::OfTiles(_) => (tiling.input, tiling.padding, 1),
         _ => (tiling.output, [0, 0], 0),
     };
     // A window reaches into the next block.
-    let [blocks_down, blocks_across] = [down + more, across + more];
+    let [blocks_down, blocks_across] = [down + behind, across + behind];
     let shape = Shape::new([batch, height, width, channels]);
     let image = empty_device_contiguous_dtype(entries.client.clone(), entries.device.clone(), shape, entries.dtype);
     let vector = vector(channels, map);
@@ -333,9 +347,11 @@ pub(super) fn give_image(entries: CubeTensor, batch: usize, tiling: Tiling, map:
         &client,
         cube_count,
         cube_dim,
-        address(&[&entries, &image]),
+        address(&[&entries, &more.added, &image]),
         vector,
         entries.into_tensor_arg(),
+        more.bias.into_tensor_arg(),
+        more.added.into_tensor_arg(),
         image.clone().into_tensor_arg(),
         down,
         across,
@@ -344,6 +360,7 @@ pub(super) fn give_image(entries: CubeTensor, batch: usize, tiling: Tiling, map:
         blocks_down,
         blocks_across,
         map,
+        more.form,
         burn::backend::cubecl::dtype_to_storage_type(dtype),
     );
     image

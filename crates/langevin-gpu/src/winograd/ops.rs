@@ -16,17 +16,23 @@ pub(super) use burn::backend::Dispatch;
 use super::kernels::{give_image, take_entries, unweigh_kernel, weigh_kernel};
 use super::matrices::Map;
 use super::{Tile, Tiling};
-use crate::multiply::{Turned, times};
+use crate::additions::{Added, Form, of_additions};
+use crate::product::{Turned, times};
+use crate::sums::SumOps;
 
+#[allow(clippy::too_many_arguments, reason = "an operation of Burn's has its tensors one by one")]
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait WinogradOps: Backend {
-    /// The convolution with a kernel, or with the transform of one.
+    /// The convolution with a kernel, or with the transform of one, and what is added.
     #[fusion(meta = output)]
     fn convolve(
         image: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        added: FloatTensor<Self>,
         tiling: Tiling,
         weighed: bool,
+        form: Form,
     ) -> FloatTensor<Self>;
 
     /// The gradient of the image, from that of the output.
@@ -57,7 +63,15 @@ fn weighed(weight: &TensorSpec, tile: &Tile) -> TensorSpec {
     TensorSpec::new(shape, weight.dtype)
 }
 
-fn output(image: &TensorSpec, kernel: &TensorSpec, tiling: &Tiling, weighed: &bool) -> TensorSpec {
+fn output(
+    image: &TensorSpec,
+    kernel: &TensorSpec,
+    _bias: &TensorSpec,
+    _added: &TensorSpec,
+    tiling: &Tiling,
+    weighed: &bool,
+    _form: &Form,
+) -> TensorSpec {
     let ([height, width], channels) = (tiling.output, kernel.shape[if *weighed { 2 } else { 0 }]);
     TensorSpec::new(Shape::new([image.shape[0], height, width, channels]), image.dtype)
 }
@@ -78,14 +92,17 @@ impl WinogradOps for CubeBackend {
     fn convolve(
         image: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        added: FloatTensor<Self>,
         tiling: Tiling,
         weighed: bool,
+        form: Form,
     ) -> FloatTensor<Self> {
         let batch = image.shape()[0];
         let kernel = if weighed { kernel } else { weigh_kernel(kernel, tiling.tile) };
         let tiles = take_entries(image, tiling, Map::Tiles(tiling.tile));
         let products = times(tiles, kernel, Turned { left: false, right: false });
-        give_image(products, batch, tiling, Map::Image(tiling.tile))
+        give_image(products, batch, tiling, Map::Image(tiling.tile), Added::new(bias, added, form))
     }
 
     fn gradient_of_image(
@@ -98,7 +115,8 @@ impl WinogradOps for CubeBackend {
         let kernel = if weighed { kernel } else { weigh_kernel(kernel, tiling.tile) };
         let gradients = take_entries(gradient, tiling, Map::OfImage(tiling.tile));
         let tiles = times(gradients, kernel, Turned { left: false, right: true });
-        give_image(tiles, batch, tiling, Map::OfTiles(tiling.tile))
+        let nothing = Added::nothing(&tiles);
+        give_image(tiles, batch, tiling, Map::OfTiles(tiling.tile), nothing)
     }
 
     fn gradient_of_kernel(
@@ -119,23 +137,32 @@ impl WinogradOps for CubeBackend {
 }
 
 /// The transformed windows are made anew on the way back: kept, they would take 2.25 times the memory of the images, or four times.
-impl<B: Backend + WinogradOps, C: CheckpointStrategy> WinogradOps for Autodiff<B, C> {
+impl<B: Backend + WinogradOps + SumOps, C: CheckpointStrategy> WinogradOps for Autodiff<B, C> {
     fn convolve(
         image: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        added: FloatTensor<Self>,
         tiling: Tiling,
         weighed: bool,
+        form: Form,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Convolve;
 
-        impl<B: Backend + WinogradOps> Backward<B, 2> for Convolve {
-            type State = ([FloatTensor<B>; 2], Tiling, bool);
+        impl<B: Backend + WinogradOps + SumOps> Backward<B, 4> for Convolve {
+            type State = ([FloatTensor<B>; 2], Tiling, bool, Form);
 
-            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-                let [of_image, of_kernel] = ops.parents;
+            fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let [of_image, of_kernel, of_bias, of_added] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
-                let ([image, kernel], tiling, weighed) = ops.state;
+                let ([image, kernel], tiling, weighed, form) = ops.state;
+                let found = of_additions::<B>(&gradient, form, [of_bias.is_some(), of_added.is_some()]);
+                for (node, gradient) in [of_bias, of_added].into_iter().zip(found) {
+                    if let (Some(node), Some(gradient)) = (node, gradient) {
+                        grads.register::<B>(node.id, gradient);
+                    }
+                }
                 if let Some(node) = of_image {
                     grads.register::<B>(node.id, B::gradient_of_image(gradient.clone(), kernel, tiling, weighed));
                 }
@@ -146,12 +173,13 @@ impl<B: Backend + WinogradOps, C: CheckpointStrategy> WinogradOps for Autodiff<B
         }
 
         let ((image, of_image), (kernel, of_kernel)) = (image.into_parts(), kernel.into_parts());
-        match Convolve.prepare::<C>([of_image, of_kernel]).compute_bound().stateful() {
+        let ((bias, of_bias), (added, of_added)) = (bias.into_parts(), added.into_parts());
+        match Convolve.prepare::<C>([of_image, of_kernel, of_bias, of_added]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let state = ([image.clone(), kernel.clone()], tiling, weighed);
-                prep.finish(state, B::convolve(image, kernel, tiling, weighed))
+                let state = ([image.clone(), kernel.clone()], tiling, weighed, form);
+                prep.finish(state, B::convolve(image, kernel, bias, added, tiling, weighed, form))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::convolve(image, kernel, tiling, weighed)),
+            OpsKind::UnTracked(prep) => prep.finish(B::convolve(image, kernel, bias, added, tiling, weighed, form)),
         }
     }
 

@@ -56,7 +56,7 @@ impl Convolved {
     }
 
     /// Whether each pixel is mapped by itself.
-    #[cfg(feature = "vulkan")]
+    #[cfg(feature = "cube")]
     fn is_a_map(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
@@ -172,7 +172,7 @@ impl Algorithm {
                 }
                 module::conv2d(x, weight, None, options)
             }
-            Self::Product => product(x, weight, stride, padding),
+            Self::Product => product(x, weight, None, None, stride, padding),
             Self::Winograd2 | Self::Winograd4 => {
                 if self == Self::Winograd2 {
                     winograd::<2>(x, weight, padding)
@@ -242,7 +242,7 @@ pub(crate) fn convolve_adding(
     if algorithm == Algorithm::NineProducts {
         return nine_products(x, weight, bias, added, stride[0]);
     }
-    #[cfg(feature = "vulkan")]
+    #[cfg(feature = "cube")]
     if shape.is_a_map()
         && added.as_ref().is_none_or(|added| added.dims() == [x.dims()[0], output, x.dims()[2], x.dims()[3]])
     {
@@ -253,15 +253,15 @@ pub(crate) fn convolve_adding(
         }
     }
     #[cfg(feature = "cube")]
-    let y = match kept {
-        Some(kept) if algorithm == Algorithm::Winograd4 => winograd::kept::<4>(x, weight, padding, kept),
-        _ => algorithm.run(x, weight, stride, padding),
-    };
-    #[cfg(not(feature = "cube"))]
-    let y = {
-        let _ = kept;
-        algorithm.run(x, weight, stride, padding)
-    };
+    if algorithm == Algorithm::Winograd4 {
+        return winograd::adding::<4>(x, weight, bias, added, padding, kept);
+    }
+    // What else keeps transforms does so above.
+    let _ = kept;
+    if algorithm == Algorithm::Product {
+        return product(x, weight, bias, added, stride, padding);
+    }
+    let y = algorithm.run(x, weight, stride, padding);
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
     let y = match bias {
         Some(bias) => y + bias.reshape([1, output, 1, 1]),

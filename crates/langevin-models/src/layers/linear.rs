@@ -86,8 +86,18 @@ pub(crate) fn map_last<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Op
     if let Some(y) = crate::cpu::map_last(&x, &weight, bias.as_ref()) {
         return y;
     }
-    #[cfg(feature = "vulkan")]
-    if let Some(y) = mapped(&x, &weight, bias.as_ref(), None) {
+    map_adding(x, weight, bias, None)
+}
+
+/// The same and what is added, but not on the CPU.
+pub(super) fn map_adding<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    added: Option<Tensor<D>>,
+) -> Tensor<D> {
+    #[cfg(feature = "cube")]
+    if let Some(y) = mapped(&x, &weight, bias.as_ref(), added.as_ref()) {
         return y;
     }
     let (mut shape, [output, input]) = (x.dims(), weight.dims());
@@ -98,11 +108,15 @@ pub(crate) fn map_last<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Op
         Some(bias) => y + bias.reshape([1, output]),
         None => y,
     };
-    y.reshape(shape)
+    let y = y.reshape(shape);
+    match added {
+        Some(added) => y + added,
+        None => y,
+    }
 }
 
 /// The map of the last axis, and what is added to it, by one kernel, where there is one.
-#[cfg(feature = "vulkan")]
+#[cfg(feature = "cube")]
 pub(super) fn mapped<const D: usize>(
     x: &Tensor<D>,
     weight: &Tensor<2>,

@@ -24,7 +24,7 @@ use super::{channels_first, channels_last, output_size};
 pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
     #[cfg(feature = "cube")]
     if super::has_kernels(&x.device()) {
-        return by_kernels(x, langevin_gpu::Kernel::Plain(weight), tile_of::<M>(), padding);
+        return adding::<M>(x, weight, None, None, padding, None);
     }
     let tile = Tile::of(M);
     let n = M + 2;
@@ -68,12 +68,18 @@ pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding:
     channels_first(y.slice([0..batch, 0..rows, 0..columns, 0..output]))
 }
 
-/// The same with kernels for all of it.
+/// The convolution with kernels for all of it.
 #[cfg(feature = "cube")]
-fn by_kernels(x: Tensor<4>, kernel: langevin_gpu::Kernel, tile: langevin_gpu::Tile, padding: [usize; 2]) -> Tensor<4> {
+fn by_kernels(
+    x: Tensor<4>,
+    kernel: langevin_gpu::Kernel,
+    additions: langevin_gpu::Additions,
+    tile: langevin_gpu::Tile,
+    padding: [usize; 2],
+) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     let tiling = langevin_gpu::Tiling::new(tile, [height, width], padding);
-    channels_first(langevin_gpu::convolve_in_tiles(channels_last(x), kernel, tiling))
+    channels_first(langevin_gpu::convolve_in_tiles(channels_last(x), kernel, additions, tiling))
 }
 
 #[cfg(feature = "cube")]
@@ -81,9 +87,17 @@ fn tile_of<const M: usize>() -> langevin_gpu::Tile {
     if M == 2 { langevin_gpu::Tile::Two } else { langevin_gpu::Tile::Four }
 }
 
-/// Does what [`winograd`] does with the transform of the weight that is kept: the device compiles kernels.
+/// The same with bias and image added in the same pass, on a device that compiles kernels, and with the transform of the weight that is kept, if
+/// it is to be.
 #[cfg(feature = "cube")]
-pub(super) fn kept<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2], kept: &Kept) -> Tensor<4> {
+pub(super) fn adding<const M: usize>(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    added: Option<Tensor<4>>,
+    padding: [usize; 2],
+    kept: Option<&Kept>,
+) -> Tensor<4> {
     let tile = tile_of::<M>();
     let entries = tile.inputs() * tile.inputs();
     let fits = |transform: &Transform| match transform {
@@ -92,10 +106,12 @@ pub(super) fn kept<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [us
         Transform::Cpu(_) => false,
     };
     let make = || Some(Transform::Gpu(Box::new(langevin_gpu::kernel_of(weight.clone(), tile))));
-    match kept.transform(&weight, fits, make) {
-        Some(Transform::Gpu(kernel)) => by_kernels(x, langevin_gpu::Kernel::Transformed(*kernel), tile, padding),
-        _ => winograd::<M>(x, weight, padding),
-    }
+    let kernel = match kept.and_then(|kept| kept.transform(&weight, fits, make)) {
+        Some(Transform::Gpu(kernel)) => langevin_gpu::Kernel::Transformed(*kernel),
+        _ => langevin_gpu::Kernel::Plain(weight),
+    };
+    let additions = langevin_gpu::Additions { bias, added: added.map(channels_last) };
+    by_kernels(x, kernel, additions, tile, padding)
 }
 
 /// G·g·Gᵀ of every pair of channels: `[output, input, 3, 3]` to `[(M + 2)², input, output]`, across before down.

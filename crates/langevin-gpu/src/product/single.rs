@@ -7,13 +7,15 @@ use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::Turned;
+use crate::additions::{Added, Form};
 use crate::sums::summed;
-use crate::{LARGEST_COUNT, address};
+use crate::{LARGEST_COUNT, address, has_matrices};
 
 /// Rows and columns that a workgroup computes.
 const TILE: usize = 64;
@@ -146,11 +148,13 @@ fn put(
     }
 }
 
-/// `left·right` of each of a batch, or of each of the `parts` of each sum.
+/// `left·right` of each of a batch, with what is added, or of each of the `parts` of each sum.
 #[cube(launch, address_type = "dynamic")]
 fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
     left: &Tensor<Vector<T, L>>,
     right: &Tensor<Vector<T, R>>,
+    bias: &Tensor<Vector<T, N>>,
+    added: &Tensor<Vector<T, N>>,
     y: &mut Tensor<Vector<S, N>>,
     rows: usize,
     input: usize,
@@ -159,6 +163,7 @@ fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
     share: usize,
     #[comptime] turned: Turned,
     #[comptime] vectors: [usize; 3],
+    #[comptime] form: Form,
     #[define(T)] _from: ElemType,
     #[define(S)] _to: ElemType,
 ) {
@@ -232,13 +237,27 @@ fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
                     let four = sums[half * 8 + 2 * i + side];
                     if comptime!(vectors[2] == WIDTH) {
                         if at < output {
+                            let mut four = Vector::<f32, N>::cast_from(four);
+                            if comptime!(form.bias) {
+                                four += Vector::cast_from(bias[at / WIDTH]);
+                            }
+                            if comptime!(form.added) {
+                                four += Vector::cast_from(added[(line + at) / WIDTH]);
+                            }
                             y[(line + at) / WIDTH] = Vector::cast_from(four);
                         }
                     } else {
                         #[unroll]
                         for j in 0..WIDTH {
                             if at + j < output {
-                                y[line + at + j] = Vector::cast_from(four.extract(j));
+                                let mut one = Vector::<f32, N>::cast_from(four.extract(j));
+                                if comptime!(form.bias) {
+                                    one += Vector::cast_from(bias[at + j]);
+                                }
+                                if comptime!(form.added) {
+                                    one += Vector::cast_from(added[line + at + j]);
+                                }
+                                y[line + at + j] = Vector::cast_from(one);
                             }
                         }
                     }
@@ -266,15 +285,21 @@ fn shares(tiles: usize, input: usize) -> (usize, usize) {
 }
 
 /// Whether [`product`] reaches all of the result in one launch.
-pub(crate) fn reaches(left: [usize; 3], output: usize) -> bool {
+pub(super) fn reaches(left: [usize; 3], output: usize) -> bool {
     let [batch, rows, input] = left;
     let (down, across) = (rows.div_ceil(TILE), output.div_ceil(TILE));
     let (parts, _) = shares(batch * down * across, input);
     input > 0 && [batch * parts, down, across].iter().all(|count| (1..=LARGEST_COUNT).contains(count))
 }
 
-/// `left·right` for contiguous `[batch, rows, input]` and `[batch, input, output]`, or what these are turned to. The sums are in `f32`.
-pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned) -> CubeTensor {
+/// Whether [`product`] is the product of a device: no hardware there multiplies matrices of this type.
+pub(super) fn is_product_of(client: &Client, dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16) && !has_matrices(client, dtype)
+}
+
+/// `left·right` and what is added, for contiguous `[batch, rows, input]` and `[batch, input, output]`, or what these are turned to. The sums
+/// are in `f32`.
+pub(super) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more: Added) -> CubeTensor {
     let ([batch, rows, input], [_, _, output]) = (sides(&left, turned.left), sides(&right, turned.right));
     let (down, across) = (rows.div_ceil(TILE), output.div_ceil(TILE));
     let (parts, share) = shares(batch * down * across, input);
@@ -282,17 +307,20 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned) -> Cu
     let vectors = lines.map(|line| if line.is_multiple_of(WIDTH) { WIDTH } else { 1 });
     let (client, device, dtype) = (left.client.clone(), left.device.clone(), left.dtype);
     let to = if parts == 1 { dtype } else { DType::F32 };
+    let form = if parts == 1 { more.form } else { Form::default() };
     let y = empty_device_contiguous_dtype(client.clone(), device, Shape::new([batch * parts, rows, output]), to);
     multiply::launch(
         &client,
         CubeCount::Static(across as u32, down as u32, (batch * parts) as u32),
         CubeDim::new_1d(THREADS as u32),
-        address(&[&left, &right, &y]),
+        address(&[&left, &right, &more.added, &y]),
         vectors[0],
         vectors[1],
         vectors[2],
         left.into_tensor_arg(),
         right.into_tensor_arg(),
+        more.bias.clone().into_tensor_arg(),
+        more.added.clone().into_tensor_arg(),
         y.clone().into_tensor_arg(),
         rows,
         input,
@@ -301,6 +329,7 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned) -> Cu
         share,
         turned,
         vectors,
+        form,
         dtype_to_storage_type(dtype),
         dtype_to_storage_type(to),
     );
@@ -308,5 +337,13 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, turned: Turned) -> Cu
         return y;
     }
     let y = CubeBackend::float_reshape(y, Shape::new([batch, parts, rows * output]));
-    CubeBackend::float_reshape(summed(&y, dtype), Shape::new([batch, rows, output]))
+    let mut y = CubeBackend::float_reshape(summed(&y, dtype), Shape::new([batch, rows, output]));
+    // The sums are small where they are shared: another pass costs little.
+    if more.form.bias {
+        y = CubeBackend::float_add(y, CubeBackend::float_reshape(more.bias, Shape::new([1, 1, output])));
+    }
+    if more.form.added {
+        y = CubeBackend::float_add(y, CubeBackend::float_reshape(more.added, Shape::new([batch, rows, output])));
+    }
+    y
 }

@@ -4,7 +4,7 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
-use burn::tensor::{DType, Shape};
+use burn::tensor::Shape;
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -14,10 +14,9 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-pub(super) use burn::backend::Dispatch;
-
 use super::Turned;
-use super::kernels::{product, reaches, sides};
+use super::single::{is_product_of, product, reaches, sides};
+use crate::additions::Added;
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait MultiplyOps: Backend {
@@ -35,9 +34,9 @@ fn multiplied(left: &TensorSpec, right: &TensorSpec, turned: &Turned) -> TensorS
 /// of the result, by Burn's.
 pub(crate) fn times(left: CubeTensor, right: CubeTensor, turned: Turned) -> CubeTensor {
     let ([batch, rows, input], [_, _, output]) = (sides(&left, turned.left), sides(&right, turned.right));
-    let single = matches!(left.dtype, DType::F32 | DType::F16 | DType::BF16);
-    if single && !crate::has_matrices(&left.client, left.dtype) && reaches([batch, rows, input], output) {
-        return product(into_contiguous(left), into_contiguous(right), turned);
+    if is_product_of(&left.client, left.dtype) && reaches([batch, rows, input], output) {
+        let nothing = Added::nothing(&right);
+        return product(into_contiguous(left), into_contiguous(right), turned, nothing);
     }
     let turn = |x, turned| if turned { CubeBackend::float_swap_dims(x, 1, 2) } else { x };
     CubeBackend::float_matmul(turn(left, turned.left), turn(right, turned.right))

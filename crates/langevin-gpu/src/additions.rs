@@ -1,0 +1,94 @@
+//! What is added to the sums of a convolution or a product, in the same pass.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, DispatchTensor, TensorMetadata};
+use burn::tensor::{Shape, Tensor};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+
+use crate::sums::SumOps;
+
+/// What is added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Form {
+    /// A number for each channel or column.
+    pub bias: bool,
+    /// A tensor of the output's shape.
+    pub added: bool,
+    /// A number for each channel of each image.
+    pub shift: bool,
+}
+
+/// What is added to the output of a convolution.
+#[derive(Clone, Debug, Default)]
+pub struct Additions {
+    /// `[output]`
+    pub bias: Option<Tensor<1>>,
+    /// Of the output's shape, or `[batch, 1, 1, output]` for the same at every pixel.
+    pub added: Option<Tensor<4>>,
+}
+
+impl Additions {
+    /// Both tensors, for an output `[batch, height, width, output]`; those that the form does not name are `other`: they are not read.
+    pub(crate) fn with<const D: usize>(
+        self,
+        image: [usize; 4],
+        other: &Tensor<D>,
+    ) -> (DispatchTensor, DispatchTensor, Form) {
+        let ([batch, _, _, output], dtype) = (image, other.dtype());
+        let Self { bias, added } = self;
+        if let Some(bias) = &bias {
+            assert_eq!((bias.dims(), bias.dtype()), ([output], dtype), "the bias");
+        }
+        let shift = added.as_ref().is_some_and(|added| added.dims() == [batch, 1, 1, output] && added.dims() != image);
+        if let Some(added) = &added {
+            let whole = added.dims() == image;
+            assert!((whole || shift) && added.dtype() == dtype, "{:?} is added", added.dims());
+        }
+        let form = Form { bias: bias.is_some(), added: added.is_some() && !shift, shift };
+        // As it is: an operation on it would wait for a gradient that never comes.
+        let unread = || other.clone().into_dispatch();
+        (bias.map_or_else(unread, Tensor::into_dispatch), added.map_or_else(unread, Tensor::into_dispatch), form)
+    }
+}
+
+/// What is added on the device; tensors that the form does not name are not read.
+pub(crate) struct Added {
+    pub bias: CubeTensor,
+    pub added: CubeTensor,
+    pub form: Form,
+}
+
+impl Added {
+    /// Those that are read, contiguous.
+    pub fn new(bias: CubeTensor, added: CubeTensor, form: Form) -> Self {
+        let bias = if form.bias { into_contiguous(bias) } else { bias };
+        let added = if form.added || form.shift { into_contiguous(added) } else { added };
+        Self { bias, added, form }
+    }
+
+    /// Nothing is: the tensor is not read.
+    pub fn nothing(unread: &CubeTensor) -> Self {
+        Self { bias: unread.clone(), added: unread.clone(), form: Form::default() }
+    }
+}
+
+/// The gradients of the bias and of the other addition, from that of the output: of those that there are, and are asked for.
+pub(crate) fn of_additions<B: Backend + SumOps>(
+    gradient: &FloatTensor<B>,
+    form: Form,
+    asked: [bool; 2],
+) -> [Option<FloatTensor<B>>; 2] {
+    let [batch, height, width, channels] = gradient.shape().dims();
+    let sums = |groups: usize| {
+        let rows = Shape::new([groups, batch * height * width / groups, channels]);
+        B::sum_rows(B::float_reshape(gradient.clone(), rows))
+    };
+    let of_bias = (form.bias && asked[0]).then(|| B::float_reshape(sums(1), Shape::new([channels])));
+    let of_added = (form.added || form.shift) && asked[1];
+    let of_added = of_added.then(|| match form.shift {
+        true => B::float_reshape(sums(batch), Shape::new([batch, 1, 1, channels])),
+        false => gradient.clone(),
+    });
+    [of_bias, of_added]
+}
