@@ -80,8 +80,8 @@ pub fn algorithms() -> Vec<Case> {
         (3, 2, 128, 64, 32),
         (1, 1, 320, 8, 64),
     ] {
-        use Convolution::{Direct, NineProducts, Product, Winograd2, Winograd4};
-        for algorithm in [Direct, Product, Winograd2, Winograd4, NineProducts] {
+        use Convolution::{Direct, NineProducts, Product, Windows, Winograd2, Winograd4};
+        for algorithm in [Direct, Product, Windows, Winograd2, Winograd4, NineProducts] {
             if !algorithm.fits([kernel; 2], [stride; 2]) {
                 continue;
             }

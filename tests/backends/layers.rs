@@ -117,6 +117,9 @@ pub fn table() -> Vec<Case> {
         case("Conv2d", "3x3", |d| conv(d, (16, 24), (3, 1, 1), [9, 12], true)),
         case("Conv2d", "3x3, no bias", |d| conv(d, (16, 24), (3, 1, 1), [8, 8], false)),
         case("Conv2d", "3x3, stride 2", |d| conv(d, (16, 16), (3, 2, 1), [8, 10], true)),
+        case("Conv2d", "3x3, stride 3, 3 channels", |d| conv(d, (3, 20), (3, 3, 2), [10, 7], true)),
+        case("Conv2d", "4x4, stride 4, of pixels", |d| conv(d, (4, 48), (4, 4, 0), [8, 14], true)),
+        case("Conv2d", "5x5, stride 2, to 3 channels", |d| conv(d, (24, 3), (5, 2, 2), [11, 8], false)),
         case("Conv2d", "3x3, stride 2, no padding, odd", |d| conv(d, (8, 8), (3, 2, 0), [9, 7], true)),
         case("Conv2d", "1x1", |d| conv(d, (32, 16), (1, 1, 0), [8, 8], true)),
         case("Conv2d", "3x3 from one channel", |d| conv(d, (1, 32), (3, 1, 1), [8, 8], true)),
@@ -364,8 +367,8 @@ fn convolution(device: &Device, at: usize, algorithm: Convolution, dtype: DType)
 pub fn convolutions(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let mut found = Vec::new();
     for (at, (name, ..)) in some_of(CONVOLUTIONS.iter().enumerate()) {
-        use Convolution::{Direct, NineProducts, Product, Winograd2, Winograd4};
-        for algorithm in [Direct, Product, Winograd2, Winograd4, NineProducts] {
+        use Convolution::{Direct, NineProducts, Product, Windows, Winograd2, Winograd4};
+        for algorithm in [Direct, Product, Windows, Winograd2, Winograd4, NineProducts] {
             // Winograd4's rounding in half precision is known to be large.
             if dtype == DType::F32 || algorithm != Winograd4 {
                 found.push((format!("{algorithm:?} convolution: {name}"), convolution(device, at, algorithm, dtype)));

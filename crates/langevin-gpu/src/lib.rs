@@ -11,6 +11,7 @@ mod attention;
 #[cfg(feature = "vulkan")]
 mod convolution;
 mod group_norm;
+mod patches;
 #[cfg(feature = "vulkan")]
 mod planes;
 mod product;
@@ -36,6 +37,7 @@ pub use attention::{attend, attends};
 #[cfg(feature = "vulkan")]
 pub use convolution::{arranged, convolve, convolve_normalized, convolves};
 pub use group_norm::{Normalization, group_norm};
+pub use patches::{Patches, convolve_patches, convolves_patches};
 pub use product::{Turned, map_rows, maps_rows, multiplies, multiply};
 pub use winograd::{Kernel, Tile, Tiling, convolve_in_tiles, kernel_of};
 

@@ -18,6 +18,7 @@ use crate::additions::Form;
 use multiply::MultiplyOps;
 pub(crate) use multiply::times;
 use ops::{Dispatch, ProductOps};
+pub(crate) use single::{Kind, Reads, Window, product_of, reaches};
 
 /// How a factor lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

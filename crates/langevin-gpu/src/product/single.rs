@@ -43,8 +43,100 @@ const FEWEST: usize = 8 * DEPTH;
 
 type Four = Const<WIDTH>;
 
-/// A factor as it lies in memory: `rows` of one matrix below another, of `line` numbers each. Along its rows is either the axis that is
-/// summed over or the other.
+/// What a factor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A matrix in memory.
+    Matrix,
+    /// For each pixel the numbers of the window around it, which are read from an image: there is no table of them. Of images whose pixels lie
+    /// a step apart the others are zeros.
+    Patches { stepped: bool },
+    /// Weights from the last place of the window to the first: what came to a pixel from the upper left goes back there.
+    Flipped,
+}
+
+/// How a factor is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reads {
+    pub kind: Kind,
+    /// Whether what is summed over lies along its rows.
+    pub along: bool,
+    /// Numbers that are read at once.
+    vector: usize,
+}
+
+impl Reads {
+    /// A factor whose rows, or the channels of whose pixels, have `line` numbers.
+    pub fn new(kind: Kind, along: bool, line: usize) -> Self {
+        Self { kind, along, vector: if line.is_multiple_of(WIDTH) { WIDTH } else { 1 } }
+    }
+}
+
+/// Around which pixels of an image windows are.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Window {
+    /// Sizes of the image that is read.
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    /// Pixels of each image that have a window.
+    pub rows: usize,
+    pub columns: usize,
+    /// Pixels of a window, and of its rows.
+    pub places: usize,
+    pub across: usize,
+    /// Pixels from one window to the next.
+    pub stride_down: usize,
+    pub stride_across: usize,
+    /// Pixels before the image.
+    pub above: usize,
+    pub left: usize,
+    /// From one pixel of the image to the next.
+    pub step_down: usize,
+    pub step_across: usize,
+}
+
+impl Window {
+    /// None: factors are matrices.
+    pub fn none() -> Self {
+        let one = 1;
+        Self {
+            height: one,
+            width: one,
+            channels: one,
+            rows: one,
+            columns: one,
+            places: one,
+            across: one,
+            stride_down: one,
+            stride_across: one,
+            above: 0,
+            left: 0,
+            step_down: one,
+            step_across: one,
+        }
+    }
+
+    fn launch(self) -> WindowLaunch {
+        WindowLaunch::new(
+            self.height,
+            self.width,
+            self.channels,
+            self.rows,
+            self.columns,
+            self.places,
+            self.across,
+            self.stride_down,
+            self.stride_across,
+            self.above,
+            self.left,
+            self.step_down,
+            self.step_across,
+        )
+    }
+}
+
+/// A factor: `rows` of one matrix below another, of `line` numbers each. Along its rows is either the axis that is summed over or the other.
 #[derive(CubeType, Clone, Copy)]
 struct Factor {
     /// The first row of the matrix.
@@ -55,11 +147,42 @@ struct Factor {
     first: usize,
 }
 
-/// The number at a place, or the last one before the end: the sums that it would be part of are not written, or it is multiplied by zero.
+/// Where a number is, and whether it is one.
+#[derive(CubeType, Clone, Copy)]
+struct Found {
+    at: usize,
+    inside: bool,
+}
+
+/// Where the number of a row and column is. Behind the ends it is the last one: the sums that it would be part of are not written, or it is
+/// multiplied by zero.
 #[cube]
-fn number<T: Float, N: Size>(x: &Tensor<Vector<T, N>>, factor: &Factor, row: usize, column: usize) -> f32 {
-    let at = (factor.above + min(row, factor.rows - 1)) * factor.line + min(column, factor.line - 1);
-    f32::cast_from(x[at].extract(0usize))
+fn find(factor: &Factor, window: &Window, row: usize, column: usize, #[comptime] reads: Reads) -> Found {
+    let row = min(row, factor.rows - 1);
+    let column = min(column, factor.line - comptime!(reads.vector));
+    let mut inside = true.runtime();
+    let mut at = (factor.above + row) * factor.line + column;
+    if comptime!(matches!(reads.kind, Kind::Flipped)) {
+        let (output, place) = (row % window.channels, row / window.channels);
+        at = (output * window.places + window.places - 1 - place) * factor.line + column;
+    }
+    if comptime!(matches!(reads.kind, Kind::Patches { .. })) {
+        let (channel, place) = (column % window.channels, column / window.channels);
+        let (x, y) = (row % window.columns, row / window.columns % window.rows);
+        let image = row / window.columns / window.rows;
+        // Before the image the difference wraps around and is larger than any size.
+        let mut down = y * window.stride_down + place / window.across - window.above;
+        let mut across = x * window.stride_across + place % window.across - window.left;
+        if comptime!(matches!(reads.kind, Kind::Patches { stepped: true })) {
+            inside = down % window.step_down == 0 && across % window.step_across == 0;
+            down /= window.step_down;
+            across /= window.step_across;
+        }
+        inside = inside && down < window.height && across < window.width;
+        let line = image * window.height + min(down, window.height - 1);
+        at = (line * window.width + min(across, window.width - 1)) * window.channels + channel;
+    }
+    Found { at, inside }
 }
 
 /// Four numbers of a row.
@@ -67,18 +190,26 @@ fn number<T: Float, N: Size>(x: &Tensor<Vector<T, N>>, factor: &Factor, row: usi
 fn numbers<T: Float, N: Size>(
     x: &Tensor<Vector<T, N>>,
     factor: &Factor,
+    window: &Window,
     row: usize,
     column: usize,
-    #[comptime] vector: usize,
+    #[comptime] reads: Reads,
 ) -> Vector<f32, Four> {
-    if comptime!(vector == WIDTH) {
-        let at = (factor.above + min(row, factor.rows - 1)) * factor.line + min(column, factor.line - WIDTH);
-        Vector::<f32, Four>::cast_from(x[at / WIDTH])
+    let is_there = comptime!(!matches!(reads.kind, Kind::Patches { .. }));
+    if comptime!(reads.vector == WIDTH) {
+        let found = find(factor, window, row, column, reads);
+        let four = Vector::<f32, Four>::cast_from(x[found.at / WIDTH]);
+        if comptime!(is_there) { four } else { select(found.inside, four, Vector::new(0.0f32)) }
     } else {
         let mut four = Vector::<f32, Four>::empty();
         #[unroll]
         for i in 0..WIDTH {
-            four.insert(i, number::<T, N>(x, factor, row, column + i));
+            let found = find(factor, window, row, column + i, reads);
+            let mut number = f32::cast_from(x[found.at].extract(0usize));
+            if comptime!(!is_there) {
+                number = select(found.inside, number, 0.0f32);
+            }
+            four.insert(i, number);
         }
         four
     }
@@ -89,21 +220,21 @@ fn numbers<T: Float, N: Size>(
 fn bring<T: Float, N: Size>(
     x: &Tensor<Vector<T, N>>,
     factor: &Factor,
+    window: &Window,
     at: usize,
     until: usize,
-    #[comptime] along: bool,
+    #[comptime] reads: Reads,
     #[comptime] bounded: bool,
-    #[comptime] vector: usize,
 ) -> Sequence<Vector<f32, Four>> {
     let unit = UNIT_POS as usize;
     let mut brought = Sequence::<Vector<f32, Four>>::new();
-    if comptime!(along) {
+    if comptime!(reads.along) {
         // Four rows, four numbers of each, which lie along the sum: turned.
         let (depth, line) = (at + unit % 4 * WIDTH, factor.first + unit / 4 * WIDTH);
         let mut lines = Sequence::<Vector<f32, Four>>::new();
         #[unroll]
         for i in 0..WIDTH {
-            lines.push(numbers::<T, N>(x, factor, line + i, depth, vector));
+            lines.push(numbers::<T, N>(x, factor, window, line + i, depth, reads));
         }
         #[unroll]
         for k in 0..WIDTH {
@@ -121,7 +252,7 @@ fn bring<T: Float, N: Size>(
         let (depth, line) = (at + unit / 16 * WIDTH, factor.first + unit % 16 * WIDTH);
         #[unroll]
         for k in 0..WIDTH {
-            let mut four = numbers::<T, N>(x, factor, depth + k, line, vector);
+            let mut four = numbers::<T, N>(x, factor, window, depth + k, line, reads);
             if comptime!(bounded) {
                 four = select(depth + k < until, four, Vector::new(0.0f32));
             }
@@ -161,13 +292,15 @@ fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
     output: usize,
     parts: usize,
     share: usize,
-    #[comptime] turned: Turned,
-    #[comptime] vectors: [usize; 3],
+    window: &Window,
+    #[comptime] reads: [Reads; 2],
+    #[comptime] vector: usize,
     #[comptime] form: Form,
     #[define(T)] _from: ElemType,
     #[define(S)] _to: ElemType,
 ) {
-    let (left_along, right_along) = comptime!((!turned.left, turned.right));
+    let (of_left, of_right) = comptime!((reads[0], reads[1]));
+    let (left_along, right_along) = comptime!((of_left.along, of_right.along));
     let tile = comptime!(DEPTH * LINE);
     let mut shared = Shared::<[Vector<f32, Four>]>::new_aligned_slice(comptime!(4 * tile), 16usize);
     let batch = CUBE_POS_Z as usize / parts;
@@ -196,17 +329,17 @@ fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
     // One more turn than steps: what a step multiplies is asked for in the turn before.
     for turn in 0..(until - begin + DEPTH - 1) / DEPTH + 1 {
         let at = begin + turn * DEPTH;
-        let next_left = bring::<T, L>(left, &lefts, at, until, left_along, true, comptime!(vectors[0]));
-        let next_right = bring::<T, R>(right, &rights, at, until, right_along, false, comptime!(vectors[1]));
+        let next_left = bring::<T, L>(left, &lefts, window, at, until, of_left, true);
+        let next_right = bring::<T, R>(right, &rights, window, at, until, of_right, false);
         if turn > 0 {
             let from = (turn + 1) % 2 * comptime!(2 * tile);
             #[unroll]
             for k in 0..DEPTH {
                 let swizzle = comptime!(2 * (k / WIDTH));
-                let of_left = from + k * LINE + (down ^ swizzle);
-                let of_right = from + tile + k * LINE + (across ^ swizzle);
-                let (upper, lower) = (shared[of_left], shared[of_left + 8]);
-                let (near, far) = (shared[of_right], shared[of_right + 8]);
+                let at_left = from + k * LINE + (down ^ swizzle);
+                let at_right = from + tile + k * LINE + (across ^ swizzle);
+                let (upper, lower) = (shared[at_left], shared[at_left + 8]);
+                let (near, far) = (shared[at_right], shared[at_right + 8]);
                 #[unroll]
                 for i in 0..WIDTH {
                     let factor = Vector::new(upper.extract(i));
@@ -235,7 +368,7 @@ fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
                 for side in 0..2usize {
                     let at = column + side * 32 + across * WIDTH;
                     let four = sums[half * 8 + 2 * i + side];
-                    if comptime!(vectors[2] == WIDTH) {
+                    if comptime!(vector == WIDTH) {
                         if at < output {
                             let mut four = Vector::<f32, N>::cast_from(four);
                             if comptime!(form.bias) {
@@ -285,7 +418,7 @@ fn shares(tiles: usize, input: usize) -> (usize, usize) {
 }
 
 /// Whether [`product`] reaches all of the result in one launch.
-pub(super) fn reaches(left: [usize; 3], output: usize) -> bool {
+pub(crate) fn reaches(left: [usize; 3], output: usize) -> bool {
     let [batch, rows, input] = left;
     let (down, across) = (rows.div_ceil(TILE), output.div_ceil(TILE));
     let (parts, _) = shares(batch * down * across, input);
@@ -293,7 +426,7 @@ pub(super) fn reaches(left: [usize; 3], output: usize) -> bool {
 }
 
 /// Whether [`product`] is the product of a device: no hardware there multiplies matrices of this type.
-pub(super) fn is_product_of(client: &Client, dtype: DType) -> bool {
+pub(crate) fn is_product_of(client: &Client, dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16) && !has_matrices(client, dtype)
 }
 
@@ -301,10 +434,22 @@ pub(super) fn is_product_of(client: &Client, dtype: DType) -> bool {
 /// are in `f32`.
 pub(super) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more: Added) -> CubeTensor {
     let ([batch, rows, input], [_, _, output]) = (sides(&left, turned.left), sides(&right, turned.right));
+    let of_left = Reads::new(Kind::Matrix, !turned.left, if turned.left { rows } else { input });
+    let of_right = Reads::new(Kind::Matrix, turned.right, if turned.right { input } else { output });
+    product_of([left, right], [batch, rows, input, output], [of_left, of_right], Window::none(), more)
+}
+
+/// The product of two factors, each read its way: `[batch, rows, output]`, of sums of `input` numbers.
+pub(crate) fn product_of(
+    [left, right]: [CubeTensor; 2],
+    [batch, rows, input, output]: [usize; 4],
+    reads: [Reads; 2],
+    window: Window,
+    more: Added,
+) -> CubeTensor {
     let (down, across) = (rows.div_ceil(TILE), output.div_ceil(TILE));
     let (parts, share) = shares(batch * down * across, input);
-    let lines = [if turned.left { rows } else { input }, if turned.right { input } else { output }, output];
-    let vectors = lines.map(|line| if line.is_multiple_of(WIDTH) { WIDTH } else { 1 });
+    let vector = if output.is_multiple_of(WIDTH) { WIDTH } else { 1 };
     let (client, device, dtype) = (left.client.clone(), left.device.clone(), left.dtype);
     let to = if parts == 1 { dtype } else { DType::F32 };
     let form = if parts == 1 { more.form } else { Form::default() };
@@ -314,9 +459,9 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more:
         CubeCount::Static(across as u32, down as u32, (batch * parts) as u32),
         CubeDim::new_1d(THREADS as u32),
         address(&[&left, &right, &more.added, &y]),
-        vectors[0],
-        vectors[1],
-        vectors[2],
+        reads[0].vector,
+        reads[1].vector,
+        vector,
         left.into_tensor_arg(),
         right.into_tensor_arg(),
         more.bias.clone().into_tensor_arg(),
@@ -327,8 +472,9 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more:
         output,
         parts,
         share,
-        turned,
-        vectors,
+        window.launch(),
+        reads,
+        vector,
         form,
         dtype_to_storage_type(dtype),
         dtype_to_storage_type(to),
@@ -338,7 +484,7 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, turned: Turned, more:
     }
     let y = CubeBackend::float_reshape(y, Shape::new([batch, parts, rows * output]));
     let mut y = CubeBackend::float_reshape(summed(&y, dtype), Shape::new([batch, rows, output]));
-    // The sums are small where they are shared: another pass costs little.
+    // The sums are few where they are shared: another pass costs little.
     if more.form.bias {
         y = CubeBackend::float_add(y, CubeBackend::float_reshape(more.bias, Shape::new([1, 1, output])));
     }

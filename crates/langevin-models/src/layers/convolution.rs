@@ -61,6 +61,24 @@ impl Convolved {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
 
+    #[cfg(feature = "cube")]
+    fn patches(&self) -> langevin_gpu::Patches {
+        let [_, _, height, width] = self.image;
+        langevin_gpu::Patches::new(self.kernel, self.stride, self.padding, [height, width])
+    }
+
+    /// Whether the kernel of [`Algorithm::Windows`] computes it.
+    fn by_windows(&self, device: &Device, dtype: DType) -> bool {
+        #[cfg(feature = "cube")]
+        if self.alike {
+            let [batch, input, ..] = self.image;
+            return langevin_gpu::convolves_patches(device, dtype, batch, [input, self.output], self.patches());
+        }
+        // Without the feature nobody computes it that way.
+        let _ = (device, dtype);
+        false
+    }
+
     /// Whether the kernel of [`Algorithm::NineProducts`] computes it.
     fn by_nine_products(&self, device: &Device, dtype: DType) -> bool {
         let fits = self.alike && self.padding == [1, 1] && Algorithm::NineProducts.fits(self.kernel, self.stride);
@@ -83,6 +101,8 @@ pub enum Algorithm {
     Direct,
     /// One matrix product of a table of patches with the weights.
     Product,
+    /// The same without the table: a kernel for GPUs reads patches from the image. For types of which the hardware has no matrices.
+    Windows,
     /// Winograd's F(2 x 2, 3 x 3): 2.25 times fewer multiplications.
     Winograd2,
     /// Winograd's F(4 x 4, 3 x 3): 4 times fewer multiplications, for `f32`.
@@ -101,10 +121,11 @@ impl Algorithm {
     /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1 or 2, a border of 1, 32 channels and more on a side | nine products | 0.15 ms where the direct kernel took 0.22; a UNet 12.0 where it took 16.7 |
     /// | GPU with tensor cores | `f16`, `bf16` | others, from 2²⁶ multiplications on | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU with tensor cores | `f16`, `bf16` | smaller | product | the tuner may find the plain kernel faster, which adds up in the type of its inputs: 2e-3 off where the product is 6e-4 off |
-    /// | GPU without, or unknown | `f16`, `bf16` | tables of patches up to 2²⁸ numbers | product | the plain direct kernel adds up in the type of its inputs, 6e-3 off where the product is 5e-4 off, and so is asked in `f32` |
-    /// | GPU | `f64`, larger tables | all | direct | needs no table |
-    /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 1.1 ms where the product took 5.9 and the direct kernel 51; 0.44 where they took 1.6 and 12 |
-    /// | GPU | `f32` | others | product | the kernel for tensor cores does not exist, and the plain one is 5 to 10 times slower than the product |
+    /// | GPU without | `f16`, `bf16` | padding smaller than the kernel | windows | the plain direct kernel adds up in the type of its inputs, 6e-3 off where a product is 5e-4 off |
+    /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 0.58 ms where a product took 5.9 and the direct kernel 51; 0.23 where they took 1.6 and 12 |
+    /// | GPU without tensor cores for it | `f32` | others, padding smaller than the kernel | windows | the plain direct kernel is 5 to 10 times slower than a product, and gradients of a table of patches with stride 2 took 40 ms for [64, 128, 32, 32] |
+    /// | GPU | all but `f64` | others, tables of patches up to 2²⁸ numbers | product | as above |
+    /// | GPU | all | others | direct | needs no table |
     ///
     /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16]; that of the nine products is for [64, 256, 16, 16] alone,
     /// without what lies around it.
@@ -119,12 +140,23 @@ impl Algorithm {
         }
         if dtype != DType::F32 {
             let large = shape.multiplications() >= FEWEST_MULTIPLICATIONS;
-            let direct = (large && has_tensor_cores(device, dtype)) || shape.table() > LARGEST_TABLE;
-            return if direct { Self::Direct } else { Self::Product };
+            if large && has_tensor_cores(device, dtype) {
+                return Self::Direct;
+            }
+            return Self::of_a_product(device, dtype, shape);
         }
         let wide = shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
         if cfg!(feature = "cube") && wide && Self::Winograd4.fits(shape.kernel, shape.stride) {
             Self::Winograd4
+        } else {
+            Self::of_a_product(device, dtype, shape)
+        }
+    }
+
+    /// The product without a table of patches, or with it, or none where the table would be too large.
+    fn of_a_product(device: &Device, dtype: DType, shape: &Convolved) -> Self {
+        if shape.by_windows(device, dtype) {
+            Self::Windows
         } else if shape.table() <= LARGEST_TABLE {
             Self::Product
         } else {
@@ -136,7 +168,7 @@ impl Algorithm {
     #[must_use]
     pub fn fits(self, kernel: [usize; 2], stride: [usize; 2]) -> bool {
         match self {
-            Self::Direct | Self::Product => true,
+            Self::Direct | Self::Product | Self::Windows => true,
             Self::Winograd2 | Self::Winograd4 => kernel == [3, 3] && stride == [1, 1],
             Self::NineProducts => kernel == [3, 3] && matches!(stride, [1, 1] | [2, 2]),
         }
@@ -158,7 +190,11 @@ impl Algorithm {
             {
                 nine_products(x, weight, None, None, stride[0])
             }
-            Self::NineProducts => {
+            #[cfg(feature = "cube")]
+            Self::Windows if Convolved::new(&x, &weight, stride, padding).by_windows(&x.device(), x.dtype()) => {
+                windows(x, weight, None, None, stride, padding)
+            }
+            Self::NineProducts | Self::Windows => {
                 let shape = Convolved::new(&x, &weight, stride, padding);
                 Self::of(&x.device(), x.dtype(), &shape).run(x, weight, stride, padding)
             }
@@ -261,6 +297,10 @@ pub(crate) fn convolve_adding(
     if algorithm == Algorithm::Product {
         return product(x, weight, bias, added, stride, padding);
     }
+    #[cfg(feature = "cube")]
+    if algorithm == Algorithm::Windows {
+        return windows(x, weight, bias, added, stride, padding);
+    }
     let y = algorithm.run(x, weight, stride, padding);
     // Added here and not in Burn's convolution: in half precision a GPU then keeps its fast kernel.
     let y = match bias {
@@ -275,6 +315,21 @@ fn plus(y: Tensor<4>, added: Option<Tensor<4>>) -> Tensor<4> {
         Some(added) => y + added,
         None => y,
     }
+}
+
+/// The product whose one factor is read from the image.
+#[cfg(feature = "cube")]
+fn windows(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    added: Option<Tensor<4>>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Tensor<4> {
+    let patches = Convolved::new(&x, &weight, stride, padding).patches();
+    let additions = langevin_gpu::Additions { bias, added: added.map(channels_last) };
+    channels_first(langevin_gpu::convolve_patches(channels_last(x), weight, additions, patches))
 }
 
 /// Whether a convolution with a square kernel goes by [`Algorithm::NineProducts`].
