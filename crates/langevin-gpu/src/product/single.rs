@@ -1,6 +1,10 @@
 //! The kernel: a thread has 8 x 8 sums in its registers.
 
-#![allow(clippy::manual_div_ceil, reason = "kernels compute with the operations that the device has")]
+#![allow(
+    clippy::manual_div_ceil,
+    clippy::manual_is_multiple_of,
+    reason = "kernels compute with the operations that the device has"
+)]
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
