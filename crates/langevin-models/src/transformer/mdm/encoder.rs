@@ -5,10 +5,9 @@ use burn::tensor::{Device, Distribution, Tensor, activation, module};
 
 use super::MdmConfig;
 use crate::error::ModelError;
-use crate::layers::swapped;
 use crate::layers::{
     Activation, Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig, constant, join_heads, random,
-    scaled_dot_product_attention, split_heads, widen,
+    scaled_dot_product_attention, split_heads, swapped, widen,
 };
 use crate::tap::Tap;
 
