@@ -57,7 +57,7 @@ impl Classifier {
         let mut optimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(1e-2).init();
         let order = BatchOrder::new(data.len(), 64, seed)?;
         let bar = ProgressBar::new(steps).with_prefix("classifier");
-        bar.set_style(super::bar_style());
+        bar.set_style(super::sampling::bar_style());
         for step in 0..steps {
             let indices = order.batch(step);
             let images = data.batch(&indices, &device)?.x;

@@ -10,9 +10,7 @@ mod report;
 mod sampling;
 
 use clap::Parser;
-use indicatif::ProgressStyle;
 use langevin::data::{DataSet, ImageGrid, ImageSet, digits};
-use langevin::models::UNet2dConfig;
 use langevin::prelude::*;
 use langevin::train::{Objective, Times, Trainer};
 use report::{Report, Row};
@@ -45,11 +43,6 @@ struct Options {
     out: PathBuf,
 }
 
-fn bar_style() -> ProgressStyle {
-    let template = "{prefix:>10} {bar:40} {pos}/{len} {per_sec} {eta} left {msg}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
 fn main() -> Result<(), langevin::Report> {
     let options = Options::parse();
     let per_class = usize::from(options.per_class);
@@ -74,8 +67,7 @@ fn main() -> Result<(), langevin::Report> {
 
     // The diffusion model: a UNet that predicts velocities on the squared-cosine chain.
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000)?;
-    let network =
-        UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true).init(&device)?;
+    let network = sampling::network().init(&device)?;
     let objective = Objective::new(chain.clone(), Prediction::Velocity)?.times(Times::Stratified)?;
     let trained = Trainer::new(network, objective)
         .steps(options.steps)

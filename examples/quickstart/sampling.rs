@@ -1,7 +1,7 @@
-//! Four samplers over the same network.
+//! Four samplers over the same network. `tests/sampling/quickstart.rs` samples with them.
 
-use indicatif::ProgressBar;
-use langevin::models::UNet2d;
+use indicatif::{ProgressBar, ProgressStyle};
+use langevin::models::{UNet2d, UNet2dConfig};
 use langevin::prelude::*;
 use std::error::Error;
 use std::time::Instant;
@@ -10,7 +10,17 @@ use std::time::Instant;
 pub struct Method {
     pub name: &'static str,
     pub file: &'static str,
-    plan: Plan,
+    pub plan: Plan,
+}
+
+pub fn bar_style() -> ProgressStyle {
+    let template = "{prefix:>10} {bar:40} {pos}/{len} {per_sec} {eta} left {msg}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A UNet for images `[batch, 1, 8, 8]` of ten classes.
+pub fn network() -> UNet2dConfig {
+    UNet2dConfig::images(1, 8).channels(&[32, 64]).layers(1).classes(10).scale_shift(true)
 }
 
 /// DDPM, DDIM, Euler-Maruyama on the reverse SDE, and the probability-flow ODE by Heun's method.
@@ -56,7 +66,7 @@ pub fn sample(
 ) -> Result<Sampled, Box<dyn Error>> {
     let labels: Vec<usize> = (0..10).flat_map(|class| vec![class; per_class]).collect();
     let bar = ProgressBar::new((method.plan.steps() * parts) as u64).with_prefix(method.file);
-    bar.set_style(super::bar_style());
+    bar.set_style(bar_style());
     let started = Instant::now();
     let size = labels.len().div_ceil(parts);
     let results: Vec<_> = std::thread::scope(|scope| {
@@ -82,6 +92,21 @@ pub fn sample(
     Ok(Sampled { images: at(states - 1), labels, evaluations: results[0].1, seconds, path })
 }
 
+/// The network under these classes, for a plan.
+pub fn denoiser<'a>(
+    network: &'a UNet2d,
+    plan: &Plan,
+    labels: &[usize],
+) -> Result<Box<dyn Denoiser<4> + 'a>, Box<dyn Error>> {
+    let bound = network.denoiser(Prediction::Velocity, Labels::of(labels.iter().copied()))?;
+    // Pixels are in [-1, 1]. Who reads ε̂ alone would not see it, and says so.
+    Ok(if plan.reads_clean() {
+        Box::new(bound.thresholded(Threshold::Static { range: 1.0 })?)
+    } else {
+        Box::new(bound)
+    })
+}
+
 /// About ten states along the way, the last one included, and the number of evaluations.
 fn batch(
     network: &UNet2d,
@@ -93,13 +118,7 @@ fn batch(
     device: &Device,
 ) -> Result<(Vec<Tensor<4>>, usize), String> {
     let run = || -> Result<_, Box<dyn Error>> {
-        let bound = network.denoiser(Prediction::Velocity, Labels::of(labels.iter().copied()))?;
-        // Pixels are in [-1, 1]. Who reads ε̂ alone would not see it, and says so.
-        let denoiser: Box<dyn Denoiser<4>> = if method.plan.reads_clean() {
-            Box::new(bound.thresholded(Threshold::Static { range: 1.0 })?)
-        } else {
-            Box::new(bound)
-        };
+        let denoiser = denoiser(network, &method.plan, labels)?;
         let noise = Seeded::new(seed);
         let mut run = method.plan.start_at(first, [labels.len(), 1, 8, 8], &denoiser, &noise, Load::on(device))?;
         let mut states = vec![run.state().x()];

@@ -5,7 +5,7 @@
 //! `LANGEVIN_DEVICE=vulkan` picks one. One line a case, `BACKEND device | case | value error | gradient error`; with
 //! `LANGEVIN_REPORT=file` they are appended there too. `LANGEVIN_EVERY=3` takes every third shape of the algorithms, for software
 //! drivers, which compile for minutes what they compute in milliseconds; `LANGEVIN_CASES=UNet3d` the layers and networks whose line
-//! has this in it.
+//! has this in it, which fails where no line has.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -38,6 +38,10 @@ pub struct Case {
 }
 
 impl Case {
+    fn line(&self) -> String {
+        format!("{}: {}", self.item, self.settings)
+    }
+
     /// With a limit of its own.
     #[must_use]
     pub fn within(mut self, limit: f32) -> Self {
@@ -69,16 +73,35 @@ fn report(text: &str) {
     }
 }
 
+/// All tables of cases.
+const TABLES: [fn() -> Vec<Case>; 6] =
+    [layers::table, transformer_layers::table, networks::small, networks::table, transformers::table, sampling::table];
+
+/// The part of a line that is looked for, to find a fault in one case; nothing takes all.
+fn part() -> String {
+    std::env::var("LANGEVIN_CASES").unwrap_or_default()
+}
+
+/// Fails for a part that no line of any table has: nothing would be compared, and all would pass.
+fn assert_met(part: &str) {
+    let met = TABLES.iter().any(|table| table().iter().any(|case| case.line().contains(part)));
+    assert!(met, "LANGEVIN_CASES={part} is in the line of no case, such as '{}'", networks::small()[0].line());
+}
+
 /// Compares every case with the CPU and reports it; fails if any is further away than the limits.
 fn compare(cases: &[Case], value: f32, gradient: f32) {
     let mut wrong = Vec::new();
-    // To look for a fault in one of them.
-    let part = std::env::var("LANGEVIN_CASES").unwrap_or_default();
-    for case in cases.iter().filter(|case| format!("{}: {}", case.item, case.settings).contains(&part)) {
+    let part = part();
+    assert_met(&part);
+    let cases: Vec<&Case> = cases.iter().filter(|case| case.line().contains(&part)).collect();
+    if cases.is_empty() {
+        report(&format!("BACKEND no case of this table has LANGEVIN_CASES={part} in its line | –"));
+    }
+    for case in cases {
         let reference = (case.run)(&Device::flex());
         for (name, device) in devices() {
             let errors = errors(&(case.run)(device), &reference);
-            let line = line(name, &format!("{}: {}", case.item, case.settings), errors);
+            let line = line(name, &case.line(), errors);
             report(&line);
             if !within(errors, case.limit.unwrap_or(value), gradient) {
                 wrong.push(line);
@@ -90,6 +113,15 @@ fn compare(cases: &[Case], value: f32, gradient: f32) {
 
 fn within(errors: Errors, value: f32, gradient: f32) -> bool {
     errors.value <= value && errors.gradient.unwrap_or(0.0) <= gradient
+}
+
+#[test]
+fn cases_that_are_asked_for_are_there() {
+    assert_met(&part());
+    assert_met("UNet3d");
+    let panic = std::panic::catch_unwind(|| assert_met("UNet 3d")).expect_err("no line has it");
+    let text = panic.downcast_ref::<String>().expect("a message");
+    assert!(text.contains("LANGEVIN_CASES=UNet 3d"), "{text}");
 }
 
 #[test]

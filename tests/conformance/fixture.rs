@@ -106,6 +106,8 @@ pub struct Case<'a> {
     /// Steps that were compared in open loop.
     steps: Cell<usize>,
     deviations: RefCell<BTreeSet<Deviation>>,
+    /// Whether it is never run under the switch.
+    unswitched: bool,
 }
 
 impl<'a> Case<'a> {
@@ -118,6 +120,7 @@ impl<'a> Case<'a> {
             failures: RefCell::default(),
             steps: Cell::new(0),
             deviations: RefCell::default(),
+            unswitched: false,
         }
     }
 
@@ -187,6 +190,16 @@ impl<'a> Case<'a> {
     pub fn again(&self) -> Self {
         Self::new(self.fixture, self.value)
     }
+
+    /// As [`again`](Self::again), and never run under the switch.
+    pub fn unswitched(&self) -> Self {
+        Self { unswitched: true, ..self.again() }
+    }
+
+    pub fn is_unswitched(&self) -> bool {
+        self.unswitched
+    }
+
     /// The original does something else here.
     pub fn deviates(&self, deviation: Deviation) {
         self.deviations.borrow_mut().insert(deviation);

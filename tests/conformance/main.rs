@@ -26,10 +26,12 @@ mod score_sde;
 mod score_sde_schedulers;
 mod vq_diffusion;
 
+use deviations::Deviation;
 use fixture::{Case, Fixture};
 use known::Which;
 use langevin::schedulers::diffusers;
 use outcome::{Outcome, Unsupported};
+use schedulers::Walked;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -58,6 +60,24 @@ fn guarded(case: &Case<'_>) -> Outcome {
         case.fail(format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?")));
         Ok(())
     })
+}
+
+/// The first value that differs in a whole case that is not run under the switch, or why there is none. Stages with noise of one
+/// path differ by what they draw alone: given the recorded draws, which are independent, values are those of the original.
+fn without_the_switch(case: &Case<'_>, wrong: Deviation) -> Result<String, String> {
+    let plain = case.unswitched();
+    if let Err(Unsupported(reason)) = guarded(&plain) {
+        return Err(format!("it cannot be run: {reason}"));
+    }
+    let value = plain.failures().into_iter().find(|failure| failure.ends_with("times the tolerance)"));
+    if wrong != Deviation::StageNoise {
+        return value.ok_or_else(|| format!("no value differs: {:?}", plain.failures()));
+    }
+    let overlaps = |case: &Case<'_>| Walked::of(case).is_ok_and(|walked| deviations::overlaps(&walked.plan));
+    match (value, overlaps(&case.unswitched()), overlaps(&case.again())) {
+        (None, true, false) => Ok("draws share a part of a path".into()),
+        found => Err(format!("a value, overlapping draws, those under it: {found:?}")),
+    }
 }
 
 /// What a folder has.
@@ -131,6 +151,10 @@ fn conformance() {
                         println!("ok {name} (worst error {:.3} of its tolerance)", case.worst());
                         if let Some(wrong) = deviations::wrong(&case).filter(|it| case.deviations().contains(it)) {
                             println!("   under compat_diffusers: {wrong:?}");
+                            match without_the_switch(&case, wrong) {
+                                Ok(what) => println!("   without it: {what}"),
+                                Err(what) => failed.push(format!("{name}: without the switch {what}")),
+                            }
                         }
                         if let Some(reason) = open_loop::without_steps(&case) {
                             println!("   without single steps: {reason}");

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod golden;
+mod quickstart;
 
 use burn::tensor::{DType, Device, Tensor};
 use common::problem::{LAMBDA, even_lambda, processes};

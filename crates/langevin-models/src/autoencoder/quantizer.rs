@@ -4,8 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::error::{ModelError, at_least_one};
-use crate::layers::permuted;
-use crate::layers::{Embedding, EmbeddingConfig, widen};
+use crate::layers::{Embedding, EmbeddingConfig, permuted, widen};
 use crate::tap::Tap;
 
 /// Weight of the second term of the loss.

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Keys, ModelError, at_least_one, layer_count, level_count, told_by_key};
-use crate::layers::permuted;
-use crate::layers::{Activation, Conv2d, Conv2dConfig, avg_pool_2x};
+use crate::layers::{Activation, Conv2d, Conv2dConfig, avg_pool_2x, permuted};
 use crate::published::{name_of, named};
 use crate::tap::Tap;
 use crate::weights::{published_value, read_config, read_config_file, read_folder, write_folder};

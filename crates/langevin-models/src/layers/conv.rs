@@ -248,28 +248,45 @@ mod tests {
         keeps(&layer, 1);
     }
 
+    /// A thread of a pool that waits for its share of a transform may be given another call of the same layer: one that comes
+    /// while a transform is made, on the same thread.
     #[test]
-    fn threads_of_a_pool_may_call_one_layer() {
+    fn a_layer_may_be_called_while_its_transform_is_made() {
         use std::sync::mpsc;
         use std::time::Duration;
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
-            let device = flex();
-            let layer = keep_transforms(Conv2dConfig::new(96, 96, 3).padding(1).init(&device).unwrap());
-            let x = tensor([1, 96, 8, 8], 0.3, &device);
-            let expected = values(&layer.forward(x.clone()));
-            for _ in 0..20 {
-                let fresh = keep_transforms(forget_transforms(layer.clone()));
-                rayon::scope(|scope| {
-                    for _ in 0..8 {
-                        scope.spawn(|_| assert_eq!(values(&fresh.forward(x.clone())), expected));
-                    }
-                });
-                keeps(&fresh, 1);
-            }
-            send.send(()).unwrap();
+            let layer = keep_transforms(Conv2dConfig::new(96, 96, 3).padding(1).init(&flex()).unwrap());
+            let x = tensor([1, 96, 8, 8], 0.3, &flex());
+            let none = layer.kept.transform(
+                &layer.weight.val(),
+                |_| false,
+                || {
+                    assert_eq!(layer.forward(x.clone()).dims(), x.dims());
+                    keeps(&layer, 1);
+                    None
+                },
+            );
+            send.send(none.is_none()).unwrap();
         });
-        assert!(receive.recv_timeout(Duration::from_secs(60)).is_ok(), "they wait for one another");
+        assert_eq!(receive.recv_timeout(Duration::from_secs(20)), Ok(true), "it waits for itself, or has failed");
+    }
+
+    #[test]
+    fn threads_of_a_pool_share_one_transform() {
+        let device = flex();
+        let layer = keep_transforms(Conv2dConfig::new(96, 96, 3).padding(1).init(&device).unwrap());
+        let x = tensor([1, 96, 8, 8], 0.3, &device);
+        let expected = values(&layer.forward(x.clone()));
+        for _ in 0..20 {
+            let fresh = keep_transforms(forget_transforms(layer.clone()));
+            rayon::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|_| assert_eq!(values(&fresh.forward(x.clone())), expected));
+                }
+            });
+            keeps(&fresh, 1);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Adaptive steps of reverse SDEs: the limit along a path, moments, independence of samples, resuming, bad settings.
 
-use super::distance;
 use super::dpm_adaptive::moments;
+use super::{distance, side_by_side};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::denoiser::from_fn;
 use langevin_core::exact::{Gaussian, Posterior};
@@ -71,7 +71,7 @@ fn the_limit_is_the_solution_along_the_same_path() {
 /// With many rejections samples have the data's mean and covariance, within four standard errors.
 #[test]
 fn rejected_steps_do_not_bias() {
-    let (count, noise) = (1500usize, Seeded::new(11));
+    let (count, noise) = (4_000, Seeded::new(11));
     let denoiser = gaussian().denoiser(Prediction::Epsilon).expect("binds");
     let runs: [(&str, Box<dyn Process>, f64); 2] =
         [("VP", Box::new(VpSde::default()), 0.3), ("VE", Box::new(VeSde::default()), 0.3)];
@@ -79,21 +79,24 @@ fn rejected_steps_do_not_bias() {
         let sampler = tolerance(2e-2).first_step(first).and_then(|s| s.step_rule(0.99, 0.9)).expect("settings");
         let start = process.level(process.time_range().1).time;
         let sampler = sampler.over(process).expect("a run");
-        let load = Load::on(&Device::flex()).dtype(DType::F64);
-        let mut run = sampler.start([count, 2], &denoiser, &noise, load).expect("starts");
-        let mut accepted = 0;
-        let mut before = vec![start; count];
-        for step in run.by_ref() {
-            let Levels::Each(levels) = step.expect("steps").levels else { panic!("one level for all") };
-            for (before, level) in before.iter_mut().zip(levels) {
-                accepted += usize::from(*before != level.time);
-                *before = level.time;
+        let parts = side_by_side(count, |first, rows| {
+            let load = Load::on(&Device::flex()).dtype(DType::F64);
+            let mut run = sampler.start_at(first, [rows, 2], &denoiser, &noise, load).expect("starts");
+            let mut accepted = 0;
+            let mut before = vec![start; rows];
+            for step in run.by_ref() {
+                let Levels::Each(levels) = step.expect("steps").levels else { panic!("one level for all") };
+                for (before, level) in before.iter_mut().zip(levels) {
+                    accepted += usize::from(*before != level.time);
+                    *before = level.time;
+                }
             }
-        }
-        let attempts: f64 = run.state().numbers[1..].chunks(5).map(|clock| clock[4]).sum();
-        let rejected = attempts as usize - accepted;
-        assert!(rejected > count, "{name}: {rejected} rejections of {count} samples in {attempts} attempts");
-        moments(name, &numbers(&run.state().x()), &MEAN, &COVARIANCE);
+            let attempts: f64 = run.state().numbers[1..].chunks(5).map(|clock| clock[4]).sum();
+            (numbers(&run.state().x()), attempts as usize - accepted)
+        });
+        let rejected: usize = parts.iter().map(|(_, rejected)| rejected).sum();
+        assert!(rejected > count, "{name}: {rejected} rejections of {count} samples");
+        moments(name, &parts.into_iter().flat_map(|(x, _)| x).collect::<Vec<_>>(), &MEAN, &COVARIANCE);
     }
 }
 

@@ -13,6 +13,7 @@ use langevin_core::exact::{Posterior, correlated_mixture};
 use langevin_core::process::{Edm, RectifiedFlow, SubVpSde, VeSde, VpSde};
 use langevin_core::{Level, Process};
 use langevin_schedulers::plan::HostAnswer;
+use std::thread;
 
 /// Every continuous process, with a stretch of its time over which its coefficients are smooth.
 fn processes() -> Vec<(&'static str, Box<dyn Process>, f64, f64)> {
@@ -23,6 +24,17 @@ fn processes() -> Vec<(&'static str, Box<dyn Process>, f64, f64)> {
         ("EDM", Box::new(Edm::default()), 2.0, 0.4),
         ("flow", Box::new(RectifiedFlow::default()), 0.95, 0.1),
     ]
+}
+
+/// Runs of consecutive samples side by side: the first of each and how many. What a sample is does not depend on its batch.
+fn side_by_side<T: Send>(count: usize, run: impl Fn(u64, usize) -> T + Sync) -> Vec<T> {
+    let size = count.div_ceil(thread::available_parallelism().map_or(1, usize::from));
+    thread::scope(|scope| {
+        let run = &run;
+        let part = |first: usize| scope.spawn(move || run(first as u64, size.min(count - first)));
+        let parts: Vec<_> = (0..count).step_by(size).map(part).collect();
+        parts.into_iter().map(|part| part.join().expect("no panic")).collect()
+    })
 }
 
 /// The exact answer of a problem.

@@ -12,8 +12,9 @@ use super::super::tokens::Sight;
 use super::encoder::ClipEncoder;
 use super::vision_config::ClipVisionConfig;
 use crate::error::ModelError;
-use crate::layers::swapped;
-use crate::layers::{Conv2d, Conv2dConfig, Embedding, LayerNorm, LayerNormConfig, Linear, LinearConfig, random};
+use crate::layers::{
+    Conv2d, Conv2dConfig, Embedding, LayerNorm, LayerNormConfig, Linear, LinearConfig, random, swapped,
+};
 use crate::tap::Tap;
 use crate::weights::{Layout, read_config_file, read_folder_as, write_folder_as};
 

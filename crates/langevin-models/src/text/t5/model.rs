@@ -13,8 +13,7 @@ use super::buckets;
 use super::config::T5EncoderConfig;
 use super::layers::T5Block;
 use crate::error::ModelError;
-use crate::layers::permuted;
-use crate::layers::{Embedding, RmsNorm, RmsNormConfig, widen};
+use crate::layers::{Embedding, RmsNorm, RmsNormConfig, permuted, widen};
 use crate::tap::Tap;
 use crate::weights::{Layout, read_config_file, read_folder_as, write_folder_as};
 

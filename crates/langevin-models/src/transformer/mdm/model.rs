@@ -11,8 +11,9 @@ use super::config::{CLASS, MdmConfig, MotionCondition};
 use super::encoder::EncoderLayer;
 use crate::condition::Labels;
 use crate::error::ModelError;
-use crate::layers::{Activation, Dropout, DropoutConfig, Linear, LinearConfig, SinusoidalEmbedding, positions, random};
-use crate::layers::{permuted, swapped};
+use crate::layers::{
+    Activation, Dropout, DropoutConfig, Linear, LinearConfig, SinusoidalEmbedding, permuted, positions, random, swapped,
+};
 use crate::mlp::for_batch;
 use crate::tap::Tap;
 use crate::weights::{published_value, read_config_file, read_folder, write_folder};

@@ -5,10 +5,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::told::Told;
 use crate::error::{ModelError, positive};
-use crate::layers::swapped;
 use crate::layers::{
     Activation, Conv2d, Conv2dConfig, Dropout, DropoutConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-    attention_with, join_heads, split_heads, widen,
+    attention_with, join_heads, split_heads, swapped, widen,
 };
 use crate::tap::Tap;
 

@@ -6,8 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::config::Edm2UNetConfig;
 use super::magnitude::{MpConv2d, MpLinear, mp_silu, mp_sum, unit_magnitude};
 use crate::error::ModelError;
-use crate::layers::swapped;
-use crate::layers::{Dropout, DropoutConfig, attention_with, avg_pool_2x, constant, upsample_nearest_2x};
+use crate::layers::{Dropout, DropoutConfig, attention_with, avg_pool_2x, constant, swapped, upsample_nearest_2x};
 use crate::tap::Tap;
 
 /// What a block does to height and width before everything else.

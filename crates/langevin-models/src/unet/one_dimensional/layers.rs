@@ -5,10 +5,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::heads;
 use crate::error::ModelError;
-use crate::layers::swapped;
 use crate::layers::{
     Activation, Conv1d, Conv1dConfig, GroupNorm, GroupNormConfig, Linear, LinearConfig, join_heads,
-    scaled_dot_product_attention, split_heads,
+    scaled_dot_product_attention, split_heads, swapped,
 };
 use crate::tap::Tap;
 
