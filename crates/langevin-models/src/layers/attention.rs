@@ -322,6 +322,10 @@ impl Attention {
     /// # Shapes
     ///
     /// - input and output: `[batch, channels, height, width]`
+    ///
+    /// # Panics
+    ///
+    /// If the block is told by latents ([`SpatialNorm`]): [`forward_image_told`](Self::forward_image_told) takes them.
     pub fn forward_image(&self, x: Tensor<4>, tap: &mut Tap<'_>) -> Tensor<4> {
         self.forward_image_told(x, None, tap)
     }
