@@ -162,6 +162,12 @@ pub fn table() -> Vec<Case> {
         case("LayerNorm", "no parameters", |d| {
             module(LayerNormConfig::new(48).plain().init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
         }),
+        case("RmsNorm", "[2, 5, 9, 7]", |d| {
+            module(RmsNormConfig::new(7).init(d).expect(OK), [2, 5, 9, 7], d, |layer, x| layer.forward(x))
+        }),
+        case("RmsNorm", "[5, 1028]", |d| {
+            module(RmsNormConfig::new(1028).init(d).expect(OK), [5, 1028], d, |layer, x| layer.forward(x))
+        }),
         case("RmsNorm", "[3, 7, 48]", |d| {
             module(RmsNormConfig::new(48).init(d).expect(OK), [3, 7, 48], d, |layer, x| layer.forward(x))
         }),

@@ -19,6 +19,16 @@ fn patches(device: &Device, config: PatchEmbeddingConfig) -> Measured {
     module(layer, [2, config.channels, 8, 12], device, |layer, x| layer.forward(x, &mut Tap::none()))
 }
 
+/// What an image gathers from itself and a text, as in the last block of a network.
+fn image_of_both(device: &Device, norm: bool, [tokens, words]: [usize; 2], [width, heads]: [usize; 2]) -> Measured {
+    let config = JointAttentionConfig::new(width, heads).context(ContextStream::ReadOnly).norm(norm);
+    let text = tensor([2, words, width], 5, device);
+    module(config.init(device).expect(OK), [2, tokens, width], device, move |layer, x| {
+        let text = Tensor::from_inner(text.clone());
+        layer.forward(x, Some(text), None, &mut Tap::none()).0
+    })
+}
+
 /// A normalization of 24 entries that is told an embedding.
 fn adaptive<M: Module>(layer: M, device: &Device, f: impl Fn(&M, Tensor<3>, Tensor<2>) -> Tensor<3>) -> Measured {
     let embedding = tensor([2, 24], 5, device);
@@ -54,6 +64,18 @@ pub fn table() -> Vec<Case> {
                 let (image, text) = layer.forward(x, Some(text), None, &mut Tap::none());
                 Tensor::cat(vec![image, text.expect("a text")], 1)
             })
+        }),
+        case("JointAttention", "text and image, of which the image is asked, normed", |d| {
+            image_of_both(d, true, [7, 5], [24, 3])
+        }),
+        case("JointAttention", "text and image, of which the image is asked", |d| {
+            image_of_both(d, false, [7, 5], [24, 3])
+        }),
+        case("JointAttention", "text and image, of which the image is asked, normed, 24 tokens", |d| {
+            image_of_both(d, true, [24, 6], [16, 2])
+        }),
+        case("JointAttention", "text and image, of which the image is asked, 24 tokens", |d| {
+            image_of_both(d, false, [24, 6], [16, 2])
         }),
         case("AdaLayerNormZero", "[2, 5, 24]", |d| {
             let layer = AdaLayerNormZero::new(24, d).expect(OK);

@@ -15,6 +15,7 @@ mod patches;
 #[cfg(feature = "vulkan")]
 mod planes;
 mod product;
+mod row_norm;
 #[cfg(feature = "vulkan")]
 mod sheet;
 mod sums;
@@ -39,6 +40,7 @@ pub use convolution::{arranged, convolve, convolve_normalized, convolves};
 pub use group_norm::{Normalization, group_norm};
 pub use patches::{Patches, convolve_patches, convolves_patches};
 pub use product::{Turned, map_rows, maps_rows, multiplies, multiply};
+pub use row_norm::{RowNormalization, row_norm};
 pub use winograd::{Kernel, Tile, Tiling, convolve_in_tiles, kernel_of};
 
 /// Workgroups that a launch may count along an axis.

@@ -250,6 +250,13 @@ impl LayerNorm {
     /// - input and output: `[.., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
+        #[cfg(feature = "cube")]
+        {
+            let [weight, bias] = [&self.weight, &self.bias].map(|parameter| parameter.as_ref().map(Param::val));
+            if let Some(y) = rows_by_kernels(&x, [weight, bias], true, self.epsilon) {
+                return y;
+            }
+        }
         let x = widen(x);
         let Some(weight) = &self.weight else {
             let centered = x.clone() - x.mean_dim(D - 1);
@@ -317,11 +324,34 @@ impl RmsNorm {
     /// - input and output: `[.., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
+        #[cfg(feature = "cube")]
+        if let Some(y) = rows_by_kernels(&x, [Some(self.weight.val()), None], false, self.epsilon) {
+            return y;
+        }
         let x = widen(x);
         let square = x.clone().square().mean_dim(D - 1);
         let weight = widen(self.weight.val()).unsqueeze::<D>();
         (x * (square + self.epsilon).sqrt().recip() * weight).cast(dtype)
     }
+}
+
+/// The normalization of the last axis by one kernel, on devices that compile kernels.
+#[cfg(feature = "cube")]
+fn rows_by_kernels<const D: usize>(
+    x: &Tensor<D>,
+    parameters: [Option<Tensor<1>>; 2],
+    centered: bool,
+    epsilon: f64,
+) -> Option<Tensor<D>> {
+    let (shape, dtype) = (x.dims(), x.dtype());
+    let alike = parameters.iter().flatten().all(|parameter| parameter.dtype() == dtype);
+    if !alike || dtype == DType::F64 || x.shape().num_elements() == 0 || !has_kernels(&x.device()) {
+        return None;
+    }
+    let [weight, bias] = parameters;
+    let rows = x.clone().reshape([shape[..D - 1].iter().product(), shape[D - 1]]);
+    let settings = langevin_gpu::RowNormalization { centered, epsilon };
+    Some(langevin_gpu::row_norm(rows, weight, bias, settings).reshape(shape))
 }
 
 /// Half-precision tensors in f32, others as they are.
