@@ -72,6 +72,7 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
         rederive: false,
         drops_variance: false,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Distilled(schedule),
         method,
     };

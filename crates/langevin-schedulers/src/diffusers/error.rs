@@ -36,6 +36,21 @@ pub enum ConfigError {
         /// The keys it has.
         known: String,
     },
+    /// A key that other classes have, with a value that asks for something.
+    #[error(
+        "{class} has no option '{key}', and {given} for it asks for something: it is one of {of}, and diffusers would ignore it; take \
+         such a class, or leave the option out"
+    )]
+    ForeignKey {
+        /// The class.
+        class: String,
+        /// The key.
+        key: String,
+        /// Its value.
+        given: String,
+        /// A class that has the key, and whether others have.
+        of: String,
+    },
     /// A value that an option cannot take.
     #[error("option '{key}' of {class} is {given}, expected {expected}")]
     Value {

@@ -55,6 +55,7 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
         rederive: false,
         drops_variance: false,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Edm(sigmas),
         method: Method::Multistep(solver),
     })
@@ -233,6 +234,7 @@ fn configured(
         rederive: basis == Basis::Noise,
         drops_variance,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Lambdas(lambdas),
         method,
     })
