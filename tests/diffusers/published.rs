@@ -87,3 +87,16 @@ fn files_of_published_checkpoints_are_read() {
         assert_eq!(plan.rows()[0].eval.as_ref().map(|eval| eval.at.time), Some(first), "{}", scheduler.class());
     }
 }
+
+/// `docs/from-diffusers.md` says so.
+#[test]
+fn zero_terminal_snr_begins_beside_the_time_told() {
+    let file = r#"{"_class_name": "EulerDiscreteScheduler", "rescale_betas_zero_snr": true,
+        "prediction_type": "v_prediction", "timestep_spacing": "trailing"}"#;
+    let plan = from_config(file).expect("a scheduler").plan(10).expect("a plan");
+    let asked = plan.rows()[0].eval.as_ref().expect("a question").at;
+    assert_eq!(asked.time, 999.0);
+    assert!((asked.alpha - 2f64.powi(-12)).abs() < 1e-9, "{}", asked.alpha);
+    let start = plan.start_node().t;
+    assert!((start - 995.286).abs() < 1e-3, "{start}");
+}

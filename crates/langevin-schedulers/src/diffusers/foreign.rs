@@ -86,6 +86,61 @@ mod tests {
         assert_eq!(owners("rescale_betas_zero_snr").len(), 13);
     }
 
+    /// Whatever an option is given: what is said against it names it.
+    #[test]
+    fn values_out_of_range_name_their_option() {
+        let mut refused = 0;
+        for (class, known) in options() {
+            for option in known {
+                for value in ["-1", "0", "1", "1.5", "7", "1e300", "[]", "[0.5, 2.0]", "true", "\"all\""] {
+                    // As many betas as there are steps, so that they are looked at.
+                    let steps = if *option == "trained_betas" { ", \"num_train_timesteps\": 2" } else { "" };
+                    let text = format!(r#"{{"_class_name": "{class}", "{option}": {value}{steps}}}"#);
+                    if let Err(error) = from_config(&text) {
+                        assert!(error.to_string().contains(&format!("'{option}'")), "{text}: {error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(refused > 2000, "{refused}");
+        for (class, options, says) in [
+            (
+                "DPMSolverMultistep",
+                r#""solver_order": 7"#,
+                "option 'solver_order' of DPMSolverMultistepScheduler is out of range",
+            ),
+            ("DDPM", r#""beta_end": 1.5"#, "option 'beta_end' of DDPMScheduler is out of range: beta at step"),
+            (
+                "DDPM",
+                r#""beta_start": 0.0"#,
+                "option 'beta_start' of DDPMScheduler is out of range: beta at step 0 is 0",
+            ),
+            ("DDIM", r#""num_train_timesteps": 0"#, "option 'num_train_timesteps' of DDIMScheduler is out of range"),
+            (
+                "SASolver",
+                r#""predictor_order": 9"#,
+                "options 'predictor_order' and 'corrector_order' of SASolverScheduler are",
+            ),
+        ] {
+            let error = file(class, options).unwrap_err().to_string();
+            assert!(error.starts_with(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn far_names_suggest_none() {
+        let of = |class: &str| from_config(&format!(r#"{{"_class_name": "{class}"}}"#)).unwrap_err().to_string();
+        let pipeline = of("StableDiffusionPipeline");
+        assert!(pipeline.contains("scheduler/scheduler_config.json") && !pipeline.contains("nearest"), "{pipeline}");
+        for class in ["", "UNet2DConditionModel", "stochastic", "FooScheduler", "Scheduler"] {
+            let error = of(class);
+            assert!(error.contains(&format!("'{class}' is not supported; supported are DDPM")), "{error}");
+        }
+        let error = file("DDIM", r#""learning": 1"#).unwrap_err().to_string();
+        assert!(error.contains("DDIMScheduler has no option 'learning'; its options are"), "{error}");
+    }
+
     #[test]
     fn a_path_is_not_the_text_of_its_file() {
         for (given, begin) in [
@@ -131,7 +186,7 @@ mod tests {
         for (class, option, value, of) in [
             ("DDIM", "use_karras_sigmas", "true", many),
             ("DDIM", "use_lu_lambdas", "true", "DPMSolverMultistepScheduler"),
-            ("LMSDiscrete", "rescale_betas_zero_snr", "true", "DDPMScheduler and others"),
+            ("LMSDiscrete", "rescale_betas_zero_snr", "true", many),
             ("EulerAncestralDiscrete", "interpolation_type", r#""log_linear""#, "EulerDiscreteScheduler"),
             ("PNDM", "clip_sample", "true", "DDPMScheduler and others"),
             ("EulerDiscrete", "thresholding", "true", many),

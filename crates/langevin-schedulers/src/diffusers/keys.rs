@@ -54,6 +54,15 @@ impl Keys {
         ConfigError::Value { class: self.class.clone(), key, given: given.to_string(), expected }
     }
 
+    /// What has been made of options, whose names go in front of what is wrong with them.
+    pub fn made<T>(&self, options: &[&'static str], made: Result<T, impl ToString>) -> Result<T, ConfigError> {
+        made.map_err(|error| ConfigError::OutOfRange {
+            class: self.class.clone(),
+            options: options.to_vec(),
+            reason: error.to_string(),
+        })
+    }
+
     pub fn number(&mut self, key: &'static str, default: f64) -> Result<f64, ConfigError> {
         match self.take(key) {
             None => Ok(default),
