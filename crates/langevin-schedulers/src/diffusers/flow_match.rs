@@ -261,7 +261,8 @@ pub(super) fn read_ancestral(keys: &mut Keys) -> Result<Configured, ConfigError>
                       without noise take eta 0";
         return Err(keys.contradiction("eta", "s_noise", reason));
     }
-    let solver = EulerAncestral::new().eta(eta)?.noise(factor)?.split(AncestralSplit::Share);
+    let solver = keys.made(&["eta"], EulerAncestral::new().eta(eta))?;
+    let solver = keys.made(&["s_noise"], solver.noise(factor))?.split(AncestralSplit::Share);
     configured(keys, sigmas, Method::EulerAncestral(solver))
 }
 
