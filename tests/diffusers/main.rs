@@ -9,6 +9,7 @@ mod flows;
 mod helios;
 mod options;
 mod piflow;
+mod published;
 mod rfd4_proteina;
 mod scalewise;
 mod score_sde;

@@ -40,5 +40,5 @@ fn shifted(keys: &mut Keys) -> Result<DiscreteChain, ConfigError> {
     let before = std::iter::once(1.0).chain(bars.iter().copied());
     let betas = bars.iter().zip(before).map(|(bar, before)| 1.0 - bar / before).collect::<Vec<_>>();
     let steps = betas.len();
-    Ok(DiscreteChain::new(Betas::Custom(betas), steps)?)
+    keys.made(&["snr_shift_scale"], DiscreteChain::new(Betas::Custom(betas), steps))
 }

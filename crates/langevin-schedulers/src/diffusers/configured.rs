@@ -34,6 +34,8 @@ pub struct Configured {
     pub(super) drops_variance: bool,
     /// Whether what the original gets wrong is wrong here, too.
     pub(super) compat: bool,
+    /// Keys of the file that other classes have.
+    pub(super) ignored: Vec<String>,
     pub(super) schedule: Schedule,
     pub(super) method: Method,
 }
@@ -100,6 +102,7 @@ impl Configured {
             rederive: false,
             drops_variance: false,
             compat: false,
+            ignored: Vec::new(),
             schedule,
             method,
         }
@@ -131,6 +134,19 @@ impl Configured {
     /// The class that the configuration names.
     pub fn class(&self) -> &str {
         &self.class
+    }
+
+    /// Keys of the file that this class does not have, sorted by name: options of other classes that ask for nothing, as
+    /// [`from_config`](super::from_config) says. They change nothing; diffusers ignores them, too, with a warning.
+    ///
+    /// ```
+    /// use langevin_schedulers::diffusers::from_config;
+    /// let scheduler = from_config(r#"{"_class_name": "PNDMScheduler", "skip_prk_steps": true, "clip_sample": false}"#)?;
+    /// assert_eq!(scheduler.ignored(), ["clip_sample"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
     }
 
     /// The noise process. Where it is a chain, [`Process::chain`] has its betas.

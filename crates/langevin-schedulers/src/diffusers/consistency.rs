@@ -60,8 +60,17 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
     let prediction = prediction(keys)?;
     check_zero_snr(keys, &chain, prediction)?;
     let original = keys.count("original_inference_steps", 50)?;
+    if original > chain.steps() {
+        let reason =
+            "the network was distilled on at most the steps of the chain; on 50 unless the file says otherwise";
+        return Err(keys.contradiction("original_inference_steps", "num_train_timesteps", reason));
+    }
     let scale = keys.number("timestep_scaling", 10.0)?;
-    let method = if trajectory { Method::Tcd(Tcd::new(0.3)?) } else { Method::Lcm(Lcm::new().boundary(scale, 0.5)?) };
+    let method = if trajectory {
+        Method::Tcd(Tcd::new(0.3)?)
+    } else {
+        Method::Lcm(keys.made(&["timestep_scaling"], Lcm::new().boundary(scale, 0.5))?)
+    };
     let schedule = Distilled { steps: chain.steps(), original: 0, to_first: trajectory };
     let configured = Configured {
         class: keys.class().to_owned(),
@@ -72,6 +81,7 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
         rederive: false,
         drops_variance: false,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Distilled(schedule),
         method,
     };

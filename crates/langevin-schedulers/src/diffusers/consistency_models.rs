@@ -76,11 +76,13 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     }
     let sigma_data = keys.number("sigma_data", 0.5)?;
     let prediction = Prediction::Consistency { sigma_data, sigma_min: min };
-    let process = Edm::new(min, max)?;
+    let process = keys.made(&["sigma_min", "sigma_max"], Edm::new(min, max))?;
     if prediction.validate().is_err() {
         return Err(keys.bad("sigma_data", sigma_data, "a positive number"));
     }
-    let solver = Multistep::new().ending_at(min)?.noise(keys.number("s_noise", 1.0)?)?;
+    let noise = keys.number("s_noise", 1.0)?;
+    let solver = keys.made(&["sigma_min"], Multistep::new().ending_at(min))?;
+    let solver = keys.made(&["s_noise"], solver.noise(noise))?;
     let clip = keys.flag("clip_denoised", true)?;
     let sigmas = TrainedSigmas { class: keys.class().to_owned(), steps, min, max, rho };
     let schedule = Schedule::Trained(sigmas);
@@ -153,7 +155,7 @@ pub(super) fn read_continuous(keys: &mut Keys) -> Result<Configured, ConfigError
     let steps = keys.count("num_train_timesteps", 1000)?;
     keys.one_of("prediction_type", "trigflow", &["trigflow"], "trigflow")?;
     let sigma_data = keys.number("sigma_data", 0.5)?;
-    let process = TrigFlow::new(sigma_data)?;
+    let process = keys.made(&["sigma_data"], TrigFlow::new(sigma_data))?;
     let angles = Angles { class: keys.class().to_owned(), steps, sigma_data, max: FIRST, middle: Some(1.3) };
     let method = Method::Consistency(Multistep::new());
     let prediction = Prediction::EdmVelocity { sigma_data };
@@ -168,7 +170,8 @@ pub(super) fn read_decoder(keys: &mut Keys) -> Result<Configured, ConfigError> {
     if steps <= DECODER[0] as usize {
         return Err(keys.bad("num_train_timesteps", steps, "at least 1009: the network is asked at step 1008"));
     }
-    let process = DiscreteChain::new(Betas::SquaredCosine, steps)?.compat_f32()?;
+    let process = DiscreteChain::new(Betas::SquaredCosine, steps).and_then(|chain| chain.compat_f32());
+    let process = keys.made(&["num_train_timesteps"], process)?;
     let sigma_data = keys.number("sigma_data", 0.5)?;
     // Its skip, output and input scales are EDM's of x/α.
     let prediction = Prediction::Edm { sigma_data };

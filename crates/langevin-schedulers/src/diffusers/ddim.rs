@@ -27,6 +27,7 @@ pub(super) fn read(keys: &mut Keys, inverse: bool) -> Result<Configured, ConfigE
         rederive: false,
         drops_variance: false,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Steps { spacing, offset, walk },
         method: if inverse { Method::DdimInverse(Ddim::new().with_gaps()) } else { Method::Ddim(Ddim::new()) },
     })

@@ -25,6 +25,7 @@ pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
         rederive: false,
         drops_variance: false,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Steps { spacing, offset, walk: Walk::Joined },
         method: Method::Ddpm(Ddpm::new().variance(variance)),
     })

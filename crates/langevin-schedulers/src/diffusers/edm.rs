@@ -158,7 +158,8 @@ pub(super) fn edm(keys: &mut Keys, defaults: Defaults) -> Result<(Edm, EdmSigmas
         return Err(keys.bad("sigma_data", sigma_data, "a positive number"));
     }
     let last = final_sigma(keys)?;
-    Ok((Edm::new(min, max)?, EdmSigmas { told: defaults.told, wide: false, min, max, rho, last }, prediction))
+    let process = keys.made(&["sigma_min", "sigma_max"], Edm::new(min, max))?;
+    Ok((process, EdmSigmas { told: defaults.told, wide: false, min, max, rho, last }, prediction))
 }
 
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {

@@ -27,7 +27,7 @@ pub enum ConfigError {
         known: String,
     },
     /// A key that the class does not have.
-    #[error("{class} has no option '{key}': the nearest is '{}'; its options are {known}", nearest(key, known))]
+    #[error("{class} has no option '{key}'{}; its options are {known}", nearest(key, known.split(", ")))]
     UnknownKey {
         /// The class.
         class: String,
@@ -35,6 +35,21 @@ pub enum ConfigError {
         key: String,
         /// The keys it has.
         known: String,
+    },
+    /// A key that other classes have, with a value that asks for something.
+    #[error(
+        "{class} has no option '{key}', and {given} for it asks for something: it is one of {of}, and diffusers would ignore it; take \
+         such a class, or leave the option out"
+    )]
+    ForeignKey {
+        /// The class.
+        class: String,
+        /// The key.
+        key: String,
+        /// Its value.
+        given: String,
+        /// A class that has the key, and whether others have.
+        of: String,
     },
     /// A value that an option cannot take.
     #[error("option '{key}' of {class} is {given}, expected {expected}")]
@@ -47,6 +62,16 @@ pub enum ConfigError {
         given: String,
         /// What is allowed, in words.
         expected: &'static str,
+    },
+    /// Numbers of options of which no process or solver can be made.
+    #[error("{}", out_of_range(class, options, reason))]
+    OutOfRange {
+        /// The class.
+        class: String,
+        /// The options, one or those that belong together.
+        options: Vec<&'static str>,
+        /// What the process or the solver says.
+        reason: String,
     },
     /// Two options that exclude each other.
     #[error("options '{first}' and '{second}' of {class} contradict each other: {reason}")]
@@ -74,8 +99,15 @@ pub enum ConfigError {
     Plan(#[from] PlanError),
 }
 
-fn nearest(key: &str, known: &str) -> String {
-    names::nearest(key, known.split(", ").map(str::to_owned))
+fn out_of_range(class: &str, options: &[&str], reason: &str) -> String {
+    let names = options.iter().map(|option| format!("'{option}'")).collect::<Vec<_>>().join(" and ");
+    let (noun, verb) = if options.len() == 1 { ("option", "is") } else { ("options", "are") };
+    format!("{noun} {names} of {class} {verb} out of range: {reason}")
+}
+
+/// The nearest name, in the words of a message; nothing where none is near.
+fn nearest<'a>(asked: &str, known: impl Iterator<Item = &'a str>) -> String {
+    names::nearest(asked, known.map(str::to_owned)).map(|name| format!(": the nearest is '{name}'")).unwrap_or_default()
 }
 
 /// Where a class is read, if not here.
@@ -84,10 +116,15 @@ fn not_here(class: &str, known: &str) -> String {
     let own = CLASSES.contains(&class).then_some("read its configuration with `diffusers::from_config`");
     match advice.or(own) {
         Some(advice) => format!("scheduler class '{class}' is not read by this function: {advice}"),
+        None if class.ends_with("Pipeline") => {
+            format!(
+                "'{class}' is a pipeline and no scheduler: give the text of scheduler/scheduler_config.json in its folder"
+            )
+        }
         None => {
             let others = CLASSES.into_iter().chain(names::elsewhere().map(|row| row.name));
-            let nearest = names::nearest(class, known.split(", ").chain(others).map(str::to_owned));
-            format!("scheduler class '{class}' is not supported: the nearest is '{nearest}'; supported are {known}")
+            let nearest = nearest(class, known.split(", ").chain(others));
+            format!("scheduler class '{class}' is not supported{nearest}; supported are {known}")
         }
     }
 }

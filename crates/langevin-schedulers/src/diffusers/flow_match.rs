@@ -261,7 +261,8 @@ pub(super) fn read_ancestral(keys: &mut Keys) -> Result<Configured, ConfigError>
                       without noise take eta 0";
         return Err(keys.contradiction("eta", "s_noise", reason));
     }
-    let solver = EulerAncestral::new().eta(eta)?.noise(factor)?.split(AncestralSplit::Share);
+    let solver = keys.made(&["eta"], EulerAncestral::new().eta(eta))?;
+    let solver = keys.made(&["s_noise"], solver.noise(factor))?.split(AncestralSplit::Share);
     configured(keys, sigmas, Method::EulerAncestral(solver))
 }
 
@@ -388,8 +389,8 @@ mod tests {
             ("EulerDiscrete", r#", "num_train_timesteps": 0"#, "num_train_timesteps"),
             ("EulerDiscrete", r#", "use_beta_sigmas": true, "use_karras_sigmas": true"#, "use_beta_sigmas"),
             ("EulerDiscrete", r#", "invert_sigmas": true, "stochastic_sampling": true"#, "stochastic_sampling"),
-            ("EulerDiscrete", r#", "scale_factors": null"#, "scale_factors"),
-            ("HeunDiscrete", r#", "use_dynamic_shifting": false"#, "use_dynamic_shifting"),
+            ("EulerDiscrete", r#", "scale_factors": [2.0]"#, "scale_factors"),
+            ("HeunDiscrete", r#", "use_dynamic_shifting": true"#, "use_dynamic_shifting"),
             ("LCM", r#", "scale_factors": []"#, "an empty list"),
             ("LCM", r#", "scale_factors": [0.5, 0.0]"#, "scale_factors"),
             ("LCM", r#", "scale_factors": [-2.0]"#, "scale_factors"),

@@ -45,13 +45,17 @@ impl Squares {
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let (min, max) = (keys.number("sigma_min", 0.02)?, keys.number("sigma_max", 100.0)?);
     let (low, high) = (keys.number("s_min", 0.05)?, keys.number("s_max", 50.0)?);
-    let churn = Churn::new(keys.number("s_churn", 80.0)?)?.between(low, high)?.noise(keys.number("s_noise", 1.007)?)?;
+    let (amount, noise) = (keys.number("s_churn", 80.0)?, keys.number("s_noise", 1.007)?);
+    let churn = keys.made(&["s_churn"], Churn::new(amount))?;
+    let churn = keys.made(&["s_min", "s_max"], churn.between(low, high))?;
+    let churn = keys.made(&["s_noise"], churn.noise(noise))?;
     for (key, sigma) in [("sigma_min", min), ("sigma_max", max)] {
         if !(sigma > 0.0 && sigma.is_finite()) {
             return Err(keys.bad(key, sigma, "a positive number"));
         }
     }
-    let process = VeSde::new(min * min, max * max)?.network_input(VeInput::Sigma).range(0.0, 1.0)?;
+    let process = keys.made(&["sigma_min", "sigma_max"], VeSde::new(min * min, max * max))?;
+    let process = process.network_input(VeInput::Sigma).range(0.0, 1.0)?;
     let schedule = Schedule::Squares(Squares { class: keys.class().to_owned(), min, max });
     let method = Method::Heun(Heun::new().churn(churn));
     Ok(Configured::new(keys, process, Prediction::ScaledScore, schedule, method))

@@ -12,8 +12,18 @@ pub(super) struct Keys {
 
 impl Keys {
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
-        let value: Value =
-            serde_json::from_str(json).map_err(|error| ConfigError::Json { message: error.to_string() })?;
+        let value: Value = serde_json::from_str(json).map_err(|error| {
+            let message = if json.trim_start().starts_with('{') {
+                error.to_string()
+            } else {
+                let begin: String = json.trim().chars().take(40).collect();
+                format!(
+                    "it begins with '{begin}' and not with '{{': give the text of the file and not its path (read it with \
+                     `std::fs::read_to_string`)"
+                )
+            };
+            ConfigError::Json { message }
+        })?;
         let Value::Object(mut map) = value else {
             return Err(ConfigError::Json { message: "expected an object".to_owned() });
         };
@@ -42,6 +52,15 @@ impl Keys {
 
     pub fn bad(&self, key: &'static str, given: impl ToString, expected: &'static str) -> ConfigError {
         ConfigError::Value { class: self.class.clone(), key, given: given.to_string(), expected }
+    }
+
+    /// What has been made of options, whose names go in front of what is wrong with them.
+    pub fn made<T>(&self, options: &[&'static str], made: Result<T, impl ToString>) -> Result<T, ConfigError> {
+        made.map_err(|error| ConfigError::OutOfRange {
+            class: self.class.clone(),
+            options: options.to_vec(),
+            reason: error.to_string(),
+        })
     }
 
     pub fn number(&mut self, key: &'static str, default: f64) -> Result<f64, ConfigError> {
@@ -132,6 +151,18 @@ impl Keys {
 
     pub fn contradiction(&self, first: &'static str, second: &'static str, reason: &'static str) -> ConfigError {
         ConfigError::Contradiction { class: self.class.clone(), first, second, reason }
+    }
+
+    /// The keys that have been asked for.
+    pub fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
+    /// Takes those keys, with their values, out of those that nothing has asked for.
+    pub fn set_aside(&mut self, mut chosen: impl FnMut(&str) -> bool) -> Vec<(String, Value)> {
+        let (aside, rest) = std::mem::take(&mut self.map).into_iter().partition::<Vec<_>, _>(|(key, _)| chosen(key));
+        self.map = rest.into_iter().collect();
+        aside
     }
 
     /// Ends the reading: keys that nothing has asked for are errors.

@@ -22,6 +22,7 @@ mod error;
 mod euler;
 mod flow_heun;
 mod flow_match;
+mod foreign;
 mod helios;
 mod heun;
 mod ipndm;
@@ -108,10 +109,23 @@ pub const CLASSES: [&str; 40] = [
     "FlowMapEulerDiscreteScheduler",
 ];
 
-/// Reads a `scheduler_config.json`: process, prediction, grid and solver, with every option honoured or refused by name.
+/// Reads the text of a `scheduler_config.json`: process, prediction, grid and solver, with every option honoured or refused by
+/// name.
+///
+/// Published files carry options of the class that they were converted from. One that another class of [`CLASSES`] has, and
+/// the class of the file has not, is accepted where it asks for nothing, and listed by [`Configured::ignored`]:
+///
+/// * with the value `false` or `null`;
+/// * `clip_sample_range`, `dynamic_thresholding_ratio` and `sample_max_value` where the class lacks their switch, too, which is
+///   refused if it is on;
+/// * `set_alpha_to_one`, `skip_prk_steps` and `steps_offset`, which say how DDIM and PNDM walk along their chain;
+/// * `interpolation_type: "linear"`, `timestep_type: "discrete"` and `clip_sample_range: 1.0`, which are what classes without the
+///   option do.
 ///
 /// # Errors
-/// [`ConfigError`] for files that cannot be read, classes and options that are not there, and contradictions.
+/// [`ConfigError`] for text that cannot be read, classes and options that are not there, and contradictions;
+/// [`ConfigError::ForeignKey`] for an option of another class that asks for something, such as `use_karras_sigmas: true` of
+/// DDIMScheduler, which diffusers would ignore with a warning.
 ///
 /// ```
 /// let scheduler = langevin_schedulers::diffusers::from_config(
@@ -123,50 +137,55 @@ pub const CLASSES: [&str; 40] = [
 #[doc(alias = "from_diffusers")]
 pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
     let mut keys = Keys::parse(json)?;
-    let class = keys.class().to_owned();
-    let configured = match class.as_str() {
-        // For many steps at once there is `Picard`; the numbers are the same.
-        "DDPMScheduler" | "DDPMParallelScheduler" => ddpm::read(&mut keys)?,
-        "DDIMScheduler" | "DDIMParallelScheduler" => ddim::read(&mut keys, false)?,
-        "DDIMInverseScheduler" => ddim::read(&mut keys, true)?,
-        "EulerDiscreteScheduler" => euler::read(&mut keys)?,
-        "EulerAncestralDiscreteScheduler" => euler::read_ancestral(&mut keys)?,
-        "HeunDiscreteScheduler" => heun::read(&mut keys)?,
-        "KDPM2DiscreteScheduler" => heun::read_kdpm2(&mut keys, false)?,
-        "KDPM2AncestralDiscreteScheduler" => heun::read_kdpm2(&mut keys, true)?,
-        "DPMSolverSDEScheduler" => dpm_sde::read(&mut keys)?,
-        "LMSDiscreteScheduler" => lms::read(&mut keys)?,
-        "PNDMScheduler" => pndm::read(&mut keys)?,
-        "IPNDMScheduler" => ipndm::read(&mut keys)?,
-        "EDMEulerScheduler" => edm::read(&mut keys)?,
-        "DPMSolverMultistepScheduler" => multistep::read_dpm(&mut keys)?,
-        "DPMSolverSinglestepScheduler" => multistep::read_singlestep(&mut keys)?,
-        "DEISMultistepScheduler" => multistep::read_deis(&mut keys)?,
-        "UniPCMultistepScheduler" => multistep::read_unipc(&mut keys)?,
-        "SASolverScheduler" => multistep::read_sa(&mut keys)?,
-        "EDMDPMSolverMultistepScheduler" => multistep::read_edm(&mut keys)?,
-        "LCMScheduler" => consistency::read(&mut keys, false)?,
-        "TCDScheduler" => consistency::read(&mut keys, true)?,
-        "FlowMatchEulerDiscreteScheduler" => flow_match::read_euler(&mut keys)?,
-        "FlowMatchHeunDiscreteScheduler" => flow_match::read_heun(&mut keys)?,
-        "FlowMatchLCMScheduler" => flow_match::read_lcm(&mut keys)?,
-        "DPMSolverMultistepInverseScheduler" => multistep::read_inverse(&mut keys)?,
-        "CosineDPMSolverMultistepScheduler" => multistep::read_cosine(&mut keys)?,
-        "CMStochasticIterativeScheduler" => consistency_models::read(&mut keys)?,
-        "SCMScheduler" => consistency_models::read_continuous(&mut keys)?,
-        "KarrasVeScheduler" => karras_ve::read(&mut keys)?,
-        "UnCLIPScheduler" => unclip::read(&mut keys)?,
-        "RePaintScheduler" => repaint::read(&mut keys)?,
-        "DDPMWuerstchenScheduler" => wuerstchen::read(&mut keys)?,
-        "CogVideoXDDIMScheduler" => cogvideox::read(&mut keys, false)?,
-        "CogVideoXDPMScheduler" => cogvideox::read(&mut keys, true)?,
-        "LTXEulerAncestralRFScheduler" => flow_match::read_ancestral(&mut keys)?,
-        "MiniMaxH3Scheduler" => single_flows::read_minimax(&mut keys)?,
-        "ConsistencyDecoderScheduler" => consistency_models::read_decoder(&mut keys)?,
-        // Its networks are asked by `consistency::Along`.
-        "FlowMapEulerDiscreteScheduler" => single_flows::read_flow_map(&mut keys)?,
-        _ => return Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
-    };
-    keys.finish()?;
+    let mut configured = read(&mut keys)?;
+    configured.ignored = foreign::finish(keys)?;
     Ok(configured)
+}
+
+/// By the class that the keys name.
+fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
+    let class = keys.class().to_owned();
+    match class.as_str() {
+        // For many steps at once there is `Picard`; the numbers are the same.
+        "DDPMScheduler" | "DDPMParallelScheduler" => ddpm::read(keys),
+        "DDIMScheduler" | "DDIMParallelScheduler" => ddim::read(keys, false),
+        "DDIMInverseScheduler" => ddim::read(keys, true),
+        "EulerDiscreteScheduler" => euler::read(keys),
+        "EulerAncestralDiscreteScheduler" => euler::read_ancestral(keys),
+        "HeunDiscreteScheduler" => heun::read(keys),
+        "KDPM2DiscreteScheduler" => heun::read_kdpm2(keys, false),
+        "KDPM2AncestralDiscreteScheduler" => heun::read_kdpm2(keys, true),
+        "DPMSolverSDEScheduler" => dpm_sde::read(keys),
+        "LMSDiscreteScheduler" => lms::read(keys),
+        "PNDMScheduler" => pndm::read(keys),
+        "IPNDMScheduler" => ipndm::read(keys),
+        "EDMEulerScheduler" => edm::read(keys),
+        "DPMSolverMultistepScheduler" => multistep::read_dpm(keys),
+        "DPMSolverSinglestepScheduler" => multistep::read_singlestep(keys),
+        "DEISMultistepScheduler" => multistep::read_deis(keys),
+        "UniPCMultistepScheduler" => multistep::read_unipc(keys),
+        "SASolverScheduler" => multistep::read_sa(keys),
+        "EDMDPMSolverMultistepScheduler" => multistep::read_edm(keys),
+        "LCMScheduler" => consistency::read(keys, false),
+        "TCDScheduler" => consistency::read(keys, true),
+        "FlowMatchEulerDiscreteScheduler" => flow_match::read_euler(keys),
+        "FlowMatchHeunDiscreteScheduler" => flow_match::read_heun(keys),
+        "FlowMatchLCMScheduler" => flow_match::read_lcm(keys),
+        "DPMSolverMultistepInverseScheduler" => multistep::read_inverse(keys),
+        "CosineDPMSolverMultistepScheduler" => multistep::read_cosine(keys),
+        "CMStochasticIterativeScheduler" => consistency_models::read(keys),
+        "SCMScheduler" => consistency_models::read_continuous(keys),
+        "KarrasVeScheduler" => karras_ve::read(keys),
+        "UnCLIPScheduler" => unclip::read(keys),
+        "RePaintScheduler" => repaint::read(keys),
+        "DDPMWuerstchenScheduler" => wuerstchen::read(keys),
+        "CogVideoXDDIMScheduler" => cogvideox::read(keys, false),
+        "CogVideoXDPMScheduler" => cogvideox::read(keys, true),
+        "LTXEulerAncestralRFScheduler" => flow_match::read_ancestral(keys),
+        "MiniMaxH3Scheduler" => single_flows::read_minimax(keys),
+        "ConsistencyDecoderScheduler" => consistency_models::read_decoder(keys),
+        // Its networks are asked by `consistency::Along`.
+        "FlowMapEulerDiscreteScheduler" => single_flows::read_flow_map(keys),
+        _ => Err(ConfigError::Class { class, known: CLASSES.join(", ") }),
+    }
 }

@@ -55,6 +55,7 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
         rederive: false,
         drops_variance: false,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Edm(sigmas),
         method: Method::Multistep(solver),
     })
@@ -62,7 +63,9 @@ pub(super) fn read_edm(keys: &mut Keys) -> Result<Configured, ConfigError> {
 
 fn dpm_solver(keys: &mut Keys) -> Result<(Basis, DpmSolver), ConfigError> {
     let (basis, sde) = algorithm(keys, "dpmsolver++")?;
-    let mut solver = DpmSolver::multistep(order(keys)?)?.basis(basis).second_order(kind(keys)?);
+    let order = order(keys)?;
+    let solver = keys.made(&["solver_order"], DpmSolver::multistep(order))?;
+    let mut solver = solver.basis(basis).second_order(kind(keys)?);
     if sde {
         solver = solver.sde(1.0)?;
     }
@@ -79,7 +82,8 @@ fn short(keys: &mut Keys, solver: DpmSolver) -> Result<DpmSolver, ConfigError> {
 pub(super) fn read_singlestep(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let (basis, sde) = algorithm(keys, "dpmsolver++")?;
     let order = order(keys)?;
-    let mut solver = Singlestep::new(order)?.basis(basis).last_stage(kind(keys)?).on_grid();
+    let solver = keys.made(&["solver_order"], Singlestep::new(order))?;
+    let mut solver = solver.basis(basis).last_stage(kind(keys)?).on_grid();
     if sde {
         if order == 3 {
             return Err(keys.bad("solver_order", order, "1 or 2 with sde-dpmsolver++"));
@@ -96,7 +100,8 @@ pub(super) fn read_deis(keys: &mut Keys) -> Result<Configured, ConfigError> {
     keys.one_of("algorithm_type", "deis", &["deis", "dpmsolver", "dpmsolver++"], "deis")?;
     keys.one_of("solver_type", "logrho", &["logrho", "midpoint", "heun", "bh1", "bh2"], "logrho")?;
     let lower = keys.flag("lower_order_final", true)?;
-    let solver = Deis::new(order(keys)?)?.lower_order_below(if lower { SHORT } else { 0 });
+    let order = order(keys)?;
+    let solver = keys.made(&["solver_order"], Deis::new(order))?.lower_order_below(if lower { SHORT } else { 0 });
     configured(keys, Basis::Noise, Ending::Repeated, false, Method::Deis(solver))
 }
 
@@ -113,7 +118,12 @@ pub(super) fn unipc(keys: &mut Keys) -> Result<(Basis, UniPc), ConfigError> {
         return Err(keys.bad("disable_corrector", step, "numbers of steps, whole and at least 0"));
     }
     keys.must_be_null("solver_p", "null: a whole scheduler for the predictor, which a file of numbers cannot name")?;
-    let solver = UniPc::new(order(keys)?)?.basis(basis).b(b).skipping(skipped.into_iter().map(|step| step as usize));
+    let order = order(keys)?;
+    let solver = keys
+        .made(&["solver_order"], UniPc::new(order))?
+        .basis(basis)
+        .b(b)
+        .skipping(skipped.into_iter().map(|step| step as usize));
     Ok((basis, solver.lower_order_final(keys.flag("lower_order_final", true)?)))
 }
 
@@ -136,7 +146,10 @@ pub(super) fn read_sa(keys: &mut Keys) -> Result<Configured, ConfigError> {
     keys.must_be_null("tau_func", "null: a function of code; give `exponential::SaSolver` one by its `tau`")?;
     let (predictor, corrector) = (keys.count("predictor_order", 2)?, keys.count("corrector_order", 2)?);
     let tau = Tau::Between { tau: 1.0, clean: 200.0, noisy: 800.0 };
-    let solver = SaSolver::new(predictor, corrector)?.basis(basis).tau(tau)?;
+    let solver = keys
+        .made(&["predictor_order", "corrector_order"], SaSolver::new(predictor, corrector))?
+        .basis(basis)
+        .tau(tau)?;
     let solver = solver.lower_order_final(keys.flag("lower_order_final", true)?);
     configured(keys, basis, Ending::Repeated, false, Method::Sa(solver))
 }
@@ -233,6 +246,7 @@ fn configured(
         rederive: basis == Basis::Noise,
         drops_variance,
         compat: false,
+        ignored: Vec::new(),
         schedule: Schedule::Lambdas(lambdas),
         method,
     })

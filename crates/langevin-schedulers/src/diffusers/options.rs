@@ -1,9 +1,9 @@
 //! Options that many classes share.
 
 use super::{ConfigError, keys::Keys};
-use langevin_core::Prediction;
 use langevin_core::denoiser::Threshold;
 use langevin_core::process::{Betas, ChainEnd, DiscreteChain};
+use langevin_core::{Prediction, ProcessError};
 
 /// How timesteps are spread over the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +20,21 @@ pub(super) const LATENT: (f64, f64) = (0.00085, 0.012);
 /// The chain of `beta_*`, `trained_betas` and `num_train_timesteps`, as torch computes it in `f32`: published networks
 /// were trained on those numbers.
 pub(super) fn chain(keys: &mut Keys, ends: (f64, f64)) -> Result<DiscreteChain, ConfigError> {
-    Ok(exact_chain(keys, ends, "linear")?.compat_f32()?)
+    let (chain, options) = exact_chain(keys, ends, "linear")?;
+    keys.made(&options, chain.compat_f32())
 }
 
 /// The chain of those options in `f64`, with betas whose roots are linear unless the configuration says otherwise.
 pub(super) fn latent_chain(keys: &mut Keys) -> Result<DiscreteChain, ConfigError> {
-    exact_chain(keys, LATENT, "scaled_linear")
+    Ok(exact_chain(keys, LATENT, "scaled_linear")?.0)
 }
 
-fn exact_chain(keys: &mut Keys, (start, end): (f64, f64), schedule: &str) -> Result<DiscreteChain, ConfigError> {
+/// A chain, and the options that its betas follow from.
+fn exact_chain(
+    keys: &mut Keys,
+    (start, end): (f64, f64),
+    schedule: &str,
+) -> Result<(DiscreteChain, Vec<&'static str>), ConfigError> {
     let steps = keys.count("num_train_timesteps", 1000)?;
     let start = keys.number("beta_start", start)?;
     let end = keys.number("beta_end", end)?;
@@ -53,12 +59,30 @@ fn exact_chain(keys: &mut Keys, (start, end): (f64, f64), schedule: &str) -> Res
                       unless given, to their number";
         return Err(keys.contradiction("trained_betas", "num_train_timesteps", reason));
     }
-    Ok(DiscreteChain::new(betas, steps)?)
+    let outside = |beta: f64| !(beta > 0.0 && beta < 1.0);
+    let options = match &betas {
+        Betas::Custom(_) => vec!["trained_betas"],
+        Betas::Linear { .. } | Betas::ScaledLinear { .. } | Betas::Sigmoid { .. } => {
+            match (outside(start), outside(end)) {
+                (true, false) => vec!["beta_start"],
+                (false, true) => vec!["beta_end"],
+                _ => vec!["beta_start", "beta_end"],
+            }
+        }
+        _ => vec!["num_train_timesteps"],
+    };
+    let chain = DiscreteChain::new(betas, steps);
+    let of_steps = matches!(&chain, Err(ProcessError::TooFewSteps { .. } | ProcessError::Parameter { .. }));
+    let chain = keys.made(if of_steps { &["num_train_timesteps"] } else { &options }, chain)?;
+    Ok((chain, options))
 }
 
 /// `rescale_betas_zero_snr`.
 pub(super) fn rescaled(keys: &mut Keys, chain: DiscreteChain) -> Result<DiscreteChain, ConfigError> {
-    Ok(if keys.flag("rescale_betas_zero_snr", false)? { chain.rescale_zero_terminal_snr()? } else { chain })
+    if !keys.flag("rescale_betas_zero_snr", false)? {
+        return Ok(chain);
+    }
+    keys.made(&["rescale_betas_zero_snr"], chain.rescale_zero_terminal_snr())
 }
 
 /// Refuses an ε prediction on a chain that ends in pure noise. The original refuses it nowhere: it divides by α = 0, or, where it

@@ -13,7 +13,8 @@ use langevin_core::denoiser::Threshold;
 /// [`Configured::jumps`].
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let chain = chain(keys, options::DDPM)?;
-    let ddim = Ddim::new().eta(keys.number("eta", 0.0)?)?;
+    let eta = keys.number("eta", 0.0)?;
+    let ddim = keys.made(&["eta"], Ddim::new().eta(eta))?;
     let clip = keys.flag("clip_sample", true)?;
     let schedule = Schedule::Steps { spacing: Spacing::Leading, offset: 0, walk: Walk::Joined };
     let method = Method::RePaint(RePaint::around(ddim));

@@ -208,7 +208,7 @@ mod tests {
             ("MiniMaxH3", r#", "num_train_timesteps": 1000"#, "num_train_timesteps"),
             ("FlowMapEulerDiscrete", r#", "shift": -1.0"#, "shift"),
             ("FlowMapEulerDiscrete", r#", "num_train_timesteps": 0"#, "num_train_timesteps"),
-            ("FlowMapEulerDiscrete", r#", "use_dynamic_shifting": false"#, "use_dynamic_shifting"),
+            ("FlowMapEulerDiscrete", r#", "use_dynamic_shifting": true"#, "use_dynamic_shifting"),
         ] {
             let error = read(class, options).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

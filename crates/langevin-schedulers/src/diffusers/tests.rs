@@ -228,7 +228,7 @@ fn zero_terminal_snr_with_epsilon_is_refused() {
         };
         match config("epsilon") {
             // No such option, or networks that predict another thing.
-            Err(ConfigError::UnknownKey { .. } | ConfigError::Value { key: "prediction_type", .. }) => {}
+            Err(ConfigError::ForeignKey { .. } | ConfigError::Value { key: "prediction_type", .. }) => {}
             Err(ConfigError::Contradiction { first, second, .. }) => {
                 assert_eq!([first, second], ["rescale_betas_zero_snr", "prediction_type"], "{class}");
                 assert!(config("v_prediction").is_ok() && config("sample").is_ok(), "{class}");

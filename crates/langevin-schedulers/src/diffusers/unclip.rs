@@ -62,7 +62,8 @@ impl Solver for UnClip {
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let steps = keys.count("num_train_timesteps", 1000)?;
     keys.one_of("beta_schedule", "squaredcos_cap_v2", &["squaredcos_cap_v2"], "squaredcos_cap_v2")?;
-    let chain = DiscreteChain::new(Betas::SquaredCosine, steps)?.compat_f32()?;
+    let chain = DiscreteChain::new(Betas::SquaredCosine, steps).and_then(|chain| chain.compat_f32());
+    let chain = keys.made(&["num_train_timesteps"], chain)?;
     let learned = match keys.word("variance_type", "fixed_small_log")?.as_str() {
         "fixed_small_log" => false,
         "learned_range" => true,

@@ -10,7 +10,9 @@ use langevin_core::process::Cosine;
 /// Steps of the posterior in continuous time; the last one takes its mean. Networks predict ε and are told t.
 pub(super) fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
     let scaler = keys.number("scaler", 1.0)?;
-    let process = Cosine::new(keys.number("s", 0.008)?)?.scaler(scaler)?;
+    let s = keys.number("s", 0.008)?;
+    let process = keys.made(&["s"], Cosine::new(s))?;
+    let process = keys.made(&["scaler"], process.scaler(scaler))?;
     let method = Method::Ddpm(Ddpm::new().mean_at_end());
     Ok(Configured::new(keys, process, Prediction::Epsilon, Schedule::Uniform, method))
 }

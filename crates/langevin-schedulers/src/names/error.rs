@@ -7,20 +7,47 @@ use langevin_core::GridError;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NameError {
     /// A name that is not in the table.
-    #[error("no sampler is named '{given}'; the nearest name is '{nearest}' (`names::solvers` lists all of them)")]
+    #[error("no sampler is named '{given}'{} (`names::solvers` lists all of them)", suggested(nearest.as_deref()))]
     Unknown {
         /// The name given.
         given: String,
-        /// The name in the table that it is nearest to.
-        nearest: String,
+        /// The name in the table that it is nearest to, if one is near.
+        nearest: Option<String>,
+    },
+    /// A schedule without a sampler.
+    #[error("'{given}' is a schedule: put it behind the name of a sampler, as in 'euler {given}'")]
+    ScheduleAlone {
+        /// The name given.
+        given: String,
+    },
+    /// A sampler with two schedules.
+    #[error("'{given}' has two schedules, '{first}' and '{second}': '{sampler}' takes one of them")]
+    TwoSchedules {
+        /// The name given.
+        given: String,
+        /// The sampler in it.
+        sampler: &'static str,
+        /// The schedule behind it.
+        first: &'static str,
+        /// The schedule behind that.
+        second: &'static str,
+    },
+    /// A pipeline of diffusers.
+    #[error(
+        "'{given}' is a pipeline and no sampler: give `diffusers::from_config` the text of the file \
+         scheduler/scheduler_config.json in its folder, or take the name of the class in it"
+    )]
+    Pipeline {
+        /// The name given.
+        given: String,
     },
     /// A schedule that is not in the table.
-    #[error("no schedule is named '{given}'; the nearest name is '{nearest}' (`names::spacings` lists all of them)")]
+    #[error("no schedule is named '{given}'{} (`names::spacings` lists all of them)", suggested(nearest.as_deref()))]
     UnknownSpacing {
         /// The name given.
         given: String,
-        /// The name in the table that it is nearest to.
-        nearest: String,
+        /// The name in the table that it is nearest to, if one is near.
+        nearest: Option<String>,
     },
     /// A name that says too little for a plan.
     #[error("'{given}' cannot be had by its name alone: {advice}")]
@@ -52,6 +79,10 @@ pub enum NameError {
     /// The solver does not fit the process.
     #[error(transparent)]
     Plan(PlanError),
+}
+
+fn suggested(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; the nearest name is '{name}'")).unwrap_or_default()
 }
 
 impl From<PlanError> for NameError {

@@ -87,7 +87,8 @@ impl fmt::Debug for Named {
 /// by its own name.
 ///
 /// # Errors
-/// [`NameError::Elsewhere`] for names that say too little for a plan, [`NameError::Unknown`] with the nearest name for others.
+/// [`NameError::Elsewhere`] for names that say too little for a plan, [`NameError::ScheduleAlone`], [`NameError::TwoSchedules`] and
+/// [`NameError::Pipeline`] for those of other things, [`NameError::Unknown`] for all others, with the nearest name if one is near.
 pub fn from_name(name: &str) -> Result<Named, NameError> {
     let (entry, spacing) = resolve::resolve(name)?;
     Ok(Named { entry, spacing, eta: None })

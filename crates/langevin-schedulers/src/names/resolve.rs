@@ -44,13 +44,38 @@ pub(super) fn resolve(name: &str) -> Result<(&'static Entry, Spacing), NameError
     if let Some(row) = known {
         return Err(NameError::Elsewhere { given: name.to_owned(), advice: row.advice });
     }
+    let given = name.to_owned();
+    if spacing_spellings().any(|(name, _)| key(name) == whole) {
+        return Err(NameError::ScheduleAlone { given });
+    }
+    if whole.ends_with("pipeline") {
+        return Err(NameError::Pipeline { given });
+    }
+    if let Some((sampler, first, second)) = two_schedules(&whole) {
+        return Err(NameError::TwoSchedules { given, sampler, first, second });
+    }
     let nearest = nearest(
         &whole,
         SOLVERS.iter().flat_map(spellings).flat_map(|solver| {
             std::iter::once(solver.to_owned()).chain(SPACINGS.iter().map(move |row| format!("{solver} {}", row.name)))
         }),
     );
-    Err(NameError::Unknown { given: name.to_owned(), nearest })
+    Err(NameError::Unknown { given, nearest })
+}
+
+/// A sampler and the two schedules behind it.
+fn two_schedules(asked: &str) -> Option<(&'static str, &'static str, &'static str)> {
+    let rests = SOLVERS.iter().flat_map(|entry| {
+        spellings(entry).filter_map(move |solver| Some((entry.name, asked.strip_prefix(key(solver).as_str())?)))
+    });
+    let mut split = rests.flat_map(|(sampler, rest)| {
+        spacing_spellings()
+            .filter_map(move |(first, _)| Some((sampler, first, rest.strip_prefix(key(first).as_str())?)))
+    });
+    split.find_map(|(sampler, first, rest)| {
+        let (second, _) = spacing_spellings().find(|(name, _)| key(name) == rest)?;
+        Some((sampler, first, second))
+    })
 }
 
 /// The schedule of a name.
@@ -80,8 +105,17 @@ fn find(asked: &str) -> Option<(&'static Entry, Spacing)> {
     None
 }
 
-/// The name with the fewest edits, insertions and swaps from what was asked; the first of several.
-pub(crate) fn nearest(asked: &str, names: impl Iterator<Item = String>) -> String {
+/// The name with the fewest edits, insertions and swaps from what was asked, the first of several; none where even that is far: more
+/// than every third letter edited, in all of the name or in as much of its beginning as was asked for. That both are schedulers is
+/// no likeness.
+pub(crate) fn nearest(asked: &str, names: impl Iterator<Item = String>) -> Option<String> {
     let asked = key(asked);
-    names.min_by_key(|name| strsim::damerau_levenshtein(&asked, &key(name))).unwrap_or_default()
+    let name = names.min_by_key(|name| strsim::damerau_levenshtein(&asked, &key(name)))?;
+    let whole = key(&name);
+    let own = |of| str::strip_suffix(of, "scheduler");
+    let (asked, whole) = own(&asked).zip(own(&whole)).unwrap_or((&asked, &whole));
+    let letters = asked.chars().count();
+    let begin: String = whole.chars().take(letters).collect();
+    let near = |part: &str| 3 * strsim::damerau_levenshtein(asked, part) <= letters.max(part.chars().count());
+    (letters > 0 && (near(whole) || near(&begin))).then_some(name)
 }

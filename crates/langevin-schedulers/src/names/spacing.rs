@@ -117,7 +117,7 @@ impl Spacing {
     /// The spacing of a name, whatever its case and separators.
     ///
     /// # Errors
-    /// [`NameError::UnknownSpacing`] with the nearest name.
+    /// [`NameError::UnknownSpacing`], with the nearest name if one is near.
     ///
     /// ```
     /// use langevin_schedulers::names::Spacing;

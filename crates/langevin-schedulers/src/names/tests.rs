@@ -376,13 +376,46 @@ fn unknown_names_say_which_is_nearest() {
         ("EulerDiscretScheduler", "EulerDiscreteScheduler"),
         ("unipcc", "uni_pc"),
     ] {
-        let expected = NameError::Unknown { given: given.into(), nearest: nearest.into() };
+        let expected = NameError::Unknown { given: given.into(), nearest: Some(nearest.into()) };
         assert_eq!(from_name(given).unwrap_err(), expected);
         assert!(expected.to_string().contains(given) && expected.to_string().contains(nearest));
     }
     let error = Spacing::from_name("karas").unwrap_err();
-    assert_eq!(error, NameError::UnknownSpacing { given: "karas".into(), nearest: "karras".into() });
+    assert_eq!(error, NameError::UnknownSpacing { given: "karas".into(), nearest: Some("karras".into()) });
     assert!(from_name("").is_err() && from_name("+ +").is_err());
+}
+
+#[test]
+fn names_far_from_all_others_suggest_none() {
+    for given in ["", "+ +", "stochastic", "something else", "x", "UNet2DConditionModel", "FooScheduler"] {
+        let error = from_name(given).unwrap_err();
+        assert_eq!(error, NameError::Unknown { given: given.into(), nearest: None });
+        assert!(!error.to_string().contains("nearest") && error.to_string().contains("`names::solvers`"), "{error}");
+        let error = Spacing::from_name(given).unwrap_err();
+        assert_eq!(error, NameError::UnknownSpacing { given: given.into(), nearest: None });
+    }
+}
+
+#[test]
+fn what_is_another_thing_is_said() {
+    for given in ["karras", "Exponential", "SGM Uniform"] {
+        let error = from_name(given).unwrap_err();
+        assert_eq!(error, NameError::ScheduleAlone { given: given.into() });
+        assert!(error.to_string().contains(&format!("as in 'euler {given}'")), "{error}");
+        assert!(from_name(&format!("euler {given}")).is_ok());
+    }
+    for (given, sampler, first, second) in [
+        ("dpmpp_2m karras exponential", "dpmpp_2m", "karras", "exponential"),
+        ("Euler a Karras SGM Uniform", "euler_ancestral", "karras", "sgm_uniform"),
+    ] {
+        let error = from_name(given).unwrap_err();
+        assert_eq!(error, NameError::TwoSchedules { given: given.into(), sampler, first, second });
+        assert!(error.to_string().contains(&format!("'{first}' and '{second}'")), "{error}");
+    }
+    let given = "StableDiffusionPipeline".to_owned();
+    let error = from_name(&given).unwrap_err();
+    assert_eq!(error, NameError::Pipeline { given });
+    assert!(error.to_string().contains("scheduler/scheduler_config.json"), "{error}");
 }
 
 #[test]
