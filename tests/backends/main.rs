@@ -17,9 +17,10 @@ mod sampling;
 mod transformer_layers;
 mod transformers;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use common::roster;
 use langevin::device::{DEVICES, device};
+use langevin::models::layers::LinearConfig;
 use probe::{Errors, Measured, errors, line};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -122,6 +123,14 @@ fn cases_that_are_asked_for_are_there() {
     let panic = std::panic::catch_unwind(|| assert_met("UNet 3d")).expect_err("no line has it");
     let text = panic.downcast_ref::<String>().expect("a message");
     assert!(text.contains("LANGEVIN_CASES=UNet 3d"), "{text}");
+}
+
+/// A batch without samples has a result without rows, on the CPU as well, where this library is built with kernels for GPUs, too.
+#[test]
+fn empty_batches_stay_empty() {
+    let layer = LinearConfig::new(320, 8).init(&Device::flex()).expect("a layer");
+    assert_eq!(layer.forward(Tensor::<2>::zeros([0, 320], &Device::flex())).dims(), [0, 8]);
+    assert_eq!(layer.forward(Tensor::<3>::zeros([2, 0, 320], &Device::flex())).dims(), [2, 0, 8]);
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Convolution as one matrix product, of the numbers of each window and the weights, by single numbers: windows are read from the image, and
-//! there is no table of them.
+//! there is no table of them (implicit GEMM).
+//!
+//! # References
+//!
+//! Chetlur et al. 2014, [arXiv:1410.0759](https://arxiv.org/abs/1410.0759), section 3.
 
 mod ops;
 
@@ -26,6 +30,10 @@ pub struct Patches {
 
 impl Patches {
     /// Of an image of some height and width, which with its padding is no smaller than a window.
+    ///
+    /// # Panics
+    ///
+    /// If a stride is zero.
     #[must_use]
     pub fn new(kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2], input: [usize; 2]) -> Self {
         let output = std::array::from_fn(|i| (input[i] + 2 * padding[i]).saturating_sub(kernel[i]) / stride[i] + 1);

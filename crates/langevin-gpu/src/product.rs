@@ -76,8 +76,9 @@ impl By {
         // The gradients are products of these sizes in other orders.
         let reached = [[1, rows, input], [1, rows, output], [1, output, rows]];
         let others = [output, input, input];
-        let reached = reached.into_iter().zip(others).all(|(left, output)| single::reaches(left, output));
-        (reached && multiplies(device, dtype)).then_some(Self::Single)
+        let mut reached = reached.into_iter().zip(others);
+        let reached = multiplies(device, dtype) && reached.all(|(left, output)| single::reaches(left, output));
+        reached.then_some(Self::Single)
     }
 }
 

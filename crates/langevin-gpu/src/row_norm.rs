@@ -35,7 +35,7 @@ pub(crate) struct Affine {
 ///
 /// # Panics
 ///
-/// If the shapes or types do not fit.
+/// If the shapes or types do not fit, or there are no rows.
 ///
 /// # References
 ///
@@ -48,7 +48,8 @@ pub fn row_norm(
     bias: Option<Tensor<1>>,
     normalization: RowNormalization,
 ) -> Tensor<2> {
-    let ([_, width], dtype) = (x.dims(), x.dtype());
+    let ([rows, width], dtype) = (x.dims(), x.dtype());
+    assert!(rows > 0 && width > 0, "rows to normalize");
     for tensor in [&weight, &bias].into_iter().flatten() {
         assert_eq!((tensor.dims(), tensor.dtype()), ([width], dtype), "a parameter of the normalization");
     }

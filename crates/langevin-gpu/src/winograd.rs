@@ -72,7 +72,7 @@ pub enum Kernel {
 ///
 /// # Panics
 ///
-/// If the shapes or types do not fit.
+/// If the shapes or types do not fit, or the output is empty.
 #[must_use]
 pub fn convolve_in_tiles(image: Tensor<4>, kernel: Kernel, additions: Additions, tiling: Tiling) -> Tensor<4> {
     let [batch, height, width, channels] = image.dims();
@@ -82,6 +82,7 @@ pub fn convolve_in_tiles(image: Tensor<4>, kernel: Kernel, additions: Additions,
         Kernel::Transformed(kernel) => (kernel.dtype(), kernel.dims()[..2] == [tiling.entries(), channels]),
     };
     assert!(fits && dtype == image.dtype(), "the kernel");
+    assert!(batch * channels * tiling.output[0] * tiling.output[1] > 0, "an image as large as the kernel");
     let output = |channels: usize| [batch, tiling.output[0], tiling.output[1], channels];
     let ((bias, added, form), kernel, weighed) = match kernel {
         Kernel::Plain(kernel) => (additions.with(output(kernel.dims()[0]), &kernel), kernel.into_dispatch(), false),

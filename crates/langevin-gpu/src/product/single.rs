@@ -421,12 +421,15 @@ fn shares(tiles: usize, input: usize) -> (usize, usize) {
     (input.div_ceil(share), share)
 }
 
-/// Whether [`product`] reaches all of the result in one launch.
+/// Whether [`product`] reaches all of the result in one launch, and there is one.
 pub(crate) fn reaches(left: [usize; 3], output: usize) -> bool {
     let [batch, rows, input] = left;
+    if [batch, rows, input, output].contains(&0) {
+        return false;
+    }
     let (down, across) = (rows.div_ceil(TILE), output.div_ceil(TILE));
     let (parts, _) = shares(batch * down * across, input);
-    input > 0 && [batch * parts, down, across].iter().all(|count| (1..=LARGEST_COUNT).contains(count))
+    [batch * parts, down, across].iter().all(|count| *count <= LARGEST_COUNT)
 }
 
 /// Whether [`product`] is the product of a device: no hardware there multiplies matrices of this type.

@@ -100,13 +100,22 @@ fn in_portions(
     let (query, key) = (widen(query), widen(key));
     // Scaling the query instead of the scores is cheaper.
     let query = if scale == 1.0 { query } else { query * scale };
+    // Contiguous once, and not in every portion.
+    let [batch, heads, keys, width] = value.dims();
+    let flat = |x: Tensor<4>| {
+        let [_, _, rows, d] = x.dims();
+        x.reshape([batch * heads, rows, d])
+    };
+    let (key, value) = (flat(key), flat(value));
     let some = |query: Tensor<4>, bias: Option<Tensor<4>>| {
-        let scores = multiply(query, key.clone(), true);
+        let [_, _, queries, _] = query.dims();
+        let scores = multiply(flat(query), key.clone(), true).reshape([batch, heads, queries, keys]);
         let scores = match bias {
             Some(bias) => scores + widen(bias),
             None => scores,
         };
-        multiply(activation::softmax(scores, 3).cast(dtype), value.clone(), false)
+        let weights = activation::softmax(scores, 3).cast(dtype);
+        multiply(flat(weights), value.clone(), false).reshape([batch, heads, queries, width])
     };
     if queries <= portion {
         return some(query, bias);

@@ -101,7 +101,8 @@ pub enum Algorithm {
     Direct,
     /// One matrix product of a table of patches with the weights.
     Product,
-    /// The same without the table: a kernel for GPUs reads patches from the image. For types of which the hardware has no matrices.
+    /// The same without the table (implicit GEMM): a kernel for GPUs reads patches from the image, for types of which the hardware has no
+    /// matrices. Elsewhere it is what the layers take there.
     Windows,
     /// Winograd's F(2 x 2, 3 x 3): 2.25 times fewer multiplications.
     Winograd2,
@@ -122,9 +123,9 @@ impl Algorithm {
     /// | GPU with tensor cores | `f16`, `bf16` | others, from 2²⁶ multiplications on | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU with tensor cores | `f16`, `bf16` | smaller | product | the tuner may find the plain kernel faster, which adds up in the type of its inputs: 2e-3 off where the product is 6e-4 off |
     /// | GPU without | `f16`, `bf16` | padding smaller than the kernel | windows | the plain direct kernel adds up in the type of its inputs, 6e-3 off where a product is 5e-4 off |
-    /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 0.58 ms where a product took 5.9 and the direct kernel 51; 0.23 where they took 1.6 and 12 |
+    /// | GPU | `f32` | 3 x 3, stride 1, from 16 channels to 16 and more | Winograd, tiles of 4 | 0.62 ms where a product took 5.9 and the direct kernel 51; 0.25 where they took 1.6 and 12 |
     /// | GPU without tensor cores for it | `f32` | others, padding smaller than the kernel | windows | the plain direct kernel is 5 to 10 times slower than a product, and gradients of a table of patches with stride 2 took 40 ms for [64, 128, 32, 32] |
-    /// | GPU | all but `f64` | others, tables of patches up to 2²⁸ numbers | product | as above |
+    /// | GPU | all but `f64` | others, tables of patches up to 2²⁸ numbers | product | the plain direct kernel is slow and, in half precision, inexact |
     /// | GPU | all | others | direct | needs no table |
     ///
     /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16]; that of the nine products is for [64, 256, 16, 16] alone,
@@ -145,7 +146,8 @@ impl Algorithm {
             }
             return Self::of_a_product(device, dtype, shape);
         }
-        let wide = shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
+        let whole = shape.table() > 0 && shape.multiplications() > 0;
+        let wide = whole && shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
         if cfg!(feature = "cube") && wide && Self::Winograd4.fits(shape.kernel, shape.stride) {
             Self::Winograd4
         } else {

@@ -1,10 +1,10 @@
 //! The affine map `y = x·Wᵀ + b`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, module};
 
 use super::initial::fan_in_uniform;
-use super::multiply;
+use super::swapped;
 use crate::error::{ModelError, at_least_one};
 
 /// Configuration of a [`Linear`] layer.
@@ -100,15 +100,7 @@ pub(super) fn map_adding<const D: usize>(
     if let Some(y) = mapped(&x, &weight, bias.as_ref(), added.as_ref()) {
         return y;
     }
-    let (mut shape, [output, input]) = (x.dims(), weight.dims());
-    let rows = shape[..D - 1].iter().product();
-    shape[D - 1] = output;
-    let y = multiply(x.reshape([rows, input]), weight, true);
-    let y = match bias {
-        Some(bias) => y + bias.reshape([1, output]),
-        None => y,
-    };
-    let y = y.reshape(shape);
+    let y = module::linear(x, swapped(weight, 0), bias);
     match added {
         Some(added) => y + added,
         None => y,

@@ -1,4 +1,4 @@
-//! The minimal filtering algorithms of Winograd, by tensor operations.
+//! The minimal filtering algorithms of Winograd, by tensor operations or, on devices that compile kernels, as one operation of `langevin-gpu`.
 
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -19,8 +19,6 @@ use super::{channels_first, channels_last, output_size};
 /// # References
 ///
 /// Lavin, Gray 2016, [arXiv:1509.09308](https://arxiv.org/abs/1509.09308), section 4.
-///
-/// Where the device compiles kernels, those of `langevin-gpu` compute the maps in one pass each.
 pub(super) fn winograd<const M: usize>(x: Tensor<4>, weight: Tensor<4>, padding: [usize; 2]) -> Tensor<4> {
     #[cfg(feature = "cube")]
     if super::has_kernels(&x.device()) {
@@ -87,7 +85,7 @@ fn tile_of<const M: usize>() -> langevin_gpu::Tile {
     if M == 2 { langevin_gpu::Tile::Two } else { langevin_gpu::Tile::Four }
 }
 
-/// The same with bias and image added in the same pass, on a device that compiles kernels, and with the transform of the weight that is kept, if
+/// Does what [`winograd`] does with bias and image added in the same pass, on a device that compiles kernels, and with the transform of the weight that is kept, if
 /// it is to be.
 #[cfg(feature = "cube")]
 pub(super) fn adding<const M: usize>(
