@@ -64,7 +64,12 @@ fn set(inner: Answer, prediction: Prediction, setting: Setting) -> Outcome<Answe
 pub fn combinators() -> Vec<Combinator> {
     let any = |name, what, said, around| Combinator { name, what, said, around: Around::Any(around) };
     vec![
-        any("guided", "`.guided(..)` or `.autoguided(..)`", &["guid"], |inner, of| boxed(Ok(guided(inner, of, 2.0)?))),
+        any(
+            "guided",
+            "`.guided(..)`, which only bound networks have, or `.autoguided(..)`, which takes any two denoisers",
+            &["guid"],
+            |inner, of| boxed(Ok(guided(inner, of, 2.0)?)),
+        ),
         any("rescaled", "`.rescaled(0.7)`, `.between(0.3, 5.0)`", &["rescaled"], |inner, of| {
             set(inner, of, |guided| guided.rescaled(0.7).and_then(|guided| guided.between(0.3, 5.0)))
         }),
@@ -84,9 +89,12 @@ pub fn combinators() -> Vec<Combinator> {
             &["CFG++"],
             |inner, of| boxed(guided(inner, of, 0.6)?.plus_plus()),
         ),
-        any("composed", "`.composed(..)` or `.composed_with(..)`", &["compos"], |inner, of| {
-            boxed(inner.composed_with(vec![(answer_of(of, -0.5), 1.2), (answer_of(of, 2.0), -0.5)]))
-        }),
+        any(
+            "composed",
+            "`.composed(..)`, which only bound networks have, or `.composed_with(..)`, which takes any denoisers",
+            &["compos"],
+            |inner, of| boxed(inner.composed_with(vec![(answer_of(of, -0.5), 1.2), (answer_of(of, 2.0), -0.5)])),
+        ),
         Combinator {
             name: "self-conditioned",
             what: "`.self_conditioned(..)`, which is memory of the run",

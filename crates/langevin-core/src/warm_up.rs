@@ -52,7 +52,7 @@ pub fn warm_up<N: Network<D>, const D: usize>(
     let total = inputs.len();
     for (done, (shape, cond)) in inputs.enumerate() {
         let start = Instant::now();
-        network.check_shape(&shape[1..])?;
+        network.check_shape(&shape[1..]).map_err(|error| error.of_batch(&shape))?;
         network.check_condition(&cond)?;
         // Any time above zero is a noise level and, near enough, a step.
         let time = Tensor::ones([shape[0]], load.device());

@@ -212,6 +212,18 @@ impl Standardization {
         Ok(x * std + mean)
     }
 
+    /// `Σ ln std`: ln p of a raw vector is that of the standardized one minus this.
+    ///
+    /// ```
+    /// let set = langevin_data::VectorSet::new(vec![0.0, 0.0, 4.0, 10.0], [2, 2])?.standardize()?;
+    /// // Standard deviations 2 and 5.
+    /// assert!((set.standardization().log_det() - 10f64.ln()).abs() < 1e-12);
+    /// # Ok::<(), langevin_data::DataError>(())
+    /// ```
+    pub fn log_det(&self) -> f64 {
+        self.std.iter().map(|std| libm::log(*std)).sum()
+    }
+
     /// One number a column as `[1, dim]`, with the device and the float type of `x`.
     fn row(&self, numbers: &[f64], x: &Tensor<2>) -> Result<Tensor<2>, DataError> {
         let [_, given] = x.dims();
@@ -245,6 +257,19 @@ mod tests {
         let spread = (2.0f64 / 3.0).sqrt();
         assert!((mean[0] - 2.0).abs() < 1e-12 && (mean[1] + 10.0).abs() < 1e-6, "{mean:?}");
         assert!((std[0] - spread).abs() < 1e-12 && (std[1] - 0.1 * spread).abs() < 1e-6, "{std:?}");
+    }
+
+    #[test]
+    fn a_density_of_raw_vectors_is_that_of_standardized_ones_less_the_logarithms() {
+        // Normal with the moments of each column, against the standard normal of the standardized value.
+        let set = set().standardize().unwrap();
+        let normal = |z: f64, std: f64| -0.5 * z * z - libm::log(std) - 0.5 * libm::log(std::f64::consts::TAU);
+        let std = [(2.0f64 / 3.0).sqrt(), 0.1 * (2.0f64 / 3.0).sqrt()];
+        let raw = normal(1.5f64.sqrt(), std[0]) + normal(0.0, std[1]);
+        let standardized = normal(1.5f64.sqrt(), 1.0) + normal(0.0, 1.0);
+        assert!((standardized - set.standardization().log_det() - raw).abs() < 1e-5);
+        // Values as they came have nothing to take off.
+        assert_eq!(VectorSet::new(vec![1.0, 2.0], [2, 1]).unwrap().standardization().log_det(), 0.0);
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn check_shapes<N: Network<D>, const D: usize>(
     noise: &Tensor<D>,
     levels: &Levels,
 ) -> Result<(), DenoiseError> {
-    network.check_shape(&x0.dims()[1..])?;
+    network.check_shape(&x0.dims()[1..]).map_err(|error| error.of_batch(&x0.dims()))?;
     if noise.dims() != x0.dims() {
         let expected = format!("{:?}, the shape of the data", x0.dims());
         return Err(DenoiseError::Shape { what: "the noise".into(), given: noise.dims().to_vec(), expected });

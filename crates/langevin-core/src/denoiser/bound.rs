@@ -103,10 +103,11 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
                     expected: "[batch, channels, ..] for a network with learned variance or self-conditioning".into(),
                 });
             }
-            return self.network.check_shape(sample);
+            return self.network.check_shape(sample).map_err(|error| error.of_batch(shape));
         };
         let first = if self.self_condition.is_some() { 2 * first } else { *first };
-        self.network.check_shape(&[&[first], rest].concat())
+        let seen = [&[shape[0], first], rest].concat();
+        self.network.check_shape(&seen[1..]).map_err(|error| error.of_batch(&seen))
     }
 
     /// What the network is shown for one copy of the states.
@@ -395,7 +396,10 @@ mod tests {
     fn a_network_is_told_its_last_estimate() {
         let levels = Levels::Shared(level(10.0));
         let plain = Told.denoiser(Prediction::Sample, ()).unwrap();
-        assert!(plain.check(&[2, 2]).is_err());
+        let whole = |error| matches!(error, DenoiseError::Shape { given, .. } if given == [3, 2]);
+        assert!(whole(plain.check(&[3, 2]).unwrap_err()), "the whole shape is named, with the batch");
+        let doubled = plain.clone().self_conditioned(SelfCondition::After).check(&[3, 1]).unwrap_err();
+        assert!(whole(doubled), "and that of what the network is shown");
         for (place, of_x, of_last) in [(SelfCondition::After, 1.0, 10.0), (SelfCondition::Before, 10.0, 1.0)] {
             let denoiser = plain.clone().self_conditioned(place);
             assert_eq!((denoiser.memory(), denoiser.check(&[2, 2])), (1, Ok(())));

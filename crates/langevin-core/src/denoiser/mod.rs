@@ -451,3 +451,17 @@ pub enum DenoiseError {
         what: &'static str,
     },
 }
+
+impl DenoiseError {
+    /// The same error with the whole shape of a batch, where [`Network::check_shape`] has only seen that of a sample:
+    /// what it expects is said with the batch.
+    #[must_use]
+    pub fn of_batch(self, shape: &[usize]) -> Self {
+        match self {
+            Self::Shape { what, given, expected } if shape.get(1..) == Some(given.as_slice()) => {
+                Self::Shape { what, given: shape.to_vec(), expected }
+            }
+            other => other,
+        }
+    }
+}

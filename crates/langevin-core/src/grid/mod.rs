@@ -48,6 +48,13 @@ pub struct Stop {
 }
 
 /// Where the last step of a grid arrives.
+///
+/// | by default | grids |
+/// |---|---|
+/// | [`Clean`](Self::Clean) | every grid on a chain; elsewhere [`karras`](Grid::karras), [`exponential`](Grid::exponential), [`polyexponential`](Grid::polyexponential), [`beta`](Grid::beta), [`ays`](Grid::ays) |
+/// | [`Range`](Self::Range) | on continuous processes [`uniform`](Grid::uniform), [`quadratic`](Grid::quadratic), [`uniform_lambda`](Grid::uniform_lambda), [`times`](Grid::times), [`levels`](Grid::levels) |
+///
+/// [`Grid::ending`] sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// At clean data ([`Process::clean`]): σ = 0, or on a chain what its
@@ -161,36 +168,43 @@ impl Grid {
     }
 
     /// Every (T div n)-th step of a chain from step 0 on (DDIM's and DDPM's original spacing); see [`offset`](Self::offset).
+    /// Ends clean by default, as all grids on a chain.
     pub fn leading(n: usize) -> Self {
         Self::of(Kind::Leading { n })
     }
 
     /// Every (T/n)-th step of a chain, rounded half to even, counted back from the last (Lin et al. 2023, table 2).
+    /// Ends clean by default, as all grids on a chain.
     pub fn trailing(n: usize) -> Self {
         Self::of(Kind::Trailing { n })
     }
 
     /// `n` equally spaced steps of a chain, first and last included, rounded half to even. One step is step 0, as published.
+    /// Ends clean by default, as all grids on a chain.
     pub fn linspace(n: usize) -> Self {
         Self::of(Kind::Linspace { n })
     }
 
     /// Equal steps in process time.
+    /// Ends with the range by default, on a chain clean.
     pub fn uniform(n: usize) -> Self {
         Self::of(Kind::Uniform { n })
     }
 
     /// Equal steps in √t (Song et al. 2020, appendix D.3).
+    /// Ends with the range by default, on a chain clean.
     pub fn quadratic(n: usize) -> Self {
         Self::of(Kind::Quadratic { n })
     }
 
     /// Equal steps in λ (Lu et al. 2022, section 3).
+    /// Ends with the range by default, on a chain clean.
     pub fn uniform_lambda(n: usize) -> Self {
         Self::of(Kind::UniformLambda { n })
     }
 
     /// Equal steps in `(σ/α)^(1/ρ)` (Karras et al. 2022, eq. 5; ρ = 7 there).
+    /// Ends clean by default.
     ///
     /// # Errors
     /// [`GridError::Parameter`] unless `0 < rho <= 1000`.
@@ -200,11 +214,13 @@ impl Grid {
     }
 
     /// Equal steps in `ln(σ/α)`: [`uniform_lambda`](Self::uniform_lambda) followed by a clean end.
+    /// Ends clean by default.
     pub fn exponential(n: usize) -> Self {
         Self::of(Kind::Exponential { n })
     }
 
     /// `ln(σ/α)` falling as `r^ρ` with r from 1 to 0 in equal steps (k-diffusion's polyexponential schedule).
+    /// Ends clean by default.
     ///
     /// # Errors
     /// [`GridError::Parameter`] unless `0 < rho <= 1000`.
@@ -214,6 +230,7 @@ impl Grid {
     }
 
     /// Times at equally spaced quantiles of the Beta(a, b) distribution over the range (Lee et al. 2024; 0.6 and 0.6 there).
+    /// Ends clean by default.
     ///
     /// # Errors
     /// [`GridError::Parameter`] unless `a` and `b` are in (0, 1000].
@@ -224,6 +241,7 @@ impl Grid {
     }
 
     /// The levels of a published align-your-steps table (Sabour et al. 2024), log-linearly interpolated for n other than 10.
+    /// Ends clean by default.
     pub fn ays(table: AysTable, n: usize) -> Self {
         Self::of(Kind::Ays { table, n })
     }

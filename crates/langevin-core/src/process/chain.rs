@@ -5,6 +5,7 @@ use super::table::Table;
 use super::{Betas, Interpolation, Process, ProcessError};
 use crate::level::{Level, Node};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The Markov chain of DDPM (Ho et al. 2020): `x_i = √(1 − β_i)·x_{i−1} + √β_i·ε` for steps 0 to T − 1.
 ///
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// assert!((level.alpha * level.alpha - chain.alphas_cumprod()[499]).abs() < 1e-15);
 /// # Ok::<(), langevin_core::ProcessError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Form", into = "Form")]
 pub struct DiscreteChain {
     form: Form,
@@ -33,6 +34,20 @@ pub struct DiscreteChain {
     sigma: Vec<f64>,
     /// The interpolated quantity at each step; strictly rising.
     clock: Vec<f64>,
+}
+
+/// What defines it, without the tables, which have a number for each step.
+impl fmt::Debug for DiscreteChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Form { betas, steps, zero_terminal_snr, compat_f32, interpolation, end } = &self.form;
+        let mut shown = f.debug_struct("DiscreteChain");
+        match betas {
+            Betas::Custom(_) => shown.field("betas", &format_args!("Custom(..)")),
+            named => shown.field("betas", named),
+        };
+        shown.field("steps", steps).field("zero_terminal_snr", zero_terminal_snr).field("compat_f32", compat_f32);
+        shown.field("interpolation", interpolation).field("end", end).finish()
+    }
 }
 
 /// What is one step before step 0, where sampling arrives at last.
@@ -258,6 +273,18 @@ mod tests {
 
     fn ddpm(steps: usize) -> DiscreteChain {
         DiscreteChain::new(Betas::DDPM, steps).unwrap()
+    }
+
+    #[test]
+    fn a_chain_is_shown_without_its_tables() {
+        let shown = format!("{:?}", ddpm(1000).ending(ChainEnd::FirstStep));
+        assert!(
+            shown.starts_with("DiscreteChain { betas: Linear { start: 0.0001, end: 0.02 }, steps: 1000,"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("interpolation: Angle, end: FirstStep }") && shown.len() < 200, "{shown}");
+        let custom = DiscreteChain::new(Betas::Custom(vec![0.01; 500]), 500).unwrap();
+        assert!(format!("{custom:?}").starts_with("DiscreteChain { betas: Custom(..), steps: 500,"));
     }
 
     proptest! {

@@ -1,9 +1,9 @@
 //! What an integration has found.
 
-use super::student;
+use super::{Probe, student};
 use crate::MetricError;
 use crate::quantization::Quantization;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use langevin_core::Node;
 use langevin_core::exact::Marginal;
 use langevin_schedulers::ode::DormandPrince;
@@ -56,7 +56,8 @@ pub struct LogDensity<const D: usize> {
     pub(super) latents: Vec<f64>,
     /// The integral of the trace, one for each probe of each sample.
     pub(super) integrals: Vec<f64>,
-    pub(super) probes: bool,
+    /// What the probes are made of, unless the trace is exact.
+    pub(super) probes: Option<Probe>,
     pub(super) numel: usize,
     pub(super) prior_std: f64,
     pub(super) start: Node,
@@ -119,7 +120,12 @@ impl<const D: usize> LogDensity<D> {
     /// For each sample an interval that contains the ln p of the exact trace with the given confidence: Student's t over
     /// the probes. It says nothing of the other errors. With the exact trace it is a point.
     ///
-    /// The estimates of the probes must be nearly normal, as those of many dimensions are.
+    /// The estimates of the probes must be nearly normal, as those of many dimensions are. Of ±1 there are few in few
+    /// dimensions, up to their sign two in the plane, and all that were drawn may agree although none is right. Where they
+    /// agree to rounding, in two dimensions or more, the interval is therefore infinite unless that is less likely than
+    /// `1 − confidence`: n probes that could differ agree with a probability of at most (3/4)ⁿ + (1/4)ⁿ, so 11 are enough
+    /// at 95%. Below about 10 values a sample [`Trace::Exact`](super::Trace::Exact) is cheaper than probes, and leaves
+    /// nothing open.
     ///
     /// # Errors
     /// [`MetricError::Setting`] for a confidence outside (0, 1), [`MetricError::Unsupported`] for one probe.
@@ -128,10 +134,10 @@ impl<const D: usize> LogDensity<D> {
             let expected = "a number between 0 and 1";
             return Err(MetricError::Setting { setting: "confidence", given: confidence, expected });
         }
-        if !self.probes {
+        let errors = self.errors_unless(1.0 - confidence)?;
+        if self.probes.is_none() {
             return Ok(self.log_p().into_iter().map(|value| (value, value)).collect());
         }
-        let errors = self.standard_error()?;
         let probes = self.by_sample().next().map_or(0, <[f64]>::len);
         let factor = student::quantile(0.5 + 0.5 * confidence, (probes - 1) as f64);
         Ok(self
@@ -142,16 +148,20 @@ impl<const D: usize> LogDensity<D> {
             .collect())
     }
 
-    /// Standard error of ln p over the probes; zero with the exact trace.
+    /// Standard error of ln p over the probes; zero with the exact trace. Infinite where probes of ±1 agree and are too
+    /// few to tell whether by chance, as in the 95% [`interval`](Self::interval): 10 or fewer.
     ///
     /// # Errors
     /// [`MetricError::Unsupported`] for one probe.
     pub fn standard_error(&self) -> Result<Vec<f64>, MetricError> {
+        self.errors_unless(0.05)
+    }
+
+    /// Standard errors; infinite where the probes agree and may do so by a chance of more than `chance`.
+    fn errors_unless(&self, chance: f64) -> Result<Vec<f64>, MetricError> {
         let one = |row: &[f64]| {
             let n = row.len() as f64;
-            if !self.probes {
-                return Ok(0.0);
-            }
+            let Some(kind) = self.probes else { return Ok(0.0) };
             if row.len() < 2 {
                 return Err(MetricError::Unsupported {
                     metric: "an interval",
@@ -159,10 +169,29 @@ impl<const D: usize> LogDensity<D> {
                     advice: "two probes or more tell how much they differ",
                 });
             }
+            // Normal probes agree with probability 0, and one value has no other probe than ±1.
+            let few = kind == Probe::Rademacher && self.numel > 1 && alike(row.len()) > chance;
+            if few && self.agree(row) {
+                return Ok(f64::INFINITY);
+            }
             let mean = row.iter().sum::<f64>() / n;
             Ok((row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt())
         };
         self.by_sample().map(one).collect()
+    }
+
+    /// Whether numbers differ by no more than rounding may: a probe and its negative have one integral, but their rows
+    /// may be summed in another order.
+    fn agree(&self, row: &[f64]) -> bool {
+        let unit = match self.latent.dtype() {
+            DType::F64 => f64::EPSILON,
+            DType::F16 => 2f64.powi(-10),
+            DType::BF16 => 2f64.powi(-7),
+            _ => f64::from(f32::EPSILON),
+        };
+        let (low, high) = row.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+        // A trace is a sum over the values, each of which adds something like a nat.
+        high - low <= 64.0 * unit * (self.numel as f64).max(low.abs()).max(high.abs())
     }
 
     /// Bits per dimension, `−ln p/(numel·ln 2)`. For [quantized](super::Likelihood::quantized) data those of the levels,
@@ -197,6 +226,13 @@ impl<const D: usize> LogDensity<D> {
         }
         Ok(gaps)
     }
+}
+
+/// The largest probability with which n probes of ±1 have one `vᵀAv` for an A that does not give all probes the same: a
+/// polynomial of degree 2 in independent signs that is no constant has no value with a probability above 3/4.
+fn alike(n: usize) -> f64 {
+    let n = i32::try_from(n).unwrap_or(i32::MAX);
+    0.75f64.powi(n) + 0.25f64.powi(n)
 }
 
 /// `KL(N(α·x, σ²) ‖ N(0, s²))` over the values of a sample.

@@ -34,7 +34,8 @@ use serde::{Deserialize, Serialize};
 /// What Hutchinson's probes are made of; any distribution with mean 0 and covariance 1 is unbiased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
-    /// ±1 with equal probability: the smallest variance of independent entries, none from the diagonal.
+    /// ±1 with equal probability: the smallest variance of independent entries, none from the diagonal. In few dimensions
+    /// there are few of them, and they may all be alike: see [`LogDensity::interval`].
     #[default]
     Rademacher,
     /// Standard normal.
@@ -46,7 +47,7 @@ pub enum Probe {
 pub enum Trace {
     /// Every diagonal entry: as many vector-Jacobian products as a sample has values.
     Exact,
-    /// Hutchinson's estimate (1989).
+    /// Hutchinson's estimate (1989). Below about 10 values a sample [`Exact`](Self::Exact) is cheaper.
     Probes {
         /// How many probes, at least 1; two are needed for an interval.
         count: usize,
@@ -309,7 +310,10 @@ impl<P: Process> Likelihood<P> {
             data,
             latents: latent,
             integrals,
-            probes: matches!(self.trace, Trace::Probes { .. }),
+            probes: match self.trace {
+                Trace::Exact => None,
+                Trace::Probes { kind, .. } => Some(kind),
+            },
             numel,
             prior_std,
             start: self.process.node(self.start),

@@ -173,3 +173,21 @@ fn grids_without_a_bound() {
     let error = VariationalBound::of_chain(&noisy, Decoder::Continuous).map(|bound| bound.steps());
     assert!(error.is_err(), "{error:?}");
 }
+
+/// At t = 1 of a rectified flow nothing is left of the data: the noise says nothing of it, velocity and flow do.
+#[test]
+fn without_signal_at_the_end_only_epsilon_needs_a_smaller_range() {
+    let data = Gaussian::new(vec![0.8], vec![0.3]).unwrap();
+    let likelihood = Likelihood::new(RectifiedFlow::new(), Trace::Exact).unwrap().tolerance(1e-8, 1e-8).unwrap();
+    let answer = |prediction| {
+        let denoiser = data.clone().denoiser(prediction).unwrap();
+        likelihood.evaluate(tensor(&[0.1], [1, 1]), &denoiser, &Seeded::new(0))
+    };
+    let exact = -0.5 * (0.7f64.powi(2) / 0.3 + (std::f64::consts::TAU * 0.3).ln());
+    for prediction in [Prediction::Velocity, Prediction::Flow] {
+        let log_p = answer(prediction).unwrap().log_p()[0];
+        assert!((log_p - exact).abs() < 1e-5, "{prediction:?}: {log_p} {exact}");
+    }
+    let error = answer(Prediction::Epsilon).unwrap_err();
+    assert!(matches!(error, MetricError::Sample(_) | MetricError::Denoise(_) | MetricError::Prediction(_)), "{error}");
+}

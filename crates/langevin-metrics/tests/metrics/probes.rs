@@ -1,7 +1,8 @@
 //! Hutchinson's estimate and its interval.
 
 use crate::{ten_dimensions, tensor, values};
-use langevin_core::exact::{Posterior, correlated_mixture};
+use burn::tensor::DType;
+use langevin_core::exact::{ElementwiseMixture, Posterior, correlated_mixture};
 use langevin_core::grid::End;
 use langevin_core::noise::{Domain, Injected, Key, Seeded};
 use langevin_core::process::VpSde;
@@ -47,6 +48,56 @@ fn the_interval_covers_as_often_as_it_says() {
         let spread = density.log_p().iter().map(|value| (value - mean).powi(2)).sum::<f64>() / REPEATS as f64;
         assert!((mean - exact).abs() < 4.0 * (spread / REPEATS as f64).sqrt(), "{kind:?}: {mean} {exact}");
     }
+}
+
+/// In the plane there are two probes of ±1 up to their sign, and one interval in 2ⁿ⁻¹ has seen but one of them. It then
+/// knows nothing, and says so; of the others all contain the exact trace's ln p, for up to 6 probes. In single precision,
+/// and in double.
+#[test]
+fn probes_that_agree_by_chance_claim_nothing() {
+    let mixture = correlated_mixture().unwrap();
+    let denoiser = mixture.denoiser(Prediction::Velocity).unwrap();
+    for dtype in [DType::F64, DType::F32] {
+        let one = |rows: usize| tensor(&[0.3, -0.2].repeat(rows), [rows, 2]).cast(dtype);
+        let exact = likelihood(Trace::Exact).evaluate(one(1), &denoiser, &Seeded::new(0)).unwrap().log_p()[0];
+        for probes in 2..=6 {
+            let density =
+                likelihood(Trace::rademacher(probes)).evaluate(one(REPEATS), &denoiser, &Seeded::new(7)).unwrap();
+            let intervals = density.interval(0.95).unwrap();
+            let silent = intervals.iter().filter(|(low, high)| !low.is_finite() && !high.is_finite()).count();
+            assert!(intervals.iter().all(|(low, high)| *low <= exact && exact <= *high), "{dtype:?} {probes}");
+            assert!(intervals.iter().all(|(low, high)| high - low > 0.1), "{dtype:?} {probes}: a point");
+            let (n, p) = (REPEATS as f64, 0.5f64.powi(probes as i32 - 1));
+            let deviation = (n * p * (1.0 - p)).sqrt();
+            assert!((silent as f64 - n * p).abs() < 4.0 * deviation, "{dtype:?} {probes}: {silent} of {n}");
+            let errors = density.standard_error().unwrap();
+            assert!(errors.iter().zip(&intervals).all(|(error, (low, _))| error.is_finite() == low.is_finite()));
+        }
+    }
+}
+
+/// Independent elements have a diagonal Jacobian, of which every probe of ±1 finds the trace. Ten that agree are too few
+/// to know that at 95%, eleven are not; one value has no other probe.
+#[test]
+fn enough_probes_that_agree_are_believed() {
+    let of = |dim: usize, trace: Trace| {
+        let pixels = ElementwiseMixture::new(vec![0.5, 0.5], vec![-1.0, 1.0], vec![0.3, 0.3]).unwrap();
+        let denoiser = pixels.denoiser(Prediction::Epsilon).unwrap();
+        let x = tensor(&[0.4, -0.7, 0.1][..dim], [1, dim]);
+        likelihood(trace).evaluate(x, &denoiser, &Seeded::new(0)).unwrap()
+    };
+    for (dim, probes, confidence, known) in
+        [(3, 10, 0.95, false), (3, 11, 0.95, true), (3, 11, 0.99, false), (3, 2, 0.3, true), (1, 2, 0.95, true)]
+    {
+        let density = of(dim, Trace::rademacher(probes));
+        let (low, high) = density.interval(confidence).unwrap()[0];
+        let exact = of(dim, Trace::Exact).log_p()[0];
+        assert!(low <= exact + 1e-12 && exact <= high + 1e-12);
+        assert_eq!(high - low < 1e-12, known, "{dim} {probes} {confidence}: {low} {high}");
+        assert_eq!(high - low == f64::INFINITY, !known, "{dim} {probes} {confidence}: {low} {high}");
+    }
+    let normal = of(1, Trace::gaussian(2)).interval(0.95).unwrap()[0];
+    assert!(normal.1 - normal.0 > 0.1, "normal probes of one value differ");
 }
 
 /// Probes are ±1 or normal, fixed for the run, from the domain of probes; they are what the integral is made with.

@@ -2,7 +2,7 @@
 
 use crate::common::{assert_gradients_flow, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Tensor};
-use langevin_core::{DenoiseError, Network};
+use langevin_core::{DenoiseError, Denoiser, Network, Prediction};
 use langevin_models::{Labels, Load, Mlp, MlpConfig, ModelError, Tap};
 
 fn times(times: &[f64]) -> Tensor<1> {
@@ -99,6 +99,8 @@ fn what_does_not_fit_is_a_typed_error() {
     assert!(matches!(error, DenoiseError::Condition { .. }), "{error}");
     assert!(plain.check_shape(&[3]).is_err());
     plain.check_shape(&[2]).unwrap();
+    let error = plain.denoiser(Prediction::Velocity, Labels::none(1)).unwrap().check(&[4, 3]).unwrap_err();
+    assert_eq!(error.to_string(), "x has shape [4, 3], expected [batch, 2]");
 }
 
 #[test]
