@@ -155,7 +155,12 @@ fn values_that_sigma_schedulers_do_not_take() {
     says(bad(euler, r#", "timestep_type": "odd""#), &["'timestep_type'", "discrete or continuous"]);
     says(bad(euler, r#", "final_sigmas_type": "last""#), &["'final_sigmas_type'", "zero or sigma_min"]);
     says(bad(euler, r#", "sigma_min": -1"#), &["'sigma_min'", "-1", "a positive number"]);
-    says(bad("HeunDiscreteScheduler", r#", "sigma_min": 1"#), &["has no option 'sigma_min'", "use_karras_sigmas"]);
+    says(
+        bad("HeunDiscreteScheduler", r#", "sigma_min": 1"#),
+        &["HeunDiscreteScheduler has no option 'sigma_min'", "one of EulerDiscreteScheduler", "would ignore it"],
+    );
+    let misspelt = bad("HeunDiscreteScheduler", r#", "use_karas_sigmas": true"#);
+    says(misspelt, &["has no option 'use_karas_sigmas'", "use_karras_sigmas"]);
     says(bad("PNDMScheduler", r#", "prediction_type": "sample""#), &["'prediction_type'", "epsilon or v_prediction"]);
     says(bad("IPNDMScheduler", r#", "beta_start": 0.1"#), &["IPNDMScheduler has no option 'beta_start'"]);
     let edm = "EDMEulerScheduler";

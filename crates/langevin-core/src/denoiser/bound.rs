@@ -338,7 +338,7 @@ mod tests {
             ask(&bound(&[1.0]), wide.clone(), &shared).unwrap_err(),
             ask(&bound(&[1.0]).guided(Numbers(vec![0.0]), 2.0).unwrap(), wide, &shared).unwrap_err(),
         ] {
-            assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [3]));
+            assert!(matches!(error, DenoiseError::Shape { given, .. } if given == [2, 3]));
         }
         for scale in [f64::NAN, f64::INFINITY] {
             let error = bound(&[1.0]).guided(Numbers(vec![0.0]), scale).unwrap_err();
