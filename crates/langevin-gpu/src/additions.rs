@@ -3,6 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DispatchTensor, TensorMetadata};
 use burn::tensor::{Shape, Tensor};
+use burn_autodiff::NodeId;
+use burn_autodiff::grads::Gradients;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -19,28 +21,29 @@ pub(crate) struct Form {
     pub shift: bool,
 }
 
-/// What is added to the output of a convolution.
+/// What is added to the output of a convolution, or of a product of matrices.
 #[derive(Clone, Debug, Default)]
-pub struct Additions {
+pub struct Additions<const D: usize = 4> {
     /// `[output]`
     pub bias: Option<Tensor<1>>,
-    /// Of the output's shape, or `[batch, 1, 1, output]` for the same at every pixel.
-    pub added: Option<Tensor<4>>,
+    /// Of the output's shape, or `[batch, 1, .., output]` for the same at every pixel.
+    pub added: Option<Tensor<D>>,
 }
 
-impl Additions {
-    /// Both tensors, for an output `[batch, height, width, output]`; those that the form does not name are `other`: they are not read.
-    pub(crate) fn with<const D: usize>(
+impl<const D: usize> Additions<D> {
+    /// Both tensors, for an output `[batch, .., output]`; those that the form does not name are `other`: they are not read.
+    pub(crate) fn with<const E: usize>(
         self,
-        image: [usize; 4],
-        other: &Tensor<D>,
+        image: [usize; D],
+        other: &Tensor<E>,
     ) -> (DispatchTensor, DispatchTensor, Form) {
-        let ([batch, _, _, output], dtype) = (image, other.dtype());
+        let (output, dtype) = (image[D - 1], other.dtype());
+        let shifted: [usize; D] = std::array::from_fn(|axis| if axis == 0 || axis == D - 1 { image[axis] } else { 1 });
         let Self { bias, added } = self;
         if let Some(bias) = &bias {
             assert_eq!((bias.dims(), bias.dtype()), ([output], dtype), "the bias");
         }
-        let shift = added.as_ref().is_some_and(|added| added.dims() == [batch, 1, 1, output] && added.dims() != image);
+        let shift = added.as_ref().is_some_and(|added| added.dims() == shifted && shifted != image);
         if let Some(added) = &added {
             let whole = added.dims() == image;
             assert!((whole || shift) && added.dtype() == dtype, "{:?} is added", added.dims());
@@ -73,22 +76,28 @@ impl Added {
     }
 }
 
-/// The gradients of the bias and of the other addition, from that of the output: of those that there are, and are asked for.
-pub(crate) fn of_additions<B: Backend + SumOps>(
+/// Registers the gradients of the bias and of the other addition, from that of the output `[batch, .., channels]`: of those that there are, and
+/// that have a place in the graph.
+pub(crate) fn register_additions<B: Backend + SumOps>(
+    grads: &mut Gradients,
     gradient: &FloatTensor<B>,
     form: Form,
-    asked: [bool; 2],
-) -> [Option<FloatTensor<B>>; 2] {
-    let [batch, height, width, channels] = gradient.shape().dims();
+    [of_bias, of_added]: [Option<NodeId>; 2],
+) {
+    let shape = gradient.shape();
+    let (batch, channels) = (shape[0], shape[shape.num_dims() - 1]);
     let sums = |groups: usize| {
-        let rows = Shape::new([groups, batch * height * width / groups, channels]);
+        let rows = Shape::new([groups, shape.num_elements() / channels / groups, channels]);
         B::sum_rows(B::float_reshape(gradient.clone(), rows))
     };
-    let of_bias = (form.bias && asked[0]).then(|| B::float_reshape(sums(1), Shape::new([channels])));
-    let of_added = (form.added || form.shift) && asked[1];
-    let of_added = of_added.then(|| match form.shift {
-        true => B::float_reshape(sums(batch), Shape::new([batch, 1, 1, channels])),
-        false => gradient.clone(),
-    });
-    [of_bias, of_added]
+    if let Some(node) = of_bias.filter(|_| form.bias) {
+        grads.register::<B>(node, B::float_reshape(sums(1), Shape::new([channels])));
+    }
+    if let Some(node) = of_added.filter(|_| form.added || form.shift) {
+        let found = match form.shift {
+            true => B::float_reshape(sums(batch), Shape::new([batch, 1, 1, channels])),
+            false => gradient.clone(),
+        };
+        grads.register::<B>(node, found);
+    }
 }

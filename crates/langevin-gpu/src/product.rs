@@ -14,7 +14,7 @@ mod single;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::additions::Form;
+use crate::additions::Additions;
 use multiply::MultiplyOps;
 pub(crate) use multiply::times;
 use ops::{Dispatch, ProductOps};
@@ -106,15 +106,6 @@ pub fn map_rows(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, added:
     let ([rows, input], [output, _], dtype) = (x.dims(), weight.dims(), x.dtype());
     let by = By::of(&x.device(), dtype, rows, [input, output]).expect("a kernel for this product");
     assert_eq!((weight.dims(), weight.dtype()), ([output, input], dtype), "the weight");
-    if let Some(bias) = &bias {
-        assert_eq!((bias.dims(), bias.dtype()), ([output], dtype), "the bias");
-    }
-    if let Some(added) = &added {
-        assert_eq!((added.dims(), added.dtype()), ([rows, output], dtype), "what is added");
-    }
-    let form = Form { bias: bias.is_some(), added: added.is_some(), shift: false };
-    // What the form does not name is not read.
-    let bias = bias.map_or_else(|| weight.clone().into_dispatch(), Tensor::into_dispatch);
-    let added = added.map_or_else(|| weight.clone().into_dispatch(), Tensor::into_dispatch);
+    let (bias, added, form) = Additions { bias, added }.with([rows, output], &weight);
     Tensor::from_dispatch(Dispatch::map_rows(x.into_dispatch(), weight.into_dispatch(), bias, added, form, by))
 }

@@ -16,7 +16,7 @@ use burn_cubecl::kernel::into_contiguous;
 use super::kernels::{MULTIPLE, laid};
 use super::ops::{ConvolutionOps, of_sheet, sheet_of};
 use crate::Normalization;
-use crate::additions::{Form, of_additions};
+use crate::additions::{Form, register_additions};
 use crate::group_norm::{GroupNormOps, at_once, normalized};
 use crate::sums::SumOps;
 
@@ -107,12 +107,8 @@ impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps + SumOps, C: Che
                 let [of_image, of_scale, of_shift, of_weight, of_bias, of_added] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
                 let ([image, scale, shift, weight], normalization, form) = ops.state;
-                let found = of_additions::<B>(&gradient, form, [of_bias.is_some(), of_added.is_some()]);
-                for (node, gradient) in [of_bias, of_added].into_iter().zip(found) {
-                    if let (Some(node), Some(gradient)) = (node, gradient) {
-                        grads.register::<B>(node.id, gradient);
-                    }
-                }
+                let nodes = [of_bias, of_added].map(|node| node.map(|node| node.id));
+                register_additions::<B>(grads, &gradient, form, nodes);
                 if [&of_image, &of_scale, &of_shift, &of_weight].into_iter().all(Option::is_none) {
                     return;
                 }

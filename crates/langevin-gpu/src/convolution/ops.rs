@@ -16,7 +16,7 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::kernels::{MULTIPLE, image_of, laid, ordered};
-use crate::additions::{Added, Form, of_additions};
+use crate::additions::{Added, Form, register_additions};
 use crate::product::kernels::{Around, gradient_of_weight};
 use crate::sheet::Sheet;
 use crate::sums::{SumOps, summed};
@@ -171,12 +171,8 @@ impl<B: Backend + ConvolutionOps + SumOps, C: CheckpointStrategy> ConvolutionOps
                 let [of_image, of_weight, of_bias, of_added] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
                 let ([image, weight], step, form) = ops.state;
-                let found = of_additions::<B>(&gradient, form, [of_bias.is_some(), of_added.is_some()]);
-                for (node, gradient) in [of_bias, of_added].into_iter().zip(found) {
-                    if let (Some(node), Some(gradient)) = (node, gradient) {
-                        grads.register::<B>(node.id, gradient);
-                    }
-                }
+                let nodes = [of_bias, of_added].map(|node| node.map(|node| node.id));
+                register_additions::<B>(grads, &gradient, form, nodes);
                 if of_image.is_none() && of_weight.is_none() {
                     return;
                 }

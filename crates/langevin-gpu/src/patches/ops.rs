@@ -16,7 +16,7 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::Patches;
-use crate::additions::{Added, Form, of_additions};
+use crate::additions::{Added, Form, register_additions};
 use crate::product::{Kind, Reads, Window, product_of};
 use crate::sums::SumOps;
 
@@ -197,12 +197,8 @@ impl<B: Backend + PatchesOps + SumOps, C: CheckpointStrategy> PatchesOps for Aut
                 let [of_image, of_weight, of_bias, of_added] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
                 let ([image, weight], patches, form) = ops.state;
-                let found = of_additions::<B>(&gradient, form, [of_bias.is_some(), of_added.is_some()]);
-                for (node, gradient) in [of_bias, of_added].into_iter().zip(found) {
-                    if let (Some(node), Some(gradient)) = (node, gradient) {
-                        grads.register::<B>(node.id, gradient);
-                    }
-                }
+                let nodes = [of_bias, of_added].map(|node| node.map(|node| node.id));
+                register_additions::<B>(grads, &gradient, form, nodes);
                 if let Some(node) = of_image {
                     grads.register::<B>(node.id, B::gradient_of_patches(gradient.clone(), weight, patches));
                 }

@@ -3,7 +3,7 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::backend::{Backend, backend_extension};
 use burn::tensor::Shape;
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -18,7 +18,7 @@ pub(super) use burn::backend::Dispatch;
 #[cfg(feature = "vulkan")]
 use super::kernels;
 use super::{By, Turned, single, times};
-use crate::additions::{Added, Form};
+use crate::additions::{Added, Form, register_additions};
 use crate::sums::SumOps;
 
 #[backend_extension(Cube, Autodiff, Fusion)]
@@ -144,14 +144,8 @@ impl<B: Backend + ProductOps + SumOps, C: CheckpointStrategy> ProductOps for Aut
                 if let Some(node) = of_weight {
                     grads.register::<B>(node.id, B::gradient_of_map(x, gradient.clone(), by));
                 }
-                if let Some(node) = of_bias.filter(|_| form.bias) {
-                    let [rows, columns] = gradient.shape().dims();
-                    let sum = B::sum_rows(B::float_reshape(gradient.clone(), Shape::new([1, rows, columns])));
-                    grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([columns])));
-                }
-                if let Some(node) = of_added.filter(|_| form.added) {
-                    grads.register::<B>(node.id, gradient);
-                }
+                let nodes = [of_bias, of_added].map(|node| node.map(|node| node.id));
+                register_additions::<B>(grads, &gradient, form, nodes);
             }
         }
 

@@ -129,6 +129,7 @@ fn go_back<T: Float, N: Size>(
     #[comptime] lanes: usize,
     #[comptime] centered: bool,
     #[comptime] affine: Affine,
+    #[comptime] asked: bool,
     #[comptime] vector: usize,
     #[define(T)] _dtype: ElemType,
 ) {
@@ -162,6 +163,8 @@ fn go_back<T: Float, N: Size>(
             let mut g = plain;
             if comptime!(affine.weight) {
                 g *= Vector::cast_from(weight[v]);
+            }
+            if comptime!(asked) {
                 of_weight[from + v] = plain * hat;
             }
             of_x[from + v] = Vector::cast_from((g - Vector::new(level) - hat * along) * inverse);
@@ -188,7 +191,7 @@ fn cubes(x: &CubeTensor, lanes: usize) -> (CubeCount, CubeDim) {
     (calculate_cube_count_elemwise(&x.client, x.meta.shape()[0] * lanes, dim), dim)
 }
 
-/// The rows, normalized. All tensors are contiguous.
+/// The rows, normalized. All tensors that are read are contiguous.
 pub(super) fn normalized(
     x: CubeTensor,
     [weight, bias]: [CubeTensor; 2],
@@ -220,20 +223,21 @@ pub(super) fn normalized(
     y
 }
 
-/// The gradient of the rows, and `[rows, width]` in `f32` of which that of the weight is the sum, if there is a weight. All tensors are
-/// contiguous.
+/// The gradient of the rows, and `[rows, width]` in `f32` of which that of the weight is the sum, if that is asked for. All tensors that are
+/// read are contiguous.
 pub(super) fn gradients(
     x: CubeTensor,
     weight: CubeTensor,
     gradient: CubeTensor,
     normalization: RowNormalization,
     affine: Affine,
+    asked: bool,
 ) -> (CubeTensor, CubeTensor) {
     let width = x.meta.shape()[1];
     let vector = vector(width);
     let lanes = lanes(width / vector);
     let (of_x, (count, dim)) = (empty(&x, x.dtype), cubes(&x, lanes));
-    let of_weight = if affine.weight {
+    let of_weight = if asked {
         empty(&x, DType::F32)
     } else {
         // Not written.
@@ -256,6 +260,7 @@ pub(super) fn gradients(
         lanes,
         normalization.centered,
         affine,
+        asked,
         vector,
         dtype_to_storage_type(dtype),
     );

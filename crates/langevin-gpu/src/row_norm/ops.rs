@@ -3,7 +3,7 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::backend::{Backend, backend_extension};
 use burn::tensor::Shape;
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -17,6 +17,7 @@ pub(super) use burn::backend::Dispatch;
 
 use super::kernels::{gradients, normalized};
 use super::{Affine, RowNormalization};
+use crate::additions::{Form, register_additions};
 use crate::sums::{SumOps, summed};
 
 #[backend_extension(Cube, Autodiff, Fusion)]
@@ -30,7 +31,7 @@ pub(super) trait RowNormOps: Backend {
         affine: Affine,
     ) -> FloatTensor<Self>;
 
-    /// The gradients of rows and weight, from that of the output; the latter means nothing if there is no weight.
+    /// The gradients of rows and weight, from that of the output; the latter means nothing if it is not asked for.
     #[fusion(meta = found)]
     fn row_norm_backward(
         x: FloatTensor<Self>,
@@ -38,6 +39,7 @@ pub(super) trait RowNormOps: Backend {
         gradient: FloatTensor<Self>,
         normalization: RowNormalization,
         affine: Affine,
+        asked: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -47,6 +49,7 @@ fn found(
     _gradient: &TensorSpec,
     _normalization: &RowNormalization,
     _affine: &Affine,
+    _asked: &bool,
 ) -> (TensorSpec, TensorSpec) {
     (x.clone(), TensorSpec::new(Shape::new([x.shape[1]]), x.dtype))
 }
@@ -59,8 +62,10 @@ impl RowNormOps for CubeBackend {
         normalization: RowNormalization,
         affine: Affine,
     ) -> FloatTensor<Self> {
-        let [x, weight, bias] = [x, weight, bias].map(into_contiguous);
-        normalized(x, [weight, bias], normalization, affine)
+        // What is not there is not read.
+        let weight = if affine.weight { into_contiguous(weight) } else { weight };
+        let bias = if affine.bias { into_contiguous(bias) } else { bias };
+        normalized(into_contiguous(x), [weight, bias], normalization, affine)
     }
 
     fn row_norm_backward(
@@ -69,12 +74,15 @@ impl RowNormOps for CubeBackend {
         gradient: FloatTensor<Self>,
         normalization: RowNormalization,
         affine: Affine,
+        asked: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [x, weight, gradient] = [x, weight, gradient].map(into_contiguous);
+        let weight = if affine.weight { into_contiguous(weight) } else { weight };
         let dtype = x.dtype;
-        let (of_x, parts) = gradients(x, weight, gradient, normalization, affine);
+        let (x, gradient) = (into_contiguous(x), into_contiguous(gradient));
+        let (of_x, parts) = gradients(x, weight, gradient, normalization, affine, asked);
         let [rows, width] = parts.meta.shape().dims();
-        let of_weight = summed(&Self::float_reshape(parts, Shape::new([1, rows, width])), dtype);
+        let parts = Self::float_reshape(parts, Shape::new([1, rows, width]));
+        let of_weight = if asked { summed(&parts, dtype) } else { parts };
         (of_x, Self::float_reshape(of_weight, Shape::new([width])))
     }
 }
@@ -97,16 +105,13 @@ impl<B: Backend + RowNormOps + SumOps, C: CheckpointStrategy> RowNormOps for Aut
                 let [of_x, of_weight, of_bias] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
                 let ([x, weight], normalization, affine) = ops.state;
-                if let Some(node) = of_bias.filter(|_| affine.bias) {
-                    let [rows, width] = gradient.shape().dims();
-                    let sum = B::sum_rows(B::float_reshape(gradient.clone(), Shape::new([1, rows, width])));
-                    grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([width])));
-                }
+                let form = Form { bias: affine.bias, ..Form::default() };
+                register_additions::<B>(grads, &gradient, form, [of_bias.map(|node| node.id), None]);
                 let of_weight = of_weight.filter(|_| affine.weight);
                 if of_x.is_none() && of_weight.is_none() {
                     return;
                 }
-                let found = B::row_norm_backward(x, weight, gradient, normalization, affine);
+                let found = B::row_norm_backward(x, weight, gradient, normalization, affine, of_weight.is_some());
                 for (node, gradient) in [(of_x, found.0), (of_weight, found.1)] {
                     if let Some(node) = node {
                         grads.register::<B>(node.id, gradient);
@@ -132,6 +137,7 @@ impl<B: Backend + RowNormOps + SumOps, C: CheckpointStrategy> RowNormOps for Aut
         _gradient: FloatTensor<Self>,
         _normalization: RowNormalization,
         _affine: Affine,
+        _asked: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         panic!("Burn differentiates once")
     }

@@ -16,7 +16,7 @@ pub(super) use burn::backend::Dispatch;
 use super::kernels::{give_image, take_entries, unweigh_kernel, weigh_kernel};
 use super::matrices::Map;
 use super::{Tile, Tiling};
-use crate::additions::{Added, Form, of_additions};
+use crate::additions::{Added, Form, register_additions};
 use crate::product::{Turned, times};
 use crate::sums::SumOps;
 
@@ -157,12 +157,8 @@ impl<B: Backend + WinogradOps + SumOps, C: CheckpointStrategy> WinogradOps for A
                 let [of_image, of_kernel, of_bias, of_added] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
                 let ([image, kernel], tiling, weighed, form) = ops.state;
-                let found = of_additions::<B>(&gradient, form, [of_bias.is_some(), of_added.is_some()]);
-                for (node, gradient) in [of_bias, of_added].into_iter().zip(found) {
-                    if let (Some(node), Some(gradient)) = (node, gradient) {
-                        grads.register::<B>(node.id, gradient);
-                    }
-                }
+                let nodes = [of_bias, of_added].map(|node| node.map(|node| node.id));
+                register_additions::<B>(grads, &gradient, form, nodes);
                 if let Some(node) = of_image {
                     grads.register::<B>(node.id, B::gradient_of_image(gradient.clone(), kernel, tiling, weighed));
                 }
