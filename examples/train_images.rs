@@ -5,11 +5,11 @@
 //! The same command goes on where it was stopped (by Ctrl-C, too). Sample grids and the loss curve appear in the output
 //! folder as training goes on; at its end the model lies there in diffusers' layout. `--sample 64` makes more samples.
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use langevin::data::{Fit, ImageFolder, ImageGrid, ImageSet, Split, idx};
 use langevin::models::{UNet2d, UNet2dConfig};
 use langevin::prelude::*;
-use langevin::train::{HeldOut, Objective, Trainer, WatchError, Weighting};
+use langevin::train::{HeldOut, Objective, Precision, Trainer, WatchError, Weighting};
 use langevin_plot::{BLUE, Chart, RED, save};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +36,9 @@ struct Options {
     /// Where to compute: cpu, wgpu, vulkan, cuda, … (GPUs need the feature of the same name).
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// What the network computes in; what is trained stays in f32.
+    #[arg(long, value_enum, default_value_t = Element::F32)]
+    precision: Element,
     /// Channels of the levels of the UNet; each level halves the image.
     #[arg(long, value_delimiter = ',', default_value = "64,128,128")]
     channels: Vec<usize>,
@@ -61,6 +64,23 @@ struct Options {
     /// Make this many samples with the trained model in the output folder, instead of training.
     #[arg(long)]
     sample: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Element {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Element> for Precision {
+    fn from(element: Element) -> Self {
+        match element {
+            Element::F32 => Self::Full,
+            Element::F16 => Self::F16,
+            Element::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -103,6 +123,7 @@ fn run(options: &Options) -> Result<(), WatchError> {
     let handler = Arc::clone(&stop);
     ctrlc::set_handler(move || handler.store(true, Ordering::Relaxed))?;
     let trained = Trainer::new(config.init(&device)?, objective)
+        .precision(options.precision.into())
         .steps(options.steps)
         .batch_size(options.batch)
         .learning_rate(5e-4)

@@ -4,9 +4,10 @@ use crate::case::{Case, Setting, cast, probe, random};
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{DType, Tensor};
+use langevin::data::ImageSet;
 use langevin::models::{Labels, Tap, TextCondition, UNet2d, UNet2dConditionalConfig, UNet2dConfig};
 use langevin::prelude::*;
-use langevin::train::AdamW;
+use langevin::train::{AdamW, Objective, Precision, Trainer};
 
 const OK: &str = "a valid configuration";
 const GROUP: &str = "network";
@@ -39,6 +40,29 @@ pub fn cases() -> Vec<Case> {
                 let gradients = GradientsParams::from_grads(loss.backward(), &trained);
                 network = Some(optimizer.step(1e-4, trained, gradients));
                 probe(loss)
+            })
+        }));
+        cases.push(Case::new(GROUP, format!("{name} trainer, 20 steps"), move |s| {
+            // What is trained stays in `f32`, whatever the network computes in.
+            let (network, x, _) = build(&Setting { dtype: DType::F32, ..s.clone() });
+            let [batch, channels, height, width] = x.dims();
+            let precision = match s.dtype {
+                DType::F16 => Precision::F16,
+                DType::BF16 => Precision::Bf16,
+                _ => Precision::Full,
+            };
+            let images = 4 * batch;
+            let pixels = random([images, channels, height, width], s).cast(DType::F32).into_data().try_to_vec();
+            let data = ImageSet::new(pixels.expect("f32"), [images, channels, height, width], vec![0; images], 1);
+            let data = data.expect("images");
+            let (device, steps) = (s.device.clone(), if s.tiny { 1 } else { 20 });
+            Box::new(move || {
+                let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
+                let objective = Objective::new(chain, Prediction::Epsilon).expect("an objective");
+                let trainer = Trainer::new(network.clone(), objective).steps(steps).batch_size(batch).workers(1);
+                let trainer = trainer.condition_dropout(1.0).learning_rate(1e-4).precision(precision).quiet();
+                let trained = trainer.fit(&data).expect("a trained network");
+                Tensor::from_data([trained.history[trained.history.len() - 1].1], &device)
             })
         }));
     }

@@ -247,12 +247,13 @@ class There:
             x, text = self.random(batch, 4, 64, 64), self.random(batch, 77, 768)
             module = torch.compile(module) if self.compiled else module
             return self.forward(lambda x, text: module(x, 500, text, return_dict=False), (x, text))
-        if kind not in ("ddpm-unet", "small-unet") or rest not in ("forward", "training step", "50 forward"):
+        if kind not in ("ddpm-unet", "small-unet") or rest not in ("forward", "training step", "trainer, 20 steps", "50 forward"):
             return None
         torch.manual_seed(0)
         small = kind == "small-unet"
         module = Ddpm((64, 128), 1) if small else Ddpm()
-        module = module.to(self.device, self.dtype, memory_format=self.format)
+        mixed = rest.startswith("trainer")
+        module = module.to(self.device, torch.float32 if mixed else self.dtype, memory_format=self.format)
         batch, side = (8, 16) if small else (4 if self.on_cpu else 64, 32)
         batch = self.batch or batch
         x = self.random(batch, 3, side, side).to(memory_format=self.format)
@@ -265,6 +266,8 @@ class There:
                 for _ in range(50):
                     x = run(x, steps)
             return self.forward(evaluate, (x, steps))
+        if mixed:
+            return self.trainer(module, run, x.float())
         optimizer, target = torch.optim.AdamW(module.parameters(), lr=1e-4, eps=1e-3), torch.randn_like(x)
 
         def step():
@@ -272,6 +275,32 @@ class There:
             (run(x, steps) - target).float().square().mean().backward()
             optimizer.step()
         return step
+
+    def trainer(self, module, run, x):
+        """Steps of training in mixed precision: weights in f32, clipping, AdamW, a moving average."""
+        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
+        average = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9999))
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        images = torch.randn(4 * len(x), *x.shape[1:])
+        signal = torch.linspace(0.9999, 0.01, 1000, device=self.device).sqrt()
+
+        def steps():
+            for _ in range(20):
+                clean = images[torch.randint(len(images), (len(x),))].to(self.device, memory_format=self.format)
+                noise, time = torch.randn_like(clean), torch.randint(1000, (len(x),), device=self.device)
+                alpha = signal[time, None, None, None]
+                noisy = alpha * clean + (1 - alpha.square()).sqrt() * noise
+                optimizer.zero_grad(set_to_none=True)
+                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                    answer = run(noisy, time)
+                loss = (answer.float() - noise).square().mean()
+                scaler.scale(loss).backward()
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+                scaler.step(optimizer)
+                scaler.update()
+                average.update_parameters(module)
+        return steps
 
     def ask(self, name):
         if name not in self.works:

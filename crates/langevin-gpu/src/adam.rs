@@ -35,8 +35,9 @@ pub fn updates(device: &Device) -> bool {
 ///
 /// `m ← β₁·m + (1 − β₁)·g`, `v ← β₂·v + (1 − β₂)·g²`, `p ← decay·p − rate·m/(√(correction·v) + ε)`, computed in `f32`.
 ///
-/// All have one shape and type, no gradients, and the parameter's order in memory afterwards. Where nothing else holds them,
-/// they are overwritten.
+/// All have one shape, no gradients, and the parameter's order in memory afterwards; moments are of the parameter's type, the gradient
+/// of any of 16 or 32 bits. With a `factor`, one number on the device, g is the gradient times that. Where nothing else holds parameter and
+/// moments, they are overwritten.
 ///
 /// # References
 ///
@@ -46,9 +47,13 @@ pub fn adam<const D: usize>(
     parameter: Tensor<D>,
     gradient: Tensor<D>,
     [mean, square]: [Tensor<D>; 2],
+    factor: Option<Tensor<1>>,
     step: AdamStep,
 ) -> (Tensor<D>, [Tensor<D>; 2]) {
+    let scaled = factor.is_some();
+    // What is not read is any tensor.
+    let factor = factor.map_or_else(|| gradient.clone().into_dispatch(), Tensor::into_dispatch);
     let [parameter, gradient, mean, square] = [parameter, gradient, mean, square].map(Tensor::into_dispatch);
-    let (parameter, mean, square) = Dispatch::adam(parameter, gradient, mean, square, step);
+    let (parameter, mean, square) = Dispatch::adam(parameter, gradient, mean, square, factor, step, scaled);
     (Tensor::from_dispatch(parameter), [mean, square].map(Tensor::from_dispatch))
 }

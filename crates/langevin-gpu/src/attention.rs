@@ -1,5 +1,6 @@
 //! Attention in half precision that never writes its scores, by matrices of a plane.
 
+mod gradient;
 mod kernels;
 mod ops;
 
@@ -15,7 +16,8 @@ pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usiz
     kernels::serves(queries, values) && crate::planes::multiplies(device, dtype)
 }
 
-/// `softmax(scale·q·kᵀ)·v` of each head, for a positive scale. Going back, the scores are computed again.
+/// `softmax(scale·q·kᵀ)·v` of each head, for a positive scale. Going back, the scores are computed again: by matrices of a plane, too, for
+/// heads of at most 128 numbers, and by products of some heads at a time for wider ones.
 ///
 /// # Shapes
 ///

@@ -11,6 +11,7 @@ mod attention;
 #[cfg(feature = "vulkan")]
 mod convolution;
 mod group_norm;
+mod memory;
 mod patches;
 #[cfg(feature = "vulkan")]
 mod planes;
@@ -18,6 +19,7 @@ mod product;
 mod row_norm;
 #[cfg(feature = "vulkan")]
 mod sheet;
+mod squares;
 mod sums;
 mod winograd;
 #[cfg(feature = "vulkan")]
@@ -41,6 +43,7 @@ pub use group_norm::{Normalization, group_norm};
 pub use patches::{Patches, convolve_patches, convolves_patches};
 pub use product::{Turned, map_rows, maps_rows, multiplies, multiply};
 pub use row_norm::{RowNormalization, row_norm};
+pub use squares::Squares;
 pub use winograd::{Kernel, Tile, Tiling, convolve_in_tiles, kernel_of};
 
 /// Workgroups that a launch may count along an axis.

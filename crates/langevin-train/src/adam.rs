@@ -7,7 +7,7 @@ use kernel::Kernel;
 use crate::TrainError;
 use crate::error::require;
 use burn::optim::{AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// AdamW, with the defaults of torch: betas 0.9 and 0.999, epsilon 1e-8, weight decay 1e-2.
@@ -86,22 +86,22 @@ impl AdamW {
     }
 }
 
-impl Optimizer for AdamW {
-    type State<const D: usize> = AdamWState<D>;
-
-    fn step<const D: usize>(
+impl AdamW {
+    /// The parameter and its state after a step with `factor`, one number in `f32`, times the gradient.
+    pub(crate) fn step_scaled<const D: usize>(
         &self,
         rate: f64,
         parameter: Tensor<D>,
         gradient: Tensor<D>,
+        factor: Option<Tensor<1>>,
         state: Option<AdamWState<D>>,
     ) -> (Tensor<D>, Option<AdamWState<D>>) {
         let dtype = parameter.dtype();
-        let of_one_type = |moments: &AdaptiveMomentumState<D>| {
-            moments.moment_1.dtype() == dtype && moments.moment_2.dtype() == dtype && moments.max_moment_2.is_none()
-        };
-        let fits = gradient.dtype() == dtype && state.as_ref().is_none_or(|state| of_one_type(&state.momentum));
-        let Some(kernel) = Kernel::of(&parameter).filter(|_| fits) else {
+        let fits = state.as_ref().is_none_or(|AdamWState { momentum }| {
+            momentum.moment_1.dtype() == dtype && momentum.moment_2.dtype() == dtype && momentum.max_moment_2.is_none()
+        });
+        let Some(kernel) = Kernel::of(&parameter, gradient.dtype()).filter(|_| fits) else {
+            let gradient = scaled(gradient, factor, dtype);
             return self.by_operations().step(rate, parameter, gradient, state);
         };
         let (time, moments) = match state {
@@ -112,8 +112,31 @@ impl Optimizer for AdamW {
         let rate_now = rate / unbiased(self.beta_1);
         let numbers = [rate_now, 1.0 / unbiased(self.beta_2), 1.0 - rate * f64::from(self.weight_decay)];
         let (parameter, [first, second]) =
-            kernel.run(*self, numbers.map(|number| number as f32), parameter, gradient, moments);
+            kernel.run(*self, numbers.map(|number| number as f32), parameter, gradient, moments, factor);
         (parameter, Some(AdamWState::new(AdaptiveMomentumState::new(time, first, second))))
+    }
+}
+
+/// A gradient in another type, times a number.
+fn scaled<const D: usize>(gradient: Tensor<D>, factor: Option<Tensor<1>>, dtype: DType) -> Tensor<D> {
+    let gradient = gradient.cast(dtype);
+    match factor {
+        Some(factor) => gradient.mul(factor.cast(dtype).reshape([1; D])),
+        None => gradient,
+    }
+}
+
+impl Optimizer for AdamW {
+    type State<const D: usize> = AdamWState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        rate: f64,
+        parameter: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<AdamWState<D>>,
+    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        self.step_scaled(rate, parameter, gradient, None, state)
     }
 
     fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {

@@ -18,6 +18,7 @@ mod conditioning;
 mod ema;
 mod error;
 mod held_out;
+mod norm;
 mod objective;
 mod optimizer;
 mod precision;

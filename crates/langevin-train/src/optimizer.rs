@@ -1,10 +1,11 @@
-//! AdamW on a whole network, and clipping by the global norm.
+//! AdamW on a whole network.
 
 use crate::AdamW;
+use crate::norm::Scaled;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer as _};
+use burn::optim::{AdamWState, AdaptiveMomentumState};
+use burn::tensor::Tensor;
 use burn::tensor::container::TensorContainer;
-use burn::tensor::{DType, Tensor};
 use std::collections::HashMap;
 
 /// AdamW with its state.
@@ -37,9 +38,9 @@ impl Optimizer {
         Self { rule, moments: Moments::default() }
     }
 
-    /// The network after one update.
-    pub(crate) fn step<M: Module>(&mut self, learning_rate: f64, network: M, gradients: GradientsParams) -> M {
-        network.map(&mut Update { optimizer: self, learning_rate, gradients })
+    /// The network after one update. Gradients may be of other types than the parameters.
+    pub(crate) fn step<M: Module>(&mut self, learning_rate: f64, network: M, scaled: Scaled) -> M {
+        network.map(&mut Update { optimizer: self, learning_rate, scaled })
     }
 
     /// The state as networks like `network` (without autodiff).
@@ -72,13 +73,13 @@ impl Optimizer {
 struct Update<'a> {
     optimizer: &'a mut Optimizer,
     learning_rate: f64,
-    gradients: GradientsParams,
+    scaled: Scaled,
 }
 
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let id = param.id;
-        let Some(gradient) = self.gradients.remove::<D>(id) else {
+        let Some(gradient) = self.scaled.gradients.remove::<D>(id) else {
             return param;
         };
         let Moments { first, second, updates } = &mut self.optimizer.moments;
@@ -88,10 +89,10 @@ impl ModuleMapper for Update<'_> {
             }
             _ => None,
         };
-        let rule = &self.optimizer.rule;
+        let (rule, factor) = (&self.optimizer.rule, self.scaled.factor.clone());
         param.map(|tensor| {
             let strategy = tensor.gradient_checkpointing_strategy();
-            let (tensor, state) = rule.step(self.learning_rate, tensor.inner(), gradient, state);
+            let (tensor, state) = rule.step_scaled(self.learning_rate, tensor.inner(), gradient, factor, state);
             if let Some(AdamWState { momentum }) = state {
                 first.register(id, momentum.moment_1);
                 second.register(id, momentum.moment_2);
@@ -153,58 +154,11 @@ impl ModuleVisitor for Take<'_> {
     }
 }
 
-/// Scales all gradients by `min(1, max_norm/(norm + 1e-6))`, where `norm` is that of all gradients together, as torch's
-/// `clip_grad_norm_`. Nothing is read from the device.
-pub(crate) fn clip_by_global_norm<M: Module>(
-    mut gradients: GradientsParams,
-    network: &M,
-    max_norm: f64,
-) -> GradientsParams {
-    let mut sum = SquareSum { gradients: &gradients, sum: None };
-    network.visit(&mut sum);
-    let Some(sum) = sum.sum else {
-        return gradients;
-    };
-    let factor = sum.sqrt().add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
-    network.visit(&mut Scale { gradients: &mut gradients, factor });
-    gradients
-}
-
-struct SquareSum<'a> {
-    gradients: &'a GradientsParams,
-    sum: Option<Tensor<1>>,
-}
-
-impl ModuleVisitor for SquareSum<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            let square = gradient.cast(DType::F32).square().sum();
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum.add(square),
-                None => square,
-            });
-        }
-    }
-}
-
-struct Scale<'a> {
-    gradients: &'a mut GradientsParams,
-    factor: Tensor<1>,
-}
-
-impl ModuleVisitor for Scale<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            let factor = self.factor.clone().cast(gradient.dtype()).reshape([1; D]);
-            self.gradients.register(param.id, gradient.mul(factor));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
+    use burn::optim::GradientsParams;
+    use burn::tensor::{DType, Device};
 
     #[derive(Module, Debug)]
     struct Two {
@@ -217,14 +171,14 @@ mod tests {
         Two { a: Param::from_data([1.0, 2.0], &device), b: Param::from_data([[-1.0]], &device) }.train()
     }
 
-    fn gradients(network: &Two, a: [f32; 2], b: Option<f32>) -> GradientsParams {
+    fn gradients(network: &Two, a: [f32; 2], b: Option<f32>) -> Scaled {
         let device = Device::flex();
         let mut gradients = GradientsParams::new();
         gradients.register(network.a.id, Tensor::<1>::from_data(a, &device));
         if let Some(b) = b {
             gradients.register(network.b.id, Tensor::<2>::from_data([[b]], &device));
         }
-        gradients
+        Scaled { gradients, factor: None }
     }
 
     fn values(network: &Two) -> Vec<f32> {
@@ -277,17 +231,20 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_clipped_together() {
-        let network = network();
-        let clipped = |max| {
-            let gradients = clip_by_global_norm(gradients(&network, [2.0, -3.0], Some(6.0)), &network, max);
-            let a = gradients.get::<1>(network.a.id).unwrap().try_into_vec_as::<f32>().unwrap();
-            [a, gradients.get::<2>(network.b.id).unwrap().try_into_vec_as::<f32>().unwrap()].concat()
-        };
-        // The norm of (2, −3, 6) is 7.
-        for (value, expected) in clipped(1.0).into_iter().zip([2.0f32 / 7.0, -3.0 / 7.0, 6.0 / 7.0]) {
-            assert!((value - expected).abs() < 1e-6);
-        }
-        assert_eq!(clipped(8.0), [2.0, -3.0, 6.0]);
+    fn a_factor_and_another_type_are_those_of_the_gradient() {
+        let start = network();
+        let (mut plain, mut scaled) = (Optimizer::new(AdamW::default()), Optimizer::new(AdamW::default()));
+        let mut halves = GradientsParams::new();
+        let device = Device::flex();
+        halves.register(start.a.id, Tensor::<1>::from_data([8.0, -12.0], (&device, DType::F16)));
+        halves.register(start.b.id, Tensor::<2>::from_data([[24.0]], (&device, DType::F16)));
+        let expected = plain.step(0.1, start.clone(), gradients(&start, [2.0, -3.0], Some(6.0)));
+        let factor = Some(Tensor::<1>::from_data([0.25], &device));
+        let found = scaled.step(0.1, start, Scaled { gradients: halves, factor });
+        assert_eq!(values(&found), values(&expected));
+        assert_eq!(found.a.val().dtype(), DType::F32);
+        // The first moment is a tenth of the gradient.
+        let moment = scaled.state(&found).first.b.val().into_scalar::<f32>();
+        assert!((moment - 0.6).abs() < 1e-6, "{moment}");
     }
 }

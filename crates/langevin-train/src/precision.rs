@@ -4,6 +4,7 @@ use crate::TrainError;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorReadError};
+use langevin_models::layers::arrange_weights;
 use serde::{Deserialize, Serialize};
 
 /// The element type that a network computes in while it trains. Parameters that are trained, their moments and their average stay
@@ -94,7 +95,7 @@ pub(crate) fn in_precision<M: Module>(network: &M, dtype: DType) -> M {
             if self.inside.contains(&true) { param } else { param.map(|tensor| tensor.cast(self.dtype)) }
         }
     }
-    network.valid().map(&mut Cast { dtype, inside: Vec::new() }).train()
+    arrange_weights(network.valid().map(&mut Cast { dtype, inside: Vec::new() })).train()
 }
 
 /// Refuses parameters that are narrower than `f32`: what is trained has to keep small steps.
@@ -123,25 +124,6 @@ pub(crate) fn require_full<M: Module>(network: &M) -> Result<(), TrainError> {
         Some((parameter, dtype)) => Err(TrainError::NarrowParameter { parameter, dtype }),
         None => Ok(()),
     }
-}
-
-/// Gradients of a loss that was multiplied by `factor`, in the types of the parameters of `network`.
-pub(crate) fn unscale<M: Module>(gradients: GradientsParams, network: &M, factor: f32) -> GradientsParams {
-    struct Unscale {
-        gradients: GradientsParams,
-        factor: f32,
-    }
-    impl ModuleVisitor for Unscale {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-                let gradient = gradient.cast(param.val().dtype()).div_scalar(self.factor);
-                self.gradients.register(param.id, gradient);
-            }
-        }
-    }
-    let mut unscale = Unscale { gradients, factor };
-    network.visit(&mut unscale);
-    unscale.gradients
 }
 
 /// The path of the first parameter of `network` whose gradient has a NaN or an infinity. Reads one number from the device, and more
@@ -235,16 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn gradients_come_back_in_the_type_of_the_parameters() {
+    fn a_network_in_another_type_has_the_same_parameters() {
         let network = network();
         let half = in_precision(&network, DType::F16);
         assert_eq!((half.a.val().dtype(), half.a.id), (DType::F16, network.a.id));
         let loss = (half.a.val().sum() * 3.0 + half.b.val().sum() * 5.0) * 1024.0;
         let gradients = GradientsParams::from_grads(loss.backward(), &half);
-        let gradients = unscale(gradients, &network, 1024.0);
         let a = gradients.get::<1>(network.a.id).unwrap();
-        assert_eq!((a.dtype(), a.try_into_vec_as::<f32>().unwrap()), (DType::F32, vec![3.0, 3.0]));
-        assert_eq!(gradients.get::<1>(network.b.id).unwrap().try_into_vec_as::<f32>().unwrap(), [5.0]);
+        assert_eq!((a.dtype(), a.try_into_vec_as::<f32>().unwrap()), (DType::F16, vec![3072.0, 3072.0]));
+        assert_eq!(gradients.get::<1>(network.b.id).unwrap().try_into_vec_as::<f32>().unwrap(), [5120.0]);
         assert_eq!(first_not_finite(&gradients, &network).unwrap(), None);
     }
 

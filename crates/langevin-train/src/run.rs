@@ -3,8 +3,9 @@
 use crate::batches::{Prepared, Source};
 use crate::checkpoint::{self, Checkpoint, Records, parameters};
 use crate::conditioning::drop_labels;
-use crate::optimizer::{Optimizer, OptimizerState, clip_by_global_norm};
-use crate::precision::{LossScale, Precision, first_not_finite, in_precision, require_full, unscale};
+use crate::norm::{Scaled, factor, sum_of_squares};
+use crate::optimizer::{Optimizer, OptimizerState};
+use crate::precision::{LossScale, Precision, first_not_finite, in_precision, require_full};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::trainer::{Settings, Trained, Trainer};
@@ -69,12 +70,8 @@ where
             let working = working_type.map(|dtype| in_precision(&state.network, dtype));
             let loss = objective.loss(working.as_ref().unwrap_or(&state.network), x, noise, &levels, &cond)?;
             pending.push(loss.clone().inner());
-            if let Some(gradients) = state.gradients(loss, working, settings.precision, step)? {
-                let gradients = match settings.clip_norm {
-                    Some(norm) => clip_by_global_norm(gradients, &state.network, norm),
-                    None => gradients,
-                };
-                state = state.update(settings.learning_rate.at(step), gradients);
+            if let Some(scaled) = state.gradients(loss, working, &settings, step)? {
+                state = state.update(settings.learning_rate.at(step), scaled);
             }
 
             let done = step + 1;
@@ -167,32 +164,34 @@ impl<N: Module> State<N> {
         &mut self,
         loss: Tensor<1>,
         working: Option<N>,
-        precision: Precision,
+        settings: &Settings,
         step: u64,
-    ) -> Result<Option<GradientsParams>, TrainError> {
-        let Some(working) = working else {
-            return Ok(Some(GradientsParams::from_grads(loss.backward(), &self.network)));
-        };
-        if precision != Precision::F16 {
-            let gradients = GradientsParams::from_grads(loss.backward(), &working);
-            return Ok(Some(unscale(gradients, &self.network, 1.0)));
-        }
-        let LossScale { factor, .. } = self.loss_scale;
-        let gradients = GradientsParams::from_grads(loss.mul_scalar(factor).backward(), &working);
-        let gradients = unscale(gradients, &self.network, factor);
-        let overflowed = first_not_finite(&gradients, &self.network)?;
-        self.loss_scale = self.loss_scale.after(overflowed.is_none());
-        match overflowed {
-            Some(parameter) if self.loss_scale.factor < LossScale::LEAST => {
-                Err(TrainError::NonFiniteGradient { step, parameter, checkpoint: self.saved })
+    ) -> Result<Option<Scaled>, TrainError> {
+        let half = settings.precision == Precision::F16;
+        let scale = if half { self.loss_scale.factor } else { 1.0 };
+        let loss = if half { loss.mul_scalar(scale) } else { loss };
+        let gradients = GradientsParams::from_grads(loss.backward(), working.as_ref().unwrap_or(&self.network));
+        let squares =
+            (half || settings.clip_norm.is_some()).then(|| sum_of_squares(&gradients, &self.network)).flatten();
+        let Some(squares) = squares else { return Ok(Some(Scaled { gradients, factor: None })) };
+        // One number is read; the rest is asked only where it says that something is wrong.
+        if half {
+            let finite = squares.clone().try_into_scalar::<f32>()?.is_finite();
+            let overflowed = if finite { None } else { first_not_finite(&gradients, &self.network)? };
+            self.loss_scale = self.loss_scale.after(overflowed.is_none());
+            match overflowed {
+                Some(parameter) if self.loss_scale.factor < LossScale::LEAST => {
+                    return Err(TrainError::NonFiniteGradient { step, parameter, checkpoint: self.saved });
+                }
+                Some(_) => return Ok(None),
+                None => {}
             }
-            Some(_) => Ok(None),
-            None => Ok(Some(gradients)),
         }
+        Ok(Some(Scaled { gradients, factor: factor(squares, scale, settings.clip_norm) }))
     }
 
-    fn update(mut self, learning_rate: f64, gradients: GradientsParams) -> Self {
-        self.network = self.optimizer.step(learning_rate, self.network, gradients);
+    fn update(mut self, learning_rate: f64, scaled: Scaled) -> Self {
+        self.network = self.optimizer.step(learning_rate, self.network, scaled);
         if let Some(ema) = &mut self.ema {
             ema.update(&self.network);
         }

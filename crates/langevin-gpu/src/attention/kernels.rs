@@ -4,7 +4,7 @@
 #![allow(clippy::manual_div_ceil, reason = "kernels compute with the operations that the device has")]
 
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::cmma::Plane;
 use burn_cubecl::cubecl::prelude::*;
@@ -75,7 +75,7 @@ impl Tile {
 /// Vector `column` of row `token` of `[tokens, width]`, which is filled up to `wide`: zeros behind the row, and without `exact` the last
 /// row behind it.
 #[cube]
-fn part_of<T: Float, N: Size>(
+pub(super) fn part_of<T: Float, N: Size>(
     x: &Tensor<Vector<T, N>>,
     first: usize,
     token: usize,
@@ -95,13 +95,15 @@ fn part_of<T: Float, N: Size>(
     }
 }
 
-/// `softmax(scale·q·kᵀ)·v` of some queries of a head, by online softmax.
+/// `softmax(scale·q·kᵀ)·v` of some queries of a head, by online softmax, and what the scores of each query have to begin with so that
+/// `scale` times them, as powers of two, are weights.
 #[cube(launch, address_type = "dynamic")]
 fn attend<T: Float, N: Size>(
     query: &Tensor<Vector<T, N>>,
     key: &Tensor<Vector<T, N>>,
     value: &Tensor<Vector<T, N>>,
     y: &mut Tensor<T>,
+    starts: &mut Tensor<f32>,
     scale: f32,
     #[comptime] tile: Tile,
     #[define(T)] _dtype: ElemType,
@@ -301,6 +303,12 @@ fn attend<T: Float, N: Size>(
     }
     let factor = 1.0f32 / sum;
     let token = first + plane * SIDE + row;
+    sync_plane();
+    below.put(&mut seen[of_plane..all_seen], SIDE as u32);
+    sync_plane();
+    if token < queries && lane % 2 == 0 {
+        starts[head * queries + token] = seen[from_row] - sum.ln() * f32::new(std::f32::consts::LOG2_E) / scale;
+    }
     #[unroll]
     for v in 0..comptime!(tile.values.div_ceil(SIDE)) {
         sync_plane();
@@ -333,14 +341,16 @@ fn tile(queries: usize, keys: usize, width: usize, values: usize) -> Option<Tile
     SIZES.map(sized).into_iter().find(|tile| few(tile) && fits(tile))
 }
 
-/// Queries and keys `[heads, tokens, width]`, values `[heads, keys, values]`, contiguous, which there is a [`tile`] for.
-pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, scale: f64) -> CubeTensor {
+/// Queries and keys `[heads, tokens, width]`, values `[heads, keys, values]`, contiguous, which there is a [`tile`] for: the output, and
+/// what the scores of each query begin with.
+pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, scale: f64) -> [CubeTensor; 2] {
     let [heads, queries, width] = query.meta.shape().dims();
     let [_, keys, values] = value.meta.shape().dims();
     let tile = tile(queries, keys, width, values).expect("a tile, as was asked before");
     let (client, dtype) = (query.client.clone(), query.dtype);
     let shape = Shape::new([heads, queries, values]);
-    let y = empty_device_contiguous_dtype(client.clone(), query.device.clone(), shape, dtype);
+    let empty = |shape, dtype| empty_device_contiguous_dtype(client.clone(), query.device.clone(), shape, dtype);
+    let (y, starts) = (empty(shape, dtype), empty(Shape::new([heads, queries]), DType::F32));
     attend::launch(
         &client,
         CubeCount::Static(queries.div_ceil(tile.queries()) as u32, heads as u32, 1),
@@ -351,11 +361,12 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
         key.into_tensor_arg(),
         value.into_tensor_arg(),
         y.clone().into_tensor_arg(),
+        starts.clone().into_tensor_arg(),
         (scale * std::f64::consts::LOG2_E) as f32,
         tile,
         dtype_to_storage_type(dtype),
     );
-    y
+    [y, starts]
 }
 
 /// Whether there is a kernel for heads of these sizes.

@@ -3,7 +3,7 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
-use burn::tensor::{FloatDType, Scalar, Shape, Slice};
+use burn::tensor::{DType, FloatDType, Scalar, Shape, Slice};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -14,6 +14,7 @@ use burn_cubecl::kernel::into_contiguous;
 
 pub(super) use burn::backend::Dispatch;
 
+use super::gradient::{gradients, serves};
 use super::kernels::attention;
 use crate::additions::Added;
 use crate::product::any::{product_of_any, reaches};
@@ -33,6 +34,27 @@ pub(super) trait AttentionOps: Backend {
         scale: f64,
     ) -> FloatTensor<Self>;
 
+    /// The same, and what the scores of each query begin with going back.
+    #[fusion(meta = noted)]
+    fn attend_noting(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradients of queries, keys and values from that of the output, with the starts and the mean of each query's row.
+    #[fusion(meta = like_inputs)]
+    fn attend_back(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
+        means: FloatTensor<Self>,
+        scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
     /// Products of batches of matrices, of which either factor may be there as its transpose.
     #[fusion(meta = multiplied)]
     fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned) -> FloatTensor<Self>;
@@ -47,6 +69,23 @@ fn output(query: &TensorSpec, _key: &TensorSpec, value: &TensorSpec, _scale: &f6
     TensorSpec::new(Shape::new([query.shape[0], query.shape[1], value.shape[2]]), query.dtype)
 }
 
+fn noted(query: &TensorSpec, key: &TensorSpec, value: &TensorSpec, scale: &f64) -> (TensorSpec, TensorSpec) {
+    let starts = TensorSpec::new(Shape::new([query.shape[0], query.shape[1]]), DType::F32);
+    (output(query, key, value, scale), starts)
+}
+
+fn like_inputs(
+    query: &TensorSpec,
+    key: &TensorSpec,
+    value: &TensorSpec,
+    _gradient: &TensorSpec,
+    _starts: &TensorSpec,
+    _means: &TensorSpec,
+    _scale: &f64,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    (query.clone(), key.clone(), value.clone())
+}
+
 impl AttentionOps for CubeBackend {
     fn attend(
         query: FloatTensor<Self>,
@@ -54,8 +93,32 @@ impl AttentionOps for CubeBackend {
         value: FloatTensor<Self>,
         scale: f64,
     ) -> FloatTensor<Self> {
+        Self::attend_noting(query, key, value, scale).0
+    }
+
+    fn attend_noting(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [query, key, value] = [query, key, value].map(into_contiguous);
-        attention(query, key, value, scale)
+        let [y, starts] = attention(query, key, value, scale);
+        (y, starts)
+    }
+
+    fn attend_back(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        starts: FloatTensor<Self>,
+        means: FloatTensor<Self>,
+        scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let tensors = [query, key, value, gradient].map(into_contiguous);
+        let [query, key, value] = gradients(tensors, [starts, means].map(into_contiguous), scale);
+        (query, key, value)
     }
 
     fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned) -> FloatTensor<Self> {
@@ -83,12 +146,11 @@ impl<B: Backend + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff
         struct Attend;
 
         impl<B: Backend + AttentionOps> Backward<B, 3> for Attend {
-            type State = ([FloatTensor<B>; 3], f64);
+            type State = Attended<B>;
 
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let gradient = grads.consume::<B>(&ops.node);
-                let ([query, key, value], scale) = ops.state;
-                let found = going_back::<B>([&query, &key, &value, &gradient], scale, LARGEST_SCORES);
+                let found = ops.state.gradients(gradient);
                 for (node, gradient) in ops.parents.into_iter().zip(found) {
                     if let Some(node) = node {
                         grads.register::<B>(node.id, gradient);
@@ -101,15 +163,61 @@ impl<B: Backend + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff
             (query.into_parts(), key.into_parts(), value.into_parts());
         match Attend.prepare::<C>([of_query, of_key, of_value]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let state = ([query.clone(), key.clone(), value.clone()], scale);
-                prep.finish(state, B::attend(query, key, value, scale))
+                let (y, starts) = B::attend_noting(query.clone(), key.clone(), value.clone(), scale);
+                let output = serves(query.shape().dims(), value.shape().dims()).then(|| (y.clone(), starts));
+                prep.finish(Attended { inputs: [query, key, value], output, scale }, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::attend(query, key, value, scale)),
         }
     }
 
+    fn attend_noting(
+        _query: FloatTensor<Self>,
+        _key: FloatTensor<Self>,
+        _value: FloatTensor<Self>,
+        _scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        panic!("an operation of the backend below")
+    }
+
+    fn attend_back(
+        _query: FloatTensor<Self>,
+        _key: FloatTensor<Self>,
+        _value: FloatTensor<Self>,
+        _gradient: FloatTensor<Self>,
+        _starts: FloatTensor<Self>,
+        _means: FloatTensor<Self>,
+        _scale: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        panic!("Burn differentiates once")
+    }
+
     fn products(_left: FloatTensor<Self>, _right: FloatTensor<Self>, _turned: Turned) -> FloatTensor<Self> {
         panic!("Burn differentiates once")
+    }
+}
+
+/// What attention keeps for its gradient.
+#[derive(Clone, Debug)]
+struct Attended<B: Backend> {
+    /// Queries, keys and values.
+    inputs: [FloatTensor<B>; 3],
+    /// The output, and what the scores of each query begin with, where a kernel goes back.
+    output: Option<(FloatTensor<B>, FloatTensor<B>)>,
+    scale: f64,
+}
+
+impl<B: Backend + AttentionOps> Attended<B> {
+    fn gradients(self, gradient: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+        let Self { inputs: [query, key, value], output, scale } = self;
+        let Some((y, starts)) = output else {
+            return going_back::<B>([&query, &key, &value, &gradient], scale, LARGEST_SCORES);
+        };
+        let wide = |x| B::float_cast(x, FloatDType::F32);
+        // The mean of each query's gradients of weights under its weights.
+        let means = B::float_sum_dim(B::float_mul(wide(gradient.clone()), wide(y)), 2);
+        let (query, key, value) = B::attend_back(query, key, value, gradient, starts, means, scale);
+        [query, key, value]
     }
 }
 

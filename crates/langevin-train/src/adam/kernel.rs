@@ -1,7 +1,7 @@
 //! Which kernel updates a parameter.
 
 use crate::AdamW;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// A kernel for the update of a parameter.
 pub(super) enum Kernel {
@@ -12,24 +12,25 @@ pub(super) enum Kernel {
 }
 
 impl Kernel {
-    /// The one for a parameter's device and type.
-    pub(super) fn of<const D: usize>(parameter: &Tensor<D>) -> Option<Self> {
+    /// The one for a parameter's device and type, and its gradient's.
+    #[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(unused_variables, reason = "there is no kernel"))]
+    pub(super) fn of<const D: usize>(parameter: &Tensor<D>, gradient: DType) -> Option<Self> {
         if parameter.is_autodiff() || parameter.shape().num_elements() == 0 {
             return None;
         }
         #[cfg(feature = "flex")]
-        if cpu::serves(parameter) {
+        if gradient == DType::F32 && cpu::serves(parameter) {
             return Some(Self::Cpu);
         }
         #[cfg(feature = "cube")]
-        if langevin_gpu::updates(&parameter.device()) && parameter.dtype() != burn::tensor::DType::F64 {
+        if langevin_gpu::updates(&parameter.device()) && ![parameter.dtype(), gradient].contains(&DType::F64) {
             return Some(Self::Gpu);
         }
         None
     }
 
     /// The parameter and its moments after an update by a rule, with the learning rate over 1 − β₁ᵗ, 1/(1 − β₂ᵗ) and what the
-    /// parameter is multiplied by.
+    /// parameter is multiplied by. The gradient is multiplied by `factor`, one number in `f32`.
     #[cfg_attr(not(any(feature = "flex", feature = "cube")), allow(unused_variables, reason = "there is no kernel"))]
     pub(super) fn run<const D: usize>(
         self,
@@ -38,19 +39,20 @@ impl Kernel {
         parameter: Tensor<D>,
         gradient: Tensor<D>,
         moments: [Tensor<D>; 2],
+        factor: Option<Tensor<1>>,
     ) -> (Tensor<D>, [Tensor<D>; 2]) {
         match self {
             #[cfg(feature = "flex")]
             Self::Cpu => {
                 let AdamW { beta_1, beta_2, epsilon, .. } = rule;
                 let step = langevin_kernels::adam::AdamStep { beta_1, beta_2, rate, correction, epsilon, decay };
-                cpu::adam(step, parameter, gradient, moments)
+                cpu::adam(step, parameter, super::scaled(gradient, factor, DType::F32), moments)
             }
             #[cfg(feature = "cube")]
             Self::Gpu => {
                 let AdamW { beta_1, beta_2, epsilon, .. } = rule;
                 let step = langevin_gpu::AdamStep { beta_1, beta_2, rate, correction, epsilon, decay };
-                langevin_gpu::adam(parameter, gradient, moments, step)
+                langevin_gpu::adam(parameter, gradient, moments, factor, step)
             }
         }
     }
