@@ -3,10 +3,12 @@
 use crate::case::{Case, Setting, Work, cast, probe, random};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
+use langevin::models::Tap;
 use langevin::models::layers::algorithm::Convolution;
 use langevin::models::layers::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, GroupNormConfig, LinearConfig, avg_pool_2x, fir_downsample_2x,
-    fir_upsample_2x, scaled_dot_product_attention, upsample_nearest_2x,
+    Activation, Conv1dConfig, Conv2d, Conv2dConfig, Conv3dConfig, GroupNorm, GroupNormConfig, LayerNormConfig,
+    LinearConfig, ResnetBlock2d, ResnetBlock2dConfig, RmsNormConfig, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
+    scaled_dot_product_attention, upsample_nearest_2x,
 };
 
 const OK: &str = "a valid configuration";
@@ -40,6 +42,41 @@ pub fn cases() -> Vec<Case> {
         let name = format!("groupnorm-silu [{batch},{channels},{side},{side}]");
         let forward = |layer: &GroupNorm, x| Activation::Silu.forward(layer.forward(x));
         cases.extend(layer("normalization", &name, [batch, channels, side, side], make, forward));
+    }
+    for [batch, tokens, width] in [[8, 4096, 320], [64, 256, 256]] {
+        let shape = [batch, tokens, width];
+        let make = move |s: &Setting| LayerNormConfig::new(s.size(width)).init(&s.device).expect(OK);
+        let name = format!("layernorm [{batch},{tokens},{width}]");
+        cases.extend(layer("normalization", &name, shape, make, |layer, x| layer.forward(x)));
+        let make = move |s: &Setting| RmsNormConfig::new(s.size(width)).init(&s.device).expect(OK);
+        let name = format!("rmsnorm [{batch},{tokens},{width}]");
+        cases.extend(layer("normalization", &name, shape, make, |layer, x| layer.forward(x)));
+    }
+    for [batch, channels, side] in [[8, 320, 64], [64, 256, 16], [1, 320, 64]] {
+        let make = move |s: &Setting| {
+            let channels = s.size(channels);
+            let config = ResnetBlock2dConfig::without_time(channels, channels).groups(32.min(channels / 2));
+            config.init(&s.device).expect(OK)
+        };
+        let forward = |block: &ResnetBlock2d, x| block.forward(x, None, &mut Tap::none());
+        let name = format!("residual-block [{batch},{channels},{side},{side}]");
+        cases.extend(layer("residual block", &name, [batch, channels, side, side], make, forward));
+    }
+    for [batch, channels, length] in [[8, 256, 4096], [2, 128, 1024]] {
+        let make = move |s: &Setting| {
+            Conv1dConfig::new(s.size(channels), s.size(channels), 5).padding(2).init(&s.device).expect(OK)
+        };
+        let name = format!("conv5 [{batch},{channels},{length}]");
+        cases.extend(layer("convolution", &name, [batch, channels, length], make, |layer, x| layer.forward(x)));
+    }
+    for [batch, channels, frames, side] in [[1, 320, 16, 32], [1, 64, 8, 16]] {
+        let make = move |s: &Setting| {
+            let config = Conv3dConfig::new(s.size(channels), s.size(channels), [3, 1, 1]);
+            config.padding([1, 0, 0]).init(&s.device).expect(OK)
+        };
+        let name = format!("conv3x1x1 [{batch},{channels},{frames},{side},{side}]");
+        let shape = [batch, channels, frames, side, side];
+        cases.extend(layer("convolution", &name, shape, make, |layer, x| layer.forward(x)));
     }
     for [batch, tokens, input, output] in [[8, 4096, 320, 1280], [64, 256, 256, 256]] {
         let make = move |s: &Setting| LinearConfig::new(s.size(input), s.size(output)).init(&s.device).expect(OK);

@@ -103,6 +103,19 @@ class Block(nn.Module):
         return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
 
 
+class Residual(nn.Module):
+    """A block that is told no time."""
+
+    def __init__(self, channels):
+        super().__init__()
+        def half():
+            return nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        self.branch = nn.Sequential(*half(), *half())
+
+    def forward(self, x):
+        return x + self.branch(x)
+
+
 class SelfAttention(nn.Module):
     def __init__(self, channels):
         super().__init__()
@@ -191,7 +204,8 @@ class There:
         return work
 
     def layer(self, module, shape, gradients):
-        module = module.to(self.device, self.dtype, memory_format=self.format)
+        kept = {} if isinstance(module, nn.Conv3d) else {"memory_format": self.format}
+        module = module.to(self.device, self.dtype, **kept)
         x = self.random(*shape)
         x = x.to(memory_format=self.format) if len(shape) == 4 else x
         if not gradients:
@@ -228,6 +242,14 @@ class There:
             return self.layer(module, shape, gradients)
         if kind == "groupnorm-silu" and re.fullmatch(known, rest):
             return self.layer(nn.Sequential(nn.GroupNorm(32, shape[1]), nn.SiLU()), shape, gradients)
+        if kind in ("layernorm", "rmsnorm") and re.fullmatch(known, rest):
+            return self.layer((nn.LayerNorm if kind == "layernorm" else nn.RMSNorm)(shape[2]), shape, gradients)
+        if kind == "residual-block" and re.fullmatch(known, rest):
+            return self.layer(Residual(shape[1]), shape, gradients)
+        if kind == "conv5" and re.fullmatch(known, rest):
+            return self.layer(nn.Conv1d(shape[1], shape[1], 5, padding=2), shape, gradients)
+        if kind == "conv3x1x1" and re.fullmatch(known, rest):
+            return self.layer(nn.Conv3d(shape[1], shape[1], (3, 1, 1), padding=(1, 0, 0)), shape, gradients)
         if kind == "linear" and re.fullmatch(known, rest):
             return self.layer(nn.Linear(shape[2], shape[3]), shape[:3], gradients)
         if kind == "attention" and re.fullmatch(known, rest):
