@@ -21,9 +21,11 @@ use burn::tensor::{DType, Device, Tensor};
 use common::roster;
 use langevin::device::{DEVICES, device};
 use langevin::models::layers::LinearConfig;
+use langevin::train::Precision;
 use probe::{Errors, Measured, errors, line};
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// One row of a table.
@@ -241,20 +243,30 @@ fn half_precision_stays_near_single_precision() {
 
 #[test]
 fn training_agrees_with_the_cpu_and_resumes() {
-    let reference = networks::training(&Device::flex(), 6, None);
-    assert!(reference[5] < 0.9 * reference[0], "nothing is learned: {reference:?}");
+    let run = |device: &Device, precision, steps, folder: Option<&Path>| Measured {
+        values: networks::training(device, precision, steps, folder),
+        gradients: Vec::new(),
+    };
+    let reference = run(&Device::flex(), Precision::Full, 6, None);
+    assert!(reference.values[5] < 0.9 * reference.values[0], "nothing is learned: {reference:?}");
     for (name, device) in devices() {
-        let whole = Measured { values: networks::training(device, 6, None), gradients: Vec::new() };
-        let reference = Measured { values: reference.clone(), gradients: Vec::new() };
-        let errors = probe::errors(&whole, &reference);
-        report(&line(name, "Trainer: six losses", errors));
-        assert!(errors.value <= 1e-3, "{name}: {whole:?} instead of {reference:?}");
-        let folder = tempfile::tempdir().expect("a folder");
-        networks::training(device, 3, Some(folder.path()));
-        let resumed = Measured { values: networks::training(device, 6, Some(folder.path())), gradients: Vec::new() };
-        let errors = probe::errors(&resumed, &whole);
-        report(&line(name, "Trainer: resumed against uninterrupted", errors));
-        assert!(errors.value <= 1e-4, "{name}: {resumed:?} instead of {whole:?}");
+        // In half precision against the same reference.
+        for (precision, limit) in [(Precision::Full, 1e-3), (Precision::F16, 1e-2)] {
+            if precision == Precision::F16 && !device.supports_dtype(DType::F16) {
+                report(&format!("BACKEND {name} | Trainer: {precision:?} | not supported by the device | –"));
+                continue;
+            }
+            let whole = run(device, precision, 6, None);
+            let errors = probe::errors(&whole, &reference);
+            report(&line(name, &format!("Trainer: six losses, {precision:?}"), errors));
+            assert!(errors.value <= limit, "{name}, {precision:?}: {whole:?} instead of {reference:?}");
+            let folder = tempfile::tempdir().expect("a folder");
+            run(device, precision, 3, Some(folder.path()));
+            let resumed = run(device, precision, 6, Some(folder.path()));
+            let errors = probe::errors(&resumed, &whole);
+            report(&line(name, &format!("Trainer: resumed against uninterrupted, {precision:?}"), errors));
+            assert!(errors.value <= 1e-4, "{name}, {precision:?}: {resumed:?} instead of {whole:?}");
+        }
     }
 }
 

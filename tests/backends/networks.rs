@@ -15,7 +15,7 @@ use langevin::models::{
     AutoencoderKlConfig, ControlNetConfig, Edm2UNetConfig, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition,
     TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, UNet2dConfig, VqModelConfig,
 };
-use langevin::train::{Objective, Trainer};
+use langevin::train::{Objective, Precision, Trainer};
 use std::path::Path;
 
 const DANCE: &str = include_str!("../fixtures/models/unet1d_dance/config.json");
@@ -312,11 +312,12 @@ pub fn half(device: &Device) -> Option<(Measured, Measured)> {
 
 /// The losses of a few steps of training on real digits, with AdamW, clipping and the moving average. Batches, noise
 /// and levels come from the host, so every device sees the same.
-pub fn training(device: &Device, steps: u64, folder: Option<&Path>) -> Vec<f32> {
+pub fn training(device: &Device, precision: Precision, steps: u64, folder: Option<&Path>) -> Vec<f32> {
     let network = filled(learner().init(device).expect("a valid configuration"));
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
     let objective = Objective::new(chain, Prediction::Velocity).expect("an objective");
-    let trainer = Trainer::new(network, objective).steps(steps).batch_size(16).learning_rate(1e-3).ema(0.9).quiet();
+    let trainer = Trainer::new(network, objective).steps(steps).batch_size(16).learning_rate(1e-3).ema(0.9);
+    let trainer = trainer.precision(precision).quiet();
     let trainer = folder.into_iter().fold(trainer, |trainer, folder| trainer.resume(folder));
     let trained = trainer.fit(&digits().expect("the digits")).expect("training");
     trained.history.iter().map(|(_, loss)| *loss).collect()

@@ -1,6 +1,7 @@
 //! Attention as an operation of Burn's backends.
 
 use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType, Scalar, Shape, Slice};
@@ -55,14 +56,14 @@ pub(super) trait AttentionOps: Backend {
         scale: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Products of batches of matrices, of which either factor may be there as its transpose.
+    /// Products of batches of matrices, of which either factor may be there as its transpose. `wide` ones are in `f32`.
     #[fusion(meta = multiplied)]
-    fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned) -> FloatTensor<Self>;
+    fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned, wide: bool) -> FloatTensor<Self>;
 }
 
-fn multiplied(left: &TensorSpec, right: &TensorSpec, turned: &Turned) -> TensorSpec {
+fn multiplied(left: &TensorSpec, right: &TensorSpec, turned: &Turned, wide: &bool) -> TensorSpec {
     let (rows, columns) = (left.shape[1 + usize::from(turned.left)], right.shape[2 - usize::from(turned.right)]);
-    TensorSpec::new(Shape::new([left.shape[0], rows, columns]), left.dtype)
+    TensorSpec::new(Shape::new([left.shape[0], rows, columns]), if *wide { DType::F32 } else { left.dtype })
 }
 
 fn output(query: &TensorSpec, _key: &TensorSpec, value: &TensorSpec, _scale: &f64) -> TensorSpec {
@@ -121,17 +122,18 @@ impl AttentionOps for CubeBackend {
         (query, key, value)
     }
 
-    fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned) -> FloatTensor<Self> {
-        if multiplies(&left, &right, turned) {
+    fn products(left: FloatTensor<Self>, right: FloatTensor<Self>, turned: Turned, wide: bool) -> FloatTensor<Self> {
+        if !wide && multiplies(&left, &right, turned) {
             let (left, right) = (into_contiguous(left), into_contiguous(right));
             let nothing = Added::nothing(&right);
             return product(left, right, turned, nothing);
         }
+        let to = if wide { DType::F32 } else { left.dtype };
         // Attention was by matrices of a plane, so that there are some; Burn's products would be tried out first, for seconds.
         if reaches(&left, &right, turned) {
-            return product_of_any(into_contiguous(left), into_contiguous(right), turned);
+            return product_of_any(into_contiguous(left), into_contiguous(right), turned, to);
         }
-        times(left, right, turned)
+        Self::float_cast(times(left, right, turned), FloatDType::from(to))
     }
 }
 
@@ -192,7 +194,12 @@ impl<B: Backend + AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff
         panic!("Burn differentiates once")
     }
 
-    fn products(_left: FloatTensor<Self>, _right: FloatTensor<Self>, _turned: Turned) -> FloatTensor<Self> {
+    fn products(
+        _left: FloatTensor<Self>,
+        _right: FloatTensor<Self>,
+        _turned: Turned,
+        _wide: bool,
+    ) -> FloatTensor<Self> {
         panic!("Burn differentiates once")
     }
 }
@@ -273,22 +280,22 @@ fn of_part<B: AttentionOps>(
     scale: f64,
 ) -> [FloatTensor<B>; 3] {
     let dtype = FloatDType::from(query.dtype());
-    let times = |left: &FloatTensor<B>, right: &FloatTensor<B>, turned: [bool; 2]| {
-        B::products(left.clone(), right.clone(), Turned { left: turned[0], right: turned[1] })
+    let product = |left: &FloatTensor<B>, right: &FloatTensor<B>, turned: [bool; 2], wide| {
+        B::products(left.clone(), right.clone(), Turned { left: turned[0], right: turned[1] }, wide)
     };
-    let wide = |x| B::float_cast(x, FloatDType::F32);
-    // Scaled before the product, which keeps it in range.
-    let query = B::float_mul_scalar(query, Scalar::from(scale));
-    let scores = wide(times(&query, key, [false, true]));
+    let times = |left: &FloatTensor<B>, right: &FloatTensor<B>, turned| product(left, right, turned, false);
+    // Scores and their gradients are not rounded: what is subtracted from them is about as large.
+    let scores = B::float_mul_scalar(product(&query, key, [false, true], true), Scalar::from(scale));
     let most = B::float_max_dim(scores.clone(), 2);
     let weights = B::float_exp(B::float_sub(scores, most));
     let weights = B::float_div(weights.clone(), B::float_sum_dim(weights, 2));
     let narrow = B::float_cast(weights.clone(), dtype);
     let of_value = times(&narrow, &gradient, [true, false]);
-    let of_weights = wide(times(&gradient, value, [false, true]));
+    let of_weights = product(&gradient, value, [false, true], true);
     let mean = B::float_sum_dim(B::float_mul(weights.clone(), of_weights.clone()), 2);
     let of_scores = B::float_cast(B::float_mul(weights, B::float_sub(of_weights, mean)), dtype);
-    let of_key = times(&of_scores, &query, [true, false]);
-    let of_query = B::float_mul_scalar(times(&of_scores, key, [false, false]), Scalar::from(scale));
+    let scaled = |x| B::float_mul_scalar(x, Scalar::from(scale));
+    let of_key = scaled(times(&of_scores, &query, [true, false]));
+    let of_query = scaled(times(&of_scores, key, [false, false]));
     [of_query, of_key, of_value]
 }

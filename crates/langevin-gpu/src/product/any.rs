@@ -3,7 +3,7 @@
 #![allow(clippy::manual_div_ceil, reason = "kernels compute with the operations that the device has")]
 
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::cmma::Plane;
 use burn_cubecl::cubecl::prelude::*;
@@ -64,16 +64,17 @@ fn read<T: Float, N: Size>(
 
 /// `left·right` of each of a batch.
 #[cube(launch, address_type = "dynamic")]
-fn multiply<T: Float, N: Size>(
+fn multiply<T: Float, S: Float, N: Size>(
     left: &Tensor<Vector<T, N>>,
     right: &Tensor<Vector<T, N>>,
-    y: &mut Tensor<Vector<T, N>>,
+    y: &mut Tensor<Vector<S, N>>,
     rows: usize,
     input: usize,
     output: usize,
     #[comptime] turned: Turned,
     #[comptime] vector: usize,
-    #[define(T)] _dtype: ElemType,
+    #[define(T)] _from: ElemType,
+    #[define(S)] _to: ElemType,
 ) {
     // Rows of a tile of a factor in memory, and vectors of a row: with what is behind them in shared memory, and without.
     let (left_rows, left_line) = comptime!(if turned.left { (DEPTH, TILE) } else { (TILE, DEPTH) });
@@ -193,14 +194,15 @@ pub(crate) fn reaches(left: &CubeTensor, right: &CubeTensor, turned: Turned) -> 
     input > 0 && counts.iter().all(|count| (1..=LARGEST_COUNT).contains(count))
 }
 
-/// `left·right` for contiguous `[batch, rows, input]` and `[batch, input, output]`, or what these are turned to.
-pub(crate) fn product_of_any(left: CubeTensor, right: CubeTensor, turned: Turned) -> CubeTensor {
+/// `left·right` for contiguous `[batch, rows, input]` and `[batch, input, output]`, or what these are turned to, in a
+/// type of its own.
+pub(crate) fn product_of_any(left: CubeTensor, right: CubeTensor, turned: Turned, to: DType) -> CubeTensor {
     let ([batch, rows, input], [_, _, output]) = (sides(&left, turned.left), sides(&right, turned.right));
     let lines = [if turned.left { rows } else { input }, if turned.right { input } else { output }, output];
     let vector = if lines.iter().all(|line| line.is_multiple_of(4)) { 4 } else { 1 };
     let (client, dtype) = (left.client.clone(), left.dtype);
     let shape = Shape::new([batch, rows, output]);
-    let y = empty_device_contiguous_dtype(client.clone(), left.device.clone(), shape, dtype);
+    let y = empty_device_contiguous_dtype(client.clone(), left.device.clone(), shape, to);
     multiply::launch(
         &client,
         CubeCount::Static(output.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, batch as u32),
@@ -216,6 +218,7 @@ pub(crate) fn product_of_any(left: CubeTensor, right: CubeTensor, turned: Turned
         turned,
         vector,
         dtype_to_storage_type(dtype),
+        dtype_to_storage_type(to),
     );
     y
 }

@@ -176,6 +176,18 @@ impl Algorithm {
         }
     }
 
+    /// Whether it computes this convolution itself, on the device where its tensors are: [`Self::Windows`] and [`Self::NineProducts`] have
+    /// kernels for some devices and sizes, and elsewhere do what the layers do.
+    #[must_use]
+    pub fn computes(self, x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> bool {
+        let shape = Convolved::new(x, weight, stride, padding);
+        match self {
+            Self::NineProducts => shape.by_nine_products(&x.device(), x.dtype()),
+            Self::Windows => shape.by_windows(&x.device(), x.dtype()),
+            Self::Direct | Self::Product | Self::Winograd2 | Self::Winograd4 => self.fits(shape.kernel, stride),
+        }
+    }
+
     /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, without a bias.
     ///
     /// # Panics
@@ -187,13 +199,11 @@ impl Algorithm {
         assert!(self.fits([k, l], stride), "{self:?} is not for kernels of {k} x {l} and stride {stride:?}");
         match self {
             #[cfg(feature = "vulkan")]
-            Self::NineProducts
-                if Convolved::new(&x, &weight, stride, padding).by_nine_products(&x.device(), x.dtype()) =>
-            {
+            Self::NineProducts if self.computes(&x, &weight, stride, padding) => {
                 nine_products(x, weight, None, None, stride[0])
             }
             #[cfg(feature = "cube")]
-            Self::Windows if Convolved::new(&x, &weight, stride, padding).by_windows(&x.device(), x.dtype()) => {
+            Self::Windows if self.computes(&x, &weight, stride, padding) => {
                 windows(x, weight, None, None, stride, padding)
             }
             Self::NineProducts | Self::Windows => {
