@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times solver steps and noise here and in diffusers and torch, in turn, and prints a table of ratios.
 
-    python benches/peers/compare.py [--rounds 40] [NAME ...]
+    python benches/peers/compare.py [--rounds 40] [--limit 1.2] [NAME ...]
 
 needs `torch`, `diffusers` and, for the cosine DPM-Solver, `torchsde` (`pip install torch diffusers torchsde`), and
 builds the other side with `cargo bench`. That solver draws from a Brownian tree there, which takes it longer than all
@@ -10,7 +10,7 @@ to every question. Both sides run the solvers of `benches/solvers.json`, 50 step
 times `torch.randn` runs against seeded noise of [64, 3, 32, 32]. Runs alternate between the sides, so that a machine
 that gets slower gets slower for both. Each step is timed alone: the table has the mean over the steps of a run of the
 least and of the median time that the step took in any round, and the ratios. The least times are those of a machine
-that did nothing else.
+that did nothing else. With `--limit` it fails if any ratio of least times is above that (noise: 1.25 times that).
 """
 
 import argparse
@@ -98,6 +98,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--limit", type=float, help="the largest ratio of least times that passes")
     parser.add_argument("names", nargs="*", help="solvers of solvers.json, or noise (all by default)")
     arguments = parser.parse_args()
     solvers = json.loads((HERE.parent / "solvers.json").read_text())
@@ -120,13 +121,18 @@ def main():
     print(f"{arguments.rounds} rounds, milliseconds a step (here / there): least, median")
     print("| case | least | ratio | median | ratio |")
     print("|---|---|---|---|---|")
+    above = []
     for name in names:
         row = [name]
         for of in (min, statistics.median):
             # A step is compared with itself in other rounds: first steps do less than later ones.
             mine, theirs = (statistics.mean(of(step) for step in zip(*times[name, side])) for side in sides)
             row += [f"{mine:.3f} / {theirs:.3f}", f"{mine / theirs:.2f}"]
-        print("| " + " | ".join(row) + " |")
+            if of is min and arguments.limit and mine / theirs > arguments.limit * (1.25 if name == "noise" else 1):
+                above.append(name)
+        print("| " + " | ".join(row) + " |", flush=True)
+    if above:
+        raise SystemExit(f"above the limit of {arguments.limit}: {', '.join(above)}")
 
 
 if __name__ == "__main__":
