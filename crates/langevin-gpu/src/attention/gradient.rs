@@ -94,9 +94,9 @@ fn own<T: Float, N: Size>(
     let wide = comptime!(numbers.next_multiple_of(SIDE));
     let (row, filled, width) = comptime!(((wide + BEHIND) / pass.vector, wide / pass.vector, numbers / pass.vector));
     let (line, side, held) = comptime!((row as u32, SIDE / pass.vector, pass.held()));
-    let unit = UNIT_POS as usize;
+    let (unit, zero) = (UNIT_POS as usize, 0usize.runtime());
     for i in range_stepped(unit, comptime!(pass.tokens() * filled), comptime!(pass.planes * LANES)) {
-        let part = part_of::<T, N>(x, above, first + i / filled, count, i % filled, width, filled, false);
+        let part = part_of::<T, N>(x, above, first + i / filled, count, zero, i % filled, width, width, filled, false);
         shared[i / filled * row + i % filled] = part;
     }
     sync_cube();
@@ -217,6 +217,7 @@ fn go_back<T: Float, N: Size>(
     let (first_turns, second_turns) = comptime!((first_count.div_ceil(threads), second_count.div_ceil(threads)));
     let exact = comptime!(!pass.ragged);
     let zero = Vector::<T, N>::new(T::from_int(0));
+    let nothing = 0usize.runtime();
     // One more turn than tiles: tokens are asked for in the turn before theirs.
     let tiles = (others + passing - 1) / passing;
     for turn in 0..tiles + 1 {
@@ -228,7 +229,18 @@ fn go_back<T: Float, N: Size>(
         for i in 0..first_turns {
             let at = min(i * threads + unit, first_count - 1);
             let (row, column) = (token + at / first_filled, at % first_filled);
-            let part = part_of::<T, N>(other_first, above_others, row, others, column, width, first_filled, exact);
+            let part = part_of::<T, N>(
+                other_first,
+                above_others,
+                row,
+                others,
+                nothing,
+                column,
+                width,
+                width,
+                first_filled,
+                exact,
+            );
             if comptime!(exact) {
                 next_firsts.push(part);
             } else {
@@ -239,7 +251,18 @@ fn go_back<T: Float, N: Size>(
         for i in 0..second_turns {
             let at = min(i * threads + unit, second_count - 1);
             let (row, column) = (token + at / second_filled, at % second_filled);
-            let part = part_of::<T, N>(other_second, above_others, row, others, column, values, second_filled, exact);
+            let part = part_of::<T, N>(
+                other_second,
+                above_others,
+                row,
+                others,
+                nothing,
+                column,
+                values,
+                values,
+                second_filled,
+                exact,
+            );
             if comptime!(exact) {
                 next_seconds.push(part);
             } else {

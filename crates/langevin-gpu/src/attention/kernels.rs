@@ -18,6 +18,9 @@ use crate::{LARGEST_COUNT, address};
 /// Numbers of the widest heads: a plane has all of its queries and sums in registers.
 const WIDEST: usize = 256;
 
+/// Numbers of a value up to which a plane has the sums of all in registers, beside its queries.
+const WHOLE: usize = 160;
+
 /// The power of two that a weight may be before more is subtracted from its score: far from the end of `f16`.
 const ABOVE: f32 = 10.0;
 
@@ -32,8 +35,10 @@ struct Tile {
     together: usize,
     /// Numbers of a query and of a key.
     width: usize,
-    /// Numbers of a value.
+    /// Numbers of a value that a workgroup sums up, of `parts` times as many.
     values: usize,
+    /// Workgroups that share the numbers of a value: each has the scores of its queries to itself.
+    parts: usize,
     /// Whether ones lie behind the numbers of a value, which add up the weights; keys need not fill a tile then.
     ones: bool,
     /// Numbers that are read at once: 4 or 1.
@@ -72,15 +77,17 @@ impl Tile {
     }
 }
 
-/// Vector `column` of row `token` of `[tokens, width]`, which is filled up to `wide`: zeros behind the row, and without `exact` the last
-/// row behind it.
+/// Vector `column` behind `from` of row `token` of `[tokens, line]`, where `width` vectors are filled up to `wide`: zeros behind them, and without
+/// `exact` the last row behind it.
 #[cube]
 pub(super) fn part_of<T: Float, N: Size>(
     x: &Tensor<Vector<T, N>>,
     first: usize,
     token: usize,
     count: usize,
+    from: usize,
     column: usize,
+    #[comptime] line: usize,
     #[comptime] width: usize,
     #[comptime] wide: usize,
     #[comptime] exact: bool,
@@ -88,9 +95,9 @@ pub(super) fn part_of<T: Float, N: Size>(
     let row = if comptime!(exact) { first + token } else { first + min(token, count - 1) };
     // Asked for without a condition: what is behind one is waited for.
     if comptime!(width == wide) {
-        x[row * width + column]
+        x[row * line + from + column]
     } else {
-        let numbers = x[row * width + min(column, width - 1)];
+        let numbers = x[row * line + from + min(column, width - 1)];
         select(column < width, numbers, Vector::new(T::from_int(0)))
     }
 }
@@ -112,6 +119,7 @@ fn attend<T: Float, N: Size>(
     let threads = comptime!(tile.planes * LANES);
     let (wide, valued) = comptime!((tile.wide() / vector, tile.valued() / vector));
     let (width, values) = comptime!((tile.width / vector, tile.values / vector));
+    let value_width = comptime!(tile.parts * values);
     let [key_row, value_row] = comptime!(tile.rows());
     let (key_line, value_line) = comptime!((key_row as u32, value_row as u32));
     let of_keys = comptime!(tile.keys * key_row);
@@ -125,7 +133,8 @@ fn attend<T: Float, N: Size>(
     let (queries, keys) = (query.shape(1), key.shape(1));
     let unit = UNIT_POS as usize;
     let (plane, lane) = (unit / LANES, unit % LANES);
-    let head = CUBE_POS_Y as usize;
+    let (head, part) = (CUBE_POS_Y as usize, CUBE_POS_Z as usize);
+    let zero = 0usize.runtime();
     let first = CUBE_POS_X as usize * comptime!(tile.queries());
     let of_plane = plane * comptime!(SIDE * SIDE);
     // What a thread has of a row of scores in memory: half of it.
@@ -134,7 +143,18 @@ fn attend<T: Float, N: Size>(
 
     // Queries stay with their plane.
     for i in range_stepped(unit, comptime!(tile.queries() * wide), threads) {
-        let numbers = part_of::<T, N>(query, head * queries, first + i / wide, queries, i % wide, width, wide, false);
+        let numbers = part_of::<T, N>(
+            query,
+            head * queries,
+            first + i / wide,
+            queries,
+            zero,
+            i % wide,
+            width,
+            width,
+            wide,
+            false,
+        );
         shared[i / wide * key_row + i % wide] = numbers;
     }
     sync_cube();
@@ -167,13 +187,35 @@ fn attend<T: Float, N: Size>(
         #[unroll]
         for i in 0..key_turns {
             let at = min(i * threads + unit, key_count - 1);
-            next_keys.push(part_of::<T, N>(key, head * keys, token + at / wide, keys, at % wide, width, wide, exact));
+            next_keys.push(part_of::<T, N>(
+                key,
+                head * keys,
+                token + at / wide,
+                keys,
+                zero,
+                at % wide,
+                width,
+                width,
+                wide,
+                exact,
+            ));
         }
         #[unroll]
         for i in 0..value_turns {
             let at = min(i * threads + unit, value_count - 1);
             let (key, column) = (token + at / valued, at % valued);
-            let mut numbers = part_of::<T, N>(value, head * keys, key, keys, column, values, valued, exact);
+            let mut numbers = part_of::<T, N>(
+                value,
+                head * keys,
+                key,
+                keys,
+                part * values,
+                column,
+                value_width,
+                values,
+                valued,
+                exact,
+            );
             if comptime!(tile.ones) {
                 numbers = select(column == values, Vector::new(T::from_int(1)), numbers);
                 numbers = select(key < keys, numbers, Vector::new(T::from_int(0)));
@@ -306,7 +348,7 @@ fn attend<T: Float, N: Size>(
     sync_plane();
     below.put(&mut seen[of_plane..all_seen], SIDE as u32);
     sync_plane();
-    if token < queries && lane % 2 == 0 {
+    if token < queries && lane % 2 == 0 && part == 0 {
         starts[head * queries + token] = seen[from_row] - sum.ln() * f32::new(std::f32::consts::LOG2_E) / scale;
     }
     #[unroll]
@@ -318,7 +360,8 @@ fn attend<T: Float, N: Size>(
         for i in 0..ENTRIES {
             let column = v * SIDE + lane % 2 * ENTRIES + i;
             if token < queries && column < tile.values {
-                y[(head * queries + token) * tile.values + column] = T::cast_from(seen[from_row + i] * factor);
+                let of_row = (head * queries + token) * tile.parts + part;
+                y[of_row * tile.values + column] = T::cast_from(seen[from_row + i] * factor);
             }
         }
     }
@@ -332,12 +375,14 @@ const SIZES: [[usize; 3]; 5] = [[16, 64, 16], [12, 64, 16], [8, 64, 32], [8, 32,
 /// The tile for some heads, or none if they are too wide for shared memory.
 fn tile(queries: usize, keys: usize, width: usize, values: usize) -> Option<Tile> {
     let vector = if width.is_multiple_of(4) && values.is_multiple_of(4) { 4 } else { 1 };
+    let parts = if values > WHOLE && values.is_multiple_of(2 * SIDE) { 2 } else { 1 };
+    let values = values / parts;
     let sized = |[planes, at_once, together]: [usize; 3]| {
         let ones = !values.is_multiple_of(SIDE) || !keys.is_multiple_of(at_once);
-        Tile { planes, keys: at_once, together, width, values, ones, vector }
+        Tile { planes, keys: at_once, together, width, values, parts, ones, vector }
     };
     let few = |tile: &Tile| tile.planes <= 4 || queries > tile.queries() / 2;
-    let fits = |tile: &Tile| width.max(values) <= WIDEST && tile.bytes() <= SHARED;
+    let fits = |tile: &Tile| width.max(values * parts) <= WIDEST && tile.bytes() <= SHARED;
     SIZES.map(sized).into_iter().find(|tile| few(tile) && fits(tile))
 }
 
@@ -353,7 +398,7 @@ pub(super) fn attention(query: CubeTensor, key: CubeTensor, value: CubeTensor, s
     let (y, starts) = (empty(shape, dtype), empty(Shape::new([heads, queries]), DType::F32));
     attend::launch(
         &client,
-        CubeCount::Static(queries.div_ceil(tile.queries()) as u32, heads as u32, 1),
+        CubeCount::Static(queries.div_ceil(tile.queries()) as u32, heads as u32, tile.parts as u32),
         CubeDim::new_1d((tile.planes * LANES) as u32),
         address(&[&query, &key, &value, &y]),
         tile.vector,
@@ -387,8 +432,12 @@ mod tests {
                 for (width, values) in (1..=WIDEST).flat_map(|width| [(width, width), (width, 40), (40, width)]) {
                     let tile = tile(queries, keys, width, values).expect("a tile");
                     assert!(tile.bytes() <= SHARED && tile.keys.is_multiple_of(tile.together), "{tile:?}");
-                    assert!(tile.ones || keys.is_multiple_of(tile.keys) && values.is_multiple_of(SIDE), "{tile:?}");
-                    assert!(tile.valued() >= values + usize::from(tile.ones), "{tile:?}");
+                    assert!(
+                        tile.ones || keys.is_multiple_of(tile.keys) && tile.values.is_multiple_of(SIDE),
+                        "{tile:?}"
+                    );
+                    assert!(tile.valued() >= tile.values + usize::from(tile.ones), "{tile:?}");
+                    assert_eq!(tile.values * tile.parts, values, "{tile:?}");
                 }
                 assert_eq!(tile(queries, keys, WIDEST + 1, 40), None);
             }
