@@ -8,6 +8,7 @@ mod adam;
 mod additions;
 #[cfg(feature = "vulkan")]
 mod attention;
+mod average;
 #[cfg(feature = "vulkan")]
 mod convolution;
 mod group_norm;
@@ -37,6 +38,7 @@ pub use adam::{AdamStep, adam, updates};
 pub use additions::Additions;
 #[cfg(feature = "vulkan")]
 pub use attention::{attend, attends};
+pub use average::average;
 #[cfg(feature = "vulkan")]
 pub use convolution::{arranged, convolve, convolve_normalized, convolves};
 pub use group_norm::{Normalization, group_norm};

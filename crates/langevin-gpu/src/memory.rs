@@ -20,6 +20,17 @@ pub(crate) fn order(x: &CubeTensor) -> Option<Vec<usize>> {
     Some(axes)
 }
 
+/// The tensor without gaps in memory, and its [`order`].
+pub(crate) fn compact(x: CubeTensor) -> (CubeTensor, Vec<usize>) {
+    match order(&x) {
+        Some(axes) => (x, axes),
+        None => {
+            let axes = (0..x.meta.num_dims()).collect();
+            (into_contiguous(x), axes)
+        }
+    }
+}
+
 /// The same tensor with its numbers in the order of `like`, whose axes are these from the slowest to the fastest.
 pub(crate) fn laid_as(like: &CubeTensor, axes: &[usize], x: CubeTensor) -> CubeTensor {
     let shape = like.meta.shape();

@@ -99,8 +99,8 @@ impl EmaDecay {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Ema<M> {
-    /// The average: a network without autodiff whose float parameters are `f32`.
-    shadow: M,
+    /// The average: a network without autodiff whose float parameters are `f32`. None while it is updated, so that nothing else holds its tensors.
+    shadow: Option<M>,
     decay: EmaDecay,
     updates: u64,
 }
@@ -113,7 +113,7 @@ impl<M: Module> Ema<M> {
     pub fn new(network: &M, decay: impl Into<EmaDecay>) -> Result<Self, TrainError> {
         let decay = decay.into().validate()?;
         let shadow = network.valid().map(&mut ToF32);
-        Ok(Self { shadow, decay, updates: 0 })
+        Ok(Self { shadow: Some(shadow), decay, updates: 0 })
     }
 
     /// Takes the present parameters of `network` into the average: `s ← d·s + (1 − d)·p`.
@@ -123,7 +123,7 @@ impl<M: Module> Ema<M> {
         let decay = self.decay.at(self.updates);
         let mut current = Collect::default();
         network.visit(&mut current);
-        self.shadow = self.shadow.clone().map(&mut Average { current, decay });
+        self.shadow = self.shadow.take().map(|shadow| shadow.map(&mut Average { current, decay }));
         self.updates += 1;
     }
 
@@ -134,19 +134,19 @@ impl<M: Module> Ema<M> {
 
     /// The averaged network in `f32`, ready to sample with: no autodiff, no dropout.
     pub fn network(&self) -> M {
-        self.shadow.clone()
+        self.shadow.clone().expect("nobody asks during an update")
     }
 
     /// The averaged network in the dtypes of `network`.
     pub fn network_like(&self, network: &M) -> M {
         let mut types = Dtypes::default();
         network.visit(&mut types);
-        self.shadow.clone().map(&mut types)
+        self.network().map(&mut types)
     }
 
     /// Goes on from a checkpoint.
     pub(crate) fn resume(&mut self, shadow: M, updates: u64) {
-        self.shadow = shadow;
+        self.shadow = Some(shadow);
         self.updates = updates;
     }
 }
@@ -159,7 +159,7 @@ impl ModuleMapper for ToF32 {
     }
 }
 
-/// The parameters of a network by id, without autodiff, in `f32`, and whether they are trained.
+/// The parameters of a network by id, without autodiff, and whether they are trained.
 #[derive(Default)]
 struct Collect {
     tensors: TensorContainer<ParamId>,
@@ -172,7 +172,7 @@ impl ModuleVisitor for Collect {
         if tensor.is_require_grad() {
             self.trained.insert(param.id);
         }
-        self.tensors.register(param.id, tensor.inner().cast(DType::F32));
+        self.tensors.register(param.id, tensor.inner());
     }
 }
 
@@ -190,9 +190,13 @@ impl ModuleMapper for Average {
         let decay = if averaged { self.decay } else { 0.0 };
         param.map(|shadow| {
             if decay == 0.0 {
-                return current;
+                return current.cast(DType::F32);
             }
-            shadow.mul_scalar(decay).add(current.mul_scalar(1.0 - decay))
+            #[cfg(feature = "cube")]
+            if langevin_gpu::updates(&shadow.device()) && current.dtype() != DType::F64 {
+                return langevin_gpu::average(shadow, current, decay as f32);
+            }
+            shadow.mul_scalar(decay).add(current.cast(DType::F32).mul_scalar(1.0 - decay))
         })
     }
 }

@@ -6,13 +6,12 @@ use burn::backend::{Backend, backend_extension};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
-use burn_cubecl::kernel::into_contiguous;
 
 pub(super) use burn::backend::Dispatch;
 
 use super::AdamStep;
 use super::kernels::overwrite;
-use crate::memory::{laid_as, order, owned};
+use crate::memory::{compact, laid_as, owned};
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait AdamOps: Backend {
@@ -50,11 +49,7 @@ impl AdamOps for CubeBackend {
         step: AdamStep,
         scaled: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let parameter = owned(parameter);
-        let (parameter, axes) = match order(&parameter) {
-            Some(axes) => (parameter, axes),
-            None => (into_contiguous(parameter), (0..gradient.meta.num_dims()).collect()),
-        };
+        let (parameter, axes) = compact(owned(parameter));
         let gradient = laid_as(&parameter, &axes, gradient);
         let [mean, square] = [mean, square].map(|moment| laid_as(&parameter, &axes, owned(moment)));
         overwrite(&parameter, gradient, [&mean, &square], scaled.then_some(factor), step);

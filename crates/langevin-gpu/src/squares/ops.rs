@@ -6,12 +6,11 @@ use burn::backend::{Backend, backend_extension};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
-use burn_cubecl::kernel::into_contiguous;
 
 pub(super) use burn::backend::Dispatch;
 
 use super::kernels::overwrite;
-use crate::memory::{order, owned};
+use crate::memory::{compact, owned};
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait SquareOps: Backend {
@@ -26,10 +25,9 @@ fn more(total: &TensorSpec, _x: &TensorSpec) -> TensorSpec {
 
 impl SquareOps for CubeBackend {
     fn add_squares(total: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let total = into_contiguous(owned(total));
+        let (total, _) = compact(owned(total));
         // In whichever order.
-        let x = if order(&x).is_some() { x } else { into_contiguous(x) };
-        overwrite(&total, x);
+        overwrite(&total, compact(x).0);
         total
     }
 }
