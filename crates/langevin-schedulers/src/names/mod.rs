@@ -22,7 +22,9 @@
 //! # Where programs differ
 //!
 //! * A name without a schedule is spaced evenly in time ("normal"), as ComfyUI and A1111 before its version 1.9 do. Since
-//!   then A1111's "Automatic" takes Karras's or the exponential schedule for some samplers: name it.
+//!   then A1111's "Automatic" takes Karras's or the exponential schedule for some samplers: "DPM++ 2M Automatic" does so here.
+//! * `align_your_steps`, `kl_optimal` and `beta` are ComfyUI's. A1111 asks at the cleanest level of the first as well, does not go on
+//!   from the last level of the second to clean data, and takes its quantiles in σ, the cleanest included.
 //! * The range of Karras's and of other schedules in σ/α is that of the process, as in A1111 and ComfyUI;
 //!   k-diffusion's functions are told theirs: [`Grid::between`](langevin_core::Grid::between). On a flow the programs
 //!   space σ = t, and so does [`Spacing`] on all processes that end in pure noise.
@@ -91,7 +93,7 @@ impl fmt::Debug for Named {
 /// [`NameError::Pipeline`] for those of other things, [`NameError::Unknown`] for all others, with the nearest name if one is near.
 pub fn from_name(name: &str) -> Result<Named, NameError> {
     let (entry, spacing) = resolve::resolve(name)?;
-    Ok(Named { entry, spacing, eta: None })
+    Ok(Named { entry, spacing: entry.settled(spacing), eta: None })
 }
 
 /// What a list of names shows of one.
@@ -133,7 +135,7 @@ impl Named {
 
     /// With another schedule.
     pub fn on(mut self, spacing: Spacing) -> Self {
-        self.spacing = spacing;
+        self.spacing = self.entry.settled(spacing);
         self
     }
 
