@@ -193,7 +193,8 @@ pub(crate) fn raise(
 ) -> Result<Raised, PlanError> {
     churn.check()?;
     let (stops, steps) = walk(process, grid)?;
-    check_direction(solver, &stops, true)?;
+    // The solver alone may run upwards.
+    check_direction(NAME, &stops, true)?;
     check_joined(solver, &stops)?;
     let starts = stops.iter().map(|stop| start(Some(churn), solver, process, stop, steps));
     let starts: Vec<Start> = starts.collect::<Result<_, _>>()?;
