@@ -142,7 +142,9 @@ impl Named {
     /// With another strength of its noise; 1 is the reverse SDE and the default of most.
     ///
     /// # Errors
-    /// [`NameError::NoEta`] for samplers that take none. Its range is checked when the solver is made.
+    /// [`NameError::NoEta`] for samplers that take none. Each sampler has a range of its own (γ of `tcd` is at most 1), which is checked when
+    /// the solver is made: NaN, infinities and numbers below 0 are [`NameError::Plan`] of every name, by [`plan`](Self::plan),
+    /// [`solver`](Self::solver) and [`sampler`](Self::sampler).
     pub fn eta(mut self, eta: f64) -> Result<Self, NameError> {
         if self.entry.eta.is_none() {
             return Err(NameError::NoEta { name: self.entry.name, eta });

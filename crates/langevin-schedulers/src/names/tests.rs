@@ -539,6 +539,34 @@ fn eta_is_for_samplers_with_noise() {
     }
 }
 
+/// What is no strength of noise is none of any sampler, planned or not; and none of those without noise takes it either.
+#[test]
+fn eta_that_is_no_number_is_refused_by_every_name() {
+    let vp: Arc<dyn Process> = Arc::new(VpSde::default());
+    let (mut with, mut without) = (0, 0);
+    for (listed, bad) in solvers().flat_map(|listed| [f64::NAN, f64::INFINITY, -0.5].map(|bad| (listed, bad))) {
+        let named = match from_name(listed.name).unwrap().eta(bad) {
+            Ok(named) => named,
+            Err(error) => {
+                assert!(matches!(error, NameError::NoEta { name, .. } if name == listed.name), "{error}");
+                without += 1;
+                continue;
+            }
+        };
+        let refused = [
+            named.solver(&vp, 9).map(|_| ()).unwrap_err(),
+            named.plan(&vp, 9).map(|_| ()).unwrap_err(),
+            named.sampler::<2>(vp.clone(), 9).map(|_| ()).unwrap_err(),
+        ];
+        for error in refused {
+            assert!(matches!(error, NameError::Plan(PlanError::Setting { .. })), "{} with {bad}: {error}", listed.name);
+            assert!(error.to_string().contains(&bad.to_string()), "{}: {error}", listed.name);
+        }
+        with += 1;
+    }
+    assert!(with > 60 && without > 90, "{with}, {without}");
+}
+
 #[test]
 fn more_steps_than_a_chain_has() {
     for name in ["ddim", "euler simple", "lcm trailing", "euler linspace"] {
