@@ -178,6 +178,22 @@ fn every_class_of_the_fixtures_is_read_by_one_function() {
     assert!(classes.len() >= 35 && count > 200, "{} classes, {count} cases", classes.len());
 }
 
+/// Published sigmas beyond a chain are taken as diffusers takes them: as they are, and asked with the chain's last time.
+#[test]
+fn sigmas_beyond_a_chain_are_asked_with_its_last_time() {
+    let sigmas = langevin::core::grid::AysTable::StableVideoDiffusion.sigmas();
+    let config = r#"{"_class_name": "EulerDiscreteScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+        "beta_end": 0.012}"#;
+    let scheduler = diffusers::from_config(config).expect("a scheduler");
+    let plan = scheduler.plan_on(&scheduler.grid_of_sigmas(&sigmas).expect("a grid")).expect("a plan");
+    let start = plan.start_node().level;
+    assert!((start.sigma / start.alpha / 700.0 - 1.0).abs() < 1e-9, "{start:?}");
+    let asked: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at.time)).collect();
+    // 54.5 and 15.886 are beyond 14.6, too.
+    assert_eq!(asked[..3], [999.0; 3], "{asked:?}");
+    assert!(asked[3] < 999.0 && asked[3..].is_sorted_by(|a, b| a > b), "{asked:?}");
+}
+
 /// Every class that any function here knows, with what it is, and classes that none knows.
 #[test]
 fn every_class_is_something() {

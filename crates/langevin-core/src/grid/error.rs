@@ -119,7 +119,7 @@ pub enum GridError {
     #[error(
         "the align-your-steps table of {table} has σ/α = {ratio}, but the process goes from {largest} to {smallest}: take the table \
          of another model, or a process with these levels, such as `Edm` from 0.002 to 700 for Stable Video Diffusion; levels beyond \
-         a process can be given one by one, with the times to ask at, to `Grid::levels`"
+         a process can be given one by one, with the times to ask at, to `Grid::levels`, as `Configured::grid_of_sigmas` gives them"
     )]
     BeyondTable {
         /// The model of the table.
