@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 /// solvers of [`sigma`](crate::sigma) do the same by a setting of their own. With stages on the grid
 /// ([`Singlestep::on_grid`](crate::exponential::Singlestep::on_grid)) the state is raised before each whole step of several
 /// stages, since each of them begins where the step began. Adaptive solvers choose how many steps they take, by which the
-/// amount would have to be divided, and are no [`Solver`].
+/// amount would have to be divided, and are no [`Solver`]; their methods along a grid are:
+/// [`ProbabilityFlow`](crate::ProbabilityFlow) with the tableau of Dormand and Prince, and `Singlestep` of order 3.
 ///
 /// ```
 /// use langevin_core::{Grid, process::VpSde};
