@@ -352,10 +352,12 @@ fn condition_rows_that_do_not_match_the_batch() {
 
 #[test]
 fn classes_out_of_range() {
-    let denoiser = mlp().denoiser(Prediction::Velocity, Labels::of([3])).expect("a denoiser");
-    let error = start_error(&denoiser, [2, 2]);
-    assert_eq!(error, SampleError::Denoise(DenoiseError::Class { given: 3, classes: 3 }));
-    says(error, &["class 3 is out of range", "0..3"]);
+    let bind = |labels| mlp().denoiser(Prediction::Velocity, labels);
+    let guided = bind(Labels::of([1])).and_then(|bound| bound.guided(Labels::of([3]), 2.0).map(|_| ()));
+    for refused in [bind(Labels::of([0, 3])).map(|_| ()), guided] {
+        assert_eq!(refused, Err(DenoiseError::Class { given: 3, classes: 3 }));
+        says(refused.expect_err("refused"), &["class 3 is out of range", "0..3"]);
+    }
 }
 
 #[test]

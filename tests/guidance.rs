@@ -344,25 +344,32 @@ fn guiding_outputs_is_guiding_x0_and_epsilon() {
     }
 }
 
-/// Before anything is computed: the condition that is led away from counts as the other one does.
+/// Before anything is computed: the condition that is led away from counts as the other one does. A class that is not there and a
+/// condition of another kind are refused where they are bound, rows where a run starts.
 #[test]
 fn conditions_that_do_not_fit_are_refused_before_the_first_step() {
     let network = MlpConfig::new(2).hidden(8).classes(3).init(&Device::flex()).expect("a network");
-    let bound = |labels| network.denoiser(Prediction::Velocity, labels).expect("a binding");
+    let bind = |labels| network.denoiser(Prediction::Velocity, labels);
+    let bound = |labels| bind(labels).expect("a binding");
     let (plan, noise) = (plan(&Ddim::new()), Seeded::new(1));
     let refused = |denoiser: &dyn Denoiser<2>| match plan.start([2, 2], denoiser, &noise, load()).map(drop) {
         Err(SampleError::Denoise(error)) => error,
         other => panic!("{other:?}"),
     };
     let good = || Labels::of([0, 1]);
-    for bad in [Labels::of([0, 1, 2]), Labels::of([7]), Labels::values([0.5])] {
-        let expected = bound(bad.clone()).check(&[2, 2]).expect_err("a condition that does not fit");
-        let guided = [bound(good()).guided(bad.clone(), 2.0), bound(bad.clone()).guided(good(), 2.0)];
-        guided.into_iter().for_each(|guided| assert_eq!(refused(&guided.expect("a scale")), expected));
-        let composed = bound(good()).composed(vec![(good(), 1.0), (bad.clone(), 0.5)]).expect("weights");
-        assert_eq!(refused(&composed), expected);
-        let autoguided = bound(good()).autoguided(bound(bad), 2.0).expect("a scale");
-        assert_eq!(refused(&autoguided), expected);
+    let bad = || Labels::of([0, 1, 2]);
+    let expected = bound(bad()).check(&[2, 2]).expect_err("a condition that does not fit");
+    let guided = [bound(good()).guided(bad(), 2.0), bound(bad()).guided(good(), 2.0)];
+    guided.into_iter().for_each(|guided| assert_eq!(refused(&guided.expect("a scale")), expected));
+    let composed = bound(good()).composed(vec![(good(), 1.0), (bad(), 0.5)]).expect("weights");
+    assert_eq!(refused(&composed), expected);
+    let autoguided = bound(good()).autoguided(bound(bad()), 2.0).expect("a scale");
+    assert_eq!(refused(&autoguided), expected);
+    for bad in [Labels::of([7]), Labels::of([0, 7]), Labels::values([0.5]), Labels::of([])] {
+        let expected = bind(bad.clone()).map(drop).expect_err("a condition that fits no batch");
+        let guided = bound(good()).guided(bad.clone(), 2.0).map(drop);
+        let composed = bound(good()).composed(vec![(good(), 1.0), (bad, 0.5)]).map(drop);
+        assert_eq!((guided, composed), (Err(expected.clone()), Err(expected)));
     }
     let fits = bound(good()).guided(Labels::none(1), 2.0).expect("a scale");
     assert!(plan.start([2, 2], &fits, &noise, load()).is_ok());

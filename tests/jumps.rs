@@ -88,22 +88,24 @@ fn what_is_filled_in_approaches_the_conditional_law() {
 /// of the known region or of the steps.
 #[test]
 fn samples_have_the_moments_that_the_plan_predicts() {
-    let (data, vp) = (gaussian(), VpSde::default());
-    let plan =
-        RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings").plan(&vp, &even_lambda(&vp, 6)).expect("a plan");
-    let known = Some((&IMAGE[..], &WHERE[..]));
-    let samples = sampled_given(&plan, &data, 5, known);
-    let off = |plan: &Plan| distance(&predicted_given(plan, &data, known), &samples);
-    println!("{:.2} standard errors", off(&plan));
-    assert!(off(&plan) < STANDARD_ERRORS, "{}", off(&plan));
-    let louder: [(&str, Plan); 3] = [
-        ("all noise", scale_noise(&plan, 1.01)),
-        ("the known region's noise", scale_noise_of(&plan, 1.01, |set| set.mask.is_some())),
-        ("the steps' noise", scale_noise_of(&plan, 1.01, |set| set.mask.is_none())),
-    ];
-    for (which, louder) in &louder {
-        println!("{which} off by 1%: {:.2} standard errors", off(louder));
-        assert!(off(louder) > STANDARD_ERRORS, "{which} off by 1% went unnoticed: {}", off(louder));
+    let data = gaussian();
+    for (on, process) in processes() {
+        let repaint = RePaint::around(Ddpm::new()).jumps(2, 2).expect("settings");
+        let plan = repaint.plan(&process, &even_lambda(&process, 6)).expect("a plan");
+        let known = Some((&IMAGE[..], &WHERE[..]));
+        let samples = sampled_given(&plan, &data, 5, known);
+        let off = |plan: &Plan| distance(&predicted_given(plan, &data, known), &samples);
+        println!("{on}: {:.2} standard errors", off(&plan));
+        assert!(off(&plan) < STANDARD_ERRORS, "{on}: {}", off(&plan));
+        let louder: [(&str, Plan); 3] = [
+            ("all noise", scale_noise(&plan, 1.01)),
+            ("the known region's noise", scale_noise_of(&plan, 1.01, |set| set.mask.is_some())),
+            ("the steps' noise", scale_noise_of(&plan, 1.01, |set| set.mask.is_none())),
+        ];
+        for (which, louder) in &louder {
+            println!("{which} off by 1% on {on}: {:.2} standard errors", off(louder));
+            assert!(off(louder) > STANDARD_ERRORS, "{which} off by 1% went unnoticed on {on}: {}", off(louder));
+        }
     }
 }
 

@@ -135,3 +135,119 @@ fn configurations_of_other_functions() {
     let error = diffusers::amused_from_config(&file("DDPMScheduler"), 3, 4).expect_err("another function");
     says(&error, ["'DDPMScheduler' is not read by this function", "`diffusers::from_config`"]);
 }
+
+/// Every recorded class is read by one function, which says what it is; an option that no class has is refused by name.
+#[test]
+fn every_class_of_the_fixtures_is_read_by_one_function() {
+    use diffusers::{ConfigError, Scheduler, from_diffusers};
+    use std::collections::BTreeSet;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schedulers");
+    let (mut classes, mut count) = (BTreeSet::new(), 0);
+    for entry in std::fs::read_dir(folder).expect("fixtures") {
+        let path = entry.expect("a file").path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a fixture");
+        let fixture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for case in fixture["cases"].as_array().expect("cases") {
+            let class = case["class"].as_str().expect("a class");
+            let mut config = case["config"].clone();
+            config["_class_name"] = class.into();
+            let (file, case) = (path.display(), &case["name"]);
+            let scheduler =
+                from_diffusers(&config.to_string()).unwrap_or_else(|error| panic!("{file}, {case}: {error}"));
+            assert_eq!(scheduler.class(), class);
+            let tokens = class == "VQDiffusionScheduler";
+            assert_eq!((scheduler.process().is_none(), scheduler.prediction().is_none()), (tokens, tokens), "{class}");
+            let direct = match &scheduler {
+                Scheduler::Configured(_) => diffusers::from_config(&config.to_string()).map(|_| ()),
+                Scheduler::ScoreSde(found) => {
+                    diffusers::score_sde_from_config(&config.to_string()).map(|own| assert_eq!(own, *found))
+                }
+                _ => diffusers::vq_diffusion_from_config(&config.to_string()).map(|_| ()),
+            };
+            direct.unwrap_or_else(|error| panic!("{file}, {case}: {error}"));
+            config["beta_strat"] = 0.1.into();
+            let error = from_diffusers(&config.to_string()).expect_err("no such option");
+            assert!(matches!(&error, ConfigError::UnknownKey { key, .. } if key == "beta_strat"), "{class}: {error}");
+            classes.insert(class.to_owned());
+            count += 1;
+        }
+    }
+    assert!(classes.len() >= 35 && count > 200, "{} classes, {count} cases", classes.len());
+}
+
+/// Published sigmas beyond a chain are taken as diffusers takes them: as they are, and asked with the chain's last time.
+#[test]
+fn sigmas_beyond_a_chain_are_asked_with_its_last_time() {
+    let sigmas = langevin::core::grid::AysTable::StableVideoDiffusion.sigmas();
+    let config = r#"{"_class_name": "EulerDiscreteScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+        "beta_end": 0.012}"#;
+    let scheduler = diffusers::from_config(config).expect("a scheduler");
+    let plan = scheduler.plan_on(&scheduler.grid_of_sigmas(&sigmas).expect("a grid")).expect("a plan");
+    let start = plan.start_node().level;
+    assert!((start.sigma / start.alpha / 700.0 - 1.0).abs() < 1e-9, "{start:?}");
+    let asked: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at.time)).collect();
+    // 54.5 and 15.886 are beyond 14.6, too.
+    assert_eq!(asked[..3], [999.0; 3], "{asked:?}");
+    assert!(asked[3] < 999.0 && asked[3..].is_sorted_by(|a, b| a > b), "{asked:?}");
+}
+
+/// Every class that any function here knows, with what it is, and classes that none knows.
+#[test]
+fn every_class_is_something() {
+    use diffusers::{ConfigError, Scheduler, from_diffusers};
+    let all = diffusers::CLASSES.iter().chain(&diffusers::SCORE_SDE_CLASSES).chain(&diffusers::HELIOS_CLASSES);
+    let all = all.chain(&diffusers::TOKEN_CLASSES).chain(&["RFD4ProteinaScheduler", "PiflowScheduler"]);
+    let mut kinds = [0; 7];
+    for class in all {
+        // What has no default in the original.
+        let needed = match *class {
+            "AmusedScheduler" => r#", "mask_token_id": 8255"#,
+            "VQDiffusionScheduler" => r#", "num_vec_classes": 4097"#,
+            "RFD4ProteinaScheduler" => {
+                r#", "schedule_mode": "log", "noise_mode": "1/t", "tsr_k": 2.0, "tsr_sigma": 0.5"#
+            }
+            _ => "",
+        };
+        let scheduler = from_diffusers(&format!(r#"{{"_class_name": "{class}"{needed}}}"#));
+        let scheduler = scheduler.unwrap_or_else(|error| panic!("{class}: {error}"));
+        assert_eq!(scheduler.class(), *class);
+        let kind = match &scheduler {
+            Scheduler::Configured(_) => 0,
+            Scheduler::ScoreSde(_) => 1,
+            Scheduler::Rfd4Proteina(_) => 2,
+            Scheduler::Helios(_) => 3,
+            Scheduler::PiFlow(_) => 4,
+            Scheduler::VqDiffusion(_) => 5,
+            Scheduler::Tokens(tokens) => {
+                let made = [
+                    tokens.mask_git(9000, 12).map(|_| ()),
+                    tokens.discrete_ddim(1000).map(|_| ()),
+                    tokens.entropy_bound(1000).map(|_| ()),
+                    tokens.block_refinement(1000).map(|_| ()),
+                ];
+                assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{class}: {made:?}");
+                6
+            }
+            other => panic!("{other:?}"),
+        };
+        kinds[kind] += 1;
+        let sampler = scheduler.sampler::<4>(if *class == "ConsistencyDecoderScheduler" { 2 } else { 40 });
+        match sampler {
+            Ok(_) => assert!(kind < 3, "{class}"),
+            Err(ConfigError::NoSampler { class: named, .. }) => assert!(kind >= 3 && named == *class, "{class}"),
+            Err(error) => panic!("{class}: {error}"),
+        }
+    }
+    assert_eq!(kinds, [40, 2, 1, 2, 1, 1, 4]);
+    let error = from_diffusers(r#"{"_class_name": "AmusedScheduler", "mask_token_id": 8255, "temperature": 2}"#);
+    assert!(matches!(error, Err(ConfigError::UnknownKey { .. })), "{error:?}");
+    let error = from_diffusers(r#"{"_class_name": "EulerDiscretScheduler"}"#).expect_err("a class that is not there");
+    assert!(error.to_string().contains("'EulerDiscreteScheduler'"), "{error}");
+    assert!(matches!(from_diffusers("[]"), Err(ConfigError::Json { .. })));
+    assert!(matches!(from_diffusers("{}"), Err(ConfigError::NoClass)));
+    let code = r#"{"training": {"sde": "vesde"}, "sampling": {"predictor": "none", "corrector": "ald"}}"#;
+    assert_eq!(from_diffusers(code).expect("score SDEs' own code").class(), "score_sde_pytorch");
+}

@@ -3,12 +3,12 @@
 use crate::combinators::{Answer, combinators};
 use crate::solvers::{Made, Row, plan};
 use crate::{Cell, On, Outcome, Way, refused};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin::core::denoiser::{Clamp, from_fn};
 use langevin::core::inverse::{KnownRegion, Masking, Measurement};
 use langevin::core::noise::Seeded;
 use langevin::core::{
-    Constraint, DenoiseError, Denoiser, DenoiserExt, Grid, Levels, Load, Network, Prediction, Process,
+    Condition, Constraint, DenoiseError, Denoiser, DenoiserExt, Grid, Levels, Load, Network, Prediction, Process,
 };
 use langevin::schedulers::exponential::UniC;
 use langevin::schedulers::inverse::DpsSteps;
@@ -39,16 +39,16 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     /// Runs the solver alone.
     pub fn alone(row: &Row, on: On) -> Vec<f64> {
-        let samples = row.sampler(Way::Sampling(on)).and_then(|sampler| run_alone(&*sampler, None));
+        let samples = row.sampler(row.way(on)).and_then(|sampler| run_alone(&*sampler, None));
         samples.unwrap_or_else(|refused| panic!("{} alone on {on}: {}", row.name, refused.message))
     }
 
     fn sampler(&self) -> Outcome<Box<dyn Sampler<2>>> {
-        self.row.sampler(Way::Sampling(self.on))
+        self.row.sampler(self.row.way(self.on))
     }
 
     fn plan(&self, solver: &dyn Solver) -> Outcome<Plan> {
-        plan(solver, Way::Sampling(self.on))
+        plan(solver, self.row.way(self.on))
     }
 
     /// Whether samples differ from those of the solver alone.
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
 
     /// A plan by a solver on the grid of sampling.
     fn planned(&self, solver: &dyn Solver) -> Result<Plan, PlanError> {
-        let way = Way::Sampling(self.on);
+        let way = self.row.way(self.on);
         let process = way.process();
         solver.plan(&process, &way.grid(&process))
     }
@@ -158,8 +158,12 @@ pub fn runs() -> Vec<Column> {
             &["falling", "upwards"],
             |case| Cell::of(case.row.sampler(Way::Inversion(case.on)).and_then(|sampler| run_alone(&*sampler, None))),
         ),
-        column("α = 0", "a start at pure noise on the rectified flow", &["α = 0"], |case| {
-            Cell::of(case.row.sampler(Way::PureNoise).and_then(|sampler| run_alone(&*sampler, None)))
+        column("α = 0", "a start at pure noise on the rectified flow, or an end there", &["α = 0"], |case| {
+            Cell::of(
+                case.row
+                    .sampler(Way::PureNoise { inverted: case.row.inverted })
+                    .and_then(|sampler| run_alone(&*sampler, None)),
+            )
         }),
     ]
 }
@@ -201,6 +205,43 @@ fn output(towards: f64) -> impl Fn(Tensor<2>, &Levels) -> Result<Tensor<2>, Deno
 /// CFG++ of two such networks.
 fn two_answers(scale: f64) -> Answer {
     Box::new(settled(answer(1.0).autoguided(answer(-0.5), scale).and_then(langevin::core::denoiser::Guided::plus_plus)))
+}
+
+/// A number for each sample.
+#[derive(Clone, Debug)]
+pub struct Towards(pub Vec<f64>);
+
+impl Condition for Towards {
+    fn rows(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+    fn expand(&self, rows: usize) -> Result<Self, DenoiseError> {
+        match self.0.len() {
+            n if n == rows => Ok(self.clone()),
+            1 => Ok(Self(vec![self.0[0]; rows])),
+            n => Err(DenoiseError::ConditionRows { condition: n, batch: rows }),
+        }
+    }
+    fn cat(parts: &[&Self]) -> Result<Self, DenoiseError> {
+        Ok(Self(parts.iter().flat_map(|part| part.0.iter().copied()).collect()))
+    }
+}
+
+/// A network with a condition.
+#[derive(Clone, Debug)]
+pub struct Steered;
+
+impl Network<2> for Steered {
+    type Cond = Towards;
+    fn forward(&self, x: Tensor<2>, _: Tensor<1>, towards: &Towards) -> Result<Tensor<2>, DenoiseError> {
+        let rows = x.dims()[0];
+        let towards = TensorData::new(towards.0.clone(), [rows, 1]);
+        let towards = Tensor::<2>::from_data(towards, (&x.device(), x.dtype()));
+        Ok(x.clone().add(towards.clone()).sin().add(x.mul(towards).mul_scalar(0.2)))
+    }
+    fn for_sampling(&self) -> Self {
+        Steered
+    }
 }
 
 /// A network that is told its last estimate.

@@ -25,7 +25,7 @@ type On = &'static str;
 enum Way {
     Sampling(On),
     Inversion(On),
-    PureNoise,
+    PureNoise { inverted: bool },
 }
 
 impl Way {
@@ -35,7 +35,7 @@ impl Way {
             Way::Sampling(on) | Way::Inversion(on) => {
                 processes().into_iter().find(|(name, _)| *name == on).expect("a process").1
             }
-            Way::PureNoise => Box::new(RectifiedFlow::new()),
+            Way::PureNoise { .. } => Box::new(RectifiedFlow::new()),
         }
     }
 
@@ -44,7 +44,11 @@ impl Way {
         match self {
             Way::Sampling(_) => even_lambda(process, 6),
             Way::Inversion(_) => even_lambda(process, 6).inverted(),
-            Way::PureNoise => Grid::uniform(6).ending(End::Range),
+            Way::PureNoise { inverted: false } => Grid::uniform(6).ending(End::Range),
+            // Clean data would be another end, which many cannot begin with.
+            Way::PureNoise { inverted: true } => {
+                Grid::uniform(6).between(1.0, ends(process).1).ending(End::Range).inverted()
+            }
         }
     }
 
@@ -54,7 +58,7 @@ impl Way {
         match self {
             Way::Sampling(_) => (noisy, clean),
             Way::Inversion(_) => (clean, noisy),
-            Way::PureNoise => (1.0, clean),
+            Way::PureNoise { .. } => (1.0, clean),
         }
     }
 }
@@ -117,11 +121,14 @@ fn solved(on: On, columns: fn() -> Vec<Column>) -> Vec<Vec<Cell>> {
         let row = solvers::rows().swap_remove(index);
         let alone = Case::alone(&row, on);
         let case = Case { row: &row, on, alone: &alone };
-        let called = row.sampler(Way::Sampling(on)).expect("a sampler").name();
+        let called = row.sampler(row.way(on)).expect("a sampler").name();
         // Samplers over a plan, or the solver that cannot plan it; families have one name for all orders and bases.
         let word = |name: &str| name.split([' ', ',', '+']).next().expect("a word").to_owned();
         let called: Vec<String> = called.split(" over ").map(word).collect();
-        let called: Vec<&str> = called.iter().map(String::as_str).collect();
+        let mut called: Vec<&str> = called.iter().map(String::as_str).collect();
+        // Of a solver that runs upwards what it is combined with may refuse the direction.
+        called.extend(row.inverted.then_some("falling noise levels"));
+        called.extend(row.name.starts_with("churn around").then_some("churn"));
         let cells = columns().into_iter().map(|column| {
             let cell = (column.cell)(&case);
             // What remembers is refused for that, whatever it is, and so is what is not of CFG++.
@@ -221,12 +228,18 @@ fn what_must_combine_does() {
         let cell = |column: &str| &cells[names.iter().position(|known| known.name == column).expect("a column")];
         for column in [
             "guided",
+            "autoguided",
             "rescaled",
+            "interval",
+            "scheduled",
             "projected",
             "composed",
+            "composed with",
             "and ε̂",
+            "dynamic, and ε̂",
             "energy of x",
             "energy of x̂_0",
+            "classifier",
             "DPS",
             "ΠGDM",
             "filled",
@@ -238,7 +251,9 @@ fn what_must_combine_does() {
                 continue;
             }
             // DPS takes the gradient through what it asks, and autodiff has gradients of first order only.
-            if row.name == "DPS, steps" && ["energy of x", "energy of x̂_0", "DPS", "ΠGDM"].contains(&column) {
+            if row.name == "DPS, steps"
+                && ["energy of x", "energy of x̂_0", "classifier", "DPS", "ΠGDM"].contains(&column)
+            {
                 assert!(
                     matches!(found, Cell::Refused(refusal) if refusal.kind == "Combination"),
                     "{column}: {found:?}"
@@ -249,7 +264,7 @@ fn what_must_combine_does() {
             assert_eq!(*found, expected, "{} with {column}", row.name);
         }
         // What leaves ε̂ as it is is seen, or refused.
-        for column in ["thresholded", "and ε̂ kept"] {
+        for column in ["threshold", "dynamic", "and ε̂ kept"] {
             let found = cell(column);
             let unseen = matches!(found, Cell::Refused(refusal) if refusal.kind == "Unseen");
             let named = row.name.contains("in ε̂") || ["Euler-Maruyama", "predictor-corrector"].contains(&row.name);

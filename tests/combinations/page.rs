@@ -1,7 +1,7 @@
 //! The page of what combines with what.
 
 use crate::columns::{answers, runs};
-use crate::combinators::{combinators, predictions, settings};
+use crate::combinators::{OF_NETWORKS, combinators, predictions, settings};
 use crate::common::problem::processes;
 use crate::{Cell, On, nested, predicted, solved, solvers, together};
 use std::fmt::Write;
@@ -15,13 +15,15 @@ runs it: six steps of three samples in the plane, from λ = −2 to λ = 2 on VP
 is run on sub-VP, VE, EDM and the rectified flow, and [what differs there](#on-other-processes) is at the end.
 
 * **yes**: the run ends with finite samples, and they differ from those of the solver alone, or of either combinator alone.
-* **no effect**: the run ends with the same samples: DDRM and RePaint write over what is measured. A threshold of x̂_0, which a
+* **no effect**: the run ends with the same samples: DDRM and RePaint write over what is measured, a second threshold finds nothing to
+  do, and one by a quantile leaves alone what is within 1. A threshold of x̂_0, which a
   solver in ε̂ would not see, is an error unless ε̂ is derived from it again.
 * **a letter**: a typed error, before the first step where it can be known. The messages are below the table; the test finds
   the names of both in each.
 * Picard's iterations change nothing by design: there **yes** is a run to the end.
 * CFG++ around a solver wants `.plus_plus()`, and is run with it where another column does not say what answers.
-* **–**: there is no such method; it does not compile.
+* **–**: it does not compile, which the test checks by compiling: those columns take a `Solver` or a `Plan`, and what is in that line is a
+  `Sampler` of its own, or has no such method. Why it is so is below the table.
 
 This page is written by the test, which fails when the page is out of date.
 ";
@@ -30,7 +32,8 @@ This page is written by the test, which fails when the page is out of date.
 struct Table {
     title: &'static str,
     corner: &'static str,
-    rows: Vec<&'static str>,
+    /// Each with the reason of what it has not.
+    rows: Vec<(&'static str, &'static str)>,
     columns: Vec<(&'static str, &'static str)>,
     cells: Vec<Vec<Vec<Cell>>>,
 }
@@ -83,12 +86,20 @@ fn table(page: &mut String, table: &Table, notes: &mut Notes) {
     let head: String = table.columns.iter().map(|(name, _)| format!(" {name} |")).collect();
     writeln!(page, "| {} |{head}\n|---|{}", table.corner, "---|".repeat(table.columns.len())).expect("memory");
     let first = notes.0.len();
-    for (row, cells) in table.rows.iter().zip(&table.cells[0]) {
+    let mut lacking: Vec<(&str, Vec<&str>)> = Vec::new();
+    for ((row, lacks), cells) in table.rows.iter().zip(&table.cells[0]) {
         write!(page, "| {row} |").expect("memory");
         for ((column, _), cell) in table.columns.iter().zip(cells) {
             write!(page, " {} |", notes.shown(cell, &format!("{row} ({column})"))).expect("memory");
         }
         page.push('\n');
+        if cells.contains(&Cell::NoMethod) {
+            assert!(!lacks.is_empty(), "{row} lacks a reason for what it has not");
+            match lacking.iter_mut().find(|(reason, _)| reason == lacks) {
+                Some((_, rows)) => rows.push(row),
+                None => lacking.push((lacks, vec![row])),
+            }
+        }
     }
     let explained: Vec<_> = table.columns.iter().filter(|(_, what)| !what.is_empty()).collect();
     if !explained.is_empty() {
@@ -97,6 +108,12 @@ fn table(page: &mut String, table: &Table, notes: &mut Notes) {
     for (column, what) in explained {
         writeln!(page, "* {column}: {what}.").expect("memory");
     }
+    if !lacking.is_empty() {
+        page.push('\n');
+    }
+    for (reason, rows) in lacking {
+        writeln!(page, "* **–** of {}: {reason}.", rows.join(", ")).expect("memory");
+    }
     notes.write(page, first);
 }
 
@@ -104,8 +121,9 @@ fn tables() -> [Table; 5] {
     let names: Vec<On> = processes().into_iter().map(|(name, _)| name).collect();
     let on_all =
         |cells: &dyn Fn(On) -> Vec<Vec<Cell>>| -> Vec<Vec<Vec<Cell>>> { names.iter().map(|on| cells(on)).collect() };
-    let solver_names = || solvers::rows().iter().map(|row| row.name).collect::<Vec<_>>();
+    let solver_names = || solvers::rows().iter().map(|row| (row.name, row.lacks)).collect::<Vec<_>>();
     let all = combinators();
+    let combinator_rows: Vec<_> = all.iter().map(|combinator| (combinator.name, OF_NETWORKS)).collect();
     let combinator_names: Vec<_> = all.iter().map(|combinator| combinator.name).collect();
     let unexplained = |names: Vec<&'static str>| names.into_iter().map(|name| (name, "")).collect();
     [
@@ -126,21 +144,21 @@ fn tables() -> [Table; 5] {
         Table {
             title: "What goes around what",
             corner: "around the answers of",
-            rows: combinator_names.clone(),
-            columns: unexplained(combinator_names.clone()),
+            rows: combinator_rows.clone(),
+            columns: unexplained(combinator_names),
             cells: on_all(&|on| nested(on)),
         },
         Table {
             title: "Settings of guidance",
             corner: "first, and then",
-            rows: settings().iter().map(|setting| setting.name).collect(),
+            rows: settings().iter().map(|setting| (setting.name, "")).collect(),
             columns: unexplained(settings().iter().map(|setting| setting.name).collect()),
             cells: on_all(&|on| together(on)),
         },
         Table {
             title: "What the network predicts",
             corner: "around",
-            rows: combinator_names,
+            rows: combinator_rows,
             columns: unexplained(predictions().iter().map(|(name, _)| *name).collect()),
             cells: on_all(&|on| predicted(on)),
         },
@@ -156,7 +174,7 @@ pub fn measured() -> String {
     writeln!(page, "\n## On other processes\n").expect("memory");
     let (first, mut lines, mut count) = (notes.0.len(), String::new(), 0);
     for table in &tables {
-        for (i, row) in table.rows.iter().enumerate() {
+        for (i, (row, _)) in table.rows.iter().enumerate() {
             for (k, (column, _)) in table.columns.iter().enumerate() {
                 let shown: Vec<String> =
                     table.cells.iter().map(|cells| notes.shown(&cells[i][k], &format!("{row} ({column})"))).collect();

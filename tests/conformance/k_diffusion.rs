@@ -55,12 +55,13 @@ fn schedules(case: &Case<'_>) -> Outcome {
     let vp = &config["vp"];
     let (low, range) = (number(vp, "beta_min")?, number(vp, "beta_d")?);
     let vp = VpSde::new(low, low + range).and_then(|vp_sde| vp_sde.range(number(vp, "eps_s").unwrap_or(1e-3), 1.0));
-    let vp = vp.map_err(unsupported)?;
+    let ends = ratios(&Grid::uniform(1), &vp.map_err(unsupported)?)?;
+    let edm_of_vp = Edm::new(ends[1], ends[0]).map_err(unsupported)?;
     for field in case.fields() {
         let (process, grid): (&dyn Process, _) = match field.as_str() {
             "exponential" => (&edm, Ok(Grid::exponential(n))),
             "polyexponential" => (&edm, Grid::polyexponential(n, number(config, "polyexponential_rho")?)),
-            "vp" => (&vp, Ok(Grid::uniform(n))),
+            "vp" => (&edm_of_vp, Grid::vp(n, low, low + range)),
             "karras" => (&edm, Grid::karras(n, number(config, "karras_rho")?)),
             // The name has the exponent.
             name => match name.strip_prefix("karras_rho").and_then(|rho| rho.parse().ok()) {

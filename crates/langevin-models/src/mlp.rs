@@ -340,6 +340,10 @@ impl Network<2> for Mlp {
         format!("{:?}", self.config)
     }
 
+    fn known_classes(&self) -> Option<usize> {
+        self.config.classes
+    }
+
     fn check_condition(&self, cond: &Labels) -> Result<(), DenoiseError> {
         match self.config.classes {
             Some(count) => drop(cond.rows_of(count, true)?),

@@ -20,6 +20,15 @@ pub enum TrainError {
         /// What is allowed, in words.
         expected: &'static str,
     },
+    /// A network with classes on data without labels.
+    #[error(
+        "the network knows {classes} classes and the data has no labels, so that it would learn of none: give the data labels, make the \
+         network without classes, or say that it is trained without them by `.condition_dropout(1.0)`"
+    )]
+    NoLabels {
+        /// Classes that the network knows.
+        classes: usize,
+    },
     /// A batch larger than the data set.
     #[error(
         "batch_size is {batch_size}, the data set has {len} samples: give a batch size of at most {len}, or more data"

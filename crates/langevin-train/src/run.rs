@@ -34,7 +34,7 @@ where
     N: Network<D> + Module,
     S: DataSet<D> + ?Sized,
 {
-    let Trainer { network, objective, condition, settings } = trainer;
+    let Trainer { network, objective, condition, classes, settings } = trainer;
     let seed = settings.seed;
     let device = plain_device(&network)?;
     let working_type = settings.precision.dtype(|dtype| device.supports_dtype(dtype))?;
@@ -64,6 +64,11 @@ where
             let Prepared { x, labels, noise } = batch?;
             let rows = x.dims()[0];
             let levels = objective.levels(seed, step, rows)?;
+            if let (None, Some(classes)) = (&labels, classes)
+                && settings.condition_dropout < 1.0
+            {
+                return Err(TrainError::NoLabels { classes });
+            }
             let labels = drop_labels(labels, rows, settings.condition_dropout, seed, step);
             let cond = condition(&labels)?;
             device.seed(device_seed(seed, step));

@@ -74,6 +74,8 @@ pub struct Trainer<N: Network<D>, const D: usize> {
     pub(crate) network: N,
     pub(crate) objective: Objective,
     pub(crate) condition: MakeCondition<N::Cond>,
+    /// Classes that the network is told of by labels.
+    pub(crate) classes: Option<usize>,
     pub(crate) settings: Settings,
 }
 
@@ -126,7 +128,8 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     where
         N::Cond: FromLabels + 'static,
     {
-        Self::conditioned(network, objective, N::Cond::from_labels)
+        let classes = network.known_classes();
+        Self { classes, ..Self::conditioned(network, objective, N::Cond::from_labels) }
     }
 
     /// A trainer that makes the network's condition with a function of the labels; `None` is "no class".
@@ -135,7 +138,7 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
         objective: Objective,
         condition: impl Fn(&[Option<usize>]) -> Result<N::Cond, DenoiseError> + Send + Sync + 'static,
     ) -> Self {
-        Self { network, objective, condition: Box::new(condition), settings: Settings::default() }
+        Self { network, objective, condition: Box::new(condition), classes: None, settings: Settings::default() }
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {

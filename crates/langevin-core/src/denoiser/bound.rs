@@ -20,6 +20,15 @@ pub struct Bound<N: Network<D>, const D: usize> {
     self_condition: Option<SelfCondition>,
 }
 
+/// Checks a condition as far as no batch is needed for it.
+pub(super) fn check_told<N: Network<D>, const D: usize>(network: &N, cond: &N::Cond) -> Result<(), DenoiseError> {
+    match cond.rows() {
+        Some(0) => Err(DenoiseError::EmptyCondition),
+        // As a batch is told it: its parts have to be for as many.
+        rows => network.check_condition(&cond.expand(rows.unwrap_or(1))?),
+    }
+}
+
 /// Where a network that is told its own last estimate finds it, along dimension 1 of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelfCondition {
@@ -32,6 +41,7 @@ pub enum SelfCondition {
 impl<N: Network<D>, const D: usize> Bound<N, D> {
     pub(super) fn new(network: &N, prediction: Prediction, cond: N::Cond) -> Result<Self, DenoiseError> {
         let prediction = prediction.validate()?;
+        check_told(network, &cond)?;
         Ok(Self { network: network.for_sampling(), prediction, cond, learned_variance: false, self_condition: None })
     }
 
@@ -60,6 +70,7 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
     /// # Errors
     /// [`DenoiseError::Setting`] unless the scale is finite.
     pub fn guided(self, uncond: N::Cond, scale: f64) -> Result<Guided<Conditions<N, D>>, DenoiseError> {
+        check_told(&self.network, &uncond)?;
         let conditions = vec![uncond, self.cond.clone()];
         Guided::new(Conditions::new(self, conditions), scale)
     }
@@ -73,6 +84,7 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
     pub fn composed(self, conditions: Vec<(N::Cond, f64)>) -> Result<Composed<Conditions<N, D>>, DenoiseError> {
         let (mut all, mut weights) = (vec![self.cond.clone()], Vec::new());
         for (condition, weight) in conditions {
+            check_told(&self.network, &condition)?;
             all.push(condition);
             weights.push(weight);
         }
@@ -430,5 +442,43 @@ mod tests {
         assert_eq!(error.to_string(), crate::NoiseError::HostUnsupported.to_string());
         let condition = DenoiseError::Condition { problem: "was built without classes; give none".into() };
         assert_eq!(condition.to_string(), "the network was built without classes; give none");
+    }
+
+    /// What a network is told is checked when it is bound, alone, guided or composed.
+    #[test]
+    fn conditions_are_checked_when_they_are_bound() {
+        let refused = Err(DenoiseError::Condition { problem: "takes numbers below 9".into() });
+        let bind = |numbers: &[f64]| Picky.denoiser(Prediction::Velocity, Numbers(numbers.to_vec()));
+        assert_eq!(bind(&[1.0, 9.0]).map(|_| ()), refused);
+        assert_eq!(bind(&[]).map(|_| ()), Err(DenoiseError::EmptyCondition));
+        let guided = |numbers: &[f64]| bind(&[1.0]).unwrap().guided(Numbers(numbers.to_vec()), 2.0).map(|_| ());
+        let composed =
+            |numbers: &[f64]| bind(&[1.0]).unwrap().composed(vec![(Numbers(numbers.to_vec()), 1.0)]).map(|_| ());
+        assert_eq!((guided(&[9.0]), composed(&[9.0])), (refused.clone(), refused));
+        assert_eq!(
+            (guided(&[]), composed(&[])),
+            (Err(DenoiseError::EmptyCondition), Err(DenoiseError::EmptyCondition))
+        );
+        assert_eq!((guided(&[2.0]), composed(&[2.0])), (Ok(()), Ok(())));
+    }
+
+    /// Knows small numbers.
+    #[derive(Clone, Debug)]
+    struct Picky;
+
+    impl Network<2> for Picky {
+        type Cond = Numbers;
+        fn forward(&self, x: Tensor<2>, _: Tensor<1>, _: &Numbers) -> Result<Tensor<2>, DenoiseError> {
+            Ok(x)
+        }
+        fn for_sampling(&self) -> Self {
+            Picky
+        }
+        fn check_condition(&self, cond: &Numbers) -> Result<(), DenoiseError> {
+            if cond.0.iter().all(|number| *number < 9.0) {
+                return Ok(());
+            }
+            Err(DenoiseError::Condition { problem: "takes numbers below 9".into() })
+        }
     }
 }

@@ -276,6 +276,12 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
         String::new()
     }
 
+    /// How many classes it may be told of, if it is told of classes at all. A trainer asks, so that a network with classes is not
+    /// trained on data without labels by oversight.
+    fn known_classes(&self) -> Option<usize> {
+        None
+    }
+
     /// Checks one sample's shape, without the batch dimension, before a run starts.
     ///
     /// # Errors
@@ -285,7 +291,8 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
         Ok(())
     }
 
-    /// Checks a condition before a run starts: labels in range, of the kind that the network takes.
+    /// Checks a condition when it is bound, and again for the rows of a batch before a run starts: labels in range, of the kind that the
+    /// network takes.
     ///
     /// # Errors
     /// [`DenoiseError`] naming what does not fit.
@@ -297,7 +304,8 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
     /// Binds the network to a prediction and a condition; it then answers on any process.
     ///
     /// # Errors
-    /// [`DenoiseError::Prediction`] if the prediction's settings are bad.
+    /// [`DenoiseError::Prediction`] if the prediction's settings are bad, [`DenoiseError::EmptyCondition`] for a condition without rows,
+    /// and what [`check_condition`](Self::check_condition) says of the condition.
     fn denoiser(&self, prediction: Prediction, cond: Self::Cond) -> Result<Bound<Self, D>, DenoiseError>
     where
         Self: Sized,
@@ -353,6 +361,9 @@ pub enum DenoiseError {
         /// What was expected, in words.
         expected: String,
     },
+    /// A condition for no samples.
+    #[error("the condition has no rows: give one row, or one for each sample")]
+    EmptyCondition,
     /// The condition's rows do not match the batch.
     #[error("the condition has {condition} rows, the batch has {batch}: give one row, or one for each sample")]
     ConditionRows {

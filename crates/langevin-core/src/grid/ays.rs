@@ -17,6 +17,15 @@ impl AysTable {
     /// The tables print three decimals, so that a level may lie beyond the model's own range by this much.
     pub const HALF_DIGIT: f64 = 5e-4;
 
+    /// The model that it was made for, in words.
+    pub fn model(self) -> &'static str {
+        match self {
+            AysTable::StableDiffusion15 => "Stable Diffusion 1.5",
+            AysTable::StableDiffusionXl => "Stable Diffusion XL",
+            AysTable::StableVideoDiffusion => "Stable Video Diffusion",
+        }
+    }
+
     /// The published 11 levels, falling.
     pub fn sigmas(self) -> [f64; 11] {
         match self {

@@ -115,6 +115,22 @@ pub enum GridError {
         /// λ there.
         lambda: f64,
     },
+    /// A published table with levels that the process has not.
+    #[error(
+        "the align-your-steps table of {table} has σ/α = {ratio}, but the process goes from {largest} to {smallest}: take the table \
+         of another model, or a process with these levels, such as `Edm` from 0.002 to 700 for Stable Video Diffusion; levels beyond \
+         a process can be given one by one, with the times to ask at, to `Grid::levels`, as `Configured::grid_of_sigmas` gives them"
+    )]
+    BeyondTable {
+        /// The model of the table.
+        table: &'static str,
+        /// The level's σ/α.
+        ratio: f64,
+        /// σ/α at the clean end of the range.
+        smallest: f64,
+        /// σ/α at the noisy end.
+        largest: f64,
+    },
     /// Starting behind the last step.
     #[error("the grid has {steps} steps, it cannot start at step {start}: start at {} or before", steps - 1)]
     StartBeyond {

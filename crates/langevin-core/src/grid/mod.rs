@@ -12,6 +12,7 @@
 //! | [`karras`](Grid::karras) | (σ/α)^(1/ρ) | clean |
 //! | [`exponential`](Grid::exponential) | ln(σ/α), as in λ | clean |
 //! | [`polyexponential`](Grid::polyexponential) | ln(σ/α) through a power ρ | clean |
+//! | [`vp`](Grid::vp) | the time of a VP SDE that has these σ/α | clean |
 //! | [`beta`](Grid::beta) | quantiles of a Beta distribution in t | clean |
 //! | [`ays`](Grid::ays) | published tables of σ/α | clean |
 //! | [`times`](Grid::times), [`levels`](Grid::levels) | given | range |
@@ -33,7 +34,7 @@ pub use ays::AysTable;
 pub use error::GridError;
 
 use crate::level::{Level, Node};
-use crate::process::Process;
+use crate::process::{LinearBeta, Process};
 use serde::{Deserialize, Serialize};
 
 /// One step of a sampler.
@@ -51,7 +52,7 @@ pub struct Stop {
 ///
 /// | by default | grids |
 /// |---|---|
-/// | [`Clean`](Self::Clean) | every grid on a chain; elsewhere [`karras`](Grid::karras), [`exponential`](Grid::exponential), [`polyexponential`](Grid::polyexponential), [`beta`](Grid::beta), [`ays`](Grid::ays) |
+/// | [`Clean`](Self::Clean) | every grid on a chain; elsewhere [`karras`](Grid::karras), [`exponential`](Grid::exponential), [`polyexponential`](Grid::polyexponential), [`vp`](Grid::vp), [`beta`](Grid::beta), [`ays`](Grid::ays) |
 /// | [`Range`](Self::Range) | on continuous processes [`uniform`](Grid::uniform), [`quadratic`](Grid::quadratic), [`uniform_lambda`](Grid::uniform_lambda), [`times`](Grid::times), [`levels`](Grid::levels) |
 ///
 /// [`Grid::ending`] sets it.
@@ -109,11 +110,15 @@ enum Kind {
     Karras { n: usize, rho: f64 },
     Exponential { n: usize },
     Polyexponential { n: usize, rho: f64 },
+    Vp { n: usize, beta_min: f64, beta_max: f64 },
     Beta { n: usize, a: f64, b: f64 },
     Ays { table: AysTable, n: usize },
     Times { times: Vec<f64> },
     Levels { levels: Vec<Level> },
 }
+
+/// What errors of its parameters are about.
+const VP: &str = "the VP grid";
 
 impl Kind {
     fn name(&self) -> &'static str {
@@ -127,6 +132,7 @@ impl Kind {
             Kind::Karras { .. } => "a Karras grid",
             Kind::Exponential { .. } => "an exponential grid",
             Kind::Polyexponential { .. } => "a polyexponential grid",
+            Kind::Vp { .. } => "a VP grid",
             Kind::Beta { .. } => "a beta grid",
             Kind::Ays { .. } => "an align-your-steps grid",
             Kind::Times { .. } => "a grid of given times",
@@ -146,6 +152,7 @@ impl Kind {
             | Kind::Karras { n, .. }
             | Kind::Exponential { n }
             | Kind::Polyexponential { n, .. }
+            | Kind::Vp { n, .. }
             | Kind::Beta { n, .. }
             | Kind::Ays { n, .. } => *n,
             Kind::Times { times } => times.len(),
@@ -227,6 +234,28 @@ impl Grid {
     pub fn polyexponential(n: usize, rho: f64) -> Result<Self, GridError> {
         check_positive("rho", rho, 1e3)?;
         Ok(Self::of(Kind::Polyexponential { n, rho }))
+    }
+
+    /// Equal steps in the time of a VP SDE with β from `beta_min` to `beta_max` that has the same σ/α,
+    /// `σ/α = √(exp(β_min·t + ½(β_max − β_min)·t²) − 1)` (Karras et al. 2022, table 1; 0.1 and 20 there). On that VP SDE it is
+    /// [`uniform`](Self::uniform).
+    /// Ends clean by default.
+    ///
+    /// ```
+    /// use langevin_core::{Grid, grid::End, process::VpSde};
+    /// let times = |grid: Grid| -> Result<Vec<f64>, langevin_core::GridError> {
+    ///     Ok(grid.stops(&VpSde::default())?.iter().map(|stop| stop.from.t).collect())
+    /// };
+    /// let (vp, uniform) = (times(Grid::vp(4, 0.1, 20.0)?)?, times(Grid::uniform(4).ending(End::Clean))?);
+    /// assert!(vp.iter().zip(&uniform).all(|(a, b)| (a - b).abs() < 1e-12));
+    /// # Ok::<(), langevin_core::GridError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`GridError::Process`] unless `0 <= beta_min <= beta_max`, both finite, `beta_max > 0`.
+    pub fn vp(n: usize, beta_min: f64, beta_max: f64) -> Result<Self, GridError> {
+        LinearBeta::new(VP, beta_min, beta_max)?;
+        Ok(Self::of(Kind::Vp { n, beta_min, beta_max }))
     }
 
     /// Times at equally spaced quantiles of the Beta(a, b) distribution over the range (Lee et al. 2024; 0.6 and 0.6 there).

@@ -1,8 +1,8 @@
 //! Nodes of the grids that are spaced by a formula.
 
-use super::{AysTable, GridError, Kind, beta};
+use super::{AysTable, GridError, Kind, VP, beta};
 use crate::level::Node;
-use crate::process::{Process, ProcessError};
+use crate::process::{LinearBeta, Process};
 
 /// A stretch of process time to be divided.
 pub(super) struct Stretch<'a> {
@@ -37,6 +37,12 @@ impl Stretch<'_> {
                 let ratio = libm::exp((first - last) / rho);
                 self.at_lambdas(count, |i| first - rho * libm::log(between(1.0, ratio, share(i))))
             }
+            Kind::Vp { beta_min, beta_max, .. } => {
+                let beta = LinearBeta::new(VP, beta_min, beta_max)?;
+                let (first, last) = self.lambdas()?;
+                let (first, last) = (beta.time_at_lambda(first), beta.time_at_lambda(last));
+                self.at_lambdas(count, |i| beta.lambda(between(first, last, share(i))))
+            }
             Kind::Polyexponential { rho, .. } => {
                 let (first, last) = self.lambdas()?;
                 self.at_lambdas(count, |i| between(last, first, libm::pow(1.0 - share(i), rho)))
@@ -69,9 +75,7 @@ impl Stretch<'_> {
             } else if lambda > first && lambda < last {
                 self.process.time_at_lambda(lambda)?
             } else {
-                let (min, max) = (self.clean, self.noisy);
-                let out = ProcessError::LambdaOutOfRange { lambda, lambda_min: first, lambda_max: last, min, max };
-                return Err(out.into());
+                return Err(GridError::BeyondTable { table: table.model(), ratio: sigma, smallest, largest });
             };
             nodes.push(self.process.node(t));
         }

@@ -1,9 +1,9 @@
 //! From a grid and a process to stops.
 
 use super::spacing::Stretch;
-use super::{End, Grid, GridError, Kind, Stop, chain_steps, check_positive};
+use super::{End, Grid, GridError, Kind, Stop, VP, chain_steps, check_positive};
 use crate::level::{Level, Node};
-use crate::process::{Process, validate};
+use crate::process::{LinearBeta, Process, validate};
 use std::cmp::Ordering;
 
 /// More steps than this are a mistake, and would only exhaust the memory.
@@ -65,6 +65,7 @@ fn check_settings(grid: &Grid, process: &dyn Process) -> Result<(), GridError> {
     }
     match &grid.kind {
         Kind::Karras { rho, .. } | Kind::Polyexponential { rho, .. } => check_positive("rho", *rho, 1e3),
+        Kind::Vp { beta_min, beta_max, .. } => Ok(LinearBeta::new(VP, *beta_min, *beta_max).map(|_| ())?),
         Kind::Beta { a, b, .. } => check_positive("a", *a, 1e3).and(check_positive("b", *b, 1e3)),
         Kind::Times { times } => check_times(times),
         Kind::Levels { levels } => check_levels(levels, grid.inverted),
@@ -182,6 +183,7 @@ fn default_end(kind: &Kind, process: &dyn Process) -> End {
         Kind::Karras { .. }
         | Kind::Exponential { .. }
         | Kind::Polyexponential { .. }
+        | Kind::Vp { .. }
         | Kind::Beta { .. }
         | Kind::Ays { .. } => End::Clean,
         _ => End::Range,

@@ -188,6 +188,23 @@ fn exponential_closed_forms() {
     assert_all_close(&ratios(&stops)[..5], &expected, 1e-12);
 }
 
+/// k-diffusion's `get_sigmas_vp`, and with other ends, where the same times are divided.
+#[test]
+fn vp_closed_form() {
+    let sigma = |t: f64| (0.5 * 19.9 * t * t + 0.1 * t).exp_m1().sqrt();
+    for (noisy, clean) in [(1.0, 1e-3), (0.7, 0.02)] {
+        let edm = Edm::new(sigma(clean), sigma(noisy)).unwrap();
+        let stops = Grid::vp(9, 0.1, 20.0).unwrap().stops(&edm).unwrap();
+        let mut expected: Vec<f64> = (0..9).map(|i| sigma(noisy + f64::from(i) / 8.0 * (clean - noisy))).collect();
+        expected.push(0.0);
+        assert_all_close(&ratios(&stops), &expected, 1e-12);
+    }
+    // With constant β, e^(β·t) − 1 = σ²: equal steps in ln(1 + σ²).
+    let edm = Edm::new(3f64.sqrt(), 15f64.sqrt()).unwrap();
+    let stops = Grid::vp(2, 5.0, 5.0).unwrap().ending(End::Range).stops(&edm).unwrap();
+    assert_all_close(&ratios(&stops), &[15f64.sqrt(), 7f64.sqrt(), 3f64.sqrt()], 1e-12);
+}
+
 #[test]
 fn beta_closed_form() {
     // Beta(2, 1) has the quantile function √p.
@@ -218,7 +235,19 @@ fn tables_on_the_models_they_are_for() {
     let stops = Grid::ays(AysTable::StableVideoDiffusion, 25).ending(End::Range).stops(&svd).unwrap();
     assert_eq!((stops.len(), stops[0].from.t, stops[24].to.t), (25, 700.0, 0.002));
     let refused = Grid::ays(AysTable::StableVideoDiffusion, 10).stops(&sd());
-    assert!(matches!(refused, Err(GridError::Process(ProcessError::LambdaOutOfRange { .. }))), "{refused:?}");
+    let Err(GridError::BeyondTable { table: "Stable Video Diffusion", ratio: 700.0, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("from 14.6") && message.contains("`Edm` from 0.002 to 700"), "{message}");
+    // The way out that it names: levels as they are, asked with the chain's last time where they are beyond it.
+    let levels = AysTable::StableVideoDiffusion.sigmas().map(|sigma| {
+        let time = sd().time_at_lambda(-sigma.ln()).unwrap_or(if sigma > 1.0 { 999.0 } else { 0.0 });
+        Level { alpha: 1.0 / (1.0 + sigma * sigma).sqrt(), sigma: sigma / (1.0 + sigma * sigma).sqrt(), time }
+    });
+    let stops = Grid::levels(levels[..10].to_vec()).unwrap().stops(&sd()).unwrap();
+    assert_eq!((stops.len(), stops[0].ask.time, stops[2].ask.time), (10, 999.0, 999.0));
+    assert!((stops[0].from.level.sigma / stops[0].from.level.alpha / 700.0 - 1.0).abs() < 1e-12);
 }
 
 #[test]
@@ -284,6 +313,7 @@ fn all_kinds(n: usize) -> Vec<Grid> {
         Grid::karras(n, 7.0).unwrap(),
         Grid::exponential(n),
         Grid::polyexponential(n, 1.5).unwrap(),
+        Grid::vp(n, 0.1, 20.0).unwrap(),
         Grid::beta(n, 0.6, 0.6).unwrap(),
     ]
 }
@@ -499,6 +529,14 @@ mod errors {
             }
             assert!(matches!(Grid::beta(5, bad, 0.6), Err(GridError::Parameter { parameter: "a", .. })), "{bad}");
             assert!(matches!(Grid::beta(5, 0.6, bad), Err(GridError::Parameter { parameter: "b", .. })), "{bad}");
+            let refused =
+                [Grid::vp(5, 0.1, bad).unwrap_err(), Grid::vp(5, if bad == 0.0 { 9.0 } else { bad }, 2.0).unwrap_err()];
+            for (refused, name) in refused.into_iter().zip(["beta_max", ""]) {
+                let GridError::Process(ProcessError::Parameter { parameter, .. }) = refused else {
+                    panic!("{refused}")
+                };
+                assert!(parameter.starts_with("beta_") && (name.is_empty() || parameter == name), "{parameter}");
+            }
         }
     }
 

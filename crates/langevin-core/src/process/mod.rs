@@ -31,6 +31,7 @@ pub use sub_vp::SubVpSde;
 pub use trig_flow::TrigFlow;
 pub use validate::validate;
 pub use ve::{VeInput, VeSde};
+pub(crate) use vp::LinearBeta;
 pub use vp::VpSde;
 
 use crate::level::{Level, Node};

@@ -26,13 +26,13 @@ pub struct VpSde {
 
 /// β rising linearly over `[0, 1]`, and its integral.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct LinearBeta {
+pub(crate) struct LinearBeta {
     pub(super) min: f64,
     pub(super) max: f64,
 }
 
 impl LinearBeta {
-    pub(super) fn new(process: &'static str, min: f64, max: f64) -> Result<Self, ProcessError> {
+    pub(crate) fn new(process: &'static str, min: f64, max: f64) -> Result<Self, ProcessError> {
         if !(min >= 0.0 && min.is_finite()) {
             let expected = "a finite number, 0 or above";
             return Err(ProcessError::Parameter { process, parameter: "beta_min", given: min, expected });
@@ -65,6 +65,19 @@ impl LinearBeta {
             return 0.0;
         }
         2.0 * b / (self.min + (self.min * self.min + 2.0 * (self.max - self.min) * b).sqrt())
+    }
+
+    /// λ of the VP SDE at a time.
+    pub(crate) fn lambda(self, t: f64) -> f64 {
+        // α²/σ² = 1/(e^B − 1).
+        -0.5 * libm::log(libm::expm1(self.integral(t)))
+    }
+
+    /// The time at which the VP SDE has this λ, beyond its range as well.
+    pub(crate) fn time_at_lambda(self, lambda: f64) -> f64 {
+        // B = ln(1 + e^(−2λ)), without overflow for very negative λ.
+        let b = (-2.0 * lambda).max(0.0) + libm::log1p(libm::exp(-2.0 * lambda.abs()));
+        self.time_at_integral(b)
     }
 }
 
@@ -126,14 +139,11 @@ impl Process for VpSde {
         1.0
     }
     fn lambda(&self, t: f64) -> f64 {
-        // α²/σ² = 1/(e^B − 1).
-        -0.5 * libm::log(libm::expm1(self.schedule.integral(t)))
+        self.schedule.lambda(t)
     }
     fn time_at_lambda(&self, lambda: f64) -> Result<f64, ProcessError> {
         let (min, max) = range_with_lambda(self, lambda)?;
-        // B = ln(1 + e^(−2λ)), without overflow for very negative λ.
-        let b = (-2.0 * lambda).max(0.0) + libm::log1p(libm::exp(-2.0 * lambda.abs()));
-        Ok(self.schedule.time_at_integral(b).clamp(min, max))
+        Ok(self.schedule.time_at_lambda(lambda).clamp(min, max))
     }
     fn drift(&self, t: f64) -> f64 {
         -0.5 * self.schedule.at(t)

@@ -19,7 +19,11 @@ pub struct SolverReport {
     /// `|e_l| + |score·e_x|`, where e are the embedded error estimates of the integral and of the state: the score is the
     /// slope of the ln p that is found in the end. They are those of the method of order 4 that step sizes are chosen by,
     /// so the error is smaller at tolerances of 1e-5 and below; at 1e-3 steps are too long for orders to show, and it may be
-    /// several times larger. `None` for fixed steps.
+    /// several times larger.
+    ///
+    /// Along a fixed grid it is the distance to the ln p that half as many steps lead to: of a method of order p about 2^p − 1 times the
+    /// error, and of one of order 1 twice that distance, so that it is no less than the error wherever orders show. `None` for a single step, and where it was
+    /// [left out](super::Likelihood::unestimated).
     pub error: Option<Vec<f64>>,
     /// Calls of the denoiser, each with a backward pass.
     pub evaluations: usize,
@@ -67,24 +71,39 @@ pub struct LogDensity<const D: usize> {
     pub(super) solver: SolverReport,
 }
 
+fn mean(row: &[f64]) -> f64 {
+    row.iter().sum::<f64>() / row.len() as f64
+}
+
+/// `ln π` of each row of `numel` values, under a Gaussian of this deviation.
+fn prior((numel, std): (usize, f64), latents: &[f64]) -> impl Iterator<Item = f64> {
+    let variance = std * std;
+    let norm = 0.5 * numel as f64 * libm::log(std::f64::consts::TAU * variance);
+    let square = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
+    latents.chunks(numel).map(move |row| -norm - 0.5 * square(row) / variance)
+}
+
+/// That plus the mean of each sample's integrals.
+pub(super) fn log_p((numel, std): (usize, f64), latents: &[f64], integrals: &[f64]) -> Vec<f64> {
+    let columns = integrals.len() * numel / latents.len();
+    prior((numel, std), latents).zip(integrals.chunks(columns)).map(|(prior, row)| prior + mean(row)).collect()
+}
+
 impl<const D: usize> LogDensity<D> {
     /// `ln p(x)` of each sample: [`prior`](Self::prior) plus [`change`](Self::change). The density at the start time of
     /// the integration, with respect to the values the model works in.
     pub fn log_p(&self) -> Vec<f64> {
-        self.prior().iter().zip(self.change()).map(|(prior, change)| prior + change).collect()
+        log_p((self.numel, self.prior_std), &self.latents, &self.integrals)
     }
 
     /// `ln π(x_T)` under the Gaussian that the model begins from.
     pub fn prior(&self) -> Vec<f64> {
-        let variance = self.prior_std * self.prior_std;
-        let norm = 0.5 * self.numel as f64 * libm::log(std::f64::consts::TAU * variance);
-        let square = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
-        self.latents.chunks(self.numel).map(|row| -norm - 0.5 * square(row) / variance).collect()
+        prior((self.numel, self.prior_std), &self.latents).collect()
     }
 
     /// `∫ tr(∂f/∂x) dt` from start to end, the mean over the probes.
     pub fn change(&self) -> Vec<f64> {
-        self.by_sample().map(|row| row.iter().sum::<f64>() / row.len() as f64).collect()
+        self.by_sample().map(mean).collect()
     }
 
     /// `∫ vᵀ(∂f/∂x)v dt` for each probe v of each sample; one number, the exact trace, without probes.
@@ -124,7 +143,8 @@ impl<const D: usize> LogDensity<D> {
     /// dimensions, up to their sign two in the plane, and all that were drawn may agree although none is right. Where they
     /// agree to rounding, in two dimensions or more, the interval is therefore infinite unless that is less likely than
     /// `1 − confidence`: n probes that could differ agree with a probability of at most (3/4)ⁿ + (1/4)ⁿ, so 11 are enough
-    /// at 95%. Below about 10 values a sample [`Trace::Exact`](super::Trace::Exact) is cheaper than probes, and leaves
+    /// at 95%. Normal probes have skewed integrals: intervals at 95% of 10 in ten dimensions contained the exact value in 92.4% of 2000
+    /// repeats, those of 30 in 94.0%. Below about 10 values a sample [`Trace::Exact`](super::Trace::Exact) is cheaper than probes, and leaves
     /// nothing open.
     ///
     /// # Errors

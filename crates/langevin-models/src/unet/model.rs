@@ -362,6 +362,13 @@ impl Network<4> for UNet2d {
         self.config.to_json()
     }
 
+    fn known_classes(&self) -> Option<usize> {
+        match self.config.classes {
+            Classes::Table { count, .. } => Some(count),
+            Classes::None | Classes::Timestep | Classes::Identity => None,
+        }
+    }
+
     fn check_condition(&self, cond: &Labels) -> Result<(), DenoiseError> {
         match self.config.classes {
             Classes::Table { count, null } => drop(cond.rows_of(count, null)?),

@@ -2,6 +2,7 @@
 
 use crate::ddpm::check_direction;
 use crate::plan::{Draw, Plan, Row, Src, Term};
+use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::Transition;
@@ -51,6 +52,13 @@ impl Tcd {
         Err(PlanError::Setting { solver: NAME, setting: "gamma", given: self.gamma, expected })
     }
 
+    /// Name and rows of the plan for these steps.
+    fn table(&self, process: &dyn Process, stops: &[Stop]) -> (String, Vec<Row>) {
+        let rows = stops.iter().enumerate();
+        let rows = rows.map(|(index, stop)| self.row(process, index, stop, index + 1 == stops.len())).collect();
+        (format!("{NAME} (gamma {})", self.gamma), rows)
+    }
+
     fn row(&self, process: &dyn Process, index: usize, stop: &Stop, last: bool) -> Row {
         let clean = process.time_range().0;
         let time = clean + (1.0 - self.gamma) * (stop.to.t - clean);
@@ -74,10 +82,13 @@ impl Solver for Tcd {
         self.check()?;
         let stops = grid.stops(process)?;
         check_direction(NAME, &stops, true)?;
-        let rows = stops.iter().enumerate();
-        let rows = rows.map(|(index, stop)| self.row(process, index, stop, index + 1 == stops.len())).collect();
-        let name = format!("{NAME} (gamma {})", self.gamma);
+        let (name, rows) = self.table(process, &stops);
         Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        plan_raised(churn, NAME, process, grid, |stops| Ok(self.table(process, stops)))
     }
 }
 

@@ -26,6 +26,14 @@ pub enum ConfigError {
         /// The classes that the function reads.
         known: String,
     },
+    /// A class whose scheduler is not one sampler of numbers.
+    #[error("'{class}' is not one sampler: {instead}")]
+    NoSampler {
+        /// The class.
+        class: String,
+        /// Why, and what to take instead.
+        instead: &'static str,
+    },
     /// A key that the class does not have.
     #[error("{class} has no option '{key}'{}; its options are {known}", nearest(key, known.split(", ")))]
     UnknownKey {

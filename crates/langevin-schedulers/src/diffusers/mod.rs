@@ -37,6 +37,7 @@ mod piflow;
 mod pndm;
 mod repaint;
 mod rfd4_proteina;
+mod scheduler;
 mod score_sde;
 mod score_sde_code;
 mod shift;
@@ -54,6 +55,7 @@ pub use error::ConfigError;
 pub use helios::{HELIOS_CLASSES, Helios, StageEntry, helios_from_config};
 pub use piflow::piflow_from_config;
 pub use rfd4_proteina::{Rfd4Proteina, rfd4_proteina_from_config};
+pub use scheduler::{Scheduler, TokenConfig, from_diffusers};
 pub use score_sde::{SCORE_SDE_CLASSES, ScoreSde, score_sde_from_config};
 pub use score_sde_code::ScoreSdeCode;
 pub use tokens::{
@@ -110,7 +112,7 @@ pub const CLASSES: [&str; 40] = [
 ];
 
 /// Reads the text of a `scheduler_config.json`: process, prediction, grid and solver, with every option honoured or refused by
-/// name.
+/// name. [`from_diffusers`] reads files of all classes, those with functions of their own, too.
 ///
 /// Published files carry options of the class that they were converted from. One that another class of [`CLASSES`] has, and
 /// the class of the file has not, is accepted where it asks for nothing, and listed by [`Configured::ignored`]:
@@ -134,7 +136,6 @@ pub const CLASSES: [&str; 40] = [
 /// assert_eq!(scheduler.plan(50)?.steps(), 50);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "from_diffusers")]
 pub fn from_config(json: &str) -> Result<Configured, ConfigError> {
     let mut keys = Keys::parse(json)?;
     let mut configured = read(&mut keys)?;

@@ -7,7 +7,7 @@ use crate::sde::{EulerMaruyama, PredictorCorrector, ReverseDiffusion};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::End;
 use langevin_core::process::{VeSde, VpSde};
-use langevin_core::{Grid, Process};
+use langevin_core::{Grid, Prediction, Process};
 use serde_json::Value;
 
 /// Classes that [`score_sde_from_config`] reads.
@@ -63,10 +63,8 @@ pub enum ScoreSde {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn score_sde_from_config(json: &str) -> Result<ScoreSde, ConfigError> {
-    if let Ok(Value::Object(file)) = serde_json::from_str(json)
-        && score_sde_code::is_code(&file)
-    {
-        return Ok(ScoreSde::Code(score_sde_code::read(&file)?));
+    if let Some(scheduler) = code(json) {
+        return scheduler;
     }
     let mut keys = Keys::parse(json)?;
     let class = keys.class().to_owned();
@@ -95,7 +93,25 @@ pub fn score_sde_from_config(json: &str) -> Result<ScoreSde, ConfigError> {
     Ok(scheduler)
 }
 
+/// What a configuration of score SDEs' own code says, if it is one.
+pub(super) fn code(json: &str) -> Option<Result<ScoreSde, ConfigError>> {
+    match serde_json::from_str(json) {
+        Ok(Value::Object(file)) if score_sde_code::is_code(&file) => {
+            Some(score_sde_code::read(&file).map(ScoreSde::Code))
+        }
+        _ => None,
+    }
+}
+
 impl ScoreSde {
+    /// What its networks predict: ε under diffusers' VP class, the score elsewhere.
+    pub fn prediction(&self) -> Prediction {
+        match self {
+            ScoreSde::Vp { .. } => Prediction::Epsilon,
+            ScoreSde::Ve { .. } | ScoreSde::Code(_) => Prediction::Score,
+        }
+    }
+
     /// The noise process.
     pub fn process(&self) -> &dyn Process {
         match self {

@@ -4,6 +4,7 @@ use super::leg::{Basis, Leg};
 use super::multistep::{Past, finite, interpolate, joined_stops, plan};
 use super::tau::Tau;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Src, Term};
+use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
@@ -142,6 +143,28 @@ impl Solver for SaSolver {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
         let stops = joined_stops(NAME, process, grid, true)?;
+        let (name, rows) = self.table(&stops)?;
+        plan(name, process, &stops, rows)
+    }
+
+    /// The corrector sees the answer at the raised level, and the state from before it was raised; the same noise then goes
+    /// on top of the corrected state.
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        let made = plan_raised(churn, NAME, process, grid, |stops| self.table(stops))?;
+        let mut rows = made.rows().to_vec();
+        for row in rows.iter_mut().skip(1).filter(|_| self.corrector > 0) {
+            // A second question about the corrected state has nothing to raise again.
+            let again = row.pre.clone();
+            row.post.splice(1..1, again);
+        }
+        Ok(Plan::new(made.name(), made.start_node(), made.prior_deviation(), rows)?.on(process))
+    }
+}
+
+impl SaSolver {
+    /// Name and rows of the plan for these steps.
+    fn table(&self, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         let n = stops.len();
         let mut past = Past::new(self.predictor.max(self.corrector).max(1));
         let mut rows = Vec::new();
@@ -189,8 +212,7 @@ impl Solver for SaSolver {
             rows.push(row);
         }
         let again = if self.evaluates_again && self.corrector > 0 { ", evaluated again" } else { "" };
-        let name = format!("{NAME} (predictor {}, corrector {}{again})", self.predictor, self.corrector);
-        plan(name, process, &stops, rows)
+        Ok((format!("{NAME} (predictor {}, corrector {}{again})", self.predictor, self.corrector), rows))
     }
 }
 

@@ -22,7 +22,9 @@
 //! # Where programs differ
 //!
 //! * A name without a schedule is spaced evenly in time ("normal"), as ComfyUI and A1111 before its version 1.9 do. Since
-//!   then A1111's "Automatic" takes Karras's or the exponential schedule for some samplers: name it.
+//!   then A1111's "Automatic" takes Karras's or the exponential schedule for some samplers: "DPM++ 2M Automatic" does so here.
+//! * `align_your_steps`, `kl_optimal` and `beta` are ComfyUI's. A1111 asks at the cleanest level of the first as well, does not go on
+//!   from the last level of the second to clean data, and takes its quantiles in σ, the cleanest included.
 //! * The range of Karras's and of other schedules in σ/α is that of the process, as in A1111 and ComfyUI;
 //!   k-diffusion's functions are told theirs: [`Grid::between`](langevin_core::Grid::between). On a flow the programs
 //!   space σ = t, and so does [`Spacing`] on all processes that end in pure noise.
@@ -91,7 +93,7 @@ impl fmt::Debug for Named {
 /// [`NameError::Pipeline`] for those of other things, [`NameError::Unknown`] for all others, with the nearest name if one is near.
 pub fn from_name(name: &str) -> Result<Named, NameError> {
     let (entry, spacing) = resolve::resolve(name)?;
-    Ok(Named { entry, spacing, eta: None })
+    Ok(Named { entry, spacing: entry.settled(spacing), eta: None })
 }
 
 /// What a list of names shows of one.
@@ -133,14 +135,16 @@ impl Named {
 
     /// With another schedule.
     pub fn on(mut self, spacing: Spacing) -> Self {
-        self.spacing = spacing;
+        self.spacing = self.entry.settled(spacing);
         self
     }
 
     /// With another strength of its noise; 1 is the reverse SDE and the default of most.
     ///
     /// # Errors
-    /// [`NameError::NoEta`] for samplers that take none. Its range is checked when the solver is made.
+    /// [`NameError::NoEta`] for samplers that take none. Each sampler has a range of its own (γ of `tcd` is at most 1), which is checked when
+    /// the solver is made: NaN, infinities and numbers below 0 are [`NameError::Plan`] of every name, by [`plan`](Self::plan),
+    /// [`solver`](Self::solver) and [`sampler`](Self::sampler).
     pub fn eta(mut self, eta: f64) -> Result<Self, NameError> {
         if self.entry.eta.is_none() {
             return Err(NameError::NoEta { name: self.entry.name, eta });

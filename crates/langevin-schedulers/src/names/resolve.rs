@@ -26,6 +26,12 @@ fn spacing_spellings() -> impl Iterator<Item = (&'static str, Spacing)> {
         .flat_map(|row| std::iter::once(row.name).chain(row.also.iter().copied()).map(move |name| (name, row.spacing)))
 }
 
+/// The schedule that has this key, by its name or as k-diffusion's function.
+fn spacing_of(asked: &str) -> Option<Spacing> {
+    let bare = asked.strip_prefix("getsigmas").unwrap_or(asked);
+    spacing_spellings().find(|(name, _)| key(name) == bare).map(|(_, spacing)| spacing)
+}
+
 /// The row and the schedule of a name: a sampler's, or a sampler's followed by a schedule's.
 pub(super) fn resolve(name: &str) -> Result<(&'static Entry, Spacing), NameError> {
     let whole = key(name);
@@ -39,13 +45,13 @@ pub(super) fn resolve(name: &str) -> Result<(&'static Entry, Spacing), NameError
     let known = ELSEWHERE.iter().find(|row| {
         let known = key(row.name);
         let rest = whole.strip_prefix("sample").unwrap_or(&whole).strip_prefix(known.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || spacing_spellings().any(|(name, _)| key(name) == rest))
+        rest.is_some_and(|rest| rest.is_empty() || spacing_of(rest).is_some())
     });
     if let Some(row) = known {
         return Err(NameError::Elsewhere { given: name.to_owned(), advice: row.advice });
     }
     let given = name.to_owned();
-    if spacing_spellings().any(|(name, _)| key(name) == whole) {
+    if spacing_of(&whole).is_some() {
         return Err(NameError::ScheduleAlone { given });
     }
     if whole.ends_with("pipeline") {
@@ -81,8 +87,7 @@ fn two_schedules(asked: &str) -> Option<(&'static str, &'static str, &'static st
 /// The schedule of a name.
 pub(super) fn resolve_spacing(name: &str) -> Result<Spacing, NameError> {
     let asked = key(name);
-    let found = spacing_spellings().find(|(name, _)| key(name) == asked);
-    found.map(|(_, spacing)| spacing).ok_or_else(|| NameError::UnknownSpacing {
+    spacing_of(&asked).ok_or_else(|| NameError::UnknownSpacing {
         given: name.to_owned(),
         nearest: nearest(&asked, spacing_spellings().map(|(name, _)| name.to_owned())),
     })
@@ -95,7 +100,7 @@ fn find(asked: &str) -> Option<(&'static Entry, Spacing)> {
                 None => {}
                 Some("") => return Some((entry, entry.spacing)),
                 Some(rest) => {
-                    if let Some((_, spacing)) = spacing_spellings().find(|(name, _)| key(name) == rest) {
+                    if let Some(spacing) = spacing_of(rest) {
                         return Some((entry, spacing));
                     }
                 }

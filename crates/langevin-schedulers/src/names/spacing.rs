@@ -3,6 +3,7 @@
 use super::error::NameError;
 use super::resolve::resolve_spacing;
 use langevin_core::grid::{AysTable, End};
+use langevin_core::process::Edm;
 use langevin_core::{Grid, GridError, Process};
 
 /// How the levels of a named sampler are spaced.
@@ -15,6 +16,9 @@ use langevin_core::{Grid, GridError, Process};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spacing {
+    /// What A1111 takes for the sampler where its schedule is "Automatic": Karras's or the exponential one for some, for
+    /// others that of the name alone. A [`Named`](super::Named) knows which: its own spacing is never this one.
+    Automatic,
     /// Equal steps in t, both ends asked, then clean. ComfyUI's "normal", A1111's "Uniform".
     Normal,
     /// As [`Normal`](Self::Normal) with one more level, the cleanest of which is left out.
@@ -30,6 +34,8 @@ pub enum Spacing {
     Exponential,
     /// k-diffusion's polyexponential schedule with ρ = 1, which is [`Exponential`](Self::Exponential).
     Polyexponential,
+    /// Equal steps in the time of the published VP SDE with the same σ/α: k-diffusion's `get_sigmas_vp`.
+    Vp,
     /// Equal steps in `arctan(σ/α)` (Sabour et al. 2024, section 3.1).
     KlOptimal,
     /// Quantiles 1, 1 − 1/n, … of Beta(0.6, 0.6) in t (Lee et al. 2024).
@@ -69,13 +75,15 @@ const fn row(spacing: Spacing, name: &'static str, also: &'static [&'static str]
 /// All spacings.
 #[rustfmt::skip]
 pub(super) const SPACINGS: &[SpacingName] = &[
+    row(Spacing::Automatic, "automatic", &[], "A1111's choice for the sampler: `karras`, `exponential` or what it has by its name alone"),
     row(Spacing::Normal, "normal", &["uniform"], "equal steps in t, both ends asked"),
     row(Spacing::SgmUniform, "sgm_uniform", &["sgm"], "the same with one more level, the cleanest left out"),
     row(Spacing::Simple, "simple", &[], "every (T/n)-th step, from the last on"),
-    row(Spacing::DdimUniform, "ddim_uniform", &[], "every (T div n)-th step, from step 1 on"),
-    row(Spacing::Karras, "karras", &[], "equal steps in (σ/α)^(1/7)"),
-    row(Spacing::Exponential, "exponential", &[], "equal steps in ln(σ/α)"),
+    row(Spacing::DdimUniform, "ddim_uniform", &["ddim"], "every (T div n)-th step, from step 1 on"),
+    row(Spacing::Karras, "karras", &["ka"], "equal steps in (σ/α)^(1/7)"),
+    row(Spacing::Exponential, "exponential", &["exp"], "equal steps in ln(σ/α)"),
     row(Spacing::Polyexponential, "polyexponential", &[], "the same, with ρ = 1"),
+    row(Spacing::Vp, "vp", &[], "equal steps in the time of a VP SDE with the same σ/α"),
     row(Spacing::KlOptimal, "kl_optimal", &[], "equal steps in arctan(σ/α)"),
     row(Spacing::Beta, "beta", &[], "quantiles of Beta(0.6, 0.6) in t"),
     row(Spacing::LinearQuadratic, "linear_quadratic", &[], "slow in σ/α at first, then as a square"),
@@ -112,6 +120,9 @@ pub(super) enum Arrival {
 
 /// Share of the range that is left out at an end that has no finite σ/α, or none but 0.
 const MARGIN: f64 = 1e-3;
+
+/// β of the published VP SDE.
+const VP: (f64, f64) = (0.1, 20.0);
 
 impl Spacing {
     /// The spacing of a name, whatever its case and separators.
@@ -190,9 +201,12 @@ impl Spacing {
     /// The grid that is this spacing, where there is one.
     fn plain(self, line: &Line, n: usize) -> Option<Result<Grid, GridError>> {
         let grid = match self {
-            Spacing::Normal | Spacing::Linspace | Spacing::SgmUniform | Spacing::Simple | Spacing::Trailing => {
-                Ok(Grid::uniform(n))
-            }
+            Spacing::Automatic
+            | Spacing::Normal
+            | Spacing::Linspace
+            | Spacing::SgmUniform
+            | Spacing::Simple
+            | Spacing::Trailing => Ok(Grid::uniform(n)),
             Spacing::Quadratic => Ok(Grid::quadratic(n)),
             Spacing::Beta => Grid::beta(n, 0.6, 0.6),
             Spacing::UniformLambda if line.finite => Ok(Grid::uniform_lambda(n)),
@@ -200,6 +214,7 @@ impl Spacing {
             Spacing::Karras => Grid::karras(n, 7.0),
             Spacing::Exponential => Ok(Grid::exponential(n)),
             Spacing::Polyexponential => Grid::polyexponential(n, 1.0),
+            Spacing::Vp => Grid::vp(n, VP.0, VP.1),
             Spacing::Ays if line.restricted.is_none() => Ok(Grid::ays(AysTable::StableDiffusion15, n)),
             Spacing::AysXl if line.restricted.is_none() => Ok(Grid::ays(AysTable::StableDiffusionXl, n)),
             Spacing::AysVideo if line.restricted.is_none() => Ok(Grid::ays(AysTable::StableVideoDiffusion, n)),
@@ -231,7 +246,7 @@ impl Spacing {
         };
         if let Some(table) = table {
             let sigmas = table.interpolated(steps);
-            return sigmas.iter().map(|sigma| line.time_of_table(process, *sigma)).collect();
+            return sigmas.iter().map(|sigma| line.time_of_table(process, table, *sigma)).collect();
         }
         let by_time = |time: &dyn Fn(usize) -> f64| {
             Ok((0..count).map(|i| line.end(i, count).unwrap_or_else(|| time(i))).collect())
@@ -259,6 +274,12 @@ impl Spacing {
             }
             Spacing::Exponential | Spacing::Polyexponential | Spacing::UniformLambda => {
                 by_noise(&|i| mix(most.ln(), least.ln(), share(i)).exp())
+            }
+            Spacing::Vp => {
+                // Where it is spaced, noise is σ and its own time.
+                let levels = Grid::vp((count - 1).max(1), VP.0, VP.1)?.ending(End::Range);
+                let levels = levels.stops(&Edm::new(least, most)?)?;
+                by_noise(&|i| levels[i].from.t)
             }
             Spacing::KlOptimal => by_noise(&|i| mix(most.atan(), least.atan(), share(i)).tan()),
             Spacing::LinearQuadratic => {
@@ -311,7 +332,8 @@ impl Line {
     fn of(process: &dyn Process, reach: Reach, spacing: Spacing) -> Self {
         let (min, max) = process.time_range();
         let margin = if process.chain().is_some() { 1.0 } else { MARGIN * (max - min) };
-        let logarithmic = matches!(spacing, Spacing::Exponential | Spacing::Polyexponential | Spacing::UniformLambda);
+        let logarithmic =
+            matches!(spacing, Spacing::Exponential | Spacing::Polyexponential | Spacing::UniformLambda | Spacing::Vp);
         let noisy_end = reach.arrival != Arrival::Range || logarithmic;
         let noisy = if !reach.pure_noise && process.alpha(max) == 0.0 { max - margin } else { max };
         let clean = if noisy_end && process.sigma(min) == 0.0 { min + margin } else { min };
@@ -344,7 +366,7 @@ impl Line {
     }
 
     /// A table prints three decimals, so that its ends may lie beyond the process's by half of the last.
-    fn time_of_table(&self, process: &dyn Process, ratio: f64) -> Result<f64, GridError> {
+    fn time_of_table(&self, process: &dyn Process, table: AysTable, ratio: f64) -> Result<f64, GridError> {
         let at = |t: f64| process.sigma(t) / process.alpha(t);
         let (most, least) = (at(self.noisy), at(self.clean));
         let near = |end: f64| (ratio - end).abs() <= AysTable::HALF_DIGIT;
@@ -353,6 +375,12 @@ impl Line {
         }
         if ratio < least && near(least) {
             return Ok(self.clean);
+        }
+        // A level that only the margin leaves out is moved to its end.
+        let (min, max) = process.time_range();
+        let (smallest, largest) = (at(min), at(max));
+        if !(ratio <= largest && ratio >= smallest) {
+            return Err(GridError::BeyondTable { table: table.model(), ratio, smallest, largest });
         }
         self.time_at_ratio(process, ratio)
     }

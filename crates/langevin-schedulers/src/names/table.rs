@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub what: &'static str,
     /// The schedule, where the name has none.
     pub spacing: Spacing,
+    /// The schedule of A1111's "Automatic", where it is another.
+    pub automatic: Option<Spacing>,
     pub reach: Reach,
     /// What noise it has unless another strength is asked for; `None` if it takes none.
     pub eta: Option<f64>,
@@ -76,7 +78,7 @@ const fn row(
     what: &'static str,
     make: fn(&Settings<'_>) -> Result<Made, PlanError>,
 ) -> Entry {
-    Entry { name, also, what, spacing: Spacing::Normal, reach: REACH, eta: None, make }
+    Entry { name, also, what, spacing: Spacing::Normal, automatic: None, reach: REACH, eta: None, make }
 }
 
 impl Entry {
@@ -84,6 +86,18 @@ impl Entry {
     const fn on(mut self, spacing: Spacing) -> Self {
         self.spacing = spacing;
         self
+    }
+    /// With a schedule of its own behind A1111's "Automatic".
+    const fn automatic(mut self, spacing: Spacing) -> Self {
+        self.automatic = Some(spacing);
+        self
+    }
+    /// The schedule that is meant by one.
+    pub(super) fn settled(&self, spacing: Spacing) -> Spacing {
+        match spacing {
+            Spacing::Automatic => self.automatic.unwrap_or(self.spacing),
+            named => named,
+        }
     }
     /// Takes a strength of its noise.
     const fn eta(mut self, eta: f64) -> Self {
@@ -135,10 +149,12 @@ pub(super) const SOLVERS: &[Entry] = &[
     }).on(Spacing::Exponential),
     row("heunpp2", &[], "Heun++: slopes of two levels ahead, weighed by their noise", |s| s.solver(HeunPp::new())),
     row("flow_heun", &["FlowMatchHeunDiscreteScheduler"], "Heun in σ/(α+σ)", |s| s.solver(flow::Heun::new())),
-    row("dpm_2", &[], "midpoints in ln(σ/α)", |s| s.solver(Dpm2::new())).passing_over(),
+    row("dpm_2", &[], "midpoints in ln(σ/α)", |s| s.solver(Dpm2::new()))
+        .passing_over().automatic(Spacing::Karras),
     row("KDPM2DiscreteScheduler", &[], "the same on all levels", |s| s.solver(Dpm2::new())),
     row("dpm_2_ancestral", &["DPM2 a"], "DPM2 with ancestral noise",
-        |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?.split(s.split()))).eta(1.0).passing_over(),
+        |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?.split(s.split())))
+        .eta(1.0).passing_over().automatic(Spacing::Karras),
     row("dpm_2_ancestral_rf", &[], "the same in σ/(α+σ) on every process",
         |s| s.solver(Dpm2Ancestral::new().eta(s.eta)?.split(AncestralSplit::Share))).eta(1.0).passing_over(),
     row("KDPM2AncestralDiscreteScheduler", &[], "the same in σ/α on all levels",
@@ -162,7 +178,8 @@ pub(super) const SOLVERS: &[Entry] = &[
         Ok(Made::Planned(Box::new(solver), s.steps - again * times))
     }).on(Spacing::Karras),
     // In λ, one answer a step.
-    row("dpmpp_2m", &[], "DPM-Solver++, multistep, order 2", |s| s.solver(DpmSolver::multistep(2)?)),
+    row("dpmpp_2m", &[], "DPM-Solver++, multistep, order 2", |s| s.solver(DpmSolver::multistep(2)?))
+        .automatic(Spacing::Karras),
     row("dpmpp_3m", &[], "the same, order 3", |s| s.solver(DpmSolver::multistep(3)?)),
     row("DPMSolverMultistepScheduler", &[], "order 2, lower at the end of short grids",
         |s| s.solver(DpmSolver::multistep(2)?.lower_order_below(SHORT))).on(Spacing::Linspace),
@@ -175,12 +192,13 @@ pub(super) const SOLVERS: &[Entry] = &[
         |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.lower_order_below(SHORT)))
         .eta(1.0).on(Spacing::Exponential),
     row("dpmpp_2m_sde", &["dpmpp_2m_sde_gpu"], "the same for the reverse SDE, along one path",
-        |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.path())).eta(1.0),
+        |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.path())).eta(1.0).automatic(Spacing::Exponential),
     row("dpmpp_2m_sde_heun", &["dpmpp_2m_sde_heun_gpu"], "with slopes weighted as lines",
-        |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.second_order(SecondOrder::Heun).path())).eta(1.0),
+        |s| s.solver(DpmSolver::multistep(2)?.sde(s.eta)?.second_order(SecondOrder::Heun).path()))
+        .eta(1.0).automatic(Spacing::Exponential),
     row("dpmpp_3m_sde", &["dpmpp_3m_sde_gpu"], "order 3, half of the second difference",
         |s| s.solver(DpmSolver::multistep(3)?.sde(s.eta)?.second_order(SecondOrder::Heun)
-            .third_order(ThirdOrder::Half).path())).eta(1.0),
+            .third_order(ThirdOrder::Half).path())).eta(1.0).automatic(Spacing::Exponential),
     row("dpm_solver_2m", &[], "DPM-Solver, multistep, order 2",
         |s| s.solver(DpmSolver::multistep(2)?.basis(Basis::Noise))).needs_signal(),
     row("res_multistep", &[], "RES, order 2: the exact line through two answers",
@@ -215,11 +233,12 @@ pub(super) const SOLVERS: &[Entry] = &[
     row("DPMSolverSinglestepScheduler", &[], "order 2, with stages on the grid",
         |s| s.solver(Singlestep::new(2)?.on_grid().lower_order_final(true))).on(Spacing::Linspace),
     row("dpmpp_2s_ancestral", &["dpmpp_2s_a"], "DPM-Solver++ 2S with ancestral noise",
-        |s| s.solver(Singlestep::new(2)?.ancestral(s.eta)?.ancestral_split(s.split()))).eta(1.0),
+        |s| s.solver(Singlestep::new(2)?.ancestral(s.eta)?.ancestral_split(s.split())))
+        .eta(1.0).automatic(Spacing::Karras),
     row("dpmpp_2s_ancestral_rf", &[], "the same, split in σ/(α+σ) on every process",
         |s| s.solver(Singlestep::new(2)?.ancestral(s.eta)?.ancestral_split(AncestralSplit::Share))).eta(1.0),
     row("dpmpp_sde", &["dpmpp_sde_gpu"], "DPM-Solver++ SDE: an inner stage, along one path",
-        |s| s.solver(DpmSolverSde::new().eta(s.eta)?)).eta(1.0),
+        |s| s.solver(DpmSolverSde::new().eta(s.eta)?)).eta(1.0).automatic(Spacing::Karras),
     row("DPMSolverSDEScheduler", &[], "the same on whole steps",
         |s| s.solver(DpmSolverSde::new().eta(s.eta)?)).eta(1.0).on(Spacing::Linspace),
     row("dpm_adaptive", &["dpm_ad"], "DPM-Solver of order 3, adaptive steps, tolerances 0.05 and 0.0078",

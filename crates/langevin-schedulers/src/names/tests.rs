@@ -76,20 +76,63 @@ fn every_name_plans_on_every_process() {
 
 #[test]
 fn every_schedule_goes_with_every_sampler() {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut long) = (Vec::new(), Vec::new());
     for (on, process) in processes() {
         for (listed, spacing) in solvers().flat_map(|solver| everywhere().map(move |spacing| (solver, spacing))) {
             let name = format!("{} {}", listed.name, spacing.name);
             let named = from_name(&name).unwrap();
-            assert_eq!((named.name(), named.spacing().name()), (listed.name, spacing.name));
+            let expected = Spacing::from_name(spacing.name).unwrap();
+            assert!(
+                named.name() == listed.name && (expected == Spacing::Automatic) != (named.spacing() == expected),
+                "{name}"
+            );
             match named.plan(&process, 12) {
-                // The reverse SDE in time takes no long steps, and adaptive ones are not planned: errors of their own.
-                Ok(_) | Err(NameError::NoPlan { .. } | NameError::Plan(PlanError::StepTooLong { .. })) => {}
+                Err(NameError::Plan(PlanError::StepTooLong { .. })) => long.push((on, listed.name, spacing.name)),
+                Ok(_) | Err(NameError::NoPlan { .. }) => {}
                 Err(error) => wrong.push(format!("{name} on {on}: {error}")),
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The reverse SDE in time takes no long steps from where it leaves pure noise. Those that go slowly there are the two tables, those
+    // that leave the noisiest levels out, and its own.
+    let mut expected = Vec::new();
+    for on in ["flow", "shifted flow", "zero-SNR chain"] {
+        for solver in ["euler_maruyama", "euler_maruyama_path"] {
+            let slow = ["automatic", "uniform_lambda", "ddim_uniform", "leading", "ays", "ays_sdxl"];
+            let slow = |name: &str| slow.contains(&name) || on == "flow" && name == "linear_quadratic";
+            let long = everywhere().filter(|spacing| !slow(spacing.name));
+            expected.extend(long.map(|spacing| (on, solver, spacing.name)));
+        }
+    }
+    assert_eq!(long, expected);
+}
+
+/// The table of video models goes from a σ/α of 700 to one of 0.002, and says so of a process that has not both.
+#[test]
+fn the_table_of_video_models_names_its_range() {
+    let wide: Arc<dyn Process> = Arc::new(Edm::new(0.002, 700.0).unwrap());
+    let mut left = 0;
+    for (on, process) in processes().into_iter().chain([("wide EDM", wide)]) {
+        for listed in solvers() {
+            let named = from_name(&format!("{} ays_svd", listed.name)).unwrap();
+            match named.plan(&process, 12) {
+                Err(NameError::NoPlan { .. }) => {}
+                Err(NameError::Grid(error @ GridError::BeyondTable { .. }))
+                    if !on.contains("flow") && on != "wide EDM" =>
+                {
+                    assert!(error.to_string().contains("`Edm` from 0.002 to 700"), "{error}");
+                    left += 1;
+                }
+                planned => assert!(
+                    planned.is_ok() && (on.contains("flow") || on == "wide EDM"),
+                    "{} on {on}: {planned:?}",
+                    listed.name
+                ),
+            }
+        }
+    }
+    assert!(left > 300, "{left}");
 }
 
 /// Wherever a name starts: some leave pure noise out, and would run.
@@ -260,6 +303,14 @@ fn schedules_are_those_of_the_programs() {
     close(&ratios("euler exponential", &chain, 7), &of(&f64::ln, &f64::exp, 7));
     close(&ratios("euler polyexponential", &chain, 7), &of(&f64::ln, &f64::exp, 7));
     close(&ratios("euler kl_optimal", &chain, 7), &of(&f64::atan, &f64::tan, 7));
+    // β from 0.1 to 20.
+    let (time, sigma) = (
+        |s: f64| ((s * s).ln_1p() * 2.0 * 19.9 + 0.01).sqrt() / 19.9 - 0.1 / 19.9,
+        |t: f64| (9.95 * t * t + 0.1 * t).exp_m1().sqrt(),
+    );
+    close(&ratios("euler get_sigmas_vp", &chain, 7), &of(&time, &sigma, 7));
+    let spare = ratios("euler vp", &chain, 8);
+    close(&ratios("dpm_2 vp", &chain, 7), &[&spare[..7], &[0.0]].concat());
     // threshold_noise = 0.025, linear_steps = 2.
     close(&ratios("euler linear_quadratic", &chain, 4), &[1.0, 0.9875, 0.975, 0.725, 0.0].map(|x| x * high));
     let beta: Vec<f64> = {
@@ -284,6 +335,8 @@ fn schedules_of_flows_space_the_share_of_noise() {
     };
     close(&asked("euler karras", &flow, 6), &of(&|s| s.powf(1.0 / 7.0), &|s| s.powi(7)));
     close(&asked("euler exponential", &flow, 6), &of(&f64::ln, &f64::exp));
+    let time = |s: f64| ((s * s).ln_1p() * 2.0 * 19.9 + 0.01).sqrt() / 19.9 - 0.1 / 19.9;
+    close(&asked("euler vp", &flow, 6), &of(&time, &|t| (9.95 * t * t + 0.1 * t).exp_m1().sqrt()));
     close(&asked("euler linear_quadratic", &flow, 4), &[1.0, 0.9875, 0.975, 0.725]);
 }
 
@@ -321,8 +374,8 @@ fn spellings_mean_one_thing_each() {
 fn lists_of_programs_are_covered() {
     const A1111: &str = "DPM++ 2M, DPM++ SDE, DPM++ 2M SDE, DPM++ 2M SDE Heun, DPM++ 2S a, DPM++ 3M SDE, Euler a, Euler, LMS, Heun, \
                          DPM2, DPM2 a, DPM fast, DPM adaptive, Restart, DDIM, DDIM CFG++, PLMS, UniPC, LCM, k_euler_a, k_dpmpp_2m";
-    const A1111_SCHEDULES: &str = "Uniform, Karras, Exponential, Polyexponential, SGM Uniform, KL Optimal, Align Your Steps, \
-                                   Simple, Normal, DDIM Uniform, Beta, Turbo";
+    const A1111_SCHEDULES: &str = "Automatic, Uniform, Karras, Exponential, Polyexponential, SGM Uniform, KL Optimal, \
+                                   Align Your Steps, Simple, Normal, DDIM, DDIM Uniform, Beta, Turbo";
     const COMFYUI: &str = "euler, euler_cfg_pp, euler_ancestral, euler_ancestral_cfg_pp, heun, heunpp2, exp_heun_2_x0, \
                            exp_heun_2_x0_sde, dpm_2, dpm_2_ancestral, lms, dpm_fast, dpm_adaptive, dpmpp_2s_ancestral, \
                            dpmpp_2s_ancestral_cfg_pp, dpmpp_sde, dpmpp_sde_gpu, dpmpp_2m, dpmpp_2m_cfg_pp, dpmpp_2m_sde, \
@@ -335,14 +388,21 @@ fn lists_of_programs_are_covered() {
     const K_DIFFUSION: &str = "sample_euler, sample_euler_ancestral, sample_heun, sample_dpm_2, sample_dpm_2_ancestral, \
                                sample_lms, sample_dpm_fast, sample_dpm_adaptive, sample_dpmpp_2s_ancestral, \
                                sample_dpmpp_sde, sample_dpmpp_2m, sample_dpmpp_2m_sde, sample_dpmpp_3m_sde";
+    const K_DIFFUSION_SCHEDULES: &str =
+        "get_sigmas_karras, get_sigmas_exponential, get_sigmas_polyexponential, get_sigmas_vp";
     let list = |names: &'static str| names.split(',').map(str::trim);
-    for (names, schedules) in [(A1111, A1111_SCHEDULES), (COMFYUI, COMFYUI_SCHEDULES), (K_DIFFUSION, "Karras")] {
+    for (names, schedules) in
+        [(A1111, A1111_SCHEDULES), (COMFYUI, COMFYUI_SCHEDULES), (K_DIFFUSION, K_DIFFUSION_SCHEDULES)]
+    {
         for name in list(names) {
             assert!(from_name(name).is_ok(), "{name}");
             for schedule in list(schedules) {
                 assert!(from_name(&format!("{name} {schedule}")).is_ok(), "{name} {schedule}");
             }
         }
+    }
+    for schedule in [A1111_SCHEDULES, COMFYUI_SCHEDULES, K_DIFFUSION_SCHEDULES].into_iter().flat_map(list) {
+        assert!(Spacing::from_name(schedule).is_ok(), "{schedule}");
     }
     // One wants an image, others have processes of their own: they are read from their configurations.
     let configured = [
@@ -398,7 +458,7 @@ fn names_far_from_all_others_suggest_none() {
 
 #[test]
 fn what_is_another_thing_is_said() {
-    for given in ["karras", "Exponential", "SGM Uniform"] {
+    for given in ["karras", "Exponential", "SGM Uniform", "Automatic", "get_sigmas_vp"] {
         let error = from_name(given).unwrap_err();
         assert_eq!(error, NameError::ScheduleAlone { given: given.into() });
         assert!(error.to_string().contains(&format!("as in 'euler {given}'")), "{error}");
@@ -418,6 +478,54 @@ fn what_is_another_thing_is_said() {
     assert!(error.to_string().contains("scheduler/scheduler_config.json"), "{error}");
 }
 
+/// A1111's names from before its version 1.9, with the short ones of its interface, and what "Automatic" has meant since then.
+#[test]
+fn schedules_of_samplers_in_a1111() {
+    for (name, short, sampler, spacing) in [
+        ("LMS Karras", "k_lms_ka", "lms", Spacing::Karras),
+        ("DPM2 Karras", "k_dpm_2_ka", "dpm_2", Spacing::Karras),
+        ("DPM2 a Karras", "k_dpm_2_a_ka", "dpm_2_ancestral", Spacing::Karras),
+        ("DPM++ 2S a Karras", "k_dpmpp_2s_a_ka", "dpmpp_2s_ancestral", Spacing::Karras),
+        ("DPM++ 2M Karras", "k_dpmpp_2m_ka", "dpmpp_2m", Spacing::Karras),
+        ("DPM++ SDE Karras", "k_dpmpp_sde_ka", "dpmpp_sde", Spacing::Karras),
+        ("DPM++ 2M SDE Karras", "k_dpmpp_2m_sde_ka", "dpmpp_2m_sde", Spacing::Karras),
+        ("DPM++ 2M SDE Exponential", "k_dpmpp_2m_sde_exp", "dpmpp_2m_sde", Spacing::Exponential),
+        ("DPM++ 2M SDE Heun Karras", "k_dpmpp_2m_sde_heun_ka", "dpmpp_2m_sde_heun", Spacing::Karras),
+        ("DPM++ 2M SDE Heun Exponential", "k_dpmpp_2m_sde_heun_exp", "dpmpp_2m_sde_heun", Spacing::Exponential),
+        ("DPM++ 3M SDE Karras", "k_dpmpp_3m_sde_ka", "dpmpp_3m_sde", Spacing::Karras),
+        ("DPM++ 3M SDE Exponential", "k_dpmpp_3m_sde_exp", "dpmpp_3m_sde", Spacing::Exponential),
+    ] {
+        for name in [name, short] {
+            let named = from_name(name).unwrap();
+            assert_eq!((named.name(), named.spacing()), (sampler, spacing), "{name}");
+        }
+    }
+    for (name, spacing) in [
+        ("DPM++ 2M", Spacing::Karras),
+        ("DPM++ SDE", Spacing::Karras),
+        ("DPM++ 2M SDE", Spacing::Exponential),
+        ("DPM++ 2M SDE Heun", Spacing::Exponential),
+        ("DPM++ 2S a", Spacing::Karras),
+        ("DPM++ 3M SDE", Spacing::Exponential),
+        ("Euler a", Spacing::Normal),
+        ("Euler", Spacing::Normal),
+        ("LMS", Spacing::Normal),
+        ("Heun", Spacing::Normal),
+        ("DPM2", Spacing::Karras),
+        ("DPM2 a", Spacing::Karras),
+        ("Restart", Spacing::Karras),
+        ("PLMS", Spacing::DdimUniform),
+    ] {
+        let named = from_name(&format!("{name} Automatic")).unwrap();
+        assert_eq!(named.spacing(), spacing, "{name}");
+        let set = from_name(&format!("{name} Beta")).unwrap().on(Spacing::Automatic);
+        assert_eq!(set.plan(&chain(), 12).unwrap(), named.plan(&chain(), 12).unwrap(), "{name}");
+    }
+    let karras = from_name("DPM++ 2M Karras").unwrap().plan(&chain(), 12).unwrap();
+    assert_eq!(from_name("DPM++ 2M Automatic").unwrap().plan(&chain(), 12).unwrap(), karras);
+    assert_ne!(from_name("DPM++ 2M").unwrap().plan(&chain(), 12).unwrap(), karras);
+}
+
 #[test]
 fn eta_is_for_samplers_with_noise() {
     let error = from_name("dpmpp_2m").unwrap().eta(0.5).unwrap_err();
@@ -429,6 +537,34 @@ fn eta_is_for_samplers_with_noise() {
         let error = from_name("euler_a").unwrap().eta(bad).unwrap().plan(&vp, 9).unwrap_err();
         assert!(matches!(error, NameError::Plan(PlanError::Setting { setting: "eta", .. })), "{error}");
     }
+}
+
+/// What is no strength of noise is none of any sampler, planned or not; and none of those without noise takes it either.
+#[test]
+fn eta_that_is_no_number_is_refused_by_every_name() {
+    let vp: Arc<dyn Process> = Arc::new(VpSde::default());
+    let (mut with, mut without) = (0, 0);
+    for (listed, bad) in solvers().flat_map(|listed| [f64::NAN, f64::INFINITY, -0.5].map(|bad| (listed, bad))) {
+        let named = match from_name(listed.name).unwrap().eta(bad) {
+            Ok(named) => named,
+            Err(error) => {
+                assert!(matches!(error, NameError::NoEta { name, .. } if name == listed.name), "{error}");
+                without += 1;
+                continue;
+            }
+        };
+        let refused = [
+            named.solver(&vp, 9).map(|_| ()).unwrap_err(),
+            named.plan(&vp, 9).map(|_| ()).unwrap_err(),
+            named.sampler::<2>(vp.clone(), 9).map(|_| ()).unwrap_err(),
+        ];
+        for error in refused {
+            assert!(matches!(error, NameError::Plan(PlanError::Setting { .. })), "{} with {bad}: {error}", listed.name);
+            assert!(error.to_string().contains(&bad.to_string()), "{}: {error}", listed.name);
+        }
+        with += 1;
+    }
+    assert!(with > 60 && without > 90, "{with}, {without}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::check_factor;
 use crate::ddpm::check_direction;
 use crate::plan::{Draw, Plan, Row, Src, Term};
+use crate::sigma::{Churn, plan_raised};
 use crate::solver::{PlanError, Solver, prior_std};
 use langevin_core::grid::Stop;
 use langevin_core::process::{Betas, DiscreteChain, Transition, VeSde, VpSde};
@@ -65,14 +66,19 @@ impl ReverseDiffusion {
     /// or α of a reached one is 0, [`PlanError::Table`] without stops.
     pub fn plan_stops(&self, stops: &[Stop], prior_std: f64) -> Result<Plan, PlanError> {
         check_direction(NAME, stops, true)?;
+        let Some(first) = stops.first() else { return Err(crate::plan::TableError::Empty.into()) };
+        let (name, rows) = self.table(stops)?;
+        Ok(Plan::new(name, first.from, prior_std, rows)?)
+    }
+
+    /// Name and rows of the plan for these steps.
+    fn table(&self, stops: &[Stop]) -> Result<(String, Vec<Row>), PlanError> {
         let rows = stops.iter().enumerate().map(|(index, stop)| {
             let noisy = !(self.flow || self.denoise && index + 1 == stops.len());
             row(index, stop, if self.flow { 0.5 } else { 1.0 }, noisy)
         });
-        let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        let Some(first) = stops.first() else { return Err(crate::plan::TableError::Empty.into()) };
         let name = if self.flow { "reverse diffusion (probability flow)" } else { NAME };
-        Ok(Plan::new(name, first.from, prior_std, rows)?)
+        Ok((name.to_owned(), rows.collect::<Result<_, _>>()?))
     }
 
     /// The stops of the original score-SDE sampler for VE processes: `steps` levels evenly spaced in ln σ from σ_max to
@@ -161,5 +167,9 @@ impl Solver for ReverseDiffusion {
         let stops = grid.stops(process)?;
         let prior = stops.first().map_or_else(|| process.prior_std(), |stop| prior_std(process, &stop.from));
         Ok(self.plan_stops(&stops, prior)?.on(process))
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        plan_raised(churn, NAME, process, grid, |stops| self.table(stops))
     }
 }

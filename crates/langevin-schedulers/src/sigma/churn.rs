@@ -193,7 +193,8 @@ pub(crate) fn raise(
 ) -> Result<Raised, PlanError> {
     churn.check()?;
     let (stops, steps) = walk(process, grid)?;
-    check_direction(solver, &stops, true)?;
+    // The solver alone may run upwards.
+    check_direction(NAME, &stops, true)?;
     check_joined(solver, &stops)?;
     let starts = stops.iter().map(|stop| start(Some(churn), solver, process, stop, steps));
     let starts: Vec<Start> = starts.collect::<Result<_, _>>()?;
@@ -214,7 +215,22 @@ pub(crate) fn plan_raised(
     grid: &Grid,
     table: impl FnOnce(&[Stop]) -> Result<(String, Vec<Row>), PlanError>,
 ) -> Result<Plan, PlanError> {
-    let Raised { stops, raised, starts } = raise(churn, solver, process, grid)?;
+    plan_raised_where(churn, solver, process, grid, |stops| vec![true; stops.len()], table)
+}
+
+/// The same of a solver whose state is raised before some of the grid's steps alone.
+pub(crate) fn plan_raised_where(
+    churn: &Churn,
+    solver: &'static str,
+    process: &dyn Process,
+    grid: &Grid,
+    begins: impl FnOnce(&[Stop]) -> Vec<bool>,
+    table: impl FnOnce(&[Stop]) -> Result<(String, Vec<Row>), PlanError>,
+) -> Result<Plan, PlanError> {
+    let Raised { stops, mut raised, mut starts } = raise(churn, solver, process, grid)?;
+    for (index, _) in begins(&stops).into_iter().enumerate().filter(|(_, begins)| !begins) {
+        (raised[index], starts[index]) = (stops[index], Start::still(&stops[index]));
+    }
     let (own, mut rows) = table(&raised)?;
     if rows.iter().any(|row| !row.draws.is_empty()) {
         return already_noisy(churn, own);

@@ -1,5 +1,6 @@
 //! Extended reverse-time SDEs: noise by any function of σ/α.
 
+use super::churn::{Churn, plan_raised};
 use super::frame::walk;
 use crate::ddpm::{check_direction, ratio};
 use crate::ode::check_joined;
@@ -184,6 +185,19 @@ impl Solver for ErSde {
         let (stops, _) = walk(process, grid)?;
         check_direction(NAME, &stops, true)?;
         check_joined(NAME, &stops)?;
+        let (name, rows) = self.table(&stops);
+        Ok(Plan::new(name, stops[0].from, prior_std(process, &stops[0].from), rows)?.on(process))
+    }
+
+    fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
+        self.check()?;
+        plan_raised(churn, NAME, process, grid, |stops| Ok(self.table(stops)))
+    }
+}
+
+impl ErSde {
+    /// Name and rows of the plan for these steps.
+    fn table(&self, stops: &[Stop]) -> (String, Vec<Row>) {
         let mut rows = Vec::with_capacity(stops.len());
         // Slots and levels of the last answers, the latest first.
         let mut past: Vec<(Slot, f64)> = Vec::new();
@@ -196,8 +210,7 @@ impl Solver for ErSde {
             let used = if to == 0.0 || to == s { 1 } else { past.len() };
             rows.push(self.row(index, stop, &past[..used]));
         }
-        Ok(Plan::new(format!("{NAME} {}", self.order), stops[0].from, prior_std(process, &stops[0].from), rows)?
-            .on(process))
+        (format!("{NAME} {}", self.order), rows)
     }
 }
 

@@ -35,7 +35,7 @@ mod pndm;
 pub(crate) use ancestral::Noise as AncestralNoise;
 pub use ancestral::{AncestralSplit, EulerAncestral, ancestral_step};
 pub use churn::Churn;
-pub(crate) use churn::{Raised, already_noisy, plan_raised, raise};
+pub(crate) use churn::{Raised, already_noisy, plan_raised, plan_raised_where, raise};
 pub use churned::Churned;
 pub use dpm2::{Dpm2, Dpm2Ancestral};
 pub use er_sde::{ErSde, NoiseScale};

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use langevin_core::process::{RectifiedFlow, VpSde};
 use langevin_core::{DenoiseError, Network, Prediction, Process};
 use langevin_data::{Batch, DataError, DataSet, VectorSet};
-use langevin_models::MlpConfig;
+use langevin_models::{Labels, MlpConfig};
 use langevin_train::{CheckpointError, Decay, Objective, TrainError, Trainer};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -93,6 +93,33 @@ fn networks_of_the_library_train_with_and_without_classes() {
     // Labels that the network cannot take are an error of the first step.
     assert!(matches!(fit(&config, 0.0), Err(TrainError::Denoise(_))));
     assert!(matches!(fit(&config.classes(2), 0.0), Err(TrainError::Denoise(DenoiseError::Class { .. }))));
+}
+
+/// A network with classes learns of none from data without labels: that is an error of the first step, unless it is meant.
+#[test]
+fn networks_with_classes_want_labels() {
+    let _turn = alone();
+    let data = VectorSet::new(vec![0.5, 1.0, -0.5, -1.0, 0.2, 0.1, 0.7, -0.3], [4, 2]).unwrap();
+    let fit = |config: MlpConfig, dropout| {
+        let network = config.init(&Device::flex()).unwrap();
+        let trainer = Trainer::new(network, objective()).steps(2).batch_size(4).condition_dropout(dropout).quiet();
+        trainer.fit(&data).map(|trained| trained.history.len())
+    };
+    let (with, without) = (MlpConfig::new(2).hidden(8).classes(3), MlpConfig::new(2).hidden(8));
+    for dropout in [0.0, 0.1] {
+        let error = fit(with.clone(), dropout).unwrap_err();
+        assert!(matches!(error, TrainError::NoLabels { classes: 3 }), "{error:?}");
+        let message = error.to_string();
+        for part in ["knows 3 classes", "no labels", "give the data labels", "`.condition_dropout(1.0)`"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    assert_eq!(fit(with.clone(), 1.0).unwrap(), 2);
+    assert_eq!(fit(without, 0.0).unwrap(), 2);
+    // Whoever makes the condition by hand knows what for.
+    let network = with.init(&Device::flex()).unwrap();
+    let trainer = Trainer::conditioned(network, objective(), |labels| Ok(Labels::of(vec![1; labels.len()])));
+    assert_eq!(trainer.steps(2).batch_size(4).quiet().fit(&data).unwrap().history.len(), 2);
 }
 
 #[test]

@@ -235,6 +235,10 @@ impl Network<4> for DiT {
         self.config.to_json()
     }
 
+    fn known_classes(&self) -> Option<usize> {
+        (self.config.classes > 0).then_some(self.config.classes)
+    }
+
     fn check_condition(&self, cond: &Labels) -> Result<(), DenoiseError> {
         cond.rows_of(self.config.classes, true)?;
         Ok(())

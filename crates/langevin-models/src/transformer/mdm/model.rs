@@ -308,6 +308,10 @@ impl Network<4> for Mdm {
         published_value(&self.config, CLASS).to_string()
     }
 
+    fn known_classes(&self) -> Option<usize> {
+        (self.config.cond_mode == MotionCondition::Action).then_some(self.config.num_actions)
+    }
+
     fn check_condition(&self, cond: &Labels) -> Result<(), DenoiseError> {
         match self.config.cond_mode {
             MotionCondition::Text => drop(cond.vectors(self.config.clip_dim)?),

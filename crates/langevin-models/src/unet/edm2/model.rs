@@ -293,6 +293,10 @@ impl Network<4> for Edm2UNet {
         self.config.to_json()
     }
 
+    fn known_classes(&self) -> Option<usize> {
+        (self.config.classes > 0).then_some(self.config.classes)
+    }
+
     fn check_condition(&self, cond: &Labels) -> Result<(), DenoiseError> {
         match self.config.classes {
             0 => cond.nothing()?,

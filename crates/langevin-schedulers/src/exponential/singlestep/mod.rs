@@ -7,7 +7,7 @@ use crate::exponential::multistep::{finite, interpolate, joined_stops, plan};
 use crate::exponential::tau::Tau;
 use crate::plan::{Draw, Eval, Plan, Reg, Row, Set, Slot, Src, Term};
 use crate::sde::clock;
-use crate::sigma::{AncestralNoise, AncestralSplit, Churn, node_at_lambda, plan_raised};
+use crate::sigma::{AncestralNoise, AncestralSplit, Churn, node_at_lambda, plan_raised, plan_raised_where};
 use crate::solver::{PlanError, Solver};
 use langevin_core::grid::Stop;
 use langevin_core::{Grid, Level, Process};
@@ -302,6 +302,13 @@ impl Singlestep {
         orders
     }
 
+    /// Which stages on the grid begin a step: the first ones, and each of a step from pure noise, where none is looked back on.
+    fn begins_on_grid(&self, stops: &[Stop]) -> Vec<bool> {
+        let clean_end = stops.last().is_some_and(|stop| stop.to.level.sigma == 0.0);
+        let orders = self.orders_on_grid(stops.len(), clean_end).into_iter().enumerate();
+        orders.map(|(i, order)| order == 1 || !stops[i + 1 - order].from.level.lambda().is_finite()).collect()
+    }
+
     /// Where a step goes before noise is added, and the deviation of that noise in x.
     fn goal(&self, stop: &Stop, end: &Level) -> (Level, f64) {
         let (from, to) = (&stop.from.level, &stop.to.level);
@@ -513,11 +520,8 @@ impl Solver for Singlestep {
     fn churned(&self, churn: &Churn, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
         if self.stages == Stages::OnGrid {
-            return Err(PlanError::Combination {
-                first: churn.to_string(),
-                second: format!("{NAME} with stages on the grid"),
-                reason: "a stage begins where its whole step began, and noise before it would be lost",
-            });
+            let begins = |stops: &[Stop]| self.begins_on_grid(stops);
+            return plan_raised_where(churn, NAME, process, grid, begins, |stops| self.table(process, stops));
         }
         plan_raised(churn, NAME, process, grid, |stops| self.table(process, stops))
     }
