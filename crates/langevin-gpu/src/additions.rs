@@ -86,16 +86,12 @@ pub(crate) fn register_additions<B: Backend + SumOps>(
 ) {
     let shape = gradient.shape();
     let (batch, channels) = (shape[0], shape[shape.num_dims() - 1]);
-    let sums = |groups: usize| {
-        let rows = Shape::new([groups, shape.num_elements() / channels / groups, channels]);
-        B::sum_rows(B::float_reshape(gradient.clone(), rows))
-    };
     if let Some(node) = of_bias.filter(|_| form.bias) {
-        grads.register::<B>(node, B::float_reshape(sums(1), Shape::new([channels])));
+        grads.register::<B>(node, B::sum_rows(gradient.clone(), Shape::new([channels])));
     }
     if let Some(node) = of_added.filter(|_| form.added || form.shift) {
         let found = match form.shift {
-            true => B::float_reshape(sums(batch), Shape::new([batch, 1, 1, channels])),
+            true => B::sum_rows(gradient.clone(), Shape::new([batch, 1, 1, channels])),
             false => gradient.clone(),
         };
         grads.register::<B>(node, found);

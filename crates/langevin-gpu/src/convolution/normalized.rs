@@ -3,7 +3,7 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::backend::{Backend, backend_extension};
 use burn::tensor::Shape;
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -34,6 +34,28 @@ pub(super) trait NormalizedOps: Backend {
         normalization: Normalization,
         form: Form,
     ) -> FloatTensor<Self>;
+
+    /// The gradients of image, scale, shift and weight, from that of the output: the normalized image is computed again.
+    #[fusion(meta = gradients)]
+    fn normalized_backward(
+        image: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        normalization: Normalization,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn gradients(
+    image: &TensorSpec,
+    scale: &TensorSpec,
+    shift: &TensorSpec,
+    weight: &TensorSpec,
+    _gradient: &TensorSpec,
+    _normalization: &Normalization,
+) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec) {
+    (image.clone(), scale.clone(), shift.clone(), weight.clone())
 }
 
 #[allow(clippy::too_many_arguments, reason = "as the operation has them")]
@@ -81,11 +103,28 @@ impl NormalizedOps for CubeBackend {
         });
         of_sheet(sheet, of, weight, bias, added, 1, form)
     }
+
+    fn normalized_backward(
+        image: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        normalization: Normalization,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [image, scale, shift] = [image, scale, shift].map(into_contiguous);
+        let shape = image.meta.shape().clone();
+        let image = Self::float_reshape(image, rows(&shape));
+        let normal = normalized(&image, scale.clone(), shift.clone(), normalization);
+        let (gradient, of_weight) =
+            Self::convolve_backward(Self::float_reshape(normal, shape.clone()), weight, gradient, 1);
+        let gradient = Self::float_reshape(gradient, rows(&shape));
+        let (of_image, of_scale, of_shift) = Self::group_norm_backward(image, scale, shift, gradient, normalization);
+        (Self::float_reshape(of_image, shape), of_scale, of_shift, of_weight)
+    }
 }
 
-impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps + SumOps, C: CheckpointStrategy> NormalizedOps
-    for Autodiff<B, C>
-{
+impl<B: Backend + NormalizedOps + SumOps, C: CheckpointStrategy> NormalizedOps for Autodiff<B, C> {
     fn convolve_normalized(
         image: FloatTensor<Self>,
         scale: FloatTensor<Self>,
@@ -100,7 +139,7 @@ impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps + SumOps, C: Che
         #[derive(Debug)]
         struct ConvolveNormalized;
 
-        impl<B: Backend + ConvolutionOps + GroupNormOps + SumOps> Backward<B, 6> for ConvolveNormalized {
+        impl<B: Backend + NormalizedOps + SumOps> Backward<B, 6> for ConvolveNormalized {
             type State = ([FloatTensor<B>; 4], Normalization, Form);
 
             fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -112,18 +151,9 @@ impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps + SumOps, C: Che
                 if [&of_image, &of_scale, &of_shift, &of_weight].into_iter().all(Option::is_none) {
                     return;
                 }
-                let shape = image.shape();
-                let image = B::float_reshape(image, rows(&shape));
-                let normal = B::group_norm(image.clone(), scale.clone(), shift.clone(), normalization);
-                let normal = B::float_reshape(normal, shape.clone());
-                let (gradient, found) = B::convolve_backward(normal, weight, gradient, 1);
-                if let Some(node) = of_weight {
-                    grads.register::<B>(node.id, found);
-                }
-                let gradient = B::float_reshape(gradient, rows(&shape));
-                let found = B::group_norm_backward(image, scale, shift, gradient, normalization);
-                let found = (B::float_reshape(found.0, shape), found.1, found.2);
-                for (node, gradient) in [(of_image, found.0), (of_scale, found.1), (of_shift, found.2)] {
+                let found = B::normalized_backward(image, scale, shift, weight, gradient, normalization);
+                let found = [(of_image, found.0), (of_scale, found.1), (of_shift, found.2), (of_weight, found.3)];
+                for (node, gradient) in found {
                     if let Some(node) = node {
                         grads.register::<B>(node.id, gradient);
                     }
@@ -147,5 +177,15 @@ impl<B: Backend + NormalizedOps + ConvolutionOps + GroupNormOps + SumOps, C: Che
                 prep.finish(B::convolve_normalized(image, scale, shift, weight, bias, added, normalization, form))
             }
         }
+    }
+    fn normalized_backward(
+        _image: FloatTensor<Self>,
+        _scale: FloatTensor<Self>,
+        _shift: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _gradient: FloatTensor<Self>,
+        _normalization: Normalization,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        panic!("Burn differentiates once")
     }
 }
