@@ -408,10 +408,11 @@ impl Singlestep {
         if !(std > 0.0) {
             return None;
         }
-        if self.compat {
+        let (from, until) = (clock(from), clock(to));
+        // To no noise the path goes on for ever, and no other stage sees that part of it.
+        if self.compat || until.is_infinite() {
             return Some((Draw::WHITE, Term::new(std, Src::Z(0))));
         }
-        let (from, until) = (clock(from), clock(to));
         Some((Draw::Path { to: 0, from, until }, Term::new(std / (until - from).sqrt(), Src::Z(0))))
     }
 

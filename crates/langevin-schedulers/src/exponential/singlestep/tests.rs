@@ -192,6 +192,18 @@ fn stages_on_the_grid_have_the_noise_of_their_whole_way() {
     }
 }
 
+/// In ε̂ a step to no noise has noise of its own, which is of no interval of the path that ends.
+#[test]
+fn the_last_noise_in_epsilon_is_white() {
+    for order in [2, 3] {
+        let solver = Singlestep::new(order).unwrap().basis(Basis::Noise).on_grid().sde(1.0).unwrap();
+        let plan = solver.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+        let is_white = |row: &Row| matches!(row.draws[..], [Draw::White { .. }]);
+        let found: Vec<bool> = plan.rows().iter().map(is_white).collect();
+        assert_eq!(found, [false, false, false, false, false, true]);
+    }
+}
+
 /// ComfyUI's "exp_heun_2_x0" in σ/α: `b₂ = h·φ₂(−h)`, `b₁ = h·(φ₁(−h) − φ₂(−h))`; with noise h is `(1 + η)·h` there, and the noise of
 /// the stage is that of the step.
 #[test]
