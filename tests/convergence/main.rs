@@ -2,7 +2,7 @@
 //!
 //! The levels go from λ = −2 to λ = 2 on every process and every number of steps; errors are against a reference good
 //! to 1e-13; the slope is the regression over the last three doublings whose errors are above 1e-11, of strong errors over four.
-//! `LANGEVIN_WRITE_DOCS=1` writes the tables to `docs/orders.md` and `docs/orders-with-noise.md`.
+//! `LANGEVIN_WRITE_DOCS=1` writes the tables to `docs/orders.md`, `docs/orders-with-noise.md` and `docs/orders-along-paths.md`.
 
 #![allow(clippy::print_stdout, reason = "the table of orders is the result")]
 
