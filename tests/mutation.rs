@@ -40,6 +40,16 @@ const CORRECTED: [&str; 3] = ["UniPC", "UniC", "SA-Solver"];
 /// Those of them that correct nothing.
 const PLAIN: [&str; 2] = ["SA-Solver 1, no corrector", "SA-Solver 2, τ of λ"];
 
+/// The reverse SDE keeps nothing of a step's beginning where that is the last step of a cosine chain.
+const FORGETS: [&str; 6] = [
+    "DPM-Solver++ 2S SDE on the grid",
+    "DPM-Solver++ 2S SDE on the grid, as diffusers",
+    "DPM-Solver++ 3S SDE on the grid",
+    "DPM-Solver++ 3S SDE on the grid, whole polynomial",
+    "DPM-Solver++ 3S SDE on the grid, lower at the end",
+    "DPM-Solver++ 3S SDE on the grid, drawn anew",
+];
+
 /// In seven steps their predictors take 0.0025 of the corrected state: at that length the newest slope, by its constant weight,
 /// all but cancels it.
 const HARDLY_READ: [&str; 2] = ["UniC-3 behind iPNDM", "UniC-2 behind PNDM, trapezoidal start"];
@@ -136,9 +146,7 @@ fn plans() -> Vec<(String, Plan)> {
             let grid = Grid::trailing(6);
             // From the last step of a cosine chain the oldest of four slopes weighs nothing.
             let corrected = CORRECTED.iter().any(|name| row.name.starts_with(name)) && !PLAIN.contains(&row.name);
-            // Nor does the reverse SDE keep anything of a step's beginning there.
-            let forgets = ["DPM-Solver++ 2S SDE on the grid", "DPM-Solver++ 2S SDE on the grid, as diffusers"];
-            let forgets = process == "cosine chain" && forgets.contains(&row.name);
+            let forgets = process == "cosine chain" && FORGETS.contains(&row.name);
             if corrected || forgets || row.name == "LMS of order 4" {
                 continue;
             }

@@ -8,7 +8,7 @@ use super::problem::KNOWN_SAMPLE;
 use langevin::core::exact::Gaussian;
 use langevin::core::{Key, Level, NoiseError, NoiseSource};
 use langevin::schedulers::Plan;
-use langevin::schedulers::plan::{Draw, HostAnswer, KNOWN, MASK};
+use langevin::schedulers::plan::{Coef, Draw, HostAnswer, KNOWN, MASK};
 use std::collections::BTreeMap;
 
 /// `x_end = mean + Σ columns·(independent standard normal values)`.
@@ -160,8 +160,40 @@ fn push_layout(
     Affine { dimension: d, mean, columns: blocks.collect() }
 }
 
+/// The mean at the end, by a run without noise.
+pub fn mean_at_end(plan: &Plan, data: &Gaussian, mean: &[f64]) -> Vec<f64> {
+    let model = |x: &[f64], level: &Level| Maps::of(data, level).answer(x, usize::MAX);
+    plan.run_host(mean.to_vec(), 0, &Silent, model).expect("a plan on the host")
+}
+
+struct Silent;
+
+impl NoiseSource for Silent {
+    fn fill(&self, _sample: u64, _key: Key, out: &mut [f64]) -> Result<(), NoiseError> {
+        out.fill(0.0);
+        Ok(())
+    }
+
+    fn fill_path(&self, _sample: u64, _from: f64, _until: f64, out: &mut [f64]) -> Result<(), NoiseError> {
+        out.fill(0.0);
+        Ok(())
+    }
+}
+
 /// What the network says of its variance, everywhere: a learned one is between its bounds by (1 + this)/2.
 pub const VARIANCE: f64 = 0.4;
+
+/// A coefficient where the network says that.
+pub fn coefficient(c: &Coef) -> f64 {
+    match *c {
+        Coef::C(c) => c,
+        Coef::LearnedStd { log_min, log_max, .. } => {
+            let share = 0.5 * (1.0 + VARIANCE);
+            (0.5 * (share * log_max + (1.0 - share) * log_min)).exp()
+        }
+        Coef::PredictedStd { .. } => VARIANCE.sqrt(),
+    }
+}
 
 /// x̂_0 and ε̂ of Gaussian data at one level as matrices (column by column) and shifts.
 struct Maps {

@@ -1,10 +1,10 @@
 //! The law that a plan gives to Gaussian data, row by row: mean and covariance of all that it holds at a time.
 
-use super::affine::{VARIANCE, affine_answer};
+use super::affine::{affine_answer, coefficient};
 use super::moments::Moments;
 use langevin::core::exact::Gaussian;
 use langevin::schedulers::Plan;
-use langevin::schedulers::plan::{Aux, Coef, Draw, Set, Src};
+use langevin::schedulers::plan::{Aux, Draw, Set, Src};
 
 /// Joint mean and covariance of registers and slots in the plane.
 struct Joint {
@@ -94,15 +94,7 @@ impl Joint {
     }
 
     fn set(&mut self, set: &Set) {
-        let number = |c: &Coef| match *c {
-            Coef::C(c) => c,
-            Coef::LearnedStd { log_min, log_max, .. } => {
-                let share = 0.5 * (1.0 + VARIANCE);
-                (0.5 * (share * log_max + (1.0 - share) * log_min)).exp()
-            }
-            Coef::PredictedStd { .. } => VARIANCE.sqrt(),
-        };
-        let of = |i: usize| set.sum.iter().map(|term| (self.at(term.of) + i, number(&term.c))).collect();
+        let of = |i: usize| set.sum.iter().map(|term| (self.at(term.of) + i, coefficient(&term.c))).collect();
         self.assign(self.at(Src::X(set.to)), [of(0), of(1)], [0.0; 2]);
     }
 

@@ -10,6 +10,7 @@ pub mod order;
 pub mod parallel;
 pub mod problem;
 pub mod reference;
+pub mod response;
 pub mod roster;
 pub mod samplers;
 pub mod solvers;

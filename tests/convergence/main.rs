@@ -2,7 +2,7 @@
 //!
 //! The levels go from λ = −2 to λ = 2 on every process and every number of steps; errors are against a reference good
 //! to 1e-13; the slope is the regression over the last three doublings whose errors are above 1e-11, of strong errors over four.
-//! `LANGEVIN_WRITE_DOCS=1` writes the tables to `docs/orders.md` and `docs/orders-with-noise.md`.
+//! `LANGEVIN_WRITE_DOCS=1` writes the tables to `docs/orders.md`, `docs/orders-with-noise.md` and `docs/orders-along-paths.md`.
 
 #![allow(clippy::print_stdout, reason = "the table of orders is the result")]
 
@@ -54,10 +54,14 @@ struct Line {
     kind: Kind,
     grid: &'static str,
     order: f64,
+    /// What stands for it on EDM.
+    on_edm: f64,
     /// How far from it slopes may be.
     tolerance: f64,
     /// None on processes that do not begin where errors are measured from.
     slopes: Vec<Option<f64>>,
+    /// Those of the last doubling alone.
+    last: Vec<Option<f64>>,
     /// Half of the interval of each slope, where points were drawn.
     halves: Option<Vec<f64>>,
     /// The smallest error measured, over all processes.
@@ -87,16 +91,15 @@ fn measured() -> &'static [Line] {
         for grid in [EVEN_LAMBDA, EVEN_TIME] {
             for known in KINDS {
                 let claims = claims().filter(|(_, claim)| known(claim.kind));
-                let claims = claims.filter(|(_, claim)| grid.name == EVEN_LAMBDA.name || !claim.even_lambda_only);
-                wanted.extend(claims.map(|(row, claim)| (row, claim, grid)));
+                wanted.extend(claims.filter_map(|(row, claim)| Some((row, claim.on(grid)?, grid))));
             }
         }
         let fine = claims().filter(|(_, claim)| claim.kind == Kind::FineStart);
-        wanted.extend(fine.map(|(row, claim)| (row, claim, Spacing { name: FINE, of: fine_start })));
+        wanted.extend(fine.map(|(row, claim)| (row, *claim, Spacing { name: FINE, of: fine_start })));
         let begun = claims().filter(|(_, claim)| claim.kind == Kind::FromNoise);
-        wanted.extend(begun.map(|(row, claim)| (row, claim, Spacing { name: FROM_NOISE, of: from_noise })));
+        wanted.extend(begun.map(|(row, claim)| (row, *claim, Spacing { name: FROM_NOISE, of: from_noise })));
         // Solvers are not sent between threads: each line makes its own.
-        let wanted: Vec<_> = wanted.into_iter().map(|(row, claim, grid)| (row.name, *claim, grid)).collect();
+        let wanted: Vec<_> = wanted.into_iter().map(|(row, claim, grid)| (row.name, claim, grid)).collect();
         let mut lines = each(wanted.len(), |index| {
             let (name, claim, grid) = wanted[index];
             let row = rows().into_iter().find(|row| row.name == name).expect("the same rows");
@@ -105,6 +108,16 @@ fn measured() -> &'static [Line] {
         lines.extend(samplers::lines());
         lines
     })
+}
+
+impl Claim {
+    /// It on a grid, if it is claimed there.
+    fn on(&self, grid: Spacing) -> Option<Self> {
+        if grid.name != EVEN_TIME.name {
+            return Some(Self { even_in_sigma: None, ..*self });
+        }
+        self.in_time.map(|(first, doublings)| Self { first, doublings, ..*self })
+    }
 }
 
 /// Even in λ, but for a start whose steps double from h²/4 to h.
@@ -197,24 +210,26 @@ fn changed_error(
         Kind::WeakJumping => distilled::error(row.name, &plan, process, &(spacing.of)(process, 2 * n + 1)),
         Kind::WeakItself => weak_difference(process, [&plan, &plan_of(2 * n)]),
         Kind::Strong => strong_error(process, &along_path(&plan), sde),
-        Kind::StrongApart => strong_error(process, &along_path_apart(&plan), sde),
+        Kind::StrongApart { stages } => strong_error(process, &along_path_apart(&plan, stages), sde),
         Kind::StrongItself => strong_difference(process, with_twice(along_shares).each_ref()),
         Kind::StrongDraws => strong_difference(process, with_twice(by_number).each_ref()),
     }
 }
 
 fn line(row: &Row, claim: Claim, spacing: Spacing) -> Line {
-    let mut slopes = Vec::new();
+    let (mut slopes, mut last) = (Vec::new(), Vec::new());
     let mut smallest = f64::INFINITY;
     for (_, process) in processes() {
         if claim.kind == Kind::FromNoise && !begins_in_noise(&process) {
             slopes.push(None);
+            last.push(None);
             continue;
         }
         let errors = Errors::measure(claim.first, claim.doublings, |n| error(row, &claim, &process, n, spacing));
         // Without errors above rounding there is no slope.
         let is_exact = claim.kind == Kind::WeakJumping && errors.errors.is_empty();
         slopes.push(Some(if is_exact { f64::INFINITY } else { errors.slope_over(points(claim.kind)) }));
+        last.push((!is_exact).then(|| errors.slope_over(2)));
         smallest = errors.errors.iter().copied().fold(smallest, f64::min);
     }
     let tolerance = TOLERANCE;
@@ -223,16 +238,13 @@ fn line(row: &Row, claim: Claim, spacing: Spacing) -> Line {
         kind: claim.kind,
         grid: spacing.name,
         order: claim.order,
+        on_edm: claim.even_in_sigma.unwrap_or(claim.order),
         tolerance,
         slopes,
+        last,
         halves: None,
         smallest,
     }
-}
-
-fn is_multistep(solver: &str) -> bool {
-    let solver = solver.split_once(" behind ").map_or(solver, |(_, behind)| behind);
-    ["LMS", "PNDM", "iPNDM"].iter().any(|name| solver.starts_with(name))
 }
 
 fn check(kind: impl Fn(Kind) -> bool) {
@@ -241,22 +253,52 @@ fn check(kind: impl Fn(Kind) -> bool) {
         assert!(line.slopes.iter().any(Option::is_some), "{}: no process begins there", line.solver);
         for (index, ((name, _), slope)) in processes().iter().zip(&line.slopes).enumerate() {
             let Some(slope) = slope else { continue };
-            // There the grid is even in σ/α, for which constant weights are made and first steps hardly count.
-            let better = *name == "EDM" && line.grid == "even in t" && is_multistep(line.solver);
+            let order = if *name == "EDM" { line.on_edm } else { line.order };
             // All of an interval is to be near the order.
             let half = line.halves.as_ref().map_or(0.0, |halves| halves[index]);
             // Where there is no order errors do not fall; they may grow.
-            let is_as_claimed = match line.order {
+            let is_as_claimed = match order {
                 0.0 => slope + half <= line.tolerance,
                 f64::INFINITY => *slope == f64::INFINITY,
-                order => (slope - order).abs() + half <= line.tolerance || better && slope - order >= -line.tolerance,
+                order => (slope - order).abs() + half <= line.tolerance,
             };
             if !is_as_claimed {
-                wrong.push(format!("{} on {name}, {}: {slope:.3}, expected {}", line.solver, line.grid, line.order));
+                wrong.push(format!("{} on {name}, {}: {slope:.3}, expected {order}", line.solver, line.grid));
             }
         }
     }
     assert!(wrong.is_empty(), "orders that are not as claimed:\n{}", wrong.join("\n"));
+}
+
+/// How far from the order the slope of the last doubling alone may be.
+const LAST_DOUBLING: f64 = 0.12;
+
+/// Rows whose last doubling alone has another slope, and why.
+const UNEVEN: [(&str, &str); 1] = [(
+    "UniC-4 behind LMS of order 4",
+    "its errors come to the floor of `f64` before they fall evenly: by the powers 5.6, 4.7 and 4.8 in its last doublings",
+)];
+
+/// No slope is an order because steeper and flatter ones make up for one another.
+#[test]
+fn the_last_doubling_alone_falls_by_the_order() {
+    let (mut wrong, mut seen, mut count) = (Vec::new(), std::collections::BTreeSet::new(), 0);
+    for line in measured().iter().filter(|line| line.order > 0.0) {
+        for ((name, _), last) in processes().iter().zip(&line.last) {
+            let order = if *name == "EDM" { line.on_edm } else { line.order };
+            let Some(last) = last.filter(|last| !((last - order).abs() <= LAST_DOUBLING)) else {
+                count += usize::from(last.is_some());
+                continue;
+            };
+            match UNEVEN.iter().find(|(solver, _)| *solver == line.solver) {
+                Some((solver, _)) => _ = seen.insert(*solver),
+                None => wrong.push(format!("{} on {name}, {}: {last:.3}, expected {order}", line.solver, line.grid)),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "last doublings that are not as claimed:\n{}", wrong.join("\n"));
+    assert_eq!(seen.len(), UNEVEN.len(), "rows of UNEVEN that are even");
+    assert!(count > 3000, "{count}");
 }
 
 #[test]

@@ -122,18 +122,32 @@ fn entries() -> Vec<Entry> {
         // Here it is of the size of h³, the weak error too, and the strong one of h, but for the noise of the last step, which is
         // left out.
         entry("adaptive DPM-Solver, η = 0.8", dpm, Kind::Weak, 1.0, (1 << 14, 9), |process, n| {
-            weak_error(process, &adaptive_dpm(process, &wide_gaussian(), n), (&|_| 0.8, 1.0))
+            weak_error(process, &adaptive_dpm(process, &wide_gaussian(), 3, n), (&|_| 0.8, 1.0))
         }),
         // As long as the error of h is not small beside that of √h, the slope is steeper than the sixth.
         Entry {
             tolerance: 0.03,
             error: Measured::Dense(|process, n| {
-                strong_error(process, &along_path(&adaptive_dpm(process, &gaussian(), n)), (&|_| 0.8, 1.0))
+                strong_error(process, &along_path(&adaptive_dpm(process, &gaussian(), 3, n)), (&|_| 0.8, 1.0))
             }),
             ..entry("adaptive DPM-Solver, η = 0.8", dpm, Kind::Strong, 1.0 / 6.0, (1 << 22, 6), |_, _| f64::NAN)
         },
         // Without noise the estimate is as large as the error of the lower of two orders, and the higher one goes on.
-        entry("adaptive DPM-Solver", dpm, Kind::Path, 1.0, (1 << 12, 12), quiet_dpm),
+        entry("adaptive DPM-Solver", dpm, Kind::Path, 1.0, (1 << 12, 12), |process, n| quiet_dpm(process, 3, n)),
+        entry("adaptive DPM-Solver of order 2", dpm, Kind::Path, 1.0, (1 << 12, 12), |process, n| {
+            quiet_dpm(process, 2, n)
+        }),
+        // With the lower order the estimate is of the size of h², the weak error too, and the noise of the last step of √h.
+        entry("adaptive DPM-Solver of order 2, η = 0.8", dpm, Kind::Weak, 1.0, (1 << 12, 9), |process, n| {
+            weak_error(process, &adaptive_dpm(process, &wide_gaussian(), 2, n), (&|_| 0.8, 1.0))
+        }),
+        Entry {
+            tolerance: 0.03,
+            error: Measured::Dense(|process, n| {
+                strong_error(process, &along_path(&adaptive_dpm(process, &gaussian(), 2, n)), (&|_| 0.8, 1.0))
+            }),
+            ..entry("adaptive DPM-Solver of order 2, η = 0.8", dpm, Kind::Strong, 0.25, (1 << 15, 6), |_, _| f64::NAN)
+        },
         any("Dormand-Prince", ode, Kind::Path, 1.0, (1 << 25, 9), Measured::Dense(dormand_prince)),
         entry("DDRM", ddrm, Kind::WeakItself, 1.0, (512, 4), |process, n| {
             let law = |n| restored(process, &even_lambda(process, n), &gaussian(), 1.0);
@@ -240,8 +254,11 @@ pub fn lines() -> Vec<Line> {
         kind: entry.kind,
         grid: entry.grid,
         order: entry.order,
+        on_edm: entry.order,
         tolerance: entry.tolerance,
         slopes: found.iter().map(|found| Some(found.slope)).collect(),
+        // Steps end where it happens, and points are drawn.
+        last: vec![None; found.len()],
         halves: match entry.error {
             Measured::Points(..) => Some(found.iter().map(|found| found.half).collect()),
             _ => None,
@@ -266,12 +283,12 @@ fn adaptive_sde(process: &dyn Process, data: &Gaussian, n: usize) -> Plan {
 }
 
 /// What the adaptive DPM-Solver did with a tolerance of 1/n.
-fn adaptive_dpm(process: &dyn Process, data: &Gaussian, n: usize) -> Plan {
+fn adaptive_dpm(process: &dyn Process, data: &Gaussian, order: usize, n: usize) -> Plan {
     let (noisy, clean) = ends(process);
-    let method = DpmAdaptive::new(1.0 / n as f64, 1.0 / n as f64).and_then(|method| method.eta(0.8)).expect("settings");
-    let sampler = method.batch_control().between(process, noisy, clean).expect("a run");
+    let method = DpmAdaptive::new(1.0 / n as f64, 1.0 / n as f64).and_then(|method| method.order(order)?.eta(0.8));
+    let sampler = method.expect("settings").batch_control().between(process, noisy, clean).expect("a run");
     let grid = Grid::times(visited(&sampler, process, data)).expect("falling").ending(End::Range);
-    let solver = Singlestep::new(3).and_then(|solver| solver.basis(Basis::Noise).capped().ancestral(0.8));
+    let solver = Singlestep::new(order).and_then(|solver| solver.basis(Basis::Noise).capped().ancestral(0.8));
     solver.expect("settings").plan(process, &grid).expect("a plan")
 }
 
@@ -369,9 +386,10 @@ fn dormand_prince(process: &dyn Process, n: usize) -> f64 {
 }
 
 /// The same of the adaptive DPM-Solver without noise.
-fn quiet_dpm(process: &dyn Process, n: usize) -> f64 {
+fn quiet_dpm(process: &dyn Process, order: usize, n: usize) -> f64 {
     let (noisy, clean) = ends(process);
-    let method = DpmAdaptive::new(1.0 / n as f64, 1.0 / n as f64).expect("tolerances").batch_control();
+    let method = DpmAdaptive::new(1.0 / n as f64, 1.0 / n as f64).and_then(|method| method.order(order));
+    let method = method.expect("settings").batch_control();
     quiet(process, &method.between(process, noisy, clean).expect("a run"))
 }
 

@@ -6,6 +6,7 @@ use crate::common::law::law;
 use crate::common::moments::Moments;
 use crate::common::order::rms;
 use crate::common::problem::{ends, gaussian, wide_gaussian};
+use crate::common::response::push_back;
 use crate::common::solvers::rows;
 use langevin::core::Process;
 use langevin::core::exact::Gaussian;
@@ -46,6 +47,22 @@ fn laws_row_by_row_are_those_of_all_directions() {
     assert!(compared > 100, "{compared}");
 }
 
+/// From the last row to the first what the end owes to each draw is what all directions carry to it.
+#[test]
+fn responses_from_the_end_are_those_of_all_directions() {
+    let data = gaussian();
+    let mut compared = 0;
+    for row in rows().iter().filter(|row| !row.known && row.is_noisy()) {
+        let plan = along_shares(&row.short());
+        let (mean, factor) = marginal(&data, &plan.start_node().level);
+        let [back, forward] = [push_back, push_on].map(|push| push(&plan, &data, &mean, &factor, &[0.123, 0.456]));
+        assert!(rms(&back.mean, &forward.mean) < 1e-12, "{}", row.name);
+        assert!(rms(&back.columns.concat(), &forward.columns.concat()) < 1e-12, "{}", row.name);
+        compared += 1;
+    }
+    assert!(compared > 100, "{compared}");
+}
+
 /// Error of the mean and covariance of x/α; with all of its noise the law of a solution is that of the data.
 pub fn weak_error(process: &dyn Process, plan: &Plan, (strength, factor): (&dyn Fn(f64) -> f64, f64)) -> f64 {
     let data = wide_gaussian();
@@ -77,7 +94,7 @@ pub fn strong_error(process: &dyn Process, plan: &Plan, (strength, factor): (&dy
     clocks.sort_unstable_by(f64::total_cmp);
     clocks.dedup();
     let (mean, seeds) = marginal(&data, &start);
-    let affine = push_on(plan, &data, &mean, &seeds, &clocks);
+    let affine = push_back(plan, &data, &mean, &seeds, &clocks);
     assert_eq!(affine.columns.len(), 2 * clocks.len(), "two for the start and for each stretch");
     let distance = |column: &[f64], exact: [f64; 2]| (column[0] - exact[0]).powi(2) + (column[1] - exact[1]).powi(2);
     let mut squares = distance(&affine.mean, [0, 1].map(|i| end.alpha * data.mean()[i]));
@@ -108,7 +125,7 @@ pub fn strong_difference(process: &dyn Process, plans: [&Plan; 2]) -> f64 {
     let (noisy, clean) = ends(process);
     let (mean, factor) = marginal(&data, &process.level(noisy));
     let clocks: Vec<f64> = plans.iter().flat_map(|plan| asked(plan)).collect();
-    let [a, b]: [Affine; 2] = plans.map(|plan| push_on(plan, &data, &mean, &factor, &clocks));
+    let [a, b]: [Affine; 2] = plans.map(|plan| push_back(plan, &data, &mean, &factor, &clocks));
     assert_eq!(a.columns.len(), b.columns.len(), "the same paths");
     let columns = a.columns.concat().into_iter().zip(b.columns.concat());
     let squares = columns.chain(a.mean.into_iter().zip(b.mean)).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
@@ -220,19 +237,24 @@ pub fn along_path(plan: &Plan) -> Plan {
     })
 }
 
-/// As [`along_path`], for a plan of which every other step is a stage of the next, and draws one of its own: a path beyond
-/// the end. The next has the noise of the way of both.
-pub fn along_path_apart(plan: &Plan) -> Plan {
+/// As [`along_path`], for a plan of which so many steps are a whole one, all but the last of them stages. Each stage draws noise of
+/// its own, that of a path beyond the end; the last has the noise of the whole way.
+pub fn along_path_apart(plan: &Plan, stages: usize) -> Plan {
     let beyond = 2.0 * clock(&plan.rows()[plan.rows().len() - 1].after.level);
     let mut begin = 0.0;
     redrawn(plan, |place| {
         assert_eq!(place.of, 1, "a draw a step");
         let until = clock(&place.step[place.step.len() - 1].after.level);
-        if place.index.is_multiple_of(2) {
+        let stage = place.index % stages;
+        if stage == 0 {
             begin = place.begin;
-            return (beyond + begin, beyond + until);
         }
-        (begin, until)
+        if stage + 1 == stages {
+            return (begin, until);
+        }
+        // Each on a stretch that no other stage sees.
+        let beyond = beyond * (stage + 1) as f64;
+        (beyond + begin, beyond + until)
     })
 }
 

@@ -59,8 +59,11 @@ pub struct Claim {
     /// The smallest number of steps.
     pub first: usize,
     pub doublings: u32,
-    /// Whether it is claimed for the grid that is even in λ alone, for the reason that stands at the row.
-    pub even_lambda_only: bool,
+    /// The same on the grid that is even in t; none if it is claimed for the one even in λ alone, for the reason that stands at the
+    /// row.
+    pub in_time: Option<(usize, u32)>,
+    /// What stands for the order on EDM's grid even in t, which is even in σ/α and has short steps first, if not the same.
+    pub even_in_sigma: Option<f64>,
     /// The SDE whose solution errors are distances from.
     pub sde: Sde,
 }
@@ -105,8 +108,9 @@ pub enum Kind {
     WeakJumping,
     /// Root mean square distance from the exact solution along the same Brownian path, on Gaussian data.
     Strong,
-    /// The same where every other step is a stage of the next, which goes over both and draws anew: that draw is of the path.
-    StrongApart,
+    /// The same where so many steps are a whole one, the last of which goes over all of them and draws anew: that draw is of the
+    /// path, and those of the others are seen by stages alone.
+    StrongApart { stages: usize },
     /// Distance from the same solver in twice as many steps, along Brownian paths over the share of steps taken: the k-th draw of
     /// a step has that of the k-th path.
     StrongItself,
@@ -120,7 +124,7 @@ impl Kind {
     }
 
     pub const fn is_strong(self) -> bool {
-        matches!(self, Self::Strong | Self::StrongApart | Self::StrongItself | Self::StrongDraws)
+        matches!(self, Self::Strong | Self::StrongApart { .. } | Self::StrongItself | Self::StrongDraws)
     }
 }
 
@@ -149,7 +153,8 @@ fn row<S: Solver + 'static>(name: &'static str, solver: S) -> Row {
 impl Row {
     fn claim(mut self, kind: Kind, order: f64, (first, doublings): (usize, u32)) -> Self {
         let sde = Sde { tau: Strength::Even(1.0), factor: 1.0 };
-        self.claims.push(Claim { kind, order, first, doublings, even_lambda_only: false, sde });
+        let in_time = Some((first, doublings));
+        self.claims.push(Claim { kind, order, first, doublings, in_time, even_in_sigma: None, sde });
         self
     }
     fn of_sde(mut self, tau: Strength, factor: f64) -> Self {
@@ -195,8 +200,8 @@ impl Row {
         let tau = Strength::Even(tau);
         self.weak(1.0, (1024, 4)).of_sde(tau, factor).strong(1.0, (64, 4)).of_sde(tau, factor)
     }
-    fn strong_apart(self, order: f64, steps: (usize, u32)) -> Self {
-        self.claim(Kind::StrongApart, order, steps)
+    fn strong_apart(self, stages: usize, order: f64, steps: (usize, u32)) -> Self {
+        self.claim(Kind::StrongApart { stages }, order, steps)
     }
     fn weak_itself(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::WeakItself, order, steps)
@@ -212,7 +217,18 @@ impl Row {
     }
     /// The last claim is one for grids that are even in λ.
     fn in_lambda(mut self) -> Self {
-        self.claims.last_mut().expect("a claim").even_lambda_only = true;
+        self.claims.last_mut().expect("a claim").in_time = None;
+        self
+    }
+    /// The last claim takes as many steps on the grid that is even in t.
+    fn in_time(mut self, steps: (usize, u32)) -> Self {
+        self.claims.last_mut().expect("a claim").in_time = Some(steps);
+        self
+    }
+    /// The last claim is of another order on EDM's grid even in t: weights for even steps in σ/α are right there, and what the first
+    /// steps leave is below rounding before it outweighs the rest, which has the order that is claimed once started.
+    fn even_in_sigma(mut self, order: f64) -> Self {
+        self.claims.last_mut().expect("a claim").even_in_sigma = Some(order);
         self
     }
     fn beyond_lambda(mut self, reason: &'static str) -> Self {

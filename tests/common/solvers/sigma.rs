@@ -67,14 +67,15 @@ pub fn rows() -> Vec<Row> {
         ),
         row("Heun++", HeunPp::new()).path(1.0, (64, 6)),
         row("Heun++, churn", HeunPp::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
-        row("gradient estimation", GradientEstimation::new()).path(1.0, (64, 6)),
-        row("gradient estimation, γ = 1.3", GradientEstimation::new().gamma(1.3).expect("in range")).path(1.0, (64, 6)),
+        row("gradient estimation", GradientEstimation::new()).path(1.0, (64, 6)).started(1, 1.0, (64, 6)),
+        row("gradient estimation, γ = 1.3", GradientEstimation::new().gamma(1.3).expect("in range"))
+            .path(1.0, (64, 6))
+            .started(1, 1.0, (64, 6)),
         row("gradient estimation, churn", GradientEstimation::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(
             2.0,
             1.0,
             (64, 4),
         ),
-        // On EDM strong errors on the other grid are not in their asymptotic range, nor the weak ones of order 3.
         row("ER-SDE 1", er(1, NoiseScale::Exponential)).weak(1.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
         row("ER-SDE 2", er(2, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
         row("ER-SDE 3", er(3, NoiseScale::Exponential)).weak(2.0, (64, 4)).strong_of(published, 1.0, (64, 4)),
@@ -82,22 +83,31 @@ pub fn rows() -> Vec<Row> {
         row("ER-SDE 2 of the reverse SDE", er(2, NoiseScale::Power(2.0)))
             .weak(2.0, (64, 4))
             .strong(1.0, (64, 4))
-            .in_lambda(),
+            .in_time((256, 4)),
         row("ER-SDE 3 of the reverse SDE", er(3, NoiseScale::Power(2.0)))
             .weak(2.0, (64, 4))
             .strong(1.0, (64, 4))
-            .in_lambda(),
-        row("ER-SDE 2 without noise", er(2, NoiseScale::Power(1.0))).path(2.0, (32, 6)),
-        row("ER-SDE 3 without noise", er(3, NoiseScale::Power(1.0))).path(2.0, (32, 6)),
+            .in_time((256, 4)),
+        row("ER-SDE 2 without noise", er(2, NoiseScale::Power(1.0))).path(2.0, (32, 6)).started(1, 2.0, (32, 6)),
+        row("ER-SDE 3 without noise", er(3, NoiseScale::Power(1.0))).path(2.0, (32, 6)).started(2, 2.0, (32, 6)),
         // From order 2 on, the first step of order 1 limits the whole to order 2.
         row("LMS of order 1", lms(1)).path(1.0, (64, 6)),
-        row("LMS of order 2", lms(2)).path(2.0, (64, 6)).finely_started(2.0, (64, 5)),
-        row("LMS of order 3", lms(3)).path(2.0, (256, 6)).finely_started(3.0, (64, 5)),
-        row("LMS of order 4", lms(4)).path(2.0, (128, 6)).finely_started(4.0, (64, 5)),
+        row("LMS of order 2", lms(2)).path(2.0, (64, 6)).started(1, 2.0, (32, 6)).finely_started(2.0, (64, 5)),
+        row("LMS of order 3", lms(3))
+            .path(2.0, (256, 6))
+            .even_in_sigma(3.0)
+            .started(2, 3.0, (32, 7))
+            .finely_started(3.0, (64, 5)),
+        row("LMS of order 4", lms(4))
+            .path(2.0, (128, 6))
+            .in_time((128, 7))
+            .started(3, 4.0, (32, 8))
+            .finely_started(4.0, (64, 5)),
         row("LMS of order 2, churn", lms(2).churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
-        row("PNDM, trapezoidal start", Pndm::new()).path(2.0, (128, 6)).on_a_chain(),
+        row("PNDM, trapezoidal start", Pndm::new()).path(2.0, (128, 6)).even_in_sigma(4.0).on_a_chain(),
         row("PNDM, Runge-Kutta start", Pndm::runge_kutta())
             .path(2.0, (128, 6))
+            .even_in_sigma(4.0)
             .beyond_lambda("its inner stages lie half-way in the process's time"),
         row("PNDM, outputs", Pndm::new().combining_outputs(Prediction::Velocity))
             .path(1.0, (64, 6))
@@ -106,10 +116,11 @@ pub fn rows() -> Vec<Row> {
             .path(1.0, (64, 6))
             .beyond_lambda("it mixes velocities, which depend on α and σ"),
         row("PNDM, churn", Pndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),
-        row("iPNDM", Ipndm::new()).path(2.0, (128, 6)),
+        row("iPNDM", Ipndm::new()).path(2.0, (128, 6)).in_time((128, 7)).started(3, 2.0, (32, 7)).even_in_sigma(4.0),
         // In a step from pure noise α·x̂_0 is left out, which is of the size h.
         row("iPNDM, blank start", Ipndm::new().blank_start())
             .path(2.0, (128, 6))
+            .in_time((128, 7))
             .begun_in_noise(1.0, (64, 6))
             .out_of_pure_noise(),
         row("iPNDM, churn", Ipndm::new().churn(churn())).weak(1.0, (64, 4)).strong_churn(2.0, 1.0, (64, 4)),

@@ -141,7 +141,7 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(plan(&solver), Err(PlanError::Setting { setting: "number of orders", .. })));
     let third = Singlestep::new(3).unwrap().sde(1.0).unwrap();
     assert!(plan(&third).unwrap().is_stochastic());
-    assert!(matches!(plan(&third.on_grid()), Err(PlanError::Combination { .. })));
+    assert!(plan(&third.on_grid()).unwrap().is_stochastic());
     assert!(plan(&Singlestep::new(2).unwrap().sde(1.0).unwrap().on_grid()).unwrap().is_stochastic());
     let tau = Tau::OfLambda(vec![(-4.0, 0.0), (4.0, 1.0)]);
     let changing = Singlestep::new(2).unwrap().on_grid().tau(tau.clone()).unwrap();
@@ -163,6 +163,44 @@ fn what_does_not_fit_is_refused() {
         let solver = Singlestep::new(2).unwrap();
         assert!(matches!(solver.clone().ancestral(bad), Err(PlanError::Setting { setting: "eta", .. })));
         assert!(matches!(solver.noise_scale(bad), Err(PlanError::Setting { setting: "the noise factor", .. })));
+    }
+}
+
+/// Every stage on the grid starts where its step does, with the increment of the path over the whole way; of the reverse SDE
+/// itself it is that increment times σ_t².
+#[test]
+fn stages_on_the_grid_have_the_noise_of_their_whole_way() {
+    let times = [10.0f64, 7.0, 5.0, 3.0, 2.0, 1.5, 1.2];
+    for (order, eta) in [(2, 0.7), (3, 0.7), (2, 1.0), (3, 1.0)] {
+        let solver = Singlestep::new(order).unwrap().on_grid().sde(eta).unwrap();
+        let plan = solver.plan(&Edm::default(), &Grid::times(times.to_vec()).unwrap()).unwrap();
+        assert_eq!((plan.steps(), plan.rows().len()), (6, 6));
+        for (index, row) in plan.rows().iter().enumerate() {
+            let (begin, to) = (times[index / order * order], times[index + 1]);
+            let [Draw::Path { from, until, .. }] = row.draws[..] else { panic!("one increment") };
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-12 * b.abs();
+            assert!(near(from, begin.powi(-2)) && near(until, to.powi(-2)), "{from} to {until}");
+            let terms = &row.post.last().unwrap().sum;
+            let number = |term: &Term| if let Coef::C(c) = term.c { c } else { panic!("a number") };
+            let state = usize::from(!index.is_multiple_of(order)) as Reg;
+            assert!(terms[0].of == Src::X(state) && near(number(&terms[0]), (to / begin).powf(1.0 + eta)));
+            let noise = terms.iter().find(|term| term.of == Src::Z(0)).map(number).unwrap();
+            let variance = to * to * (1.0 - (to / begin).powf(2.0 * eta));
+            assert!((noise * noise * (until - from) - variance).abs() < 1e-12 * variance, "{noise}");
+            assert!(eta != 1.0 || near(noise, to * to), "{noise}");
+        }
+    }
+}
+
+/// In ε̂ a step to no noise has noise of its own, which is of no interval of the path that ends.
+#[test]
+fn the_last_noise_in_epsilon_is_white() {
+    for order in [2, 3] {
+        let solver = Singlestep::new(order).unwrap().basis(Basis::Noise).on_grid().sde(1.0).unwrap();
+        let plan = solver.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+        let is_white = |row: &Row| matches!(row.draws[..], [Draw::White { .. }]);
+        let found: Vec<bool> = plan.rows().iter().map(is_white).collect();
+        assert_eq!(found, [false, false, false, false, false, true]);
     }
 }
 
