@@ -180,14 +180,18 @@ const NEAR: f64 = 0.05;
 
 /// Solvers of order 1 whose error in 256 steps is still larger, from how many steps on their errors fall evenly, and why: the error
 /// in four times as many must be a quarter.
-const SLOW: [(&str, &str, usize, &str); 7] = [
+const SLOW: [(&str, &str, usize, &str); 11] = [
     ("DPM-Solver++ 2S SDE on the grid, as diffusers", "VP", 256, TWICE),
     ("DPM-Solver++ 2S SDE on the grid, as diffusers", "EDM", 256, TWICE),
     ("DPM-Solver++ 2S SDE on the grid, as diffusers", "flow", 256, TWICE),
     ("DPM-Solver 2S SDE on the grid, as diffusers", "VP", 512, TWICE),
     ("DPM-Solver 2S SDE on the grid, as diffusers", "VE", 256, TWICE),
+    ("DPM-Solver 2S SDE on the grid, as diffusers", "EDM", 512, TWICE),
+    ("DPM-Solver 2S SDE on the grid, as diffusers", "flow", 512, TWICE),
     ("DPM-Solver++ 3S SDE on the grid, drawn anew", "VP", 256, THRICE),
     ("DPM-Solver++ 3S SDE on the grid, drawn anew", "VE", 256, THRICE),
+    ("DPM-Solver++ 3S SDE on the grid, drawn anew", "EDM", 256, THRICE),
+    ("DPM-Solver++ 3S SDE on the grid, drawn anew", "flow", 256, THRICE),
 ];
 const TWICE: &str =
     "how the noise of a stage acts on the step is left out, which is an error of weak order 1 over steps twice as long";
