@@ -317,7 +317,8 @@ pub fn training(device: &Device, precision: Precision, steps: u64, folder: Optio
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
     let objective = Objective::new(chain, Prediction::Velocity).expect("an objective");
     let trainer = Trainer::new(network, objective).steps(steps).batch_size(16).learning_rate(1e-3).ema(0.9);
-    let trainer = trainer.precision(precision).quiet();
+    // Batches are made by a thread of their own.
+    let trainer = trainer.precision(precision).workers(1).quiet();
     let trainer = folder.into_iter().fold(trainer, |trainer, folder| trainer.resume(folder));
     let trained = trainer.fit(&digits().expect("the digits")).expect("training");
     trained.history.iter().map(|(_, loss)| *loss).collect()

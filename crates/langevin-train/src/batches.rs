@@ -1,7 +1,7 @@
 //! The batches of a training run, on the way or ahead of it.
 
 use crate::TrainError;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorReadError};
 use langevin_core::noise::{self, Domain, Key, NoiseSource};
 use langevin_data::{Batch, BatchOrder, DataSet};
 use std::ops::Range;
@@ -13,6 +13,26 @@ pub(crate) struct Prepared<const D: usize> {
     pub(crate) x: Tensor<D>,
     pub(crate) labels: Option<Vec<usize>>,
     pub(crate) noise: Tensor<D>,
+}
+
+impl<const D: usize> Prepared<D> {
+    /// The same on another device.
+    fn on(self, device: &Device) -> Result<Self, TrainError> {
+        let Self { x, labels, noise } = self;
+        let moved = |x: Tensor<D>| Ok::<_, TensorReadError>(Tensor::from_data(x.try_into_data()?, device));
+        Ok(Self { x: moved(x)?, labels, noise: moved(noise)? })
+    }
+}
+
+/// The CPU, beside a device that is another one.
+fn host_beside(device: &Device) -> Option<Device> {
+    #[cfg(feature = "flex")]
+    return Some(Device::flex()).filter(|host| host != device);
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        None
+    }
 }
 
 /// Where batches come from. All of it is a pure function of the step.
@@ -30,11 +50,11 @@ impl<S: ?Sized> Clone for Source<'_, S> {
 }
 
 impl<S: ?Sized> Source<'_, S> {
-    fn prepare<const D: usize>(&self, step: u64, indices: &[usize]) -> Result<Prepared<D>, TrainError>
+    fn prepare<const D: usize>(&self, step: u64, indices: &[usize], device: &Device) -> Result<Prepared<D>, TrainError>
     where
         S: DataSet<D>,
     {
-        let Batch { x, labels } = self.data.batch(indices, self.device)?;
+        let Batch { x, labels } = self.data.batch(indices, device)?;
         let expected = indices.len();
         let check = |what, given| match given == expected {
             true => Ok(()),
@@ -61,15 +81,18 @@ impl<S: ?Sized> Source<'_, S> {
         let start = steps.start;
         if workers == 0 {
             let indices = self.order.batches_from(start);
-            return Box::new(steps.zip(indices).map(move |(step, indices)| self.prepare(step, &indices)));
+            return Box::new(steps.zip(indices).map(move |(step, indices)| self.prepare(step, &indices, self.device)));
         }
+        // A GPU's backend keeps memory for every thread that has computed on it: workers leave that to the trainer's.
+        let host = host_beside(self.device);
         let receivers: Vec<_> = (0..workers)
             .map(|worker| {
+                let host = host.clone();
                 let (sender, receiver) = sync_channel(1);
                 let mine = steps.clone().zip(self.order.batches_from(start)).skip(worker).step_by(workers);
                 scope.spawn(move || {
                     for (step, indices) in mine {
-                        let batch = self.prepare(step, &indices);
+                        let batch = self.prepare(step, &indices, host.as_ref().unwrap_or(self.device));
                         // The trainer is gone after an error; so is the need for batches.
                         if sender.send(batch).is_err() {
                             return;
@@ -80,7 +103,11 @@ impl<S: ?Sized> Source<'_, S> {
             })
             .collect();
         // A worker that panicked hangs up; the scope passes its panic on when the loop has ended.
-        Box::new(steps.map_while(move |step| receivers[((step - start) % workers as u64) as usize].recv().ok()))
+        let received = steps.map_while(move |step| receivers[((step - start) % workers as u64) as usize].recv().ok());
+        if host.is_none() {
+            return Box::new(received);
+        }
+        Box::new(received.map(|batch| batch?.on(self.device)))
     }
 }
 

@@ -256,7 +256,7 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
         self.set(|s| s.checkpoint_every = steps)
     }
 
-    /// Threads that make batches and their noise ahead of the steps; at most 64. The result is the same for any
+    /// Threads that make batches and their noise ahead of the steps, on the CPU; at most 64. The result is the same for any
     /// number. Default: 0.
     #[must_use]
     pub fn workers(self, workers: usize) -> Self {
