@@ -270,6 +270,30 @@ fn training_agrees_with_the_cpu_and_resumes() {
     }
 }
 
+/// Clipping, the scale of the loss and the moving average show in how far parameters go.
+#[test]
+fn trained_parameters_agree_with_the_cpu() {
+    let reference = networks::way(&Device::flex(), Precision::Full);
+    for measured in &reference {
+        let norm = measured.values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        assert!(norm > 1e-3, "parameters go {norm} far: there is nothing to compare");
+    }
+    for (name, device) in devices() {
+        for (precision, limit) in [(Precision::Full, 1e-4), (Precision::F16, 5e-3)] {
+            if precision == Precision::F16 && !device.supports_dtype(DType::F16) {
+                continue;
+            }
+            for ((what, found), reference) in
+                ["parameters", "average"].iter().zip(networks::way(device, precision)).zip(&reference)
+            {
+                let errors = probe::errors(&found, reference);
+                report(&line(name, &format!("Trainer: way of the {what}, {precision:?}"), errors));
+                assert!(errors.value <= limit, "{name}, {precision:?}: the {what} went elsewhere by {errors:?}");
+            }
+        }
+    }
+}
+
 /// Samplers with noise that choose their steps: one that is refused on one device by rounding alone is taken on another, and the
 /// paths then differ by what the steps' tolerance allows.
 const STEPS_BY_ROUNDING: [&str; 3] =

@@ -2,7 +2,7 @@
 
 use crate::Case;
 use crate::probe::{Cast, Measured, filled, module, tensor, value};
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
 use langevin::core::process::{Betas, DiscreteChain};
@@ -13,9 +13,9 @@ use langevin::models::text::{BertConfig, ByteTextConfig, ClipTextConfig, ClipVis
 use langevin::models::unet::video::{UNet3dConditionalConfig, UNetMotionConfig, UNetSpatioTemporalConfig};
 use langevin::models::{
     AutoencoderKlConfig, ControlNetConfig, Edm2UNetConfig, Labels, T2iAdapterConfig, Tap, Tapped, TextCondition,
-    TinyAutoencoderConfig, UNet1dConfig, UNet2dConditionalConfig, UNet2dConfig, VqModelConfig,
+    TinyAutoencoderConfig, UNet1dConfig, UNet2d, UNet2dConditionalConfig, UNet2dConfig, VqModelConfig,
 };
-use langevin::train::{Objective, Precision, Trainer};
+use langevin::train::{AdamW, EmaDecay, EmaWarmup, Objective, Precision, Trained, Trainer};
 use std::path::Path;
 
 const DANCE: &str = include_str!("../fixtures/models/unet1d_dance/config.json");
@@ -313,13 +313,49 @@ pub fn half(device: &Device) -> Option<(Measured, Measured)> {
 /// The losses of a few steps of training on real digits, with AdamW, clipping and the moving average. Batches, noise
 /// and levels come from the host, so every device sees the same.
 pub fn training(device: &Device, precision: Precision, steps: u64, folder: Option<&Path>) -> Vec<f32> {
+    let trained = trained(device, precision, steps, folder, |trainer| trainer.learning_rate(1e-3).ema(0.9));
+    trained.history.iter().map(|(_, loss)| *loss).collect()
+}
+
+/// How far the parameters, and their moving average, have gone in a few steps whose length hangs on that of the gradients: AdamW forgets it
+/// but for its epsilon, which is large here. Gradients are clipped to less than they are.
+pub fn way(device: &Device, precision: Precision) -> [Measured; 2] {
+    let rule = AdamW { epsilon: 0.1, weight_decay: 0.0, ..AdamW::default() };
+    let decay = EmaDecay { decay: 0.6, warmup: EmaWarmup::None };
+    let set = |trainer: Trainer<UNet2d, 4>| trainer.optimizer(rule).learning_rate(0.5).clip_norm(0.05).ema(decay);
+    let trained = trained(device, precision, 4, None, set);
+    let start = filled(learner().init(device).expect("a valid configuration"));
+    [trained.network, trained.ema.expect("an average")].map(|network| {
+        let values = parameters(&network).iter().zip(parameters(&start)).map(|(now, before)| now - before).collect();
+        Measured { values, gradients: Vec::new() }
+    })
+}
+
+fn parameters(network: &UNet2d) -> Vec<f32> {
+    struct Read(Vec<f32>);
+    impl ModuleVisitor for Read {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.extend(param.val().into_data().iter::<f32>());
+        }
+    }
+    let mut read = Read(Vec::new());
+    network.visit(&mut read);
+    read.0
+}
+
+fn trained(
+    device: &Device,
+    precision: Precision,
+    steps: u64,
+    folder: Option<&Path>,
+    set: impl FnOnce(Trainer<UNet2d, 4>) -> Trainer<UNet2d, 4>,
+) -> Trained<UNet2d> {
     let network = filled(learner().init(device).expect("a valid configuration"));
     let chain = DiscreteChain::new(Betas::SquaredCosine, 1000).expect("a chain");
     let objective = Objective::new(chain, Prediction::Velocity).expect("an objective");
-    let trainer = Trainer::new(network, objective).steps(steps).batch_size(16).learning_rate(1e-3).ema(0.9);
+    let trainer = set(Trainer::new(network, objective).steps(steps).batch_size(16));
     // Batches are made by a thread of their own.
     let trainer = trainer.precision(precision).workers(1).quiet();
     let trainer = folder.into_iter().fold(trainer, |trainer, folder| trainer.resume(folder));
-    let trained = trainer.fit(&digits().expect("the digits")).expect("training");
-    trained.history.iter().map(|(_, loss)| *loss).collect()
+    trainer.fit(&digits().expect("the digits")).expect("training")
 }

@@ -3,7 +3,6 @@
 mod kernels;
 mod ops;
 
-use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};
 
 use ops::{Dispatch, SquareOps};
@@ -34,8 +33,7 @@ impl Squares {
     /// No squares. `None` for a device whose backend compiles no kernels.
     #[must_use]
     pub fn on(device: &Device) -> Option<Self> {
-        matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_))
-            .then(|| Self(Tensor::zeros([SLOTS], (device, DType::F32))))
+        crate::updates(device).then(|| Self(Tensor::zeros([SLOTS], (device, DType::F32))))
     }
 
     /// With those of a tensor on the device, of 16 or 32 bits and without gradients. They are added up in `f32`, in an order of their own,

@@ -44,18 +44,16 @@ fn update<T: Float, G: Float, F: Float, N: Size>(
     square[ABSOLUTE_POS] = Vector::cast_from(v);
 }
 
-/// Overwrites the parameter and its moments, which with the gradient lie in memory in one order, without gaps. The gradient is multiplied by
-/// `factor`, one number.
+/// Overwrites the parameter and its moments, which with the gradient lie in memory in one order, without gaps. If it is to be
+/// scaled, the gradient is multiplied by `factor`, one number, which is not read otherwise.
 pub(super) fn overwrite(
     parameter: &CubeTensor,
     gradient: CubeTensor,
     [mean, square]: [&CubeTensor; 2],
-    factor: Option<CubeTensor>,
+    factor: CubeTensor,
     step: AdamStep,
+    scaled: bool,
 ) {
-    let scaled = factor.is_some();
-    // What is not read is any tensor.
-    let factor = factor.unwrap_or_else(|| gradient.clone());
     let (of_gradient, of_factor) = (gradient.dtype, factor.dtype);
     let numbers = parameter.meta.shape().num_elements();
     let vector = if numbers.is_multiple_of(4) { 4 } else { 1 };

@@ -52,7 +52,7 @@ impl AdamOps for CubeBackend {
         let (parameter, axes) = compact(owned(parameter));
         let gradient = laid_as(&parameter, &axes, gradient);
         let [mean, square] = [mean, square].map(|moment| laid_as(&parameter, &axes, owned(moment)));
-        overwrite(&parameter, gradient, [&mean, &square], scaled.then_some(factor), step);
+        overwrite(&parameter, gradient, [&mean, &square], factor, step, scaled);
         (parameter, mean, square)
     }
 }

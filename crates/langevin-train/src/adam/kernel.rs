@@ -19,7 +19,7 @@ impl Kernel {
             return None;
         }
         #[cfg(feature = "flex")]
-        if gradient == DType::F32 && cpu::serves(parameter) {
+        if cpu::serves(parameter) {
             return Some(Self::Cpu);
         }
         #[cfg(feature = "cube")]
