@@ -6,7 +6,6 @@
 
 mod adam;
 mod additions;
-#[cfg(feature = "vulkan")]
 mod attention;
 mod average;
 #[cfg(feature = "vulkan")]
@@ -36,7 +35,6 @@ use burn_cubecl::tensor::CubeTensor;
 
 pub use adam::{AdamStep, adam, updates};
 pub use additions::Additions;
-#[cfg(feature = "vulkan")]
 pub use attention::{attend, attends};
 pub use average::average;
 #[cfg(feature = "vulkan")]

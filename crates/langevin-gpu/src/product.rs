@@ -10,7 +10,7 @@ pub(crate) mod any;
 pub(crate) mod kernels;
 mod multiply;
 mod ops;
-mod single;
+pub(crate) mod single;
 
 use burn::tensor::{DType, Device, Tensor};
 

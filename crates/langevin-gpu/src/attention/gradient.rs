@@ -11,7 +11,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::kernels::part_of;
+use super::planes::part_of;
 use crate::planes::{BEHIND, ENTRIES, LANES, SHARED, SIDE};
 use crate::workgroup::{Fragment, Role, exp2};
 use crate::{LARGEST_COUNT, address};

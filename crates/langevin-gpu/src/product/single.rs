@@ -22,7 +22,7 @@ use crate::sums::summed;
 use crate::{LARGEST_COUNT, address, has_matrices};
 
 /// Rows and columns that a workgroup computes.
-const TILE: usize = 64;
+pub(crate) const TILE: usize = 64;
 
 /// Numbers that are summed over at a time.
 const DEPTH: usize = 16;
@@ -31,10 +31,17 @@ const DEPTH: usize = 16;
 const THREADS: usize = 64;
 
 /// Numbers of a vector in registers and in shared memory.
-const WIDTH: usize = 4;
+pub(crate) const WIDTH: usize = 4;
 
 /// Vectors of a row of a tile.
-const LINE: usize = TILE / WIDTH;
+pub(crate) const LINE: usize = TILE / WIDTH;
+
+/// Vectors of a factor in shared memory that a step multiplies, and of both.
+const PART: usize = DEPTH * LINE;
+const BOTH: usize = 2 * PART;
+
+/// Blocks of four numbers, along the sum, that a step multiplies.
+const BLOCKS: usize = DEPTH / WIDTH;
 
 /// Workgroups at which no sum is shared among several.
 const BUSY: usize = 512;
@@ -45,7 +52,7 @@ const AIM: usize = 1024;
 /// The fewest numbers that a workgroup adds up where sums are shared.
 const FEWEST: usize = 8 * DEPTH;
 
-type Four = Const<WIDTH>;
+pub(crate) type Four = Const<WIDTH>;
 
 /// What a factor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +73,7 @@ pub(crate) struct Reads {
     /// Whether what is summed over lies along its rows.
     pub along: bool,
     /// Numbers that are read at once.
-    vector: usize,
+    pub vector: usize,
 }
 
 impl Reads {
@@ -121,7 +128,7 @@ impl Window {
         }
     }
 
-    fn launch(self) -> WindowLaunch {
+    pub fn launch(self) -> WindowLaunch {
         WindowLaunch::new(
             self.height,
             self.width,
@@ -142,13 +149,13 @@ impl Window {
 
 /// A factor: `rows` of one matrix below another, of `line` numbers each. Along its rows is either the axis that is summed over or the other.
 #[derive(CubeType, Clone, Copy)]
-struct Factor {
+pub(crate) struct Factor {
     /// The first row of the matrix.
-    above: usize,
-    rows: usize,
-    line: usize,
+    pub above: usize,
+    pub rows: usize,
+    pub line: usize,
     /// Where the tile begins on the axis that is not summed over.
-    first: usize,
+    pub first: usize,
 }
 
 /// Where a number is, and whether it is one.
@@ -219,22 +226,23 @@ fn numbers<T: Float, N: Size>(
     }
 }
 
-/// The part of a tile that a thread brings: four vectors along the axis that is not summed over.
+/// The part of a tile that a thread brings, of those of `blocks` times 16: four vectors along the axis that is not summed over.
 #[cube]
-fn bring<T: Float, N: Size>(
+pub(crate) fn bring<T: Float, N: Size>(
     x: &Tensor<Vector<T, N>>,
     factor: &Factor,
     window: &Window,
     at: usize,
     until: usize,
     #[comptime] reads: Reads,
+    #[comptime] blocks: usize,
     #[comptime] bounded: bool,
 ) -> Sequence<Vector<f32, Four>> {
     let unit = UNIT_POS as usize;
     let mut brought = Sequence::<Vector<f32, Four>>::new();
     if comptime!(reads.along) {
         // Four rows, four numbers of each, which lie along the sum: turned.
-        let (depth, line) = (at + unit % 4 * WIDTH, factor.first + unit / 4 * WIDTH);
+        let (depth, line) = (at + unit % blocks * WIDTH, factor.first + unit / blocks * WIDTH);
         let mut lines = Sequence::<Vector<f32, Four>>::new();
         #[unroll]
         for i in 0..WIDTH {
@@ -266,20 +274,43 @@ fn bring<T: Float, N: Size>(
     brought
 }
 
-/// Puts what a thread brings into shared memory. Of every four rows of the sum the vectors stand in another order, so that eight threads
-/// write to eight banks, whichever way they came.
+/// What the places of a row's vectors are combined with, bit by bit, in each block of four rows of the sum: so that eight threads write to
+/// eight banks, whichever way their numbers came.
+pub(crate) const fn swizzled(block: usize) -> usize {
+    2 * block + block / 4
+}
+
+/// Puts what a thread brings into shared memory. In each block of rows the vectors stand in another order ([`swizzled`]).
 #[cube]
-fn put(
+pub(crate) fn put(
     shared: &mut Shared<[Vector<f32, Four>]>,
     from: usize,
     four: &Sequence<Vector<f32, Four>>,
     #[comptime] along: bool,
+    #[comptime] blocks: usize,
 ) {
     let unit = UNIT_POS as usize;
-    let (block, vectors) = if comptime!(along) { (unit % 4, unit / 4) } else { (unit / 16, unit % 16) };
+    let (block, vectors) = if comptime!(along) { (unit % blocks, unit / blocks) } else { (unit / 16, unit % 16) };
     #[unroll]
     for k in 0..WIDTH {
-        shared[from + (block * WIDTH + k) * LINE + (vectors ^ (2 * block))] = four[k];
+        shared[from + (block * WIDTH + k) * LINE + (vectors ^ (2 * block + block / 4))] = four[k];
+    }
+}
+
+/// Adds the products of four numbers of rows and eight of columns to sums, a row of two vectors after the other.
+#[cube]
+pub(crate) fn add_outer(
+    rows: Vector<f32, Four>,
+    near: Vector<f32, Four>,
+    far: Vector<f32, Four>,
+    sums: &mut Array<Vector<f32, Four>>,
+    #[comptime] first: usize,
+) {
+    #[unroll]
+    for i in 0..WIDTH {
+        let factor = Vector::new(rows.extract(i));
+        sums[first + 2 * i] = fma(factor, near, sums[first + 2 * i]);
+        sums[first + 2 * i + 1] = fma(factor, far, sums[first + 2 * i + 1]);
     }
 }
 
@@ -305,8 +336,7 @@ fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
 ) {
     let (of_left, of_right) = comptime!((reads[0], reads[1]));
     let (left_along, right_along) = comptime!((of_left.along, of_right.along));
-    let tile = comptime!(DEPTH * LINE);
-    let mut shared = Shared::<[Vector<f32, Four>]>::new_aligned_slice(comptime!(4 * tile), 16usize);
+    let mut shared = Shared::<[Vector<f32, Four>]>::new_aligned_slice(comptime!(2 * BOTH), 16usize);
     let batch = CUBE_POS_Z as usize / parts;
     let begin = CUBE_POS_Z as usize % parts * share;
     let until = min(begin + share, input);
@@ -333,31 +363,24 @@ fn multiply<T: Float, S: Float, L: Size, R: Size, N: Size>(
     // One more turn than steps: what a step multiplies is asked for in the turn before.
     for turn in 0..(until - begin + DEPTH - 1) / DEPTH + 1 {
         let at = begin + turn * DEPTH;
-        let next_left = bring::<T, L>(left, &lefts, window, at, until, of_left, true);
-        let next_right = bring::<T, R>(right, &rights, window, at, until, of_right, false);
+        let next_left = bring::<T, L>(left, &lefts, window, at, until, of_left, BLOCKS, true);
+        let next_right = bring::<T, R>(right, &rights, window, at, until, of_right, BLOCKS, false);
         if turn > 0 {
-            let from = (turn + 1) % 2 * comptime!(2 * tile);
+            let from = (turn + 1) % 2 * BOTH;
             #[unroll]
             for k in 0..DEPTH {
-                let swizzle = comptime!(2 * (k / WIDTH));
+                let swizzle = comptime!(swizzled(k / WIDTH));
                 let at_left = from + k * LINE + (down ^ swizzle);
-                let at_right = from + tile + k * LINE + (across ^ swizzle);
+                let at_right = from + PART + k * LINE + (across ^ swizzle);
                 let (upper, lower) = (shared[at_left], shared[at_left + 8]);
                 let (near, far) = (shared[at_right], shared[at_right + 8]);
-                #[unroll]
-                for i in 0..WIDTH {
-                    let factor = Vector::new(upper.extract(i));
-                    sums[2 * i] = fma(factor, near, sums[2 * i]);
-                    sums[2 * i + 1] = fma(factor, far, sums[2 * i + 1]);
-                    let factor = Vector::new(lower.extract(i));
-                    sums[8 + 2 * i] = fma(factor, near, sums[8 + 2 * i]);
-                    sums[8 + 2 * i + 1] = fma(factor, far, sums[8 + 2 * i + 1]);
-                }
+                add_outer(upper, near, far, &mut sums, 0usize);
+                add_outer(lower, near, far, &mut sums, 8usize);
             }
         }
-        let to = turn % 2 * comptime!(2 * tile);
-        put(&mut shared, to, &next_left, left_along);
-        put(&mut shared, to + tile, &next_right, right_along);
+        let to = turn % 2 * BOTH;
+        put(&mut shared, to, &next_left, left_along, BLOCKS);
+        put(&mut shared, to + PART, &next_right, right_along, BLOCKS);
         sync_cube();
     }
 

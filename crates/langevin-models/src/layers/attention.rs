@@ -57,7 +57,7 @@ pub fn attention_with(
     if let Some(y) = crate::cpu::attend(&query, &key, &value, bias.as_ref(), scale) {
         return y;
     }
-    #[cfg(feature = "vulkan")]
+    #[cfg(feature = "cube")]
     if bias.is_none()
         && let Some(y) = fused(&query, &key, &value, scale)
     {
@@ -71,7 +71,7 @@ pub fn attention_with(
 }
 
 /// By one kernel that never writes the scores, where there is one.
-#[cfg(feature = "vulkan")]
+#[cfg(feature = "cube")]
 fn fused(query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>, scale: f64) -> Option<Tensor<4>> {
     let ([batch, heads, queries, d], [_, _, keys, width]) = (query.dims(), value.dims());
     let (few, many) = ([batch * heads, queries, d], [batch * heads, keys, width]);
