@@ -33,7 +33,9 @@ fn items(log: &str) -> Vec<Item> {
         // "within 2e-5" where many were compared at once.
         let number = |text: &str| text.trim().trim_start_matches("within ").parse::<f64>().ok();
         // Half precision is compared with single on the same device, not with the CPU.
-        let name = if case.contains("f16") { case } else { case.split(": ").next().unwrap_or(case) }.to_owned();
+        let (item, settings) = case.split_once(": ").unwrap_or((case, ""));
+        let item = item.split(", ").next().unwrap_or(item); // a solver has its options there
+        let name = if settings.contains("f16") { case } else { item }.to_owned();
         let (value, gradient) = (number(value).unwrap_or(f64::NAN), number(gradient));
         match items.iter_mut().find(|item| item.name == name) {
             Some(item) => {
