@@ -18,9 +18,10 @@ const FEWEST_PORTIONS: usize = 4;
 /// Outputs, or inputs, that a thread takes at once, at most.
 const CHANNELS: usize = 32;
 
-/// So many that every thread has some, and not so few that products get inefficient.
+/// So many that there are four shares, and not so few that products get inefficient. By the sizes alone: a product of one row, which may
+/// be left, has other last digits than that row has among others.
 pub(super) fn channels_of(output: usize) -> usize {
-    output.div_ceil(rayon::current_num_threads()).clamp(8, CHANNELS)
+    output.div_ceil(4).clamp(8, CHANNELS)
 }
 
 /// Results that are computed together: of several whole images, or a range of the pixels of one.

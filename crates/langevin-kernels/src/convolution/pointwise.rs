@@ -61,8 +61,8 @@ impl ConvolutionSizes {
         });
     }
 
-    /// Rows of the results of a product: all of an image where there are images for every thread.
+    /// Rows of the results of a product: all of an image where there are images to share.
     fn rows_of_a_product(&self, rows: usize) -> usize {
-        if self.batch >= 2 * rayon::current_num_threads() { rows } else { channels_of(rows) }
+        if self.batch >= 4 { rows } else { channels_of(rows) }
     }
 }

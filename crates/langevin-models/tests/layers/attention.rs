@@ -50,7 +50,7 @@ fn bias(sizes: [usize; 6], mask: Mask) -> Option<Tensor<4>> {
             ([1, 1, queries, keys], (0..queries * keys).map(hidden).collect())
         }
         Mask::Keys => {
-            let hidden = |at: usize| if at % keys > 0 && at % 3 == 1 { -10_000.0 } else { 0.0 };
+            let hidden = |at: usize| if !at.is_multiple_of(keys) && at % 3 == 1 { -10_000.0 } else { 0.0 };
             ([batch, 1, 1, keys], (0..batch * keys).map(hidden).collect())
         }
         Mask::Full => ([1, heads, queries, keys], crate::compare::numbers(heads * queries * keys, 8)),

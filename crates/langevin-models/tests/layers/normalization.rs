@@ -27,7 +27,7 @@ proptest! {
         (layout, dtype) in (layouts(), types()),
         (scale, shift) in (scales(), shifts()),
     ) {
-        let (scale, shift) = if dtype == DType::F32 { (scale, shift) } else { (1.0, shift.min(5.0).max(0.0)) };
+        let (scale, shift) = if dtype == DType::F32 { (scale, shift) } else { (1.0, shift.clamp(0.0, 5.0)) };
         let channels = groups * each;
         // Two numbers or more, of which something is left when the mean is gone.
         prop_assume!(each * height * width > 1);
@@ -71,7 +71,7 @@ proptest! {
         (layout, dtype) in (layouts(), types()),
         (scale, shift) in (scales(), shifts()),
     ) {
-        let (scale, shift) = if dtype == DType::F32 { (scale, shift) } else { (1.0, shift.min(5.0).max(0.0)) };
+        let (scale, shift) = if dtype == DType::F32 { (scale, shift) } else { (1.0, shift.clamp(0.0, 5.0)) };
         let epsilon = 1e-6;
         let x = shifted([1, rows, width], 1, scale, if centered { shift } else { 0.0 }, dtype);
         let (w, b) = (leaf([width], 2, 1.0, dtype), leaf([width], 3, 1.0, dtype));

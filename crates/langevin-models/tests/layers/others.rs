@@ -65,7 +65,7 @@ proptest! {
         scale in prop_oneof![Just(1.0), Just(1e-6), Just(5.0), Just(1e4)],
         which in 0..6usize,
     ) {
-        let scale = if dtype == DType::F32 { scale } else { f64::min(scale, 5.0).max(1.0) };
+        let scale = if dtype == DType::F32 { scale } else { f64::clamp(scale, 1.0, 5.0) };
         let kind = [
             Activation::Silu,
             Activation::Gelu,
