@@ -135,7 +135,7 @@ pub fn algorithms() -> Vec<Case> {
 }
 
 /// A layer forward, and with the gradients of input and parameters.
-fn layer<M: Module + 'static, const D: usize>(
+pub fn layer<M: Module + 'static, const D: usize>(
     group: &'static str,
     name: &str,
     shape: [usize; D],
@@ -164,7 +164,7 @@ fn layer<M: Module + 'static, const D: usize>(
 }
 
 /// A function of tensors of one shape forward, and with their gradients.
-fn function<const N: usize, const D: usize>(
+pub fn function<const N: usize, const D: usize>(
     group: &'static str,
     name: &str,
     shape: [usize; D],

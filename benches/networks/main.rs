@@ -13,6 +13,7 @@ mod case;
 mod layers;
 mod measure;
 mod networks;
+mod others;
 
 use burn::tensor::DType;
 use case::{Case, Setting};
@@ -47,6 +48,9 @@ struct Options {
     /// Convolutions by each algorithm, too.
     #[arg(long)]
     algorithms: bool,
+    /// Other sizes than those that algorithms were chosen by, too.
+    #[arg(long)]
+    others: bool,
     /// Names the cases.
     #[arg(long)]
     list: bool,
@@ -87,6 +91,8 @@ impl From<Element> for DType {
 fn main() {
     let mut cases = layers::cases();
     cases.extend(networks::cases());
+    let usual = cases.len();
+    cases.extend(others::cases());
     cases.extend(layers::algorithms());
     if std::env::args().len() == 1 {
         return smoke(&cases);
@@ -94,6 +100,9 @@ fn main() {
     let options = Options::parse();
     if !options.algorithms {
         cases.truncate(cases.len() - layers::algorithms().len());
+    }
+    if !options.others {
+        cases.drain(usual..usual + others::cases().len());
     }
     let has = |case: &Case, parts: &[String]| parts.iter().any(|part| case.name.contains(part) || case.group == part);
     cases.retain(|case| (options.only.is_empty() || has(case, &options.only)) && !has(case, &options.without));

@@ -18,30 +18,8 @@ const STABLE_DIFFUSION: &str =
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, build) in [("ddpm-unet", ddpm as Build), ("small-unet", small)] {
-        cases.push(Case::new(GROUP, format!("{name} forward"), move |s| {
-            let (network, x, time) = build(s);
-            let (network, labels) = (network.valid(), Labels::none(x.dims()[0]));
-            Box::new(move || {
-                let y = network.forward_with(x.clone(), time.clone(), &labels, &mut Tap::none());
-                probe(y.expect("a valid input"))
-            })
-        }));
-        cases.push(Case::new(GROUP, format!("{name} training step"), move |s| {
-            let (network, x, time) = build(s);
-            let mut network = Some(network.train());
-            let mut optimizer = ModuleOptimizer::from(AdamW { epsilon: 1e-3, ..AdamW::default() });
-            let labels = Labels::none(x.dims()[0]);
-            let target = Tensor::from_inner(random(x.dims(), s));
-            let (x, time) = (Tensor::from_inner(x), Tensor::from_inner(time));
-            Box::new(move || {
-                let trained = network.take().expect("a network");
-                let y = trained.forward_with(x.clone(), time.clone(), &labels, &mut Tap::none());
-                let loss = (y.expect("a valid input") - target.clone()).cast(DType::F32).square().mean();
-                let gradients = GradientsParams::from_grads(loss.backward(), &trained);
-                network = Some(optimizer.step(1e-4, trained, gradients));
-                probe(loss)
-            })
-        }));
+        cases.push(forward(name, build));
+        cases.push(training_step(name, build));
         cases.push(Case::new(GROUP, format!("{name} trainer, 20 steps"), move |s| {
             // What is trained stays in `f32`, whatever the network computes in.
             let (network, x, _) = build(&Setting { dtype: DType::F32, ..s.clone() });
@@ -124,6 +102,38 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// A pass of a network.
+pub fn forward(name: &str, build: impl Fn(&Setting) -> (UNet2d, Tensor<4>, Tensor<1>) + 'static) -> Case {
+    Case::new(GROUP, format!("{name} forward"), move |s| {
+        let (network, x, time) = build(s);
+        let (network, labels) = (network.valid(), Labels::none(x.dims()[0]));
+        Box::new(move || {
+            let y = network.forward_with(x.clone(), time.clone(), &labels, &mut Tap::none());
+            probe(y.expect("a valid input"))
+        })
+    })
+}
+
+/// A pass, the way back, and an update.
+pub fn training_step(name: &str, build: impl Fn(&Setting) -> (UNet2d, Tensor<4>, Tensor<1>) + 'static) -> Case {
+    Case::new(GROUP, format!("{name} training step"), move |s| {
+        let (network, x, time) = build(s);
+        let mut network = Some(network.train());
+        let mut optimizer = ModuleOptimizer::from(AdamW { epsilon: 1e-3, ..AdamW::default() });
+        let labels = Labels::none(x.dims()[0]);
+        let target = Tensor::from_inner(random(x.dims(), s));
+        let (x, time) = (Tensor::from_inner(x), Tensor::from_inner(time));
+        Box::new(move || {
+            let trained = network.take().expect("a network");
+            let y = trained.forward_with(x.clone(), time.clone(), &labels, &mut Tap::none());
+            let loss = (y.expect("a valid input") - target.clone()).cast(DType::F32).square().mean();
+            let gradients = GradientsParams::from_grads(loss.backward(), &trained);
+            network = Some(optimizer.step(1e-4, trained, gradients));
+            probe(loss)
+        })
+    })
+}
+
 /// Builds a network and a batch for it: images and times.
 type Build = fn(&Setting) -> (UNet2d, Tensor<4>, Tensor<1>);
 
@@ -146,7 +156,8 @@ fn small(s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
     with_batch(config, [s.batch.unwrap_or(batch), 3, 16, 16], s)
 }
 
-fn with_batch(config: UNet2dConfig, shape: [usize; 4], s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
+/// The network of a configuration, and a batch for it.
+pub fn with_batch(config: UNet2dConfig, shape: [usize; 4], s: &Setting) -> (UNet2d, Tensor<4>, Tensor<1>) {
     let network = cast(config.init(&s.device).expect(OK), s);
     let times: Vec<f32> = (0..shape[0]).map(|i| (i * 997 % 1000) as f32).collect();
     (network, random(shape, s), Tensor::from_data(times.as_slice(), &s.device))

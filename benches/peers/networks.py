@@ -41,8 +41,8 @@ def build(features):
 class Here:
     """This library, in a process that waits for orders."""
 
-    def __init__(self, program, device, dtype, small, threads, batch=None, keep=False):
-        self.command = [program, "--bench", "--device", device, "--dtype", dtype] + ["--small"] * small
+    def __init__(self, program, device, dtype, small, threads, batch=None, keep=False, others=False):
+        self.command = [program, "--bench", "--device", device, "--dtype", dtype] + ["--small"] * small + ["--others"] * others
         self.command += [] if batch is None else ["--batch", str(batch)]
         self.command += ["--keep-transforms"] * keep
         self.environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
@@ -181,6 +181,27 @@ class Ddpm(nn.Module):
         return self.conv_out(F.silu(self.norm(h)))
 
 
+# Channels, blocks of a level, images in a batch on the CPU and elsewhere, and their side.
+SIZES = {
+    "ddpm-unet": ((128, 256, 256, 256), 2, 4, 64, 32),
+    "small-unet": ((64, 128), 1, 8, 8, 16),
+    "unet-32-64-96": ((32, 64, 96), 1, 4, 4, 32),
+    "unet-128-256-512": ((128, 256, 512), 1, 2, 2, 32),
+    "unet-64-128-batch-1": ((64, 128), 1, 1, 1, 16),
+}
+
+
+def filtered(up):
+    """Twice or half the size by the filter (1, 3, 3, 1), each channel by itself."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / (4 if up else 8)
+    kernel = (taps[:, None] * taps[None])[None, None]
+    def resample(x):
+        b, c, h, w = x.shape
+        convolve = F.conv_transpose2d if up else F.conv2d
+        return convolve(x.reshape(b * c, 1, h, w), kernel.to(x), stride=2, padding=1).unflatten(0, (b, c))
+    return resample
+
+
 class There:
     """PyTorch."""
 
@@ -235,10 +256,11 @@ class There:
         rest = rest[0] if rest else ""
         shape = [int(n) for n in re.findall(r"\d+", rest.split("]")[0])]
         gradients = rest.endswith("gradients")
-        known = r"\[[\d,]+\]( gradients)?"
+        known = r"\[[\d,]+\](?: to (\d+))?( gradients)?"
+        output = int(to[1]) if (to := re.fullmatch(known, rest)) and to[1] else shape[1] if len(shape) > 1 else None
         if (conv := re.fullmatch(r"conv(\d)x\ds(\d)", kind)) and re.fullmatch(known, rest):
             kernel, stride = map(int, conv.groups())
-            module = nn.Conv2d(shape[1], shape[1], kernel, stride=stride, padding=kernel // 2)
+            module = nn.Conv2d(shape[1], output, kernel, stride=stride, padding=(kernel - 1) // 2)
             return self.layer(module, shape, gradients)
         if kind == "groupnorm-silu" and re.fullmatch(known, rest):
             return self.layer(nn.Sequential(nn.GroupNorm(32, shape[1]), nn.SiLU()), shape, gradients)
@@ -246,14 +268,24 @@ class There:
             return self.layer((nn.LayerNorm if kind == "layernorm" else nn.RMSNorm)(shape[2]), shape, gradients)
         if kind == "residual-block" and re.fullmatch(known, rest):
             return self.layer(Residual(shape[1]), shape, gradients)
-        if kind == "conv5" and re.fullmatch(known, rest):
-            return self.layer(nn.Conv1d(shape[1], shape[1], 5, padding=2), shape, gradients)
-        if kind == "conv3x1x1" and re.fullmatch(known, rest):
-            return self.layer(nn.Conv3d(shape[1], shape[1], (3, 1, 1), padding=(1, 0, 0)), shape, gradients)
+        if (conv := re.fullmatch(r"conv(\d)", kind)) and re.fullmatch(known, rest):
+            return self.layer(nn.Conv1d(shape[1], output, int(conv[1]), padding=int(conv[1]) // 2), shape, gradients)
+        if (conv := re.fullmatch(r"conv(\d)x(\d)x(\d)", kind)) and re.fullmatch(known, rest):
+            kernel = tuple(map(int, conv.groups()))
+            module = nn.Conv3d(shape[1], output, kernel, padding=tuple((k - 1) // 2 for k in kernel))
+            return self.layer(module, shape, gradients)
         if kind == "linear" and re.fullmatch(known, rest):
             return self.layer(nn.Linear(shape[2], shape[3]), shape[:3], gradients)
         if kind == "attention" and re.fullmatch(known, rest):
             return self.function(F.scaled_dot_product_attention, 3, shape, gradients)
+        if kind == "attention-causal" and re.fullmatch(known, rest):
+            attend = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return self.function(attend, 3, shape, gradients)
+        if kind == "attention-to-77" and re.fullmatch(known, rest):
+            attend = lambda q: F.scaled_dot_product_attention(q, q[:, :, :77], q[:, :, :77])
+            return self.function(attend, 1, shape, gradients)
+        if kind == "resampling" and rest.startswith("filtered") and re.search(known, rest):
+            return self.function(filtered("up" in rest), 1, shape, gradients)
         if kind == "resampling" and rest.startswith(("nearest up", "average down")):
             resample = (lambda x: F.interpolate(x, scale_factor=2)) if "up" in rest else (lambda x: F.avg_pool2d(x, 2))
             return self.function(resample, 1, shape, gradients)
@@ -269,15 +301,21 @@ class There:
             x, text = self.random(batch, 4, 64, 64), self.random(batch, 77, 768)
             module = torch.compile(module) if self.compiled else module
             return self.forward(lambda x, text: module(x, 500, text, return_dict=False), (x, text))
-        if kind not in ("ddpm-unet", "small-unet") or rest not in ("forward", "training step", "trainer, 20 steps", "50 forward"):
+        if kind == "dit-384" and rest in ("forward", "training"):
+            return self.dit(rest == "training")
+        if kind == "vae-decoder":
+            import diffusers
+            config = json.loads((PUBLISHED / "sd-vae-ft-mse.json").read_text())
+            module = diffusers.AutoencoderKL.from_config(config).to(self.device, self.dtype).eval()
+            return self.forward(lambda z: module.decode(z, return_dict=False), (self.random(1, 4, 32, 32),))
+        if kind not in SIZES or rest not in ("forward", "training step", "trainer, 20 steps", "50 forward"):
             return None
         torch.manual_seed(0)
-        small = kind == "small-unet"
-        module = Ddpm((64, 128), 1) if small else Ddpm()
+        channels, layers, small_batch, batch, side = SIZES[kind]
+        module = Ddpm(channels, layers)
         mixed = rest.startswith("trainer")
         module = module.to(self.device, torch.float32 if mixed else self.dtype, memory_format=self.format)
-        batch, side = (8, 16) if small else (4 if self.on_cpu else 64, 32)
-        batch = self.batch or batch
+        batch = self.batch or (small_batch if self.on_cpu else batch)
         x = self.random(batch, 3, side, side).to(memory_format=self.format)
         steps = torch.arange(batch, device=self.device) * 997 % 1000
         run = torch.compile(module) if self.compiled else module
@@ -296,6 +334,24 @@ class There:
             optimizer.zero_grad(set_to_none=True)
             (run(x, steps) - target).float().square().mean().backward()
             optimizer.step()
+        return step
+
+    def dit(self, training):
+        """DiT-S with six blocks."""
+        import diffusers
+        config = json.loads((PUBLISHED / "dit-xl-2-256.json").read_text())
+        config |= {"num_layers": 6, "num_attention_heads": 6, "attention_head_dim": 64, "out_channels": 4}
+        module = diffusers.DiTTransformer2DModel.from_config(config).to(self.device, self.dtype).eval()
+        batch = self.batch or 8
+        x, steps = self.random(batch, 4, 32, 32), torch.arange(batch, device=self.device) * 997 % 1000
+        labels = torch.arange(batch, device=self.device)
+        run = lambda x: module(x, steps, class_labels=labels, return_dict=False)[0]
+        if not training:
+            return self.forward(run, (x,))
+
+        def step():
+            module.zero_grad(set_to_none=True)
+            run(x).float().square().mean().backward()
         return step
 
     def trainer(self, module, run, x):
@@ -388,6 +444,7 @@ def main():
     parser.add_argument("--features", nargs="*", default=[], help="of cargo, as in `--features vulkan`")
     parser.add_argument("--small", action="store_true", help="batches for a processor, on any device")
     parser.add_argument("--keep-transforms", action="store_true", help="keep transforms of weights on this side")
+    parser.add_argument("--others", action="store_true", help="other sizes than those that algorithms were chosen by, too")
     parser.add_argument("--batch", type=int, help="images in a batch of each network")
     parser.add_argument("--compile", action="store_true", help="networks through torch.compile")
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's images in that memory format")
@@ -401,7 +458,8 @@ def main():
     features = [f"--features={','.join(arguments.features)}"] if arguments.features else []
     program = arguments.program or build(features)
     here = Here(
-        program, arguments.device, arguments.dtype, arguments.small, arguments.threads, arguments.batch, arguments.keep_transforms
+        program, arguments.device, arguments.dtype, arguments.small, arguments.threads, arguments.batch, arguments.keep_transforms,
+        arguments.others,
     )
     dtype = arguments.their_dtype or arguments.dtype
     if arguments.peer == "candle":

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::exponential::{erf, exp, sigmoid, tanh};
-use crate::vectors::on_vectors;
+use crate::vectors::{Kernel, on_vectors};
 
 /// Numbers that a thread takes at once.
 const PORTION: usize = 1 << 14;
@@ -79,25 +79,39 @@ fn quick_gelu_slope(x: f32) -> f32 {
     s * (1.0 + QUICK * x * (1.0 - s))
 }
 
-#[inline(always)]
-fn map_some<F: Fn(f32) -> f32>((x, f): (&mut [f32], F)) {
-    x.iter_mut().for_each(|x| *x = f(*x));
+/// Replaces numbers by a function of each.
+struct MapSome;
+
+impl<F: Fn(f32) -> f32> Kernel<(&mut [f32], F)> for MapSome {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute(self, (x, f): (&mut [f32], F)) {
+        x.iter_mut().for_each(|x| *x = f(*x));
+    }
 }
 
-#[inline(always)]
-fn scale_some<F: Fn(f32) -> f32>((y, x, f): (&mut [f32], &[f32], F)) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y *= f(*x));
+/// Multiplies numbers by a function of others.
+struct ScaleSome;
+
+impl<F: Fn(f32) -> f32> Kernel<(&mut [f32], &[f32], F)> for ScaleSome {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute(self, (y, x, f): (&mut [f32], &[f32], F)) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y *= f(*x));
+    }
 }
 
 /// Replaces each number by `f` of it.
 fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync + Send + Copy) {
-    x.par_chunks_mut(PORTION).for_each(|x| on_vectors(map_some, (x, f)));
+    x.par_chunks_mut(PORTION).for_each(|x| on_vectors(MapSome, (x, f)));
 }
 
 /// Multiplies each number by `f` of another.
 fn scale(y: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32 + Sync + Send + Copy) {
     assert_eq!(y.len(), x.len(), "as many gradients as numbers");
-    y.par_chunks_mut(PORTION).zip(x.par_chunks(PORTION)).for_each(|(y, x)| on_vectors(scale_some, (y, x, f)));
+    y.par_chunks_mut(PORTION).zip(x.par_chunks(PORTION)).for_each(|(y, x)| on_vectors(ScaleSome, (y, x, f)));
 }
 
 impl Activation {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::vectors::on_vectors;
+use crate::vectors::{kernel, on_vectors};
 
 /// Numbers that a thread takes at once.
 const PORTION: usize = 1 << 14;
@@ -25,6 +25,8 @@ pub struct AdamStep {
 }
 
 type Part<'a> = (AdamStep, &'a mut [f32], &'a [f32], &'a mut [f32], &'a mut [f32]);
+
+kernel!(Update: update(Part<'a>) -> ());
 
 #[inline(always)]
 fn update((step, parameter, gradient, mean, square): Part<'_>) {
@@ -64,7 +66,7 @@ pub fn adam(step: AdamStep, parameter: &mut [f32], gradient: &[f32], [mean, squa
     assert!(lengths == [gradient.len(); 3], "a parameter, gradient and moments of one length");
     let parts = parameter.par_chunks_mut(PORTION).zip(gradient.par_chunks(PORTION));
     let moments = mean.par_chunks_mut(PORTION).zip(square.par_chunks_mut(PORTION));
-    parts.zip(moments).for_each(|((p, g), (m, v))| on_vectors(update, (step, p, g, m, v)));
+    parts.zip(moments).for_each(|((p, g), (m, v))| on_vectors(Update, (step, p, g, m, v)));
 }
 
 #[cfg(test)]

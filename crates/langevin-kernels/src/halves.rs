@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::vectors::on_vectors;
+use crate::vectors::{kernel, on_vectors};
 
 /// Numbers that a thread converts at once.
 const PIECE: usize = 1 << 14;
@@ -33,12 +33,12 @@ impl Half for f16 {
 
     fn widen_piece(from: &[Self], to: &mut [f32]) {
         assert_eq!(from.len(), to.len(), "as many numbers as places");
-        on_vectors(widen_f16, (from, to));
+        on_vectors(WidenF16, (from, to));
     }
 
     fn narrow_piece(from: &[f32], to: &mut [Self]) {
         assert_eq!(from.len(), to.len(), "as many numbers as places");
-        on_vectors(narrow_f16, (from, to));
+        on_vectors(NarrowF16, (from, to));
     }
 }
 
@@ -47,14 +47,19 @@ impl Half for bf16 {
 
     fn widen_piece(from: &[Self], to: &mut [f32]) {
         assert_eq!(from.len(), to.len(), "as many numbers as places");
-        on_vectors(widen_bf16, (from, to));
+        on_vectors(WidenBf16, (from, to));
     }
 
     fn narrow_piece(from: &[f32], to: &mut [Self]) {
         assert_eq!(from.len(), to.len(), "as many numbers as places");
-        on_vectors(narrow_bf16, (from, to));
+        on_vectors(NarrowBf16, (from, to));
     }
 }
+
+kernel!(WidenF16: widen_f16((&'a [f16], &'a mut [f32])) -> ());
+kernel!(NarrowF16: narrow_f16((&'a [f32], &'a mut [f16])) -> ());
+kernel!(WidenBf16: widen_bf16((&'a [bf16], &'a mut [f32])) -> ());
+kernel!(NarrowBf16: narrow_bf16((&'a [f32], &'a mut [bf16])) -> ());
 
 #[inline(always)]
 fn widen_f16((from, to): (&[f16], &mut [f32])) {

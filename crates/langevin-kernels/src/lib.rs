@@ -19,6 +19,7 @@ pub mod linear;
 pub mod normalization;
 mod product;
 pub mod resampling;
+pub mod rows;
 mod scratch;
 pub mod sums;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::vectors::on_vectors;
+use crate::vectors::{kernel, on_vectors};
 
 /// Numbers that a thread takes at once, about.
 const SHARE: usize = 1 << 14;
@@ -30,7 +30,7 @@ const SHARE: usize = 1 << 14;
 pub fn repeat_quads(x: &[f32], width: usize, scale: f32, y: &mut [f32]) {
     check(x.len(), width, y.len());
     let share = width * SHARE.div_ceil(width);
-    y.par_chunks_mut(4 * share).zip(x.par_chunks(share)).for_each(|(y, x)| on_vectors(repeat, (x, width, scale, y)));
+    y.par_chunks_mut(4 * share).zip(x.par_chunks(share)).for_each(|(y, x)| on_vectors(Repeat, (x, width, scale, y)));
 }
 
 /// Writes `scale` times the sum of the four pixels of each block: images of half the height and width.
@@ -56,13 +56,16 @@ pub fn repeat_quads(x: &[f32], width: usize, scale: f32, y: &mut [f32]) {
 pub fn sum_quads(x: &[f32], width: usize, scale: f32, y: &mut [f32]) {
     check(y.len(), width, x.len());
     let share = width * SHARE.div_ceil(width);
-    y.par_chunks_mut(share).zip(x.par_chunks(4 * share)).for_each(|(y, x)| on_vectors(sum, (x, width, scale, y)));
+    y.par_chunks_mut(share).zip(x.par_chunks(4 * share)).for_each(|(y, x)| on_vectors(Sum, (x, width, scale, y)));
 }
 
 fn check(small: usize, width: usize, large: usize) {
     assert!(width > 0 && small.is_multiple_of(width), "{small} numbers are no rows of {width}");
     assert_eq!(large, 4 * small, "images of twice the height and width");
 }
+
+kernel!(Repeat: repeat((&'a [f32], usize, f32, &'a mut [f32])) -> ());
+kernel!(Sum: sum((&'a [f32], usize, f32, &'a mut [f32])) -> ());
 
 #[inline(always)]
 fn repeat((x, width, scale, y): (&[f32], usize, f32, &mut [f32])) {

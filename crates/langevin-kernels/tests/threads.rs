@@ -1,7 +1,8 @@
 //! The number of threads changes no bit.
 
 use langevin_kernels::{
-    activation::Activation, attention, attention::Answered, convolution, linear, normalization::GroupSizes, sums,
+    activation::Activation, attention, attention::Answered, convolution, linear, normalization::GroupSizes,
+    rows::RowSizes, sums,
 };
 
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -31,21 +32,28 @@ fn same(compute: impl Fn() -> Vec<Vec<f32>> + Sync) {
 
 #[test]
 fn convolutions_have_the_same_bits() {
-    // By tiles, by patches, and by patches with a stride.
-    for (channels, stride) in [(96, 1), (20, 1), (20, 2)] {
+    // By tiles, by patches, by patches with a stride, by many tables of them, and by pixels of few images and of many.
+    for (batch, channels, kernel, stride, side) in [
+        (3, 96, 3, 1, 17),
+        (3, 20, 3, 1, 17),
+        (3, 20, 3, 2, 17),
+        (2, 30, 5, 1, 40),
+        (2, 40, 1, 1, 17),
+        (20, 40, 1, 1, 17),
+    ] {
         let sizes = convolution::ConvolutionSizes {
-            batch: 3,
+            batch,
             input: channels,
             output: channels + 1,
-            image: [18, 17],
-            kernel: [3, 3],
+            image: [18, side],
+            kernel: [kernel; 2],
             stride: [stride; 2],
-            padding: [1, 1],
+            padding: [kernel / 2; 2],
         };
         let [rows, columns] = sizes.result();
-        let x = numbers(3 * channels * 18 * 17, 1);
-        let weight = numbers((channels + 1) * channels * 9, 2);
-        let g = numbers(3 * (channels + 1) * rows * columns, 3);
+        let x = numbers(batch * channels * 18 * side, 1);
+        let weight = numbers((channels + 1) * channels * kernel * kernel, 2);
+        let g = numbers(batch * (channels + 1) * rows * columns, 3);
         same(|| {
             let (mut y, mut of_x, mut of_w) = (g.clone(), x.clone(), weight.clone());
             sizes.forward(&x, &weight, None, &mut y);
@@ -100,6 +108,11 @@ fn normalization_activations_and_sums_have_the_same_bits() {
         let mut sum = x.clone();
         sums::weighted(&[(0.3, &x), (-1.2, &g)], &mut sum);
         Activation::Gelu.apply(&mut sum);
-        vec![y, of_x, of_weight, of_bias, sum]
+        let rows = RowSizes { rows: 3000, width: 40, centered: true, epsilon: 1e-5 };
+        let (mut row, mut of_row) = (x.clone(), g.clone());
+        let moments = rows.forward(&x, Some(&x[..40]), None, &mut row);
+        let [of_scale, of_shift] = rows.gradient(&x, Some(&x[..40]), &moments, &mut of_row);
+        let sums = [sums::of_channels(&x, 8, 5000), sums::of_columns(&x, 40)].concat();
+        vec![y, of_x, of_weight, of_bias, sum, row, of_row, of_scale, of_shift, sums]
     });
 }

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Answered, AttentionSizes, Bias, KEYS};
+use super::{Answered, AttentionSizes, Bias, KEYS, seen};
 use crate::exponential::exp_of;
 use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
@@ -202,14 +202,19 @@ impl AttentionSizes {
             let q = Matrix::new(&q[at * width..], some, width);
             let gradient = Matrix::new(gradient, some, deep);
             for from in (0..keys).step_by(KEYS) {
+                let bias = bias.map(|bias| bias.from(self, head, first_query + first, first_key + from));
                 let count = KEYS.min(keys - from);
+                let known = |query: usize| sums[at + query] > f32::NEG_INFINITY;
+                let count = bias.map_or(count, |bias| seen(bias, some, count, known));
+                if count == 0 {
+                    continue;
+                }
                 let key = head * self.keys + first_key + from;
                 let k = Matrix::new(&k[key * width..], count, width);
                 let v = Matrix::new(&v[key * deep..], count, deep);
                 let (scores, slopes) = (&mut scores[..some * count], &mut slopes[..some * count]);
                 product(q, k.transposed(), scale, Write::Over, scores, count);
                 product(gradient, v.transposed(), 1.0, Write::Over, slopes, count);
-                let bias = bias.map(|bias| bias.from(self, head, first_query + first, first_key + from));
                 Arch::new().dispatch(Slope {
                     scores: &mut *scores,
                     slopes: &mut *slopes,

@@ -70,6 +70,23 @@ impl<'a> Bias<'a> {
     }
 }
 
+/// How many of `count` keys, from the first on, any of `some` queries sees: those behind are hidden from all by minus infinity, as half
+/// of all are where no token sees a later one. All of them if a query sees none, and is not `known` to see others: every key counts for it.
+fn seen((bias, step): (&[f32], usize), some: usize, count: usize, known: impl Fn(usize) -> bool) -> usize {
+    let hidden = |value: &f32| *value == f32::NEG_INFINITY;
+    let rows = if step == 0 { 1 } else { some };
+    let row = |query: usize| &bias[query * step..][..count];
+    let mut most = 0;
+    for query in (0..rows).rev() {
+        let row = row(query);
+        most = row[most..].iter().rposition(|value| !hidden(value)).map_or(most, |at| most + at + 1);
+    }
+    if most < count && !(0..some).all(|query| known(query) || !row(query.min(rows - 1)).iter().all(hidden)) {
+        return count;
+    }
+    most
+}
+
 /// A number for each query of a block.
 type OfQueries = [f32; QUERIES];
 
@@ -217,11 +234,16 @@ impl AttentionSizes {
                     turned_out.fill(0.0);
                     let mut weights = Weights { tops: [f32::NEG_INFINITY; QUERIES], sums: [0.0; QUERIES] };
                     for from in (0..keys).step_by(KEYS) {
+                        let own = bias.map(|bias| bias.from(self, head, first, from));
+                        let known = |query: usize| weights.tops[query] > f32::NEG_INFINITY;
                         let count = KEYS.min(keys - from);
+                        let count = own.map_or(count, |own| seen(own, some, count, known));
+                        if count == 0 {
+                            continue;
+                        }
                         let k = Matrix::new(&k[(head * keys + from) * width..], count, width);
                         let scores = &mut scores[..count * QUERIES];
                         product(k, Matrix::new(turned, width, QUERIES), scale, Write::Over, scores, QUERIES);
-                        let own = bias.map(|bias| bias.from(self, head, first, from));
                         let (scores, out) = (&mut scores[..], &mut turned_out[..]);
                         Arch::new().dispatch(Weigh { scores, some, bias: own, weights: &mut weights, out });
                         let v = Matrix::new(&v[(head * keys + from) * deep..], count, deep).transposed();
@@ -306,7 +328,12 @@ mod tests {
                 .map(|n| numbers(count * n, n as u64 + 1));
             let shared = numbers(keys, 8);
             let own = numbers(count * queries * keys, 9);
+            // The first query sees the first key, each one more, and the last ones all.
+            let seen = |at: usize| (at % keys) * queries.min(keys) <= (at / keys) * keys;
+            let causal: Vec<f32> =
+                (0..queries * keys).map(|at| if seen(at) { own[at] } else { f32::NEG_INFINITY }).collect();
             let biases = [
+                Some(Bias { values: &causal, steps: [0, 0, keys] }),
                 None,
                 Some(Bias { values: &shared, steps: [0; 3] }),
                 Some(Bias { values: &own, steps: [heads * queries * keys, queries * keys, keys] }),

@@ -1,6 +1,7 @@
 //! Two-dimensional convolutions and their gradients.
 
 mod patches;
+mod pointwise;
 mod tiles;
 mod winograd;
 
@@ -20,6 +21,9 @@ const FEWEST_CHANNELS_OF_FOURS: usize = 96;
 const FEWEST_CHANNELS_OF_TWOS: usize = 48;
 /// Channels above which the kernels' transform takes what tiles of 2x2 in small images save.
 const MOST_CHANNELS_OF_TWOS: usize = 384;
+
+/// Pixels of an image below which a kernel of one pixel meets many images at once, in a table.
+const FEWEST_PIXELS: usize = 64;
 
 /// Tiles of 4x4 of all images, and channels, below which the gradient of a weight goes by patches.
 const FEWEST_TILES_OF_GRADIENTS: usize = 16;
@@ -83,6 +87,9 @@ enum Algorithm {
     Fours(Tiled<Four, 4, 6>),
     /// Tiles of 2x2 results.
     Twos(Tiled<Two, 2, 4>),
+    /// Products with the images as they lie.
+    Pixels,
+    /// A product with a table of patches.
     Patches,
 }
 
@@ -119,6 +126,7 @@ impl ConvolutionSizes {
         match self.algorithm() {
             Algorithm::Fours(tiled) => tiled.forward(x, weight, bias, y),
             Algorithm::Twos(tiled) => tiled.forward(x, weight, bias, y),
+            Algorithm::Pixels => self.forward_by_pixels(x, weight, bias, y),
             Algorithm::Patches => self.forward_by_patches(x, weight, bias, y),
         }
     }
@@ -139,7 +147,7 @@ impl ConvolutionSizes {
         let (tile, numbers) = match self.algorithm() {
             Algorithm::Fours(tiled) => (4, tiled.transform(weight)),
             Algorithm::Twos(tiled) => (2, tiled.transform(weight)),
-            Algorithm::Patches => return None,
+            Algorithm::Pixels | Algorithm::Patches => return None,
         };
         Some(TransformedKernels { numbers, tile, channels: [self.output, self.input] })
     }
@@ -150,7 +158,7 @@ impl ConvolutionSizes {
         let tile = match self.algorithm() {
             Algorithm::Fours(_) => 4,
             Algorithm::Twos(_) => 2,
-            Algorithm::Patches => return false,
+            Algorithm::Pixels | Algorithm::Patches => return false,
         };
         (kernels.tile, kernels.channels) == (tile, [self.output, self.input])
     }
@@ -185,7 +193,7 @@ impl ConvolutionSizes {
         match self.algorithm() {
             Algorithm::Fours(tiled) => tiled.forward_transformed(x, &kernels.numbers, bias, y),
             Algorithm::Twos(tiled) => tiled.forward_transformed(x, &kernels.numbers, bias, y),
-            Algorithm::Patches => unreachable!("no kernels are for patches"),
+            Algorithm::Pixels | Algorithm::Patches => unreachable!("no kernels are for patches"),
         }
     }
 
@@ -200,6 +208,7 @@ impl ConvolutionSizes {
         match self.algorithm() {
             Algorithm::Fours(tiled) => tiled.input_gradient(gradient, weight, of_x),
             Algorithm::Twos(tiled) => tiled.input_gradient(gradient, weight, of_x),
+            Algorithm::Pixels => self.input_gradient_by_pixels(gradient, weight, of_x),
             Algorithm::Patches => self.input_gradient_by_patches(gradient, weight, of_x),
         }
     }
@@ -214,11 +223,23 @@ impl ConvolutionSizes {
         self.check(x, of_weight.len(), gradient);
         match self.tiles_of_weight_gradient() {
             Some(fours) => fours.weight_gradient(x, gradient, of_weight),
+            None if self.by_pixels() => self.weight_gradient_by_pixels(x, gradient, of_weight),
             None => self.weight_gradient_by_patches(x, gradient, of_weight),
         }
     }
 
+    /// The fastest for these sizes that keeps the digits; the times, milliseconds on two cores, are in `docs/performance.md`.
+    ///
+    /// | kernel | sizes | algorithm | why |
+    /// |---|---|---|---|
+    /// | 1x1, stride 1, no border | one image, or 64 pixels and more | pixels | nothing is copied |
+    /// | 3x3, stride 1, a border of 1 | 96 channels and more on both sides, 12 tiles of an image and more | tiles of 4x4 | 0.34 where patches took 0.40 on [8, 32, 16, 16], and 0.65 where tiles of 2x2 took 0.83 on [8, 64, 16, 16] |
+    /// | the same | 48 to 384 channels, 16 tiles of an image and more | tiles of 2x2 | 0.83 where patches took 1.14 on [8, 64, 16, 16]; tiles of 4x4, 0.65, lose a digit there |
+    /// | all others | | patches | 0.40 where tiles of 2x2 took 0.41 on [8, 32, 16, 16] |
     fn algorithm(&self) -> Algorithm {
+        if self.by_pixels() {
+            return Algorithm::Pixels;
+        }
         let channels = self.input.min(self.output);
         let twos = FEWEST_CHANNELS_OF_TWOS..=MOST_CHANNELS_OF_TWOS;
         match (Tiled::of(self), Tiled::of(self)) {
@@ -228,6 +249,11 @@ impl ConvolutionSizes {
             (_, Some(tiles)) if tiles.count() >= FEWEST_TWOS && twos.contains(&channels) => Algorithm::Twos(tiles),
             _ => Algorithm::Patches,
         }
+    }
+
+    /// Whether products are taken of single images: not where those are so small that many together are faster.
+    fn by_pixels(&self) -> bool {
+        self.is_pointwise() && (self.batch == 1 || self.result_pixels() >= FEWEST_PIXELS)
     }
 
     /// The tiles by which the gradient of the weight goes, if not by patches.
@@ -306,6 +332,11 @@ mod tests {
                     tiled.input_gradient(&g, &w, &mut given_x);
                     s.weight_gradient(&x, &g, &mut given_w);
                 }
+                Algorithm::Pixels => {
+                    s.forward_by_pixels(&x, &w, Some(&b), &mut given);
+                    s.input_gradient_by_pixels(&g, &w, &mut given_x);
+                    s.weight_gradient_by_pixels(&x, &g, &mut given_w);
+                }
                 Algorithm::Patches => {
                     s.forward_by_patches(&x, &w, Some(&b), &mut given);
                     s.input_gradient_by_patches(&g, &w, &mut given_x);
@@ -362,8 +393,14 @@ mod tests {
         ] {
             for (batch, input, output, image) in [(2, 3, 4, [7, 8]), (1, 1, 40, [9, 7]), (3, 35, 1, [6, 10])] {
                 let s = ConvolutionSizes { batch, input, output, image, kernel, stride, padding };
-                assert!(matches!(s.algorithm(), Algorithm::Patches));
+                let pixels = kernel == [1, 1] && stride == [1, 1] && padding == [0, 0];
+                // Images of fewer pixels, several of them, go by patches, too.
+                assert!(matches!(s.algorithm(), Algorithm::Patches) || (pixels && batch == 1));
                 agrees(s, &[Algorithm::Patches]);
+                if pixels {
+                    agrees(s, &[Algorithm::Pixels]);
+                    agrees(ConvolutionSizes { batch: 9, ..s }, &[Algorithm::Pixels]);
+                }
             }
         }
     }

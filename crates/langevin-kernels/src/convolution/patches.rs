@@ -11,12 +11,17 @@ use crate::scratch::Scratch;
 
 /// Entries of the table that is held at once: 8 MiB.
 const LARGEST_TABLE: usize = 1 << 21;
+/// Entries of the table that a thread makes for itself: 1 MiB, which stays in a core's cache until it is multiplied.
+const NEAR_TABLE: usize = 1 << 18;
+/// Portions of that size below which threads share a table instead.
+const FEWEST_PORTIONS: usize = 4;
 /// Outputs, or inputs, that a thread takes at once, at most.
 const CHANNELS: usize = 32;
 
-/// So many that every thread has some, and not so few that products get inefficient.
-fn channels_of(output: usize) -> usize {
-    output.div_ceil(rayon::current_num_threads()).clamp(8, CHANNELS)
+/// So many that there are four shares, and not so few that products get inefficient. By the sizes alone: a product of one row, which may
+/// be left, has other last digits than that row has among others.
+pub(super) fn channels_of(output: usize) -> usize {
+    output.div_ceil(4).clamp(8, CHANNELS)
 }
 
 /// Results that are computed together: of several whole images, or a range of the pixels of one.
@@ -38,15 +43,10 @@ impl ConvolutionSizes {
         self.input * self.kernel[0] * self.kernel[1]
     }
 
-    /// Whether the images are the table.
-    fn pointwise(&self) -> bool {
-        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
-    }
-
-    /// The most pixels of an image in a portion, and the portions.
-    fn portions(&self, rows: usize) -> (usize, Vec<Portion>) {
+    /// The most pixels of an image in a portion, and the portions, whose tables have at most so many entries.
+    fn portions(&self, rows: usize, table: usize) -> (usize, Vec<Portion>) {
         let pixels = self.result_pixels();
-        let most = (LARGEST_TABLE / rows).max(16);
+        let most = (table / rows).max(16);
         if pixels <= most {
             let images = most / pixels;
             let portion = |from| Portion { images: from..(from + images).min(self.batch), pixels: 0..pixels };
@@ -98,30 +98,65 @@ impl ConvolutionSizes {
 
     /// Writes the table of a portion: `[entries, count]`, with [`spread`] columns.
     fn table(&self, x: &[f32], portion: &Portion, to: &mut [f32]) {
-        if self.pointwise() {
-            return self.gather(x, self.input, portion, to);
-        }
+        let rows = to.par_chunks_mut(spread(portion.count())).enumerate();
+        rows.for_each(|(row, to)| self.row_of_table(x, portion, row, to));
+    }
+
+    fn row_of_table(&self, x: &[f32], portion: &Portion, row: usize, to: &mut [f32]) {
         let [k, l] = self.kernel;
         let pixels = self.image[0] * self.image[1];
-        to.par_chunks_mut(spread(portion.count())).enumerate().for_each(|(row, to)| {
-            let (channel, entry) = (row / (k * l), [row / l % k, row % l]);
-            to.fill(0.0);
-            for (image, to) in portion.images.clone().zip(to.chunks_mut(portion.pixels.len())) {
-                let plane = &x[(image * self.input + channel) * pixels..][..pixels];
-                self.meet(entry, &portion.pixels, |at, places| {
-                    let to = &mut to[places];
-                    match self.stride[1] {
-                        1 => to.copy_from_slice(&plane[at..at + to.len()]),
-                        step => to.iter_mut().zip(plane[at..].iter().step_by(step)).for_each(|(to, x)| *to = *x),
-                    }
-                });
-            }
-        });
+        let (channel, entry) = (row / (k * l), [row / l % k, row % l]);
+        to.fill(0.0);
+        for (image, to) in portion.images.clone().zip(to.chunks_mut(portion.pixels.len())) {
+            let plane = &x[(image * self.input + channel) * pixels..][..pixels];
+            self.meet(entry, &portion.pixels, |at, places| {
+                let to = &mut to[places];
+                match self.stride[1] {
+                    1 => to.copy_from_slice(&plane[at..at + to.len()]),
+                    step => to.iter_mut().zip(plane[at..].iter().step_by(step)).for_each(|(to, x)| *to = *x),
+                }
+            });
+        }
     }
 
     pub(super) fn forward_by_patches(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        let (most, portions) = self.portions(self.entries(), NEAR_TABLE);
+        if portions.len() < FEWEST_PORTIONS {
+            return self.forward_by_outputs(x, weight, bias, y);
+        }
         let (entries, output, pixels) = (self.entries(), self.output, self.result_pixels());
-        let (most, portions) = self.portions(entries);
+        // Each strip of pixels is written by one thread: strips[portion], in the order of images and outputs.
+        let mut strips: Vec<Vec<&mut [f32]>> = portions.iter().map(|_| Vec::new()).collect();
+        let (images, parts) = (portions[0].images.len(), pixels.div_ceil(most));
+        for (plane, y) in y.chunks_mut(pixels).enumerate() {
+            for (part, strip) in y.chunks_mut(most).enumerate() {
+                strips[plane / output / images * parts + part].push(strip);
+            }
+        }
+        let room = spread(portions[0].count());
+        portions.par_iter().zip(strips).for_each_init(
+            || [entries, output].map(|rows| Scratch::new(rows * room)),
+            |[table, sums], (portion, strips)| {
+                let (count, step) = (portion.count(), spread(portion.count()));
+                let rows = table[..entries * step].chunks_exact_mut(step).enumerate();
+                rows.for_each(|(row, to)| self.row_of_table(x, portion, row, to));
+                let (weight, table) =
+                    (Matrix::new(weight, output, entries), Matrix::spaced(table, entries, count, step));
+                product(weight, table, 1.0, Write::Over, sums, step);
+                for (at, strip) in strips.into_iter().enumerate() {
+                    let (image, o) = (at / output, at % output);
+                    let sums = &sums[o * step + image * strip.len()..][..strip.len()];
+                    let bias = bias.map_or(0.0, |b| b[o]);
+                    strip.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum + bias);
+                }
+            },
+        );
+    }
+
+    /// The same where results have few pixels: outputs are shared among threads, and the table is one for all of them.
+    fn forward_by_outputs(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        let (entries, output, pixels) = (self.entries(), self.output, self.result_pixels());
+        let (most, portions) = self.portions(entries, LARGEST_TABLE);
         let mut table = Scratch::new(entries * spread(portions[0].count()));
         let together = channels_of(output);
         let blocks = output.div_ceil(together);
@@ -162,7 +197,7 @@ impl ConvolutionSizes {
         let [k, l] = self.kernel;
         let (entries, output, input) = (self.entries(), self.output, self.input);
         let pixels = self.image[0] * self.image[1];
-        let (_, portions) = self.portions(entries.max(output));
+        let (_, portions) = self.portions(entries.max(output), LARGEST_TABLE);
         let most = spread(portions[0].count());
         let mut slopes = Scratch::new(output * most);
         let channels = channels_of(input).div_ceil(k * l);
@@ -203,7 +238,7 @@ impl ConvolutionSizes {
 
     pub(super) fn weight_gradient_by_patches(&self, x: &[f32], gradient: &[f32], of_weight: &mut [f32]) {
         let (entries, output) = (self.entries(), self.output);
-        let (_, portions) = self.portions(entries.max(output));
+        let (_, portions) = self.portions(entries.max(output), LARGEST_TABLE);
         let most = spread(portions[0].count());
         let together = channels_of(output);
         let mut table = Scratch::new(entries * most);

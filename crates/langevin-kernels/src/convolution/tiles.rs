@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use super::ConvolutionSizes;
 use super::winograd::{
-    Kernels, Lines, Row, Transforms, TransformsBack, kernels_back, spread, transform_kernels, transform_results_back,
-    transform_values, write_results,
+    Kernels, KernelsBack, Lines, OfValues, Row, TransformKernels, TransformResultsBack, TransformValues, Transforms,
+    TransformsBack, WriteResults, spread,
 };
 use crate::product::{Matrix, Write, product};
 use crate::scratch::Scratch;
-use crate::vectors::on_vectors;
+use crate::vectors::{Kernel, on_vectors};
 
 /// Transformed values that are held at once: what a processor keeps near, 12 MiB.
 const LARGEST_VALUES: usize = 3 << 20;
@@ -95,7 +95,7 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
         let row = self.row();
         to.par_chunks_mut(row * together).enumerate().for_each(|(block, to)| {
             let first = block * together;
-            on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, first..first + to.len() / row, to));
+            on_vectors(TransformKernels::<T, STEP, SIDE>(PhantomData), (kernels, first..first + to.len() / row, to));
         });
     }
 
@@ -124,12 +124,12 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
     /// tiles.
     fn transform_values<F>(&self, x: &[f32], channels: usize, rows: &Range<usize>, to: &mut [f32], transform: F)
     where
-        F: Fn((&mut Lines<T, STEP, SIDE>, &[Row<'_>], &mut [f32], usize)) + Copy + Sync,
+        F: for<'a> Kernel<OfValues<'a, T, STEP, SIDE>> + Copy + Sync,
     {
         let Tiles { high, wide } = self.tiles();
         let (pixels, step) = (self.height * self.width, spread(rows.len() * wide));
         to.par_chunks_mut(Self::PRODUCTS * step).enumerate().for_each_init(
-            || Lines::new(self.width, rows.len()),
+            || Lines::<T, STEP, SIDE>::new(self.width, rows.len()),
             |lines, (channel, to)| {
                 let rows = rows.clone().map(|row| {
                     let image = &x[(row / high * channels + channel) * pixels..][..pixels];
@@ -174,21 +174,21 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
             let count = rows.len() * wide;
             let step = spread(count);
             let values = &mut values[..Self::PRODUCTS * input * step];
-            self.transform_values(x, input, &rows, values, transform_values);
+            self.transform_values(x, input, &rows, values, TransformValues);
             let values = &*values;
             strips.par_chunks_mut(together).zip(&blocks).for_each_init(
                 || {
                     (
                         Scratch::new(of_block),
                         Scratch::new(Self::PRODUCTS * together * step),
-                        Lines::new(self.width, rows.len()),
+                        Lines::<T, STEP, SIDE>::new(self.width, rows.len()),
                     )
                 },
                 |(own, sums, lines), (strips, outputs)| {
                     let some = outputs.len();
                     let kernels = match source {
                         Source::Kernels(kernels) => {
-                            on_vectors(transform_kernels::<T, STEP, SIDE>, (kernels, outputs.clone(), own));
+                            on_vectors(TransformKernels::<T, STEP, SIDE>(PhantomData), (kernels, outputs.clone(), own));
                             &own[..]
                         }
                         Source::Transformed(kernels) => &kernels[outputs.start * row..],
@@ -200,10 +200,7 @@ impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<T, S
                     }
                     for (at, (o, strips)) in outputs.clone().zip(strips).enumerate() {
                         let sums = &sums[at * Self::PRODUCTS * step..];
-                        on_vectors(
-                            write_results::<T, STEP, SIDE>,
-                            (lines, sums, step, bias.map_or(0.0, |b| b[o]), strips),
-                        );
+                        on_vectors(WriteResults, (lines, sums, step, bias.map_or(0.0, |b| b[o]), strips));
                     }
                 },
             );
@@ -232,15 +229,15 @@ impl<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize> Tiled<
         };
         let finish = |sums: &[f32], to: &mut [f32]| {
             for (sums, to) in sums.chunks_exact(row).zip(to.chunks_exact_mut(9 * input)) {
-                on_vectors(kernels_back::<T, STEP, SIDE>, (sums, spread(input), to));
+                on_vectors(KernelsBack::<T, STEP, SIDE>(PhantomData), (sums, spread(input), to));
             }
         };
         let single = portions.len() == 1;
         for (at, rows) in portions.into_iter().enumerate() {
             let count = rows.len() * wide;
             let step = Self::PRODUCTS * spread(count);
-            self.transform_values(x, input, &rows, &mut values[..input * step], transform_values);
-            self.transform_values(gradient, output, &rows, &mut slopes[..output * step], transform_results_back);
+            self.transform_values(x, input, &rows, &mut values[..input * step], TransformValues);
+            self.transform_values(gradient, output, &rows, &mut slopes[..output * step], TransformResultsBack);
             let (values, slopes) = (&values[..], &slopes[..output * step]);
             if single {
                 of_weight.par_chunks_mut(9 * input * OUTPUTS).zip(slopes.par_chunks(step * OUTPUTS)).for_each_init(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use langevin_kernels::convolution::{ConvolutionSizes, TransformedKernels};
+use langevin_kernels::sums::of_channels;
 
 use super::halves::widen;
 use super::weighted::{Weighted, apply};
@@ -54,11 +55,7 @@ impl Weighted for Convolution {
     fn bias_gradient(&self, gradient: &FlexTensor) -> FlexTensor {
         let output = self.0.output;
         let [rows, columns] = self.0.result();
-        let mut sums = vec![0.0f64; output];
-        for (plane, slopes) in numbers(gradient).chunks_exact(rows * columns).enumerate() {
-            sums[plane % output] += slopes.iter().map(|s| f64::from(*s)).sum::<f64>();
-        }
-        tensor(sums.into_iter().map(|s| s as f32).collect(), [output])
+        tensor(of_channels(numbers(gradient), output, rows * columns), [output])
     }
 }
 

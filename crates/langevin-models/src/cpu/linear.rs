@@ -3,6 +3,7 @@
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, Tensor};
 use langevin_kernels::linear::LinearSizes;
+use langevin_kernels::sums::of_columns;
 
 use super::weighted::{Weighted, apply};
 use super::{numbers, tensor};
@@ -46,11 +47,7 @@ impl Weighted for Linear {
 
     fn bias_gradient(&self, gradient: &FlexTensor) -> FlexTensor {
         let output = self.sizes.output;
-        let mut sums = vec![0.0f64; output];
-        for row in numbers(gradient).chunks_exact(output) {
-            sums.iter_mut().zip(row).for_each(|(sum, slope)| *sum += f64::from(*slope));
-        }
-        tensor(sums.into_iter().map(|sum| sum as f32).collect(), [output])
+        tensor(of_columns(numbers(gradient), output), [output])
     }
 }
 

@@ -10,6 +10,7 @@ mod halves;
 mod linear;
 mod normalization;
 mod resampling;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -20,6 +21,7 @@ pub(crate) use convolution::convolve;
 pub(crate) use linear::map_last;
 pub(crate) use normalization::normalize_groups;
 pub(crate) use resampling::{double, halve};
+pub(crate) use rows::normalize_rows;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -63,6 +65,11 @@ impl Value {
             Self::Tracked(tensor) => Tensor::from_primitive::<Autodiff<Flex>>(tensor),
         }
     }
+}
+
+/// Whether the kernels compute with a tensor.
+pub(crate) fn computes<const D: usize>(x: &Tensor<D>) -> bool {
+    Value::of(x).is_some()
 }
 
 /// Whether two tensors without gradients are the same numbers in the same memory.

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, module};
 
 use super::convolution::convolve;
 use super::initial::fan_in_uniform;
+use super::widen;
 use crate::error::{ModelError, at_least_one};
 
 /// Configuration of a [`Conv1d`] or a [`ConvTranspose1d`] layer.
@@ -164,18 +165,14 @@ impl ConvTranspose1d {
     /// - output: `[batch, output, (length - 1)·stride - 2·padding + kernel]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let options = ConvTransposeOptions::new([self.stride], [self.padding], [0], [1], 1);
-        let y = module::conv_transpose1d(x, self.weight.val(), None, options);
-        add_bias(y, self.bias.as_ref())
-    }
-}
-
-fn add_bias(y: Tensor<3>, bias: Option<&Param<Tensor<1>>>) -> Tensor<3> {
-    match bias {
-        Some(bias) => {
-            let [channels] = bias.dims();
-            y + bias.val().reshape([1, channels, 1])
-        }
-        None => y,
+        // Sums over many numbers, which the gradients of weight and bias are, have few digits in 16 bits.
+        let dtype = x.dtype();
+        let y = module::conv_transpose1d(widen(x), widen(self.weight.val()), None, options);
+        let y = match &self.bias {
+            Some(bias) => y + widen(bias.val()).unsqueeze_dim::<2>(1).unsqueeze::<3>(),
+            None => y,
+        };
+        y.cast(dtype)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Convolution over frames, rows and columns.
 
 use burn::module::{Module, Param};
+#[cfg(feature = "flex")]
+use burn::tensor::Slice;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 
 use super::convolution::{convolve, output_size};
 use super::initial::fan_in_uniform;
+#[cfg(feature = "flex")]
+use super::swapped;
 use crate::error::{ModelError, at_least_one};
 
 /// Configuration of a [`Conv3d`] layer. Each axis has its own kernel, stride and padding: frames, rows, columns.
@@ -90,7 +94,8 @@ impl Conv3dConfig {
 /// Three-dimensional cross-correlation with zero padding. Made by [`Conv3dConfig::init`].
 ///
 /// A kernel over frames only, the usual one in networks for video, is computed as a two-dimensional convolution over
-/// frames and pixels, by the algorithms of [`Conv2d`](super::Conv2d).
+/// frames and pixels, by the algorithms of [`Conv2d`](super::Conv2d); on the CPU other kernels are, too, with the frames that
+/// each frame of the result meets side by side as channels.
 #[derive(Module, Debug)]
 pub struct Conv3d {
     /// `[output, input, frames, rows, columns]`
@@ -119,6 +124,10 @@ impl Conv3d {
                 let [_, _, frames, _] = y.dims();
                 y.reshape([batch, output, frames, height, width])
             }
+            #[cfg(feature = "flex")]
+            (_, stride, padding) if batch > 0 && crate::cpu::computes(&x) => {
+                by_frames(x, weight, bias, stride, padding)
+            }
             (_, stride, padding) => {
                 let y = module::conv3d(x, weight, None, ConvOptions::new(stride, padding, [1; 3], 1));
                 match bias {
@@ -133,6 +142,33 @@ impl Conv3d {
         );
         y
     }
+}
+
+/// A two-dimensional convolution of the frames that each frame of the result meets, side by side as channels.
+#[cfg(feature = "flex")]
+fn by_frames(
+    x: Tensor<5>,
+    weight: Tensor<5>,
+    bias: Option<Tensor<1>>,
+    [step, down, across]: [usize; 3],
+    [around, above, beside]: [usize; 3],
+) -> Tensor<5> {
+    let ([batch, input, frames, height, width], [output, _, k, rows, columns]) = (x.dims(), weight.dims());
+    let [results, _, _] = output_size([frames, 0, 0], [k, 0, 0], [step, 1, 1], [around, 0, 0]);
+    let mut x = swapped(x, 1);
+    if around > 0 {
+        let zeros = Tensor::zeros([batch, around, input, height, width], (&x.device(), x.dtype()));
+        x = Tensor::cat(vec![zeros.clone(), x, zeros], 1);
+    }
+    let windows = (0..k).map(|at| {
+        let last = at + (results - 1) * step;
+        x.clone().slice_dim(1, Slice::new(at as isize, Some(last as isize + 1), step as isize))
+    });
+    let x = Tensor::cat(windows.collect(), 2).reshape([batch * results, k * input, height, width]);
+    let weight = swapped(weight, 1).reshape([output, k * input, rows, columns]);
+    let y = convolve(x, weight, bias, [down, across], [above, beside]);
+    let [_, _, height, width] = y.dims();
+    swapped(y.reshape([batch, results, output, height, width]), 1)
 }
 
 #[cfg(test)]

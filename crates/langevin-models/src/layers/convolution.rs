@@ -118,7 +118,7 @@ impl Algorithm {
     ///
     /// | device | dtype | convolution | algorithm | why |
     /// |---|---|---|---|---|
-    /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library |
+    /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library, and a table in `langevin_kernels::convolution` |
     /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1 or 2, a border of 1, 32 channels and more on a side | nine products | 0.15 ms where the direct kernel took 0.22; a UNet 12.0 where it took 16.7 |
     /// | GPU with tensor cores | `f16`, `bf16` | others, from 2²⁶ multiplications on | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU with tensor cores | `f16`, `bf16` | smaller | product | the tuner may find the plain kernel faster, which adds up in the type of its inputs: 2e-3 off where the product is 6e-4 off |

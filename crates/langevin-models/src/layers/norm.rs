@@ -99,6 +99,9 @@ impl GroupNorm {
     ///
     /// - input and output: `[batch, channels, ..]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if x.shape().num_elements() == 0 {
+            return x;
+        }
         #[cfg(feature = "flex")]
         if let Some(y) = self.on_cpu(&x, false) {
             return y;
@@ -120,7 +123,7 @@ impl GroupNorm {
             return y;
         }
         #[cfg(feature = "cube")]
-        if activation == Activation::Silu && has_kernels(&x.device()) {
+        if activation == Activation::Silu && x.shape().num_elements() > 0 && has_kernels(&x.device()) {
             return self.by_kernels(x, true);
         }
         activation.forward(self.forward(x))
@@ -250,6 +253,14 @@ impl LayerNorm {
     /// - input and output: `[.., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
+        #[cfg(feature = "flex")]
+        {
+            let [weight, bias] = [&self.weight, &self.bias].map(|parameter| parameter.as_ref().map(Param::val));
+            let parameters = [weight.as_ref(), bias.as_ref()];
+            if let Some(y) = crate::cpu::normalize_rows(&x, parameters, true, self.epsilon) {
+                return y;
+            }
+        }
         #[cfg(feature = "cube")]
         {
             let [weight, bias] = [&self.weight, &self.bias].map(|parameter| parameter.as_ref().map(Param::val));
@@ -324,6 +335,10 @@ impl RmsNorm {
     /// - input and output: `[.., width]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
+        #[cfg(feature = "flex")]
+        if let Some(y) = crate::cpu::normalize_rows(&x, [Some(&self.weight.val()), None], false, self.epsilon) {
+            return y;
+        }
         #[cfg(feature = "cube")]
         if let Some(y) = rows_by_kernels(&x, [Some(self.weight.val()), None], false, self.epsilon) {
             return y;

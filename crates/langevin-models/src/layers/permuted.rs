@@ -6,6 +6,10 @@ use burn::tensor::Tensor;
 /// kernels read a view that has moved one in steps of the vector width, and so take the wrong elements.
 pub(crate) fn permuted<const D: usize>(x: Tensor<D>, axes: [usize; D]) -> Tensor<D> {
     let dims = x.dims();
+    // Of nothing no element is read, and a size of zero means another one to Burn's `reshape`.
+    if dims.contains(&0) {
+        return x.permute(axes.map(|axis| axis as isize));
+    }
     let large: Vec<usize> = (0..D).filter(|axis| dims[*axis] > 1).collect();
     let ones = D - large.len();
     let mut in_front = [1; D];
@@ -47,6 +51,7 @@ mod tests {
                 assert_eq!(values(&given), values(&expected), "{dims:?} in the order {axes:?}");
             }
         }
+        assert_eq!(permuted(tensor([0, 1, 5, 4], 0.3, &device), [0, 2, 3, 1]).dims(), [0, 5, 4, 1]);
         let x = tensor([2, 1, 3], 0.3, &device);
         assert_eq!(values(&swapped(x.clone(), 0)), values(&x.swap_dims(0, 1)));
     }

@@ -4,6 +4,7 @@ use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Int, Tensor, module};
 
 use super::convolution::{channels_first, channels_last, has_kernels};
+use super::widen;
 
 /// Doubles height and width by repeating every pixel.
 ///
@@ -17,6 +18,10 @@ pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
         return y;
     }
     let [batch, channels, height, width] = x.dims();
+    // Burn expands nothing of nothing.
+    if x.shape().num_elements() == 0 {
+        return x.reshape([batch, channels, 2 * height, 2 * width]);
+    }
     // One strided copy; its gradient is a sum, on every backend.
     if has_kernels(&x.device()) {
         let rows = channels_last(x).reshape([batch * height, 1, width, 1, channels]);
@@ -47,7 +52,9 @@ pub fn upsample_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         let from: Vec<i64> = (0..new).map(|i| (i * old / new) as i64).collect();
         Tensor::<1, Int>::from_data(from.as_slice(), &device)
     };
-    x.select(2, rows(size[0], height)).select(3, rows(size[1], width))
+    // The gradient is a sum of as many numbers as a pixel is repeated, in the type of what is selected.
+    let dtype = x.dtype();
+    widen(x).select(2, rows(size[0], height)).select(3, rows(size[1], width)).cast(dtype)
 }
 
 /// Halves height and width by averaging blocks of 2 × 2 pixels. Both must be even.

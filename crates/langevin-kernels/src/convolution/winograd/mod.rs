@@ -9,6 +9,8 @@ mod transforms;
 
 use std::marker::PhantomData;
 
+use crate::vectors::Kernel;
+
 pub(super) use transforms::{Four, Transforms, TransformsBack, Two};
 
 /// Numbers that are computed side by side.
@@ -91,9 +93,24 @@ impl<'a> Kernels<'a> {
 
 /// Takes the gradient of transformed kernels back to the kernels of one output: entry (product, input) of `from` lies at
 /// `product·step + input`.
+pub(super) struct KernelsBack<T, const STEP: usize, const SIDE: usize>(pub(super) PhantomData<T>);
+
+impl<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize> Kernel<(&[f32], usize, &mut [f32])>
+    for KernelsBack<T, STEP, SIDE>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn compute(self, (from, step, to): (&[f32], usize, &mut [f32])) {
+        kernels_back::<T, STEP, SIDE>(from, step, to);
+    }
+}
+
 #[inline(always)]
-pub(super) fn kernels_back<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
-    (from, step, to): (&[f32], usize, &mut [f32]),
+fn kernels_back<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
+    from: &[f32],
+    step: usize,
+    to: &mut [f32],
 ) {
     for (input, to) in to.chunks_exact_mut(9).enumerate() {
         let mut half = [[0.0f32; SIDE]; 3];
@@ -212,35 +229,69 @@ pub(super) struct Row<'a> {
 }
 
 /// [`Kernels::transform`], to be compiled for the widest vectors.
-#[inline(always)]
-pub(super) fn transform_kernels<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
-    (kernels, outputs, to): (Kernels<'_>, std::ops::Range<usize>, &mut [f32]),
-) {
-    kernels.transform::<T, STEP, SIDE>(outputs, to);
+pub(super) struct TransformKernels<T, const STEP: usize, const SIDE: usize>(pub(super) PhantomData<T>);
+
+impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>
+    Kernel<(Kernels<'_>, std::ops::Range<usize>, &mut [f32])> for TransformKernels<T, STEP, SIDE>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn compute(self, (kernels, outputs, to): (Kernels<'_>, std::ops::Range<usize>, &mut [f32])) {
+        kernels.transform::<T, STEP, SIDE>(outputs, to);
+    }
 }
 
+/// Room for lines, rows to transform, and where to, with the distance between lines.
+pub(super) type OfValues<'a, T, const STEP: usize, const SIDE: usize> =
+    (&'a mut Lines<T, STEP, SIDE>, &'a [Row<'a>], &'a mut [f32], usize);
+
 /// [`Lines::values`], in the same way.
-#[inline(always)]
-pub(super) fn transform_values<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
-    (lines, rows, to, step): (&mut Lines<T, STEP, SIDE>, &[Row<'_>], &mut [f32], usize),
-) {
-    lines.values(rows, to, step);
+#[derive(Clone, Copy)]
+pub(super) struct TransformValues;
+
+impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Kernel<OfValues<'_, T, STEP, SIDE>>
+    for TransformValues
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn compute(self, (lines, rows, to, step): OfValues<'_, T, STEP, SIDE>) {
+        lines.values(rows, to, step);
+    }
 }
 
 /// [`Lines::results_back`], in the same way.
-#[inline(always)]
-pub(super) fn transform_results_back<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
-    (lines, rows, to, step): (&mut Lines<T, STEP, SIDE>, &[Row<'_>], &mut [f32], usize),
-) {
-    lines.results_back(rows, to, step);
+#[derive(Clone, Copy)]
+pub(super) struct TransformResultsBack;
+
+impl<T: TransformsBack<STEP, SIDE>, const STEP: usize, const SIDE: usize> Kernel<OfValues<'_, T, STEP, SIDE>>
+    for TransformResultsBack
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn compute(self, (lines, rows, to, step): OfValues<'_, T, STEP, SIDE>) {
+        lines.results_back(rows, to, step);
+    }
 }
 
+/// Room for lines, the sums of products and the distance between their lines, the bias, and the strips to write.
+pub(super) type OfResults<'a, 'b, T, const STEP: usize, const SIDE: usize> =
+    (&'a mut Lines<T, STEP, SIDE>, &'a [f32], usize, f32, &'a mut [&'b mut [f32]]);
+
 /// [`Lines::results`], in the same way.
-#[inline(always)]
-pub(super) fn write_results<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize>(
-    (lines, from, step, bias, strips): (&mut Lines<T, STEP, SIDE>, &[f32], usize, f32, &mut [&mut [f32]]),
-) {
-    lines.results(from, step, bias, strips);
+pub(super) struct WriteResults;
+
+impl<T: Transforms<STEP, SIDE>, const STEP: usize, const SIDE: usize> Kernel<OfResults<'_, '_, T, STEP, SIDE>>
+    for WriteResults
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn compute(self, (lines, from, step, bias, strips): OfResults<'_, '_, T, STEP, SIDE>) {
+        lines.results(from, step, bias, strips);
+    }
 }
 
 /// Room for the lines of rows of tiles, for one of the transforms: each leaves the zeros of its own around the rows.
