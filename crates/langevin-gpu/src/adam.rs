@@ -39,6 +39,10 @@ pub fn updates(device: &Device) -> bool {
 /// of any of 16 or 32 bits. With a `factor`, one number on the device, g is the gradient times that. Where nothing else holds parameter and
 /// moments, they are overwritten.
 ///
+/// # Panics
+///
+/// If the shapes differ.
+///
 /// # References
 ///
 /// Loshchilov & Hutter 2019, [arXiv:1711.05101](https://arxiv.org/abs/1711.05101).
@@ -50,6 +54,9 @@ pub fn adam<const D: usize>(
     factor: Option<Tensor<1>>,
     step: AdamStep,
 ) -> (Tensor<D>, [Tensor<D>; 2]) {
+    for other in [&gradient, &mean, &square] {
+        assert_eq!(other.dims(), parameter.dims(), "a gradient or moment of the parameter");
+    }
     let scaled = factor.is_some();
     // What is not read is any tensor.
     let factor = factor.map_or_else(|| gradient.clone().into_dispatch(), Tensor::into_dispatch);

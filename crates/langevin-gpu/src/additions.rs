@@ -91,7 +91,11 @@ pub(crate) fn register_additions<B: Backend + SumOps>(
     }
     if let Some(node) = of_added.filter(|_| form.added || form.shift) {
         let found = match form.shift {
-            true => B::sum_rows(gradient.clone(), Shape::new([batch, 1, 1, channels])),
+            true => {
+                let mut of_images = vec![1; shape.num_dims()];
+                (of_images[0], of_images[shape.num_dims() - 1]) = (batch, channels);
+                B::sum_rows(gradient.clone(), Shape::from(of_images))
+            }
             false => gradient.clone(),
         };
         grads.register::<B>(node, found);

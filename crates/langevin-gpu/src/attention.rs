@@ -2,11 +2,11 @@
 //! matrices of a type, `f32` above all.
 
 #[cfg(feature = "vulkan")]
-mod gradient;
+mod gradient_by_planes;
+mod gradient_by_products;
 mod ops;
 #[cfg(feature = "vulkan")]
 mod planes;
-mod products;
 mod scores;
 mod single;
 
@@ -37,7 +37,7 @@ impl By {
     fn of(device: &Device, dtype: DType, queries: [usize; 3], values: [usize; 3]) -> Option<Self> {
         #[cfg(feature = "vulkan")]
         if planes::serves(queries, values) && crate::planes::multiplies(device, dtype) {
-            return Some(Self::Planes { back: gradient::serves(queries, values) });
+            return Some(Self::Planes { back: gradient_by_planes::serves(queries, values) });
         }
         match device.clone().inner().as_dispatch() {
             DispatchDevice::Cube(device) => {
@@ -50,8 +50,8 @@ impl By {
 
 /// Whether [`attend`] can be asked for queries `[heads, queries, d]` and values `[heads, keys, width]`, with no more heads than one launch of a
 /// kernel reaches: by matrices of a plane, of a Vulkan driver with `VK_NV_cooperative_matrix2` and planes (subgroups) of 32 threads in `f16`,
-/// with at most 256 numbers for d and width; by single numbers, of every device that compiles kernels and has no matrices of this type in
-/// hardware, with at most 128 numbers for width.
+/// with at most 256 numbers for d and width; by single numbers, of every device that compiles kernels, has no matrices of this type in
+/// hardware and 32 KiB of memory for a workgroup, in `f32`, `f16` and `bf16`, with at most 128 numbers for width. Nothing is empty.
 #[must_use]
 pub fn attends(device: &Device, dtype: DType, queries: [usize; 3], values: [usize; 3]) -> bool {
     By::of(device, dtype, queries, values).is_some()

@@ -9,6 +9,10 @@ use ops::{AverageOps, Dispatch};
 
 /// `decay·average + (1 − decay)·value`, computed in `f32`, in the average's type and order in memory. Both are on a device whose backend compiles
 /// kernels ([`updates`](crate::updates)), of 16 or 32 bits, of one shape and without gradients. Where nothing else holds the average, it is overwritten.
+///
+/// # Panics
+///
+/// If the shapes differ.
 #[must_use]
 pub fn average<const D: usize>(average: Tensor<D>, value: Tensor<D>, decay: f32) -> Tensor<D> {
     assert_eq!(average.shape(), value.shape(), "the average and what is averaged");

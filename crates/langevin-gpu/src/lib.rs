@@ -39,7 +39,7 @@ pub use attention::{attend, attends};
 pub use average::average;
 #[cfg(feature = "vulkan")]
 pub use convolution::{arranged, convolve, convolve_normalized, convolves};
-pub use group_norm::{Normalization, group_norm};
+pub use group_norm::{Normalization, group_norm, normalizes};
 pub use patches::{Patches, convolve_patches, convolves_patches};
 pub use product::{Turned, map_rows, maps_rows, multiplies, multiply};
 pub use row_norm::{RowNormalization, row_norm};

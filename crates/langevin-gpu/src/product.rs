@@ -4,20 +4,20 @@
 //! minutes for a network and its gradients. Where the hardware has no matrices of a type, `f32` above all, a kernel adds up products of
 //! single numbers; in `f16`, with the feature `vulkan`, matrices of a workgroup or of a plane are multiplied.
 
-#[cfg(feature = "vulkan")]
-pub(crate) mod any;
-#[cfg(feature = "vulkan")]
-pub(crate) mod kernels;
+mod map_rows;
 mod multiply;
-mod ops;
+#[cfg(feature = "vulkan")]
+pub(crate) mod planes;
 pub(crate) mod single;
+#[cfg(feature = "vulkan")]
+pub(crate) mod workgroup;
 
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::additions::Additions;
+use map_rows::{Dispatch, ProductOps};
 use multiply::MultiplyOps;
 pub(crate) use multiply::times;
-use ops::{Dispatch, ProductOps};
 pub(crate) use single::{Kind, Reads, Window, product_of, reaches};
 
 /// How a factor lies in memory.
@@ -70,7 +70,7 @@ enum By {
 impl By {
     fn of(device: &Device, dtype: DType, rows: usize, [input, output]: [usize; 2]) -> Option<Self> {
         #[cfg(feature = "vulkan")]
-        if kernels::maps_rows(rows, [input, output]) && crate::workgroup::multiplies(device, dtype, crate::THREADS) {
+        if workgroup::maps_rows(rows, [input, output]) && crate::workgroup::multiplies(device, dtype, crate::THREADS) {
             return Some(Self::Workgroup);
         }
         // The gradients are products of these sizes in other orders.

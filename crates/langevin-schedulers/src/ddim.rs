@@ -13,6 +13,23 @@ use serde::{Deserialize, Serialize};
 ///
 /// η = 0 is deterministic (the exponential integrator of order 1), η = 1 draws from DDPM's posterior. A grid that
 /// rises ([`Grid::inverted`]) inverts: it encodes data to noise. Its steps must join; see [`with_gaps`](Self::with_gaps).
+///
+/// # Example
+///
+/// ```
+/// use langevin_core::{Betas, DiscreteChain, Grid};
+/// use langevin_schedulers::{Ddim, Solver};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = DiscreteChain::new(Betas::SquaredCosine, 1000)?;
+/// let plan = Ddim::new().eta(0.5)?.plan(&chain, &Grid::trailing(50))?;
+/// assert_eq!(plan.rows().len(), 50);
+/// # Ok(()) }
+/// ```
+///
+/// # References
+///
+/// Song, Meng & Ermon 2021, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502), eq. 12, with η of eq. 16.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ddim {
     eta: f64,

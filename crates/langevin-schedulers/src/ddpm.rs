@@ -38,6 +38,23 @@ impl Display for Variance {
 ///
 /// With `σ²_{t|s} = σ_t² − (α_t/α_s)²σ_s²` its mean is
 /// `(α_t/α_s)(σ_s²/σ_t²)·x_t + α_s(σ²_{t|s}/σ_t²)·x̂_0`.
+///
+/// # Example
+///
+/// ```
+/// use langevin_core::{Betas, DiscreteChain, Grid};
+/// use langevin_schedulers::{Ddpm, Solver, Variance};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = DiscreteChain::new(Betas::SquaredCosine, 1000)?;
+/// let plan = Ddpm::new().variance(Variance::FixedLarge).plan(&chain, &Grid::leading(100))?;
+/// assert_eq!(plan.rows().len(), 100);
+/// # Ok(()) }
+/// ```
+///
+/// # References
+///
+/// Ho, Jain & Abbeel 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 6, 7 and algorithm 2.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ddpm {
     variance: Variance,

@@ -132,7 +132,8 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
         Self { classes, ..Self::conditioned(network, objective, N::Cond::from_labels) }
     }
 
-    /// A trainer that makes the network's condition with a function of the labels; `None` is "no class".
+    /// A trainer that makes the network's condition with a function of the labels, one for each sample of a batch; `None` is "no class". Its
+    /// error comes out of [`fit`](Self::fit) as [`TrainError::Denoise`].
     pub fn conditioned(
         network: N,
         objective: Objective,

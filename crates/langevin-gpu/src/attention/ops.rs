@@ -15,9 +15,9 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 use super::scores::products_of_rows;
-use super::{By, How, products, single};
+use super::{By, How, gradient_by_products, single};
 #[cfg(feature = "vulkan")]
-use super::{gradient, planes};
+use super::{gradient_by_planes, planes};
 
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(super) trait AttentionOps: Backend {
@@ -112,8 +112,8 @@ impl AttentionOps for CubeBackend {
         let tensors = [query, key, value, gradient];
         let [query, key, value] = match how.by {
             #[cfg(feature = "vulkan")]
-            By::Planes { back: true } => gradient::gradients(tensors, of_rows, how.scale),
-            _ => products::gradients(tensors, of_rows, how),
+            By::Planes { back: true } => gradient_by_planes::gradients(tensors, of_rows, how.scale),
+            _ => gradient_by_products::gradients(tensors, of_rows, how),
         };
         (query, key, value)
     }

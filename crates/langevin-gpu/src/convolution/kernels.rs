@@ -8,7 +8,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::additions::{Added, Form};
-use crate::product::kernels::aligned;
+use crate::product::workgroup::aligned;
 use crate::sheet::{PIXELS, Sheet};
 use crate::workgroup::{Fragment, Role, View};
 use crate::{ENOUGH, THREADS, address, dividing};

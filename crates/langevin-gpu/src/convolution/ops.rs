@@ -17,7 +17,7 @@ pub(super) use burn::backend::Dispatch;
 
 use super::kernels::{MULTIPLE, image_of, laid, ordered};
 use crate::additions::{Added, Form, register_additions};
-use crate::product::kernels::{Around, gradient_of_weight};
+use crate::product::workgroup::{Around, gradient_of_weight};
 use crate::sheet::Sheet;
 use crate::sums::{SumOps, summed};
 

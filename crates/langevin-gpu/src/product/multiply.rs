@@ -1,4 +1,4 @@
-//! The product as an operation of Burn's backends, with its gradients.
+//! The product of batches of matrices as an operation of Burn's backends, with its gradients.
 
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;

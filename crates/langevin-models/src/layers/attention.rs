@@ -21,7 +21,7 @@ const LARGEST_SCORES_ON_CPU: usize = 1 << 20;
 ///
 /// It is differentiable, gives the same numbers whatever the memory layout of its inputs, and takes scores and
 /// their softmax in f32 whatever the precision of its inputs. On the CPU it never holds more than a block of scores, also going back (in `f64` at most 1 Mi of
-/// them); elsewhere at most 64 Mi of them at once: more queries are taken in portions.
+/// them). On devices with a kernel for it (`langevin-gpu`) no score is written, and going back at most 64 Mi at once; elsewhere at most 64 Mi at once, more queries in portions.
 ///
 /// # Shapes
 ///

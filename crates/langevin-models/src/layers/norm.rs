@@ -107,7 +107,7 @@ impl GroupNorm {
             return y;
         }
         #[cfg(feature = "cube")]
-        if has_kernels(&x.device()) {
+        if self.has_kernels_for(&x) {
             return self.by_kernels(x, false);
         }
         self.by_groups(x)
@@ -123,7 +123,7 @@ impl GroupNorm {
             return y;
         }
         #[cfg(feature = "cube")]
-        if activation == Activation::Silu && x.shape().num_elements() > 0 && has_kernels(&x.device()) {
+        if activation == Activation::Silu && self.has_kernels_for(&x) {
             return self.by_kernels(x, true);
         }
         activation.forward(self.forward(x))
@@ -132,6 +132,15 @@ impl GroupNorm {
     #[cfg(feature = "cube")]
     pub(super) fn settings(&self, silu: bool) -> langevin_gpu::Normalization {
         langevin_gpu::Normalization { groups: self.groups, epsilon: self.epsilon, silu }
+    }
+
+    /// Whether the device has a kernel for this image, with a weight and a bias of its type.
+    #[cfg(feature = "cube")]
+    fn has_kernels_for<const D: usize>(&self, x: &Tensor<D>) -> bool {
+        let (shape, dtype) = (x.dims(), x.dtype());
+        let image = [shape[0], shape[2..].iter().product(), shape[1]];
+        let alike = self.weight.val().dtype() == dtype && self.bias.val().dtype() == dtype;
+        alike && langevin_gpu::normalizes(&x.device(), dtype, image, self.groups)
     }
 
     #[cfg(feature = "cube")]
@@ -166,6 +175,19 @@ impl GroupNorm {
 }
 
 /// Configuration of a [`LayerNorm`] layer.
+///
+/// # Example
+///
+/// ```
+/// use langevin_models::layers::LayerNormConfig;
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// let device = burn::tensor::Device::flex();
+/// let layer = LayerNormConfig::new(64).epsilon(1e-6).bias(false).init(&device)?;
+/// let y = layer.forward(burn::tensor::Tensor::<3>::ones([2, 10, 64], &device));
+/// assert_eq!(y.dims(), [2, 10, 64]);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerNormConfig {
     /// Size of the last axis.
@@ -192,7 +214,7 @@ impl LayerNormConfig {
         self
     }
 
-    /// Sets whether the result is scaled but not shifted.
+    /// Sets whether the result is shifted after it is scaled.
     #[must_use]
     pub fn bias(mut self, bias: bool) -> Self {
         self.bias = bias;

@@ -1,4 +1,5 @@
-//! The gradient by products of some heads at a time, whose scores are written.
+//! The gradient by products of some heads at a time, whose scores are written: by single numbers, and by matrices where heads are wider than
+//! those of [`gradient_by_planes`](super::gradient_by_planes).
 
 use burn::backend::ops::FloatTensorOps;
 #[cfg(feature = "vulkan")]
@@ -14,9 +15,9 @@ use super::{By, How};
 use crate::additions::Added;
 use crate::product::{Turned, times};
 #[cfg(feature = "vulkan")]
-use crate::product::{any, kernels};
+use crate::product::{planes, workgroup};
 
-/// Scores that are held at once: 64 Mi, which is 256 MiB in `f32`.
+/// Scores that are held at once: 64 Mi, which is 256 MiB in `f32`, as in attention by tensor operations.
 const LARGEST_SCORES: usize = 1 << 26;
 
 /// What belongs to the queries: `[heads, queries, ..]`.
@@ -121,14 +122,14 @@ fn product(left: CubeTensor, right: CubeTensor, turned: Turned, wide: bool, by: 
 /// A product by matrices of a workgroup or of a plane. Burn's products would be tried out first, for seconds.
 #[cfg(feature = "vulkan")]
 fn by_matrices(left: CubeTensor, right: CubeTensor, turned: Turned, wide: bool) -> CubeTensor {
-    if !wide && kernels::multiplies(&left, &right, turned) {
+    if !wide && workgroup::multiplies(&left, &right, turned) {
         let (left, right) = (into_contiguous(left), into_contiguous(right));
         let nothing = Added::nothing(&right);
-        return kernels::product(left, right, turned, nothing);
+        return workgroup::product(left, right, turned, nothing);
     }
     let to = if wide { DType::F32 } else { left.dtype };
-    if any::reaches(&left, &right, turned) {
-        return any::product_of_any(into_contiguous(left), into_contiguous(right), turned, to);
+    if planes::reaches(&left, &right, turned) {
+        return planes::product_of_any(into_contiguous(left), into_contiguous(right), turned, to);
     }
     CubeBackend::float_cast(times(left, right, turned), FloatDType::from(to))
 }

@@ -1,4 +1,4 @@
-//! Products of batches of matrices of any sizes, by matrices of a plane (subgroup): what [`kernels`](super::kernels) cannot be asked for.
+//! Products of batches of matrices of any sizes, by matrices of a plane (subgroup): what [`workgroup`](super::workgroup) cannot be asked for.
 
 #![allow(clippy::manual_div_ceil, reason = "kernels compute with the operations that the device has")]
 

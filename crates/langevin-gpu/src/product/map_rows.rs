@@ -1,4 +1,4 @@
-//! The product as an operation of Burn's backends, with its gradients.
+//! The affine map of rows, with what is added to it, as an operation of Burn's backends, with its gradients.
 
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
@@ -16,7 +16,7 @@ use burn_cubecl::kernel::into_contiguous;
 pub(super) use burn::backend::Dispatch;
 
 #[cfg(feature = "vulkan")]
-use super::kernels;
+use super::workgroup;
 use super::{By, Turned, single, times};
 use crate::additions::{Added, Form, register_additions};
 use crate::sums::SumOps;
@@ -85,7 +85,7 @@ impl ProductOps for CubeBackend {
         let y = match by {
             By::Single => single::product(alone(x), alone(weight), turned, more),
             #[cfg(feature = "vulkan")]
-            By::Workgroup => kernels::product(alone(x), alone(weight), turned, more),
+            By::Workgroup => workgroup::product(alone(x), alone(weight), turned, more),
         };
         flat(y)
     }
@@ -97,7 +97,7 @@ impl ProductOps for CubeBackend {
             #[cfg(feature = "vulkan")]
             By::Workgroup => {
                 let nothing = Added::nothing(&weight);
-                kernels::product(gradient, weight, turned, nothing)
+                workgroup::product(gradient, weight, turned, nothing)
             }
         };
         flat(found)
@@ -110,8 +110,8 @@ impl ProductOps for CubeBackend {
             By::Workgroup => {
                 let ([rows, input], dtype) = (x.meta.shape().dims(), x.dtype);
                 let output = gradient.meta.shape()[1];
-                let around = kernels::Around { rows, places: 1, line: 0, lead: 0 };
-                let parts = kernels::gradient_of_weight(into_contiguous(x), into_contiguous(gradient), around);
+                let around = workgroup::Around { rows, places: 1, line: 0, lead: 0 };
+                let parts = workgroup::gradient_of_weight(into_contiguous(x), into_contiguous(gradient), around);
                 let parts = Self::float_reshape(parts.clone(), Shape::new([1, parts.meta.shape()[0], output * input]));
                 Self::float_reshape(crate::sums::summed(&parts, dtype), Shape::new([output, input]))
             }

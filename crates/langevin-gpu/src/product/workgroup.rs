@@ -1,4 +1,4 @@
-//! The kernels.
+//! Products by matrices of a workgroup: of rows, and of what a gradient of a convolution's weight sums up.
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
