@@ -64,7 +64,7 @@ fn runs_with_every_option_are_those_of_diffusers() {
         shifted += usize::from(case["given"]["mu"].is_number());
         learned += usize::from(scheduler.learns_variance());
     }
-    assert_eq!((cases.len(), shifted, learned), (26, 6, 6));
+    assert_eq!((cases.len(), shifted, learned), (27, 6, 6));
 }
 
 fn refused(class: &str, options: &str) -> ConfigError {

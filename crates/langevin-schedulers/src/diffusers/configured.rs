@@ -207,13 +207,16 @@ impl Configured {
         Ok(self)
     }
 
-    /// Sets how many steps of the chain the network was distilled on, an argument of diffusers' `set_timesteps`.
+    /// Sets how many steps of the chain the network was distilled on, an argument of diffusers' `set_timesteps`. TCDScheduler then chooses among all
+    /// steps of the chain, whatever the number, as the original does.
     ///
     /// # Errors
     /// [`ConfigError::Value`] for none, more than the chain has, or a class that is not for distilled networks.
     pub fn original_steps(mut self, steps: usize) -> Result<Self, ConfigError> {
         match &mut self.schedule {
-            Schedule::Distilled(distilled) if (1..=distilled.steps).contains(&steps) => distilled.original = steps,
+            Schedule::Distilled(distilled) if (1..=distilled.steps).contains(&steps) => {
+                distilled.original = if distilled.to_first { distilled.steps } else { steps };
+            }
             Schedule::Distilled(_) => {
                 let expected = "at least 1, at most the steps of the chain";
                 return self.refuse("original_inference_steps", steps as f64, expected);

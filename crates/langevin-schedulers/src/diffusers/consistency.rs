@@ -60,6 +60,9 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
     let prediction = prediction(keys)?;
     check_zero_snr(keys, &chain, prediction)?;
     let original = keys.count("original_inference_steps", 50)?;
+    if original == 0 {
+        return Err(keys.bad("original_inference_steps", original, "at least 1"));
+    }
     if original > chain.steps() {
         let reason =
             "the network was distilled on at most the steps of the chain; on 50 unless the file says otherwise";
@@ -71,8 +74,8 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
     } else {
         Method::Lcm(keys.made(&["timestep_scaling"], Lcm::new().boundary(scale, 0.5))?)
     };
-    let schedule = Distilled { steps: chain.steps(), original: 0, to_first: trajectory };
-    let configured = Configured {
+    let schedule = Distilled { steps: chain.steps(), original, to_first: trajectory };
+    Ok(Configured {
         class: keys.class().to_owned(),
         process: Arc::new(chain),
         prediction,
@@ -84,6 +87,5 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
         ignored: Vec::new(),
         schedule: Schedule::Distilled(schedule),
         method,
-    };
-    configured.original_steps(original)
+    })
 }

@@ -288,9 +288,10 @@ impl Lambdas {
     fn flow(&self, n: usize, open: bool) -> Result<Vec<f64>, ConfigError> {
         let (count, shift) = (n as f64, self.shift.factor(&self.class)?);
         let lowest = 1.0 / self.table.len() as f64;
-        // From 1 down, or from 1 − 1/T down to above 0: n of n + 1 even values.
+        // From 1 down, or from 1 − 1/T down to above 0: n of n + 1 even values, of which the last is exact, since times are cut off to whole
+        // ones.
         let at = |i: usize| {
-            let even = 1.0 + (lowest - 1.0) * i as f64 / count;
+            let even = if i == n { lowest } else { 1.0 + i as f64 * ((lowest - 1.0) / count) };
             if open { even } else { 1.0 - even }
         };
         let mut sigmas: Vec<f64> = if open {

@@ -1,6 +1,6 @@
 //! Every class with every combination of its schedules plans, for any number of steps.
 
-use super::{CLASSES, ConfigError, from_config};
+use super::{CLASSES, ConfigError, Configured, from_config};
 use crate::{PlanError, SampleError, SamplerExt};
 use burn::tensor::{Device, Tensor};
 use langevin_core::denoiser::from_fn;
@@ -212,7 +212,14 @@ fn contradictions_of_multistep_classes_are_named() {
         assert!(error.contains(expected), "{error}");
     }
     let tcd = from_config(r#"{"_class_name": "TCDScheduler"}"#).unwrap();
-    assert!(tcd.clone().eta(1.5).is_err() && tcd.eta(1.0).is_ok());
+    assert!(tcd.clone().eta(1.5).is_err() && tcd.clone().eta(1.0).is_ok());
+    // Among the distilled steps of the file, and among all where `set_timesteps` has a number, whichever.
+    let times = |scheduler: Configured| -> Vec<f64> {
+        let plan = scheduler.plan(4).unwrap();
+        plan.rows().iter().filter_map(|row| row.eval.as_ref()).map(|eval| eval.at.time).collect()
+    };
+    assert_eq!(times(tcd.clone()), [999.0, 759.0, 499.0, 259.0]);
+    assert_eq!(times(tcd.original_steps(25).unwrap()), [999.0, 749.0, 499.0, 249.0]);
     let ddim = from_config(r#"{"_class_name": "DDIMScheduler"}"#).unwrap();
     assert!(ddim.original_steps(50).unwrap_err().to_string().contains("only LCMScheduler"));
 }
