@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 /// # Example
 ///
 /// ```
-/// use langevin_core::{Betas, DiscreteChain, Grid};
+/// use langevin_core::Grid;
+/// use langevin_core::process::{Betas, DiscreteChain};
 /// use langevin_schedulers::{Ddim, Solver};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

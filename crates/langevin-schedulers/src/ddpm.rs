@@ -42,7 +42,8 @@ impl Display for Variance {
 /// # Example
 ///
 /// ```
-/// use langevin_core::{Betas, DiscreteChain, Grid};
+/// use langevin_core::Grid;
+/// use langevin_core::process::{Betas, DiscreteChain};
 /// use langevin_schedulers::{Ddpm, Solver, Variance};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
