@@ -50,3 +50,8 @@ pub(crate) fn laid_as(like: &CubeTensor, axes: &[usize], x: CubeTensor) -> CubeT
 pub(crate) fn owned(x: CubeTensor) -> CubeTensor {
     if x.can_mut() { x } else { x.copy() }
 }
+
+/// How many numbers are read at once where there are so many in a row: 4 or 1.
+pub(crate) fn vector_of(size: usize) -> usize {
+    if size.is_multiple_of(4) { 4 } else { 1 }
+}

@@ -112,7 +112,7 @@ kernel!(ForwardRows: forward_rows(OfRows<'a>) -> ());
 kernel!(GradientRows: gradient_of_rows(GradientOfRows<'a>) -> ());
 
 #[inline(always)]
-fn of_row((sizes, x): (&RowSizes, &[f32])) -> Moments {
+fn of_row(sizes: &RowSizes, x: &[f32]) -> Moments {
     if sizes.centered {
         return moments(x, sizes.epsilon);
     }
@@ -126,7 +126,7 @@ type OfRows<'a> = (&'a RowSizes, &'a [f32], [Option<&'a [f32]>; 2], &'a mut [f32
 fn forward_rows((sizes, x, [weight, bias], y, moments): OfRows<'_>) {
     let rows = x.chunks_exact(sizes.width).zip(y.chunks_exact_mut(sizes.width));
     for ((x, y), moments) in rows.zip(moments) {
-        *moments = of_row((sizes, x));
+        *moments = of_row(sizes, x);
         let Moments { mean, rest, inverse } = *moments;
         // The mean first: a large one would take the digits of what is left.
         let numbers = y.iter_mut().zip(x);

@@ -56,7 +56,7 @@ pub(super) fn overwrite(
 ) {
     let (of_gradient, of_factor) = (gradient.dtype, factor.dtype);
     let numbers = parameter.meta.shape().num_elements();
-    let vector = if numbers.is_multiple_of(4) { 4 } else { 1 };
+    let vector = crate::memory::vector_of(numbers);
     let (client, count) = (parameter.client.clone(), numbers / vector);
     let cube_dim = CubeDim::new(&client, count);
     update::launch(

@@ -8,7 +8,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::address;
-use crate::memory::owned;
+use crate::memory::{owned, vector_of};
 
 /// Overwrites each score with its weight, `exp(scale·(score + start of its row))`.
 #[cube(launch, address_type = "dynamic")]
@@ -63,11 +63,6 @@ fn multiply_rows<T: Float, N: Size>(
         of_row += sum.extract(i);
     }
     sums[ABSOLUTE_POS] = of_row;
-}
-
-/// How many numbers of rows of `size` are read at once.
-fn vector_of(size: usize) -> usize {
-    if size.is_multiple_of(4) { 4 } else { 1 }
 }
 
 /// The weights of contiguous scores `[heads, queries, keys]` in `f32`, from the start of each query.

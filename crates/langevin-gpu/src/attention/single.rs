@@ -11,7 +11,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::product::single::{
-    Factor, Four, Kind, LINE, Reads, TILE, WIDTH, Window, add_outer, bring, is_product_of, put,
+    Factor, Four, Kind, LINE, Reads, TILE, WIDTH, Window, add_outer, bring, is_product_of, put, swizzled,
 };
 use crate::{LARGEST_COUNT, address};
 
@@ -38,7 +38,7 @@ const SHARED: usize = HELD * 16;
 /// A score that leaves no weight, in the place of none.
 const NONE: f32 = -1e30;
 
-/// Adds the products of four rows and eight columns, `blocks` pairs of four numbers of each, to a thread's sums.
+/// Adds the products of four rows and eight columns, of so many pairs of four numbers, to a thread's sums.
 #[cube]
 fn add_rows(
     shared: &Shared<[Vector<f32, Four>]>,
@@ -56,7 +56,7 @@ fn add_rows(
             let block = 2 * pair + comptime!(k / WIDTH);
             let row = (2 * WIDTH * pair + k) * LINE;
             // Values come in two parts of eight blocks.
-            let swizzle = 2 * (block % BLOCKS) + block % BLOCKS / 4;
+            let swizzle = swizzled(block % BLOCKS);
             let at = if comptime!(weighed) { down ^ (block % 8) } else { down ^ swizzle };
             let beside = across ^ swizzle;
             add_outer(
@@ -206,7 +206,6 @@ fn attend<T: Float, D: Size, V: Size>(
         sync_cube();
     }
 
-    sync_cube();
     shared[across * LINE + down] = sum;
     sync_cube();
     sum = Vector::new(0.0f32);

@@ -27,7 +27,7 @@ fn blend<T: Float, V: Float, N: Size>(
 /// Overwrites the average, which lies in memory as what is averaged does, without gaps.
 pub(super) fn overwrite(average: &CubeTensor, value: &CubeTensor, decay: f32) {
     let numbers = average.meta.shape().num_elements();
-    let vector = if numbers.is_multiple_of(4) { 4 } else { 1 };
+    let vector = crate::memory::vector_of(numbers);
     let (client, count) = (average.client.clone(), numbers / vector);
     let cube_dim = CubeDim::new(&client, count);
     blend::launch(

@@ -276,7 +276,8 @@ pub(crate) fn bring<T: Float, N: Size>(
 
 /// What the places of a row's vectors are combined with, bit by bit, in each block of four rows of the sum: so that eight threads write to
 /// eight banks, whichever way their numbers came.
-pub(crate) const fn swizzled(block: usize) -> usize {
+#[cube]
+pub(crate) fn swizzled(block: usize) -> usize {
     2 * block + block / 4
 }
 
@@ -293,7 +294,7 @@ pub(crate) fn put(
     let (block, vectors) = if comptime!(along) { (unit % blocks, unit / blocks) } else { (unit / 16, unit % 16) };
     #[unroll]
     for k in 0..WIDTH {
-        shared[from + (block * WIDTH + k) * LINE + (vectors ^ (2 * block + block / 4))] = four[k];
+        shared[from + (block * WIDTH + k) * LINE + (vectors ^ swizzled(block))] = four[k];
     }
 }
 

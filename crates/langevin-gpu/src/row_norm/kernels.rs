@@ -178,7 +178,7 @@ fn lanes(vectors: usize) -> usize {
 }
 
 fn vector(width: usize) -> usize {
-    if width.is_multiple_of(4) { 4 } else { 1 }
+    crate::memory::vector_of(width)
 }
 
 fn empty(like: &CubeTensor, dtype: DType) -> CubeTensor {

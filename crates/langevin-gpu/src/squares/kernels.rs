@@ -49,7 +49,7 @@ fn add<T: Float, N: Size>(
 /// Adds the squares of a tensor, whose numbers lie in memory without gaps, to `total`, which is overwritten.
 pub(super) fn overwrite(total: &CubeTensor, x: CubeTensor) {
     let numbers = x.meta.shape().num_elements();
-    let vector = if numbers.is_multiple_of(4) { 4 } else { 1 };
+    let vector = crate::memory::vector_of(numbers);
     let count = numbers / vector;
     let client = x.client.clone();
     add::launch(

@@ -41,7 +41,7 @@ fn add_rows<T: Float, S: Float, N: Size>(
 
 fn added(x: &CubeTensor, shares: usize, dtype: DType) -> CubeTensor {
     let [groups, rows, columns] = x.meta.shape().dims();
-    let vector = if columns.is_multiple_of(4) { 4 } else { 1 };
+    let vector = crate::memory::vector_of(columns);
     let shape = Shape::new([groups, shares, columns]);
     let threads = shape.num_elements() / vector;
     let y = empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, dtype);

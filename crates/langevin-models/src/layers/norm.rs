@@ -107,8 +107,8 @@ impl GroupNorm {
             return y;
         }
         #[cfg(feature = "cube")]
-        if self.has_kernels_for(&x) {
-            return self.by_kernels(x, false);
+        if let Some(y) = self.by_kernels(&x, false) {
+            return y;
         }
         self.by_groups(x)
     }
@@ -123,8 +123,10 @@ impl GroupNorm {
             return y;
         }
         #[cfg(feature = "cube")]
-        if activation == Activation::Silu && self.has_kernels_for(&x) {
-            return self.by_kernels(x, true);
+        if activation == Activation::Silu
+            && let Some(y) = self.by_kernels(&x, true)
+        {
+            return y;
         }
         activation.forward(self.forward(x))
     }
@@ -134,20 +136,17 @@ impl GroupNorm {
         langevin_gpu::Normalization { groups: self.groups, epsilon: self.epsilon, silu }
     }
 
-    /// Whether the device has a kernel for this image, with a weight and a bias of its type.
+    /// By a kernel, where the device has one for this image, and weight and bias are of its type.
     #[cfg(feature = "cube")]
-    fn has_kernels_for<const D: usize>(&self, x: &Tensor<D>) -> bool {
-        let (shape, dtype) = (x.dims(), x.dtype());
+    fn by_kernels<const D: usize>(&self, x: &Tensor<D>, silu: bool) -> Option<Tensor<D>> {
+        let (shape, dtype, settings) = (x.dims(), x.dtype(), self.settings(silu));
         let image = [shape[0], shape[2..].iter().product(), shape[1]];
-        let alike = self.weight.val().dtype() == dtype && self.bias.val().dtype() == dtype;
-        alike && langevin_gpu::normalizes(&x.device(), dtype, image, self.groups)
-    }
-
-    #[cfg(feature = "cube")]
-    fn by_kernels<const D: usize>(&self, x: Tensor<D>, silu: bool) -> Tensor<D> {
-        let settings = self.settings(silu);
         let (weight, bias) = (self.weight.val(), self.bias.val());
-        layout::channels_last(x, |x| langevin_gpu::group_norm(x, weight, bias, settings))
+        let alike = weight.dtype() == dtype && bias.dtype() == dtype;
+        if !alike || !langevin_gpu::normalizes(&x.device(), dtype, image, self.groups) {
+            return None;
+        }
+        Some(layout::channels_last(x.clone(), |x| langevin_gpu::group_norm(x, weight, bias, settings)))
     }
 
     #[cfg(feature = "flex")]

@@ -54,7 +54,8 @@ pub fn upsample_nearest(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     };
     // The gradient is a sum of as many numbers as a pixel is repeated, in the type of what is selected.
     let dtype = x.dtype();
-    widen(x).select(2, rows(size[0], height)).select(3, rows(size[1], width)).cast(dtype)
+    let x = if x.is_autodiff() { widen(x) } else { x };
+    x.select(2, rows(size[0], height)).select(3, rows(size[1], width)).cast(dtype)
 }
 
 /// Halves height and width by averaging blocks of 2 × 2 pixels. Both must be even.

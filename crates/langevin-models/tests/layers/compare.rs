@@ -75,6 +75,23 @@ pub fn values<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
     x.to_data_as::<f64>().as_slice::<f64>().expect("converted to f64").to_vec()
 }
 
+/// The value of an affine layer, and its gradients with respect to input, weight and bias.
+pub fn affine<const Y: usize, const X: usize, const W: usize>(
+    y: &Tensor<Y>,
+    x: &Tensor<X>,
+    weight: &Tensor<W>,
+    bias: &Tensor<1>,
+    dtype: DType,
+) -> Results {
+    let g = back(y, dtype);
+    vec![
+        ("y", values(&y.clone().inner())),
+        ("of x", values(&x.grad(&g).unwrap())),
+        ("of the weight", values(&weight.grad(&g).unwrap())),
+        ("of the bias", values(&bias.grad(&g).unwrap())),
+    ]
+}
+
 /// Goes back from the sum of `y` times fixed factors.
 pub fn back<const D: usize>(y: &Tensor<D>, dtype: DType) -> burn::tensor::Gradients {
     // Factors that every type has, and that do not cancel.

@@ -6,7 +6,7 @@ use burn::tensor::{DType, module};
 use langevin_models::layers::{Conv1dConfig, Conv2dConfig, Conv3dConfig};
 use proptest::prelude::*;
 
-use crate::compare::{Layout, Results, agree, back, device, laid, leaf, tracked, values};
+use crate::compare::{Layout, Results, affine, agree, back, device, laid, leaf, tracked, values};
 
 /// Channels of all kinds, of which the largest take their time.
 pub fn channels() -> impl Strategy<Value = usize> {
@@ -70,24 +70,11 @@ proptest! {
         layer.bias = Some(Param::from_tensor(tracked(&b, dtype)));
         let leaves = tracked(&x, dtype);
         let y = layer.forward(laid(leaves.clone(), layout));
-        let g = back(&y, dtype);
-        let bias = layer.bias.as_ref().unwrap().val();
-        let given: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&leaves.grad(&g).unwrap())),
-            ("of the weight", values(&layer.weight.val().grad(&g).unwrap())),
-            ("of the bias", values(&bias.grad(&g).unwrap())),
-        ];
+        let given = affine(&y, &leaves, &layer.weight.val(), &layer.bias.as_ref().unwrap().val(), dtype);
         let (x, w, b) = (tracked(&x, DType::F64), tracked(&w, DType::F64), tracked(&b, DType::F64));
         let options = ConvOptions::new([stride], [padding], [1], 1);
         let y = module::conv1d(x.clone(), w.clone(), Some(b.clone()), options);
-        let g = back(&y, DType::F64);
-        let expected: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&x.grad(&g).unwrap())),
-            ("of the weight", values(&w.grad(&g).unwrap())),
-            ("of the bias", values(&b.grad(&g).unwrap())),
-        ];
+        let expected = affine(&y, &x, &w, &b, DType::F64);
         agree(&given, &expected, dtype, &case);
     }
 
@@ -107,23 +94,11 @@ proptest! {
         layer.bias = Some(Param::from_tensor(tracked(&b, dtype)));
         let leaves = tracked(&x, dtype);
         let y = layer.forward(laid(leaves.clone(), layout));
-        let g = back(&y, dtype);
-        let given: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&leaves.grad(&g).unwrap())),
-            ("of the weight", values(&layer.weight.val().grad(&g).unwrap())),
-            ("of the bias", values(&layer.bias.as_ref().unwrap().val().grad(&g).unwrap())),
-        ];
+        let given = affine(&y, &leaves, &layer.weight.val(), &layer.bias.as_ref().unwrap().val(), dtype);
         let (x, w, b) = (tracked(&x, DType::F64), tracked(&w, DType::F64), tracked(&b, DType::F64));
         let options = ConvTransposeOptions::new([stride], [padding], [0], [1], 1);
         let y = module::conv_transpose1d(x.clone(), w.clone(), Some(b.clone()), options);
-        let g = back(&y, DType::F64);
-        let expected: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&x.grad(&g).unwrap())),
-            ("of the weight", values(&w.grad(&g).unwrap())),
-            ("of the bias", values(&b.grad(&g).unwrap())),
-        ];
+        let expected = affine(&y, &x, &w, &b, DType::F64);
         agree(&given, &expected, dtype, &format!("{config:?} [{batch}, {length}] {layout:?} {dtype:?}"));
     }
 
@@ -147,24 +122,11 @@ proptest! {
         layer.bias = Some(Param::from_tensor(tracked(&b, dtype)));
         let leaves = tracked(&x, dtype);
         let y = layer.forward(laid(leaves.clone(), layout));
-        let g = back(&y, dtype);
-        let bias = layer.bias.as_ref().unwrap().val();
-        let given: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&leaves.grad(&g).unwrap())),
-            ("of the weight", values(&layer.weight.val().grad(&g).unwrap())),
-            ("of the bias", values(&bias.grad(&g).unwrap())),
-        ];
+        let given = affine(&y, &leaves, &layer.weight.val(), &layer.bias.as_ref().unwrap().val(), dtype);
         let (x, w, b) = (tracked(&x, DType::F64), tracked(&w, DType::F64), tracked(&b, DType::F64));
         let y = module::conv3d(x.clone(), w.clone(), None, ConvOptions::new(stride, padding, [1; 3], 1));
         let y = y + b.clone().reshape([1, output, 1, 1, 1]);
-        let g = back(&y, DType::F64);
-        let expected: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&x.grad(&g).unwrap())),
-            ("of the weight", values(&w.grad(&g).unwrap())),
-            ("of the bias", values(&b.grad(&g).unwrap())),
-        ];
+        let expected = affine(&y, &x, &w, &b, DType::F64);
         agree(&given, &expected, dtype, &format!("{config:?} [{batch}, {size:?}] {layout:?} {dtype:?} {scale}"));
     }
 }

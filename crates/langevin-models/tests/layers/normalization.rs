@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor, activation};
 use langevin_models::layers::{GroupNormConfig, LayerNormConfig, RmsNormConfig};
 use proptest::prelude::*;
 
-use crate::compare::{Results, agree, back, device, laid, leaf, shifted, tracked, values};
+use crate::compare::{Results, affine, agree, back, device, laid, leaf, shifted, tracked, values};
 use crate::convolution::{layouts, types};
 
 /// What is added to every number: up to thousands of times what varies.
@@ -39,26 +39,14 @@ proptest! {
         layer.bias = Param::from_tensor(tracked(&b, dtype));
         let leaves = tracked(&x, dtype);
         let y = layer.forward(laid(leaves.clone(), layout));
-        let g = back(&y, dtype);
-        let given: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&leaves.grad(&g).unwrap())),
-            ("of the weight", values(&layer.weight.val().grad(&g).unwrap())),
-            ("of the bias", values(&layer.bias.val().grad(&g).unwrap())),
-        ];
+        let given = affine(&y, &leaves, &layer.weight.val(), &layer.bias.val(), dtype);
         let (x, w, b) = (tracked(&x, DType::F64), tracked(&w, DType::F64), tracked(&b, DType::F64));
         let rows = x.clone().reshape([batch * groups, each * height * width]);
         let centered = rows.clone() - rows.mean_dim(1);
         let variance = centered.clone().square().mean_dim(1);
         let y = (centered / (variance + epsilon).sqrt()).reshape([batch, channels, height, width]);
         let y = y * w.clone().reshape([1, channels, 1, 1]) + b.clone().reshape([1, channels, 1, 1]);
-        let g = back(&y, DType::F64);
-        let expected: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&x.grad(&g).unwrap())),
-            ("of the weight", values(&w.grad(&g).unwrap())),
-            ("of the bias", values(&b.grad(&g).unwrap())),
-        ];
+        let expected = affine(&y, &x, &w, &b, DType::F64);
         let case = format!("{groups} of {each}, [{batch}, {height}, {width}], {layout:?}, {dtype:?}, {scale} + {shift}");
         agree(&given, &expected, dtype, &case);
     }

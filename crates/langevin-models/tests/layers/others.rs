@@ -10,7 +10,7 @@ use langevin_models::layers::{
 };
 use proptest::prelude::*;
 
-use crate::compare::{Results, agree, back, device, laid, leaf, tracked, values};
+use crate::compare::{Results, affine, agree, back, device, laid, leaf, tracked, values};
 use crate::convolution::{channels, layouts, scales, types};
 
 /// Value and gradient of a function of one tensor.
@@ -38,23 +38,10 @@ proptest! {
         layer.bias = Some(Param::from_tensor(tracked(&b, dtype)));
         let leaves = tracked(&x, dtype);
         let y = layer.forward(laid(leaves.clone(), layout));
-        let g = back(&y, dtype);
-        let bias = layer.bias.as_ref().unwrap().val();
-        let given: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&leaves.grad(&g).unwrap())),
-            ("of the weight", values(&layer.weight.val().grad(&g).unwrap())),
-            ("of the bias", values(&bias.grad(&g).unwrap())),
-        ];
+        let given = affine(&y, &leaves, &layer.weight.val(), &layer.bias.as_ref().unwrap().val(), dtype);
         let (x, w, b) = (tracked(&x, DType::F64), tracked(&w, DType::F64), tracked(&b, DType::F64));
         let y = module::linear(x.clone(), w.clone().transpose(), Some(b.clone()));
-        let g = back(&y, DType::F64);
-        let expected: Results = vec![
-            ("y", values(&y.inner())),
-            ("of x", values(&x.grad(&g).unwrap())),
-            ("of the weight", values(&w.grad(&g).unwrap())),
-            ("of the bias", values(&b.grad(&g).unwrap())),
-        ];
+        let expected = affine(&y, &x, &w, &b, DType::F64);
         agree(&given, &expected, dtype, &format!("[{rows}, {input}] to {output} {layout:?} {dtype:?} {scale}"));
     }
 
