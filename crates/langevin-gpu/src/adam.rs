@@ -3,8 +3,7 @@
 mod kernels;
 mod ops;
 
-use burn::backend::DispatchDevice;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use ops::{AdamOps, Dispatch};
 
@@ -25,12 +24,6 @@ pub struct AdamStep {
     pub decay: f32,
 }
 
-/// Whether [`adam`] runs on a device: one whose backend compiles kernels.
-#[must_use]
-pub fn updates(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_))
-}
-
 /// The parameter, the mean of its gradients and that of their squares after an update:
 ///
 /// `m ← β₁·m + (1 − β₁)·g`, `v ← β₂·v + (1 − β₂)·g²`, `p ← decay·p − rate·m/(√(correction·v) + ε)`, computed in `f32`.
@@ -41,7 +34,7 @@ pub fn updates(device: &Device) -> bool {
 ///
 /// # Panics
 ///
-/// If the shapes differ.
+/// If the shapes differ, or the device does not compile kernels ([`compiles_kernels`](crate::compiles_kernels)).
 ///
 /// # References
 ///

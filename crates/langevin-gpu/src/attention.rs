@@ -10,7 +10,6 @@ mod planes;
 mod scores;
 mod single;
 
-use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};
 
 use ops::{AttentionOps, Dispatch};
@@ -39,12 +38,7 @@ impl By {
         if planes::serves(queries, values) && crate::planes::multiplies(device, dtype) {
             return Some(Self::Planes { back: gradient_by_planes::serves(queries, values) });
         }
-        match device.clone().inner().as_dispatch() {
-            DispatchDevice::Cube(device) => {
-                single::serves(&device.client(), dtype, queries, values).then_some(Self::Single)
-            }
-            _ => None,
-        }
+        single::serves(&crate::client(device)?, dtype, queries, values).then_some(Self::Single)
     }
 }
 

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use ops::{AverageOps, Dispatch};
 
 /// `decay·average + (1 − decay)·value`, computed in `f32`, in the average's type and order in memory. Both are on a device whose backend compiles
-/// kernels ([`updates`](crate::updates)), of 16 or 32 bits, of one shape and without gradients. Where nothing else holds the average, it is overwritten.
+/// kernels ([`compiles_kernels`](crate::compiles_kernels)), of 16 or 32 bits, of one shape and without gradients. Where nothing else holds the average, it is overwritten.
 ///
 /// # Panics
 ///

@@ -29,7 +29,7 @@ pub struct Normalization {
 /// where there are any numbers, and no more groups of all samples than one launch of a kernel reaches.
 #[must_use]
 pub fn normalizes(device: &Device, dtype: DType, [batch, pixels, channels]: [usize; 3], groups: usize) -> bool {
-    crate::updates(device)
+    crate::compiles_kernels(device)
         && matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
         && batch * pixels * channels > 0
         && batch * groups <= LARGEST_COUNT

@@ -12,7 +12,6 @@ mod average;
 mod convolution;
 mod group_norm;
 mod memory;
-mod patches;
 #[cfg(feature = "vulkan")]
 mod planes;
 mod product;
@@ -21,6 +20,7 @@ mod row_norm;
 mod sheet;
 mod squares;
 mod sums;
+mod windows;
 mod winograd;
 #[cfg(feature = "vulkan")]
 mod workgroup;
@@ -33,17 +33,17 @@ use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::prelude::AddressType;
 use burn_cubecl::tensor::CubeTensor;
 
-pub use adam::{AdamStep, adam, updates};
+pub use adam::{AdamStep, adam};
 pub use additions::Additions;
 pub use attention::{attend, attends};
 pub use average::average;
 #[cfg(feature = "vulkan")]
 pub use convolution::{arranged, convolve, convolve_normalized, convolves};
 pub use group_norm::{Normalization, group_norm, normalizes};
-pub use patches::{Patches, convolve_patches, convolves_patches};
 pub use product::{Turned, map_rows, maps_rows, multiplies, multiply};
 pub use row_norm::{RowNormalization, row_norm};
 pub use squares::Squares;
+pub use windows::{Windows, convolve_windows, convolves_windows};
 pub use winograd::{Kernel, Tile, Tiling, convolve_in_tiles, kernel_of};
 
 /// Workgroups that a launch may count along an axis.
@@ -62,13 +62,24 @@ fn dividing(channels: usize, sizes: &[usize]) -> usize {
     sizes.iter().copied().find(|size| channels.is_multiple_of(*size)).unwrap_or(32)
 }
 
+/// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host.
+#[must_use]
+pub fn compiles_kernels(device: &Device) -> bool {
+    client(device).is_some()
+}
+
+/// Who compiles and runs the kernels of a device, if any.
+fn client(device: &Device) -> Option<Client> {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Cube(device) => Some(device.client()),
+        _ => None,
+    }
+}
+
 /// Whether a device has matrix products of a number format in hardware that add up in `f32`.
 #[must_use]
 pub fn has_tensor_cores(device: &Device, dtype: DType) -> bool {
-    match device.clone().inner().as_dispatch() {
-        DispatchDevice::Cube(device) => has_matrices(&device.client(), dtype),
-        _ => false,
-    }
+    client(device).is_some_and(|client| has_matrices(&client, dtype))
 }
 
 /// The same of the device of a client.

@@ -1,6 +1,5 @@
 //! Sizes of matrices of a plane (subgroup).
 
-use burn::backend::DispatchDevice;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Device};
 
@@ -28,21 +27,18 @@ pub(crate) fn multiplies(device: &Device, dtype: DType) -> bool {
     if dtype != DType::F16 {
         return false;
     }
-    match device.clone().inner().as_dispatch() {
-        DispatchDevice::Cube(device) => {
-            let client = device.client();
-            let (kind, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
-            let hardware = &client.properties().hardware;
-            let lanes = [hardware.plane_size_min, hardware.plane_size_max] == [LANES as u32; 2];
-            let matmul = &client.features().matmul;
-            lanes
-                && hardware.max_shared_memory_size >= SHARED
-                && matmul.cmma_tensor_addressing
-                && matmul.cmma.iter().any(|offered| {
-                    [offered.a_type, offered.b_type, offered.cd_type] == [kind, kind, sum]
-                        && [offered.m, offered.n, offered.k] == [SIDE as u32; 3]
-                })
-        }
-        _ => false,
-    }
+    let Some(client) = crate::client(device) else {
+        return false;
+    };
+    let (kind, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
+    let hardware = &client.properties().hardware;
+    let lanes = [hardware.plane_size_min, hardware.plane_size_max] == [LANES as u32; 2];
+    let matmul = &client.features().matmul;
+    lanes
+        && hardware.max_shared_memory_size >= SHARED
+        && matmul.cmma_tensor_addressing
+        && matmul.cmma.iter().any(|offered| {
+            [offered.a_type, offered.b_type, offered.cd_type] == [kind, kind, sum]
+                && [offered.m, offered.n, offered.k] == [SIDE as u32; 3]
+        })
 }

@@ -32,10 +32,7 @@ pub struct Turned {
 /// Whether [`multiply`] is the product of a device: it compiles kernels, and has no matrices of this type in hardware.
 #[must_use]
 pub fn multiplies(device: &Device, dtype: DType) -> bool {
-    match device.clone().inner().as_dispatch() {
-        burn::backend::DispatchDevice::Cube(device) => single::is_product_of(&device.client(), dtype),
-        _ => false,
-    }
+    crate::client(device).is_some_and(|client| single::is_product_of(&client, dtype))
 }
 
 /// `left·right` of each of a batch, with gradients.

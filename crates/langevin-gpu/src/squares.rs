@@ -33,7 +33,7 @@ impl Squares {
     /// No squares. `None` for a device whose backend compiles no kernels.
     #[must_use]
     pub fn on(device: &Device) -> Option<Self> {
-        crate::updates(device).then(|| Self(Tensor::zeros([SLOTS], (device, DType::F32))))
+        crate::compiles_kernels(device).then(|| Self(Tensor::zeros([SLOTS], (device, DType::F32))))
     }
 
     /// With those of a tensor on the device, of 16 or 32 bits and without gradients. They are added up in `f32`, in an order of their own,

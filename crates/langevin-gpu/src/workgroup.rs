@@ -7,7 +7,6 @@
 mod frontend;
 mod ops;
 
-use burn::backend::DispatchDevice;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Device};
 
@@ -20,22 +19,19 @@ pub(crate) fn multiplies(device: &Device, dtype: DType, threads: u32) -> bool {
     if dtype != DType::F16 {
         return false;
     }
-    match device.clone().inner().as_dispatch() {
-        DispatchDevice::Cube(device) => {
-            let client = device.client();
-            let matmul = &client.features().matmul;
-            let (kind, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
-            matmul.cmma_tensor_addressing
-                && matmul.cube_mma.iter().any(|offered| {
-                    let steps = [offered.m_granularity, offered.n_granularity, offered.k_granularity];
-                    let sizes = [offered.m_max, offered.n_max, offered.k_max];
-                    [offered.a_type, offered.b_type, offered.cd_type] == [kind, kind, sum]
-                        && offered.units_per_block == Some(threads)
-                        && steps[0] <= threads / 4
-                        && steps[1].max(steps[2]) <= threads / 8
-                        && sizes.into_iter().all(|size| size >= threads)
-                })
-        }
-        _ => false,
-    }
+    let Some(client) = crate::client(device) else {
+        return false;
+    };
+    let matmul = &client.features().matmul;
+    let (kind, sum) = (dtype_to_storage_type(dtype), dtype_to_storage_type(DType::F32));
+    matmul.cmma_tensor_addressing
+        && matmul.cube_mma.iter().any(|offered| {
+            let steps = [offered.m_granularity, offered.n_granularity, offered.k_granularity];
+            let sizes = [offered.m_max, offered.n_max, offered.k_max];
+            [offered.a_type, offered.b_type, offered.cd_type] == [kind, kind, sum]
+                && offered.units_per_block == Some(threads)
+                && steps[0] <= threads / 4
+                && steps[1].max(steps[2]) <= threads / 8
+                && sizes.into_iter().all(|size| size >= threads)
+        })
 }

@@ -193,7 +193,7 @@ impl ModuleMapper for Average {
                 return current.cast(DType::F32);
             }
             #[cfg(feature = "cube")]
-            if langevin_gpu::updates(&shadow.device()) && current.dtype() != DType::F64 {
+            if langevin_gpu::compiles_kernels(&shadow.device()) && current.dtype() != DType::F64 {
                 return langevin_gpu::average(shadow, current, decay as f32);
             }
             shadow.mul_scalar(decay).add(current.cast(DType::F32).mul_scalar(1.0 - decay))

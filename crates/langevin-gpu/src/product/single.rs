@@ -61,7 +61,7 @@ pub(crate) enum Kind {
     Matrix,
     /// For each pixel the numbers of the window around it, which are read from an image: there is no table of them. Of images whose pixels lie
     /// a step apart the others are zeros.
-    Patches { stepped: bool },
+    Windows { stepped: bool },
     /// Weights from the last place of the window to the first: what came to a pixel from the upper left goes back there.
     Flipped,
 }
@@ -177,14 +177,14 @@ fn find(factor: &Factor, window: &Window, row: usize, column: usize, #[comptime]
         let (output, place) = (row % window.channels, row / window.channels);
         at = (output * window.places + window.places - 1 - place) * factor.line + column;
     }
-    if comptime!(matches!(reads.kind, Kind::Patches { .. })) {
+    if comptime!(matches!(reads.kind, Kind::Windows { .. })) {
         let (channel, place) = (column % window.channels, column / window.channels);
         let (x, y) = (row % window.columns, row / window.columns % window.rows);
         let image = row / window.columns / window.rows;
         // Before the image the difference wraps around and is larger than any size.
         let mut down = y * window.stride_down + place / window.across - window.above;
         let mut across = x * window.stride_across + place % window.across - window.left;
-        if comptime!(matches!(reads.kind, Kind::Patches { stepped: true })) {
+        if comptime!(matches!(reads.kind, Kind::Windows { stepped: true })) {
             inside = down % window.step_down == 0 && across % window.step_across == 0;
             down /= window.step_down;
             across /= window.step_across;
@@ -206,7 +206,7 @@ fn numbers<T: Float, N: Size>(
     column: usize,
     #[comptime] reads: Reads,
 ) -> Vector<f32, Four> {
-    let is_there = comptime!(!matches!(reads.kind, Kind::Patches { .. }));
+    let is_there = comptime!(!matches!(reads.kind, Kind::Windows { .. }));
     if comptime!(reads.vector == WIDTH) {
         let found = find(factor, window, row, column, reads);
         let four = Vector::<f32, Four>::cast_from(x[found.at / WIDTH]);

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 
-use super::convolution::{has_kernels, to_image, to_tokens};
+use super::convolution::{compiles_kernels, to_image, to_tokens};
 use super::norm::widen;
 use super::{GroupNorm, GroupNormConfig, Linear, LinearConfig, SpatialNorm, SpatialNormConfig};
 use super::{multiply, swapped};
@@ -65,7 +65,7 @@ pub fn attention_with(
     }
     let [batch, heads, _, _] = query.dims();
     let [_, _, keys, _] = key.dims();
-    let largest = if has_kernels(&query.device()) { LARGEST_SCORES } else { LARGEST_SCORES_ON_CPU };
+    let largest = if compiles_kernels(&query.device()) { LARGEST_SCORES } else { LARGEST_SCORES_ON_CPU };
     let portion = (largest / (batch * heads * keys).max(1)).max(1);
     in_portions(query, key, value, bias, scale, portion)
 }

@@ -2,6 +2,7 @@
 
 mod kept;
 mod product;
+#[cfg(feature = "cube")]
 mod winograd;
 
 use burn::tensor::ops::ConvOptions;
@@ -12,7 +13,8 @@ pub(crate) use kept::Kept;
 #[cfg(feature = "flex")]
 pub(crate) use kept::Transform;
 use product::product;
-use winograd::winograd;
+#[cfg(feature = "cube")]
+use winograd::{Tile, in_tiles};
 
 /// Values in the table of patches up to which [`Algorithm::Product`] is taken: 1 GiB in `f32`.
 const LARGEST_TABLE: usize = 1 << 28;
@@ -62,9 +64,15 @@ impl Convolved {
     }
 
     #[cfg(feature = "cube")]
-    fn patches(&self) -> langevin_gpu::Patches {
+    fn windows(&self) -> langevin_gpu::Windows {
         let [_, _, height, width] = self.image;
-        langevin_gpu::Patches::new(self.kernel, self.stride, self.padding, [height, width])
+        langevin_gpu::Windows::new(self.kernel, self.stride, self.padding, [height, width])
+    }
+
+    /// Whether the kernels of [`Algorithm::Winograd2`] and [`Algorithm::Winograd4`] compute it.
+    fn in_tiles(&self, device: &Device, dtype: DType) -> bool {
+        let is_there = cfg!(feature = "cube") && self.alike && dtype != DType::F64 && compiles_kernels(device);
+        is_there && Algorithm::Winograd4.fits(self.kernel, self.stride) && self.multiplications() > 0
     }
 
     /// Whether the kernel of [`Algorithm::Windows`] computes it.
@@ -72,7 +80,7 @@ impl Convolved {
         #[cfg(feature = "cube")]
         if self.alike {
             let [batch, input, ..] = self.image;
-            return langevin_gpu::convolves_patches(device, dtype, batch, [input, self.output], self.patches());
+            return langevin_gpu::convolves_windows(device, dtype, batch, [input, self.output], self.windows());
         }
         // Without the feature nobody computes it that way.
         let _ = (device, dtype);
@@ -104,9 +112,9 @@ pub enum Algorithm {
     /// The same without the table (implicit GEMM): a kernel for GPUs reads patches from the image, for types of which the hardware has no
     /// matrices. Elsewhere it is what the layers take there.
     Windows,
-    /// Winograd's F(2 x 2, 3 x 3): 2.25 times fewer multiplications.
+    /// Winograd's F(2 x 2, 3 x 3), by kernels for GPUs: 2.25 times fewer multiplications. Elsewhere it is what the layers take there.
     Winograd2,
-    /// Winograd's F(4 x 4, 3 x 3): 4 times fewer multiplications, for `f32`.
+    /// Winograd's F(4 x 4, 3 x 3), likewise: 4 times fewer multiplications, for `f32`.
     Winograd4,
     /// Nine matrix products in one kernel for tensor cores, with what is added to the result: for `f16`, with the feature `vulkan` and a
     /// driver that has `VK_NV_cooperative_matrix2`. Elsewhere it is what the layers take there.
@@ -136,7 +144,7 @@ impl Algorithm {
         if shape.by_nine_products(device, dtype) {
             return Self::NineProducts;
         }
-        if !has_kernels(device) || dtype == DType::F64 {
+        if !compiles_kernels(device) || dtype == DType::F64 {
             return Self::Direct;
         }
         if dtype != DType::F32 {
@@ -146,13 +154,8 @@ impl Algorithm {
             }
             return Self::of_a_product(device, dtype, shape);
         }
-        let whole = shape.table() > 0 && shape.multiplications() > 0;
-        let wide = whole && shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
-        if cfg!(feature = "cube") && wide && Self::Winograd4.fits(shape.kernel, shape.stride) {
-            Self::Winograd4
-        } else {
-            Self::of_a_product(device, dtype, shape)
-        }
+        let wide = shape.image[1] >= FEWEST_CHANNELS && shape.output >= FEWEST_CHANNELS;
+        if wide && shape.in_tiles(device, dtype) { Self::Winograd4 } else { Self::of_a_product(device, dtype, shape) }
     }
 
     /// The product without a table of patches, or with it, or none where the table would be too large.
@@ -176,7 +179,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether it computes this convolution itself, on the device where its tensors are: [`Self::Windows`] and [`Self::NineProducts`] have
+    /// Whether it computes this convolution itself, on the device where its tensors are: all but [`Self::Direct`] and [`Self::Product`] have
     /// kernels for some devices and sizes, and elsewhere do what the layers do.
     #[must_use]
     pub fn computes(self, x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> bool {
@@ -184,7 +187,8 @@ impl Algorithm {
         match self {
             Self::NineProducts => shape.by_nine_products(&x.device(), x.dtype()),
             Self::Windows => shape.by_windows(&x.device(), x.dtype()),
-            Self::Direct | Self::Product | Self::Winograd2 | Self::Winograd4 => self.fits(shape.kernel, stride),
+            Self::Winograd2 | Self::Winograd4 => shape.in_tiles(&x.device(), x.dtype()),
+            Self::Direct | Self::Product => true,
         }
     }
 
@@ -206,7 +210,15 @@ impl Algorithm {
             Self::Windows if self.computes(&x, &weight, stride, padding) => {
                 windows(x, weight, None, None, stride, padding)
             }
-            Self::NineProducts | Self::Windows => {
+            #[cfg(feature = "cube")]
+            Self::Winograd2 if self.computes(&x, &weight, stride, padding) => {
+                in_tiles(Tile::Two, x, weight, None, None, padding, None)
+            }
+            #[cfg(feature = "cube")]
+            Self::Winograd4 if self.computes(&x, &weight, stride, padding) => {
+                in_tiles(Tile::Four, x, weight, None, None, padding, None)
+            }
+            Self::NineProducts | Self::Windows | Self::Winograd2 | Self::Winograd4 => {
                 let shape = Convolved::new(&x, &weight, stride, padding);
                 Self::of(&x.device(), x.dtype(), &shape).run(x, weight, stride, padding)
             }
@@ -214,34 +226,24 @@ impl Algorithm {
                 let (device, dtype) = (x.device(), x.dtype());
                 let options = ConvOptions::new(stride, padding, [1, 1], 1);
                 let half = matches!(dtype, DType::F16 | DType::BF16);
-                if half && has_kernels(&device) && !has_tensor_cores(&device, dtype) {
+                if half && compiles_kernels(&device) && !has_tensor_cores(&device, dtype) {
                     // Without tensor cores Burn's kernel adds up in the type of its inputs.
                     return module::conv2d(x.cast(DType::F32), weight.cast(DType::F32), None, options).cast(dtype);
                 }
                 module::conv2d(x, weight, None, options)
             }
             Self::Product => product(x, weight, None, None, stride, padding),
-            Self::Winograd2 | Self::Winograd4 => {
-                if self == Self::Winograd2 {
-                    winograd::<2>(x, weight, padding)
-                } else {
-                    winograd::<4>(x, weight, padding)
-                }
-            }
         }
     }
 }
 
-/// Whether a device computes by compiled kernels (wgpu, CUDA, ROCm …) and not on the host.
 #[cfg(feature = "cube")]
-pub(super) fn has_kernels(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Cube(_))
-}
+pub(super) use langevin_gpu::compiles_kernels;
 
-/// The same where only Burn may have been built with such a backend, and not this library. Without the backend's feature Burn does
+/// Whether a device computes by compiled kernels, where only Burn may have been built with such a backend, and not this library. Without the backend's feature Burn does
 /// not let one ask for it: its printed form tells.
 #[cfg(not(feature = "cube"))]
-pub(super) fn has_kernels(device: &Device) -> bool {
+pub(super) fn compiles_kernels(device: &Device) -> bool {
     format!("{device:?}").contains("Cube(")
 }
 
@@ -302,7 +304,7 @@ pub(crate) fn convolve_adding(
     }
     #[cfg(feature = "cube")]
     if algorithm == Algorithm::Winograd4 {
-        return winograd::adding::<4>(x, weight, bias, added, padding, kept);
+        return in_tiles(Tile::Four, x, weight, bias, added, padding, kept);
     }
     // What else keeps transforms does so above.
     let _ = kept;
@@ -339,9 +341,9 @@ fn windows(
     stride: [usize; 2],
     padding: [usize; 2],
 ) -> Tensor<4> {
-    let patches = Convolved::new(&x, &weight, stride, padding).patches();
+    let windows = Convolved::new(&x, &weight, stride, padding).windows();
     let additions = langevin_gpu::Additions { bias, added: added.map(channels_last) };
-    channels_first(langevin_gpu::convolve_patches(channels_last(x), weight, additions, patches))
+    channels_first(langevin_gpu::convolve_windows(channels_last(x), weight, additions, windows))
 }
 
 /// Whether a convolution with a square kernel goes by [`Algorithm::NineProducts`].
@@ -401,7 +403,7 @@ pub(super) fn channels_first(x: Tensor<4>) -> Tensor<4> {
 /// GPUs after a convolution.
 pub(super) fn to_tokens(x: Tensor<4>) -> Tensor<3> {
     let [batch, channels, height, width] = x.dims();
-    if has_kernels(&x.device()) {
+    if compiles_kernels(&x.device()) {
         return channels_last(x).reshape([batch, height * width, channels]);
     }
     swapped(x.flatten::<3>(2, 3), 1)
@@ -410,7 +412,7 @@ pub(super) fn to_tokens(x: Tensor<4>) -> Tensor<3> {
 /// The way back.
 pub(super) fn to_image(x: Tensor<3>, height: usize, width: usize) -> Tensor<4> {
     let [batch, _, channels] = x.dims();
-    if has_kernels(&x.device()) {
+    if compiles_kernels(&x.device()) {
         return channels_first(x.reshape([batch, height, width, channels]));
     }
     swapped(x, 1).reshape([batch, channels, height, width])
@@ -421,8 +423,9 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, flex, tensor, values};
 
+    /// The others have kernels for GPUs alone.
     #[test]
-    fn algorithms_agree_in_value_and_gradient() {
+    fn the_product_agrees_in_value_and_gradient() {
         for (kernel, stride, padding, size, input, output) in [
             (3, 1, 1, [6, 5], 3, 4),
             (3, 2, 1, [7, 8], 3, 4),
@@ -479,14 +482,9 @@ mod tests {
             [values(&y.inner()), values(&of_x.expect("a gradient")), values(&of_weight.expect("a gradient"))]
         };
         let direct = run(Algorithm::Direct);
-        for algorithm in [Algorithm::Product, Algorithm::Winograd2, Algorithm::Winograd4] {
-            if !algorithm.fits(kernel, stride) {
-                continue;
-            }
-            for (direct, given) in direct.iter().zip(&run(algorithm)) {
-                let given = Tensor::<1>::from_data(given.as_slice(), (&device, DType::F64));
-                assert_close(&given.cast(DType::F32), direct, 2e-5);
-            }
+        for (direct, given) in direct.iter().zip(&run(Algorithm::Product)) {
+            let given = Tensor::<1>::from_data(given.as_slice(), (&device, DType::F64));
+            assert_close(&given.cast(DType::F32), direct, 2e-5);
         }
     }
 

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Tensor, module};
 
 use super::Activation;
 #[cfg(feature = "cube")]
-use super::convolution::has_kernels;
+use super::convolution::compiles_kernels;
 use super::initial::constant;
 use crate::error::{ModelError, at_least_one, positive};
 
@@ -381,7 +381,7 @@ fn rows_by_kernels<const D: usize>(
 ) -> Option<Tensor<D>> {
     let (shape, dtype) = (x.dims(), x.dtype());
     let alike = parameters.iter().flatten().all(|parameter| parameter.dtype() == dtype);
-    if !alike || dtype == DType::F64 || x.shape().num_elements() == 0 || !has_kernels(&x.device()) {
+    if !alike || dtype == DType::F64 || x.shape().num_elements() == 0 || !compiles_kernels(&x.device()) {
         return None;
     }
     let [weight, bias] = parameters;

@@ -3,7 +3,7 @@
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Int, Tensor, module};
 
-use super::convolution::{channels_first, channels_last, has_kernels};
+use super::convolution::{channels_first, channels_last, compiles_kernels};
 use super::widen;
 
 /// Doubles height and width by repeating every pixel.
@@ -23,7 +23,7 @@ pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
         return x.reshape([batch, channels, 2 * height, 2 * width]);
     }
     // One strided copy; its gradient is a sum, on every backend.
-    if has_kernels(&x.device()) {
+    if compiles_kernels(&x.device()) {
         let rows = channels_last(x).reshape([batch * height, 1, width, 1, channels]);
         let y = rows.expand([batch * height, 2, width, 2, channels]);
         return channels_first(y.reshape([batch, 2 * height, 2 * width, channels]));

@@ -23,7 +23,7 @@ impl Kernel {
             return Some(Self::Cpu);
         }
         #[cfg(feature = "cube")]
-        if langevin_gpu::updates(&parameter.device()) && ![parameter.dtype(), gradient].contains(&DType::F64) {
+        if langevin_gpu::compiles_kernels(&parameter.device()) && ![parameter.dtype(), gradient].contains(&DType::F64) {
             return Some(Self::Gpu);
         }
         None

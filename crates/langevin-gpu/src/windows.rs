@@ -11,11 +11,11 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::additions::Additions;
 use crate::product::{multiplies, reaches};
-use ops::{Dispatch, PatchesOps};
+use ops::{Dispatch, WindowsOps};
 
 /// The windows of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Patches {
+pub struct Windows {
     /// Height and width of a window.
     pub kernel: [usize; 2],
     /// Pixels from one to the next.
@@ -28,7 +28,7 @@ pub struct Patches {
     pub output: [usize; 2],
 }
 
-impl Patches {
+impl Windows {
     /// Of an image of some height and width, which with its padding is no smaller than a window.
     ///
     /// # Panics
@@ -46,26 +46,26 @@ impl Patches {
     }
 }
 
-/// Whether [`convolve_patches`] can be asked: the device [multiplies] by single numbers, windows are larger than the padding on each side, and
+/// Whether [`convolve_windows`] can be asked: the device [multiplies] by single numbers, windows are larger than the padding on each side, and
 /// no product has more rows than one launch reaches.
 #[must_use]
-pub fn convolves_patches(
+pub fn convolves_windows(
     device: &Device,
     dtype: DType,
     batch: usize,
     [input, output]: [usize; 2],
-    patches: Patches,
+    windows: Windows,
 ) -> bool {
     let pixels = |size: [usize; 2]| batch * size[0] * size[1];
-    let (whole, windows) = (pixels(patches.input), pixels(patches.output));
-    let places = patches.places();
+    let (whole, outputs) = (pixels(windows.input), pixels(windows.output));
+    let places = windows.places();
     let fits = (0..2).all(|i| {
-        patches.padding[i] < patches.kernel[i] && patches.input[i] + 2 * patches.padding[i] >= patches.kernel[i]
+        windows.padding[i] < windows.kernel[i] && windows.input[i] + 2 * windows.padding[i] >= windows.kernel[i]
     });
     fits && multiplies(device, dtype)
-        && reaches([1, windows, places * input], output)
+        && reaches([1, outputs, places * input], output)
         && reaches([1, whole, places * output], input)
-        && reaches([1, output, windows], places * input)
+        && reaches([1, output, outputs], places * input)
 }
 
 /// The convolution with a kernel of any size, and what is added to it, with gradients.
@@ -78,17 +78,17 @@ pub fn convolves_patches(
 ///
 /// # Panics
 ///
-/// If it cannot be asked for ([`convolves_patches`]), or a tensor has another type or shape than these.
+/// If it cannot be asked for ([`convolves_windows`]), or a tensor has another type or shape than these.
 #[must_use]
-pub fn convolve_patches(image: Tensor<4>, weight: Tensor<4>, additions: Additions, patches: Patches) -> Tensor<4> {
+pub fn convolve_windows(image: Tensor<4>, weight: Tensor<4>, additions: Additions, windows: Windows) -> Tensor<4> {
     let ([batch, height, width, input], [output, ..]) = (image.dims(), weight.dims());
-    let [k, l] = patches.kernel;
+    let [k, l] = windows.kernel;
     assert_eq!((weight.dims(), weight.dtype()), ([output, input, k, l], image.dtype()), "the weight");
-    assert_eq!([height, width], patches.input, "the image");
-    let asked = convolves_patches(&image.device(), image.dtype(), batch, [input, output], patches);
+    assert_eq!([height, width], windows.input, "the image");
+    let asked = convolves_windows(&image.device(), image.dtype(), batch, [input, output], windows);
     assert!(asked, "no kernel for this convolution");
-    let [rows, columns] = patches.output;
+    let [rows, columns] = windows.output;
     let (bias, added, form) = additions.with([batch, rows, columns, output], &weight);
     let (image, weight) = (image.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(Dispatch::convolve_patches(image, weight, bias, added, patches, form))
+    Tensor::from_dispatch(Dispatch::convolve_windows(image, weight, bias, added, windows, form))
 }

@@ -15,37 +15,37 @@ use burn_cubecl::kernel::into_contiguous;
 
 pub(super) use burn::backend::Dispatch;
 
-use super::Patches;
+use super::Windows;
 use crate::additions::{Added, Form, register_additions};
 use crate::product::{Kind, Reads, Window, product_of};
 use crate::sums::SumOps;
 
 #[backend_extension(Cube, Autodiff, Fusion)]
-pub(super) trait PatchesOps: Backend {
+pub(super) trait WindowsOps: Backend {
     #[fusion(meta = output)]
-    fn convolve_patches(
+    fn convolve_windows(
         image: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         added: FloatTensor<Self>,
-        patches: Patches,
+        windows: Windows,
         form: Form,
     ) -> FloatTensor<Self>;
 
     /// The gradient of the image, from that of the output.
     #[fusion(meta = input)]
-    fn gradient_of_patches(
+    fn gradient_of_windows(
         gradient: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        patches: Patches,
+        windows: Windows,
     ) -> FloatTensor<Self>;
 
     /// The gradient of the weight, from that of the output.
     #[fusion(meta = weight)]
-    fn gradient_by_patches(
+    fn gradient_by_windows(
         image: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        patches: Patches,
+        windows: Windows,
     ) -> FloatTensor<Self>;
 }
 
@@ -54,20 +54,20 @@ fn output(
     weight: &TensorSpec,
     _bias: &TensorSpec,
     _added: &TensorSpec,
-    patches: &Patches,
+    windows: &Windows,
     _form: &Form,
 ) -> TensorSpec {
-    let [rows, columns] = patches.output;
+    let [rows, columns] = windows.output;
     TensorSpec::new(Shape::new([image.shape[0], rows, columns, weight.shape[0]]), image.dtype)
 }
 
-fn input(gradient: &TensorSpec, weight: &TensorSpec, patches: &Patches) -> TensorSpec {
-    let [height, width] = patches.input;
+fn input(gradient: &TensorSpec, weight: &TensorSpec, windows: &Windows) -> TensorSpec {
+    let [height, width] = windows.input;
     TensorSpec::new(Shape::new([gradient.shape[0], height, width, weight.shape[1]]), gradient.dtype)
 }
 
-fn weight(image: &TensorSpec, gradient: &TensorSpec, patches: &Patches) -> TensorSpec {
-    let [k, l] = patches.kernel;
+fn weight(image: &TensorSpec, gradient: &TensorSpec, windows: &Windows) -> TensorSpec {
+    let [k, l] = windows.kernel;
     TensorSpec::new(Shape::new([gradient.shape[3], image.shape[3], k, l]), image.dtype)
 }
 
@@ -76,7 +76,7 @@ fn channels_last(weight: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
     into_contiguous(CubeBackend::float_permute(weight, &[0, 2, 3, 1]))
 }
 
-impl Patches {
+impl Windows {
     /// The windows around the pixels of the image for each of the output.
     fn window(&self, channels: usize) -> Window {
         let ([height, width], [rows, columns]) = (self.input, self.output);
@@ -116,26 +116,26 @@ impl Patches {
     }
 }
 
-impl PatchesOps for CubeBackend {
-    fn convolve_patches(
+impl WindowsOps for CubeBackend {
+    fn convolve_windows(
         image: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         added: FloatTensor<Self>,
-        patches: Patches,
+        windows: Windows,
         form: Form,
     ) -> FloatTensor<Self> {
         let ([batch, _, _, input], output) = (image.shape().dims(), weight.shape()[0]);
-        let [rows, columns] = patches.output;
-        let sizes = [1, batch * rows * columns, patches.places() * input, output];
-        let left = Reads::new(Kind::Patches { stepped: false }, true, input);
+        let [rows, columns] = windows.output;
+        let sizes = [1, batch * rows * columns, windows.places() * input, output];
+        let left = Reads::new(Kind::Windows { stepped: false }, true, input);
         let right = Reads::new(Kind::Matrix, true, sizes[2]);
         let mut more = Added::new(bias, added, form);
         // To whole images, in a pass of its own.
         more.form.shift = false;
         let shift = form.shift.then(|| more.added.clone());
         let factors = [into_contiguous(image), channels_last(weight)];
-        let y = product_of(factors, sizes, [left, right], patches.window(input), more);
+        let y = product_of(factors, sizes, [left, right], windows.window(input), more);
         let y = Self::float_reshape(y, Shape::new([batch, rows, columns, output]));
         match shift {
             Some(shift) => Self::float_add(y, shift),
@@ -143,67 +143,67 @@ impl PatchesOps for CubeBackend {
         }
     }
 
-    fn gradient_of_patches(
+    fn gradient_of_windows(
         gradient: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        patches: Patches,
+        windows: Windows,
     ) -> FloatTensor<Self> {
         let ([batch, _, _, output], input) = (gradient.shape().dims(), weight.shape()[1]);
-        let [height, width] = patches.input;
-        let sizes = [1, batch * height * width, patches.places() * output, input];
-        let left = Reads::new(Kind::Patches { stepped: patches.stride != [1, 1] }, true, output);
+        let [height, width] = windows.input;
+        let sizes = [1, batch * height * width, windows.places() * output, input];
+        let left = Reads::new(Kind::Windows { stepped: windows.stride != [1, 1] }, true, output);
         let right = Reads::new(Kind::Flipped, false, input);
         let factors = [into_contiguous(gradient), channels_last(weight)];
         let nothing = Added::nothing(&factors[1]);
-        let found = product_of(factors, sizes, [left, right], patches.window_back(output), nothing);
+        let found = product_of(factors, sizes, [left, right], windows.window_back(output), nothing);
         Self::float_reshape(found, Shape::new([batch, height, width, input]))
     }
 
-    fn gradient_by_patches(
+    fn gradient_by_windows(
         image: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        patches: Patches,
+        windows: Windows,
     ) -> FloatTensor<Self> {
         let ([batch, rows, columns, output], input) = (gradient.shape().dims(), image.shape()[3]);
-        let sizes = [1, output, batch * rows * columns, patches.places() * input];
+        let sizes = [1, output, batch * rows * columns, windows.places() * input];
         let left = Reads::new(Kind::Matrix, false, output);
-        let right = Reads::new(Kind::Patches { stepped: false }, false, input);
+        let right = Reads::new(Kind::Windows { stepped: false }, false, input);
         let factors = [into_contiguous(gradient), into_contiguous(image)];
         let nothing = Added::nothing(&factors[0]);
-        let found = product_of(factors, sizes, [left, right], patches.window(input), nothing);
-        let [k, l] = patches.kernel;
+        let found = product_of(factors, sizes, [left, right], windows.window(input), nothing);
+        let [k, l] = windows.kernel;
         let found = Self::float_reshape(found, Shape::new([output, k, l, input]));
         // In the order of memory of the weight: Burn's fused kernels misread views that have moved a dimension of size one.
         into_contiguous(Self::float_permute(found, &[0, 3, 1, 2]))
     }
 }
 
-impl<B: Backend + PatchesOps + SumOps, C: CheckpointStrategy> PatchesOps for Autodiff<B, C> {
-    fn convolve_patches(
+impl<B: Backend + WindowsOps + SumOps, C: CheckpointStrategy> WindowsOps for Autodiff<B, C> {
+    fn convolve_windows(
         image: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         added: FloatTensor<Self>,
-        patches: Patches,
+        windows: Windows,
         form: Form,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Convolve;
 
-        impl<B: Backend + PatchesOps + SumOps> Backward<B, 4> for Convolve {
-            type State = ([FloatTensor<B>; 2], Patches, Form);
+        impl<B: Backend + WindowsOps + SumOps> Backward<B, 4> for Convolve {
+            type State = ([FloatTensor<B>; 2], Windows, Form);
 
             fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let [of_image, of_weight, of_bias, of_added] = ops.parents;
                 let gradient = grads.consume::<B>(&ops.node);
-                let ([image, weight], patches, form) = ops.state;
+                let ([image, weight], windows, form) = ops.state;
                 let nodes = [of_bias, of_added].map(|node| node.map(|node| node.id));
                 register_additions::<B>(grads, &gradient, form, nodes);
                 if let Some(node) = of_image {
-                    grads.register::<B>(node.id, B::gradient_of_patches(gradient.clone(), weight, patches));
+                    grads.register::<B>(node.id, B::gradient_of_windows(gradient.clone(), weight, windows));
                 }
                 if let Some(node) = of_weight {
-                    grads.register::<B>(node.id, B::gradient_by_patches(image, gradient, patches));
+                    grads.register::<B>(node.id, B::gradient_by_windows(image, gradient, windows));
                 }
             }
         }
@@ -212,25 +212,25 @@ impl<B: Backend + PatchesOps + SumOps, C: CheckpointStrategy> PatchesOps for Aut
         let ((bias, of_bias), (added, of_added)) = (bias.into_parts(), added.into_parts());
         match Convolve.prepare::<C>([of_image, of_weight, of_bias, of_added]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let state = ([image.clone(), weight.clone()], patches, form);
-                prep.finish(state, B::convolve_patches(image, weight, bias, added, patches, form))
+                let state = ([image.clone(), weight.clone()], windows, form);
+                prep.finish(state, B::convolve_windows(image, weight, bias, added, windows, form))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::convolve_patches(image, weight, bias, added, patches, form)),
+            OpsKind::UnTracked(prep) => prep.finish(B::convolve_windows(image, weight, bias, added, windows, form)),
         }
     }
 
-    fn gradient_of_patches(
+    fn gradient_of_windows(
         _gradient: FloatTensor<Self>,
         _weight: FloatTensor<Self>,
-        _patches: Patches,
+        _windows: Windows,
     ) -> FloatTensor<Self> {
         panic!("Burn differentiates once")
     }
 
-    fn gradient_by_patches(
+    fn gradient_by_windows(
         _image: FloatTensor<Self>,
         _gradient: FloatTensor<Self>,
-        _patches: Patches,
+        _windows: Windows,
     ) -> FloatTensor<Self> {
         panic!("Burn differentiates once")
     }
