@@ -32,7 +32,7 @@ const TOLERANCE: f64 = 1e-5;
 const FACTOR: f64 = 1.001;
 
 /// Solvers in a process's own time, which chains do not have between their steps.
-const NOT_ON_CHAINS: [&str; 2] = ["ode::flow::ProbabilityFlow", "sde::euler_maruyama::EulerMaruyama"];
+const NOT_ON_CHAINS: [&str; 2] = ["ode::probability_flow::ProbabilityFlow", "sde::euler_maruyama::EulerMaruyama"];
 
 /// A step to a clean sample does not read the state, and so not what corrected it last.
 const CORRECTED: [&str; 3] = ["UniPC", "UniC", "SA-Solver"];

@@ -245,7 +245,7 @@ fn predicted_moments_go_to_those_of_the_data() {
 }
 
 /// Solvers without noise in any setting.
-const QUIET: [&str; 3] = ["exponential::unic::UniC", "flow::heun::Heun", "ode::flow::ProbabilityFlow"];
+const QUIET: [&str; 3] = ["exponential::unic::UniC", "flow::heun::Heun", "ode::probability_flow::ProbabilityFlow"];
 
 #[test]
 fn every_solver_has_a_row() {

@@ -1,7 +1,7 @@
 //! What a configuration becomes.
 
-use super::consistency::Distilled;
 use super::consistency_models::{Angles, DECODER, TrainedSigmas};
+use super::distilled::Distilled;
 use super::edm::EdmSigmas;
 use super::flow_heun::FlowChurn;
 use super::flow_match::FlowSigmas;

@@ -12,10 +12,10 @@
 
 mod cogvideox;
 mod configured;
-mod consistency;
 mod consistency_models;
 mod ddim;
 mod ddpm;
+mod distilled;
 mod dpm_sde;
 mod edm;
 mod error;
@@ -167,8 +167,8 @@ fn read(keys: &mut Keys) -> Result<Configured, ConfigError> {
         "UniPCMultistepScheduler" => multistep::read_unipc(keys),
         "SASolverScheduler" => multistep::read_sa(keys),
         "EDMDPMSolverMultistepScheduler" => multistep::read_edm(keys),
-        "LCMScheduler" => consistency::read(keys, false),
-        "TCDScheduler" => consistency::read(keys, true),
+        "LCMScheduler" => distilled::read(keys, false),
+        "TCDScheduler" => distilled::read(keys, true),
         "FlowMatchEulerDiscreteScheduler" => flow_match::read_euler(keys),
         "FlowMatchHeunDiscreteScheduler" => flow_match::read_heun(keys),
         "FlowMatchLCMScheduler" => flow_match::read_lcm(keys),

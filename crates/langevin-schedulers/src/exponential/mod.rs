@@ -9,6 +9,7 @@
 mod adaptive;
 mod adaptive_clock;
 mod adaptive_run;
+mod deis;
 mod dpm_solver;
 mod dpm_solver_sde;
 mod leg;
@@ -21,10 +22,10 @@ mod unic;
 mod unipc;
 
 pub use adaptive::{AdaptiveDpm, DpmAdaptive};
+pub use deis::Deis;
 pub use dpm_solver::{DpmSolver, SecondOrder, ThirdOrder};
 pub use dpm_solver_sde::DpmSolverSde;
 pub use leg::Basis;
-pub use multistep::Deis;
 pub use sa_solver::SaSolver;
 pub use singlestep::Singlestep;
 pub use tau::Tau;

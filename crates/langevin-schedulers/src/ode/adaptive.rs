@@ -2,7 +2,7 @@
 
 use super::control::Control;
 use super::drive::Course;
-use super::flow::{Slope, check_time};
+use super::probability_flow::{Slope, check_time};
 use super::{Tableau, fingerprint};
 use crate::sampler::{SampleError, SamplerExt};
 use crate::solver::PlanError;

@@ -10,19 +10,19 @@
 mod adaptive;
 mod control;
 mod drive;
-mod flow;
 mod host;
 mod parts;
+mod probability_flow;
 mod sampler;
 mod tableau;
 mod tensors;
 
 pub use adaptive::{AdaptiveFlow, DormandPrince};
 pub(crate) use control::{Clock, Control, Trial};
-pub use flow::ProbabilityFlow;
-pub(crate) use flow::check_joined;
 pub use host::HostSolution;
 pub use parts::{Field, Solution};
+pub use probability_flow::ProbabilityFlow;
+pub(crate) use probability_flow::check_joined;
 pub use tableau::Tableau;
 pub use tensors::flow_slope;
 

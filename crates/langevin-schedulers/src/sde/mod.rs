@@ -13,25 +13,25 @@
 mod adaptive;
 mod adaptive_run;
 mod adaptive_simulation;
-mod annealed;
-mod corrector;
+mod annealed_corrector;
+mod annealed_langevin;
 mod euler_maruyama;
 mod exit;
-mod langevin;
 mod milstein;
+mod predictor_corrector;
 mod reverse_diffusion;
 mod simulation;
 
 pub use adaptive::{AdaptiveReverse, AdaptiveSde};
 pub use adaptive_simulation::AdaptiveSimulation;
-pub use annealed::AnnealedLangevin;
-pub use corrector::AnnealedCorrector;
-pub(crate) use corrector::{Place, corrected, idle};
+pub use annealed_corrector::AnnealedCorrector;
+pub(crate) use annealed_corrector::{Place, corrected, idle};
+pub use annealed_langevin::AnnealedLangevin;
 pub use euler_maruyama::EulerMaruyama;
 pub(crate) use euler_maruyama::clock;
 pub use exit::Exit;
-pub use langevin::PredictorCorrector;
 pub use milstein::Milstein;
+pub use predictor_corrector::PredictorCorrector;
 pub use reverse_diffusion::ReverseDiffusion;
 pub use simulation::Simulation;
 
