@@ -192,7 +192,13 @@ impl Algorithm {
         }
     }
 
-    /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]`, without a bias.
+    /// Convolves without a bias.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, input, height, width]`
+    /// - weight: `[output, input, rows, columns]`
+    /// - output: `[batch, output, down, across]`, with `(height + 2·padding − rows)/stride + 1` down, and across likewise
     ///
     /// # Panics
     ///

@@ -301,6 +301,20 @@ impl LayerNorm {
 }
 
 /// Configuration of an [`RmsNorm`] layer.
+///
+/// # Example
+///
+/// ```
+/// use langevin_models::layers::RmsNormConfig;
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// let device = burn::tensor::Device::flex();
+/// let layer = RmsNormConfig::new(64).init(&device)?;
+/// // Numbers of one size come out as 1.
+/// let y = layer.forward(burn::tensor::Tensor::<3>::full([2, 10, 64], 5.0, &device));
+/// assert!((y - 1.0).abs().max().into_scalar::<f32>() < 1e-6);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RmsNormConfig {
     /// Size of the last axis.

@@ -56,7 +56,7 @@ impl<const D: usize, T: FlowMap<D> + ?Sized> FlowMap<D> for &T {
     }
 }
 
-/// A flow map from a function of (states, begin, end) that returns the answer in `prediction`.
+/// A flow map from a function of (states, begin, end) that returns the answer in `prediction`, both `[batch, ..]`.
 pub fn map_fn<const D: usize, F>(prediction: Prediction, f: F) -> MapFn<F>
 where
     F: Fn(Tensor<D>, &Level, &Level) -> Result<Tensor<D>, DenoiseError> + Send + Sync,

@@ -16,7 +16,7 @@ pub struct Step<const D: usize> {
     /// The samples, `[batch, ..]`.
     pub x: Tensor<D>,
     /// The clean sample as predicted in this step, if the sampler reports one and the prediction determines it there (an
-    /// ε network at α = 0 says nothing of it).
+    /// ε network at α = 0 says nothing of it), `[batch, ..]`.
     pub x0: Option<Tensor<D>>,
     /// Evaluations of the denoiser so far.
     pub evaluations: usize,
@@ -38,7 +38,7 @@ pub struct RunState<const D: usize> {
 }
 
 impl<const D: usize> RunState<D> {
-    /// The state of a run that has not stepped yet.
+    /// The state of a run that has not stepped yet, of samples `[batch, ..]`.
     pub fn new(first: u64, x: Tensor<D>) -> Self {
         Self {
             first,
