@@ -36,8 +36,8 @@ use reverse::{Reverse, clock, strength};
 use std::path::Path;
 use std::sync::OnceLock;
 use strong::{
-    along_path, along_path_apart, along_shares, by_number, independent, strong_difference, strong_error,
-    weak_difference, weak_error,
+    along_path, along_path_apart, along_path_whole, along_shares, by_number, independent, strong_difference,
+    strong_error, weak_difference, weak_error,
 };
 
 /// Slopes may be this far from the order.
@@ -211,6 +211,7 @@ fn changed_error(
         Kind::WeakItself => weak_difference(process, [&plan, &plan_of(2 * n)]),
         Kind::Strong => strong_error(process, &along_path(&plan), sde),
         Kind::StrongApart { stages } => strong_error(process, &along_path_apart(&plan, stages), sde),
+        Kind::StrongWhole { stages } => strong_error(process, &along_path_whole(&plan, stages), sde),
         Kind::StrongItself => strong_difference(process, with_twice(along_shares).each_ref()),
         Kind::StrongDraws => strong_difference(process, with_twice(by_number).each_ref()),
     }

@@ -15,7 +15,7 @@ fn kind_of(line: &Line) -> &'static str {
         Kind::WeakItself => "weak, to itself",
         Kind::WeakJumping => "weak, jumping",
         Kind::Strong => "strong",
-        Kind::StrongApart { .. } => "strong, over stages",
+        Kind::StrongApart { .. } | Kind::StrongWhole { .. } => "strong, over stages",
         Kind::StrongItself => "strong, to itself",
         Kind::StrongDraws => "strong, same draws",
     }
@@ -118,7 +118,8 @@ pub fn pages() -> [(&'static str, String); 3] {
          Brownian path in the clock α²/σ², on the same Gaussian, in closed form; plans that draw white noise are given that \
          of the path, and those with less noise are compared with the SDE of that strength, also where it is a function of λ. \
          Churn is a step of one, too: of an amount S in N steps it has the strength τ² = S/N over the length of a step in λ. \
-         *Strong, over stages*: of two or three steps all but the last are stages, whose draws nothing else sees; the last draws that of the path over all. No number here \
+         *Strong, over stages*: of two or three steps all but the last are stages, whose draws nothing else sees; the last draws that of the path over all. \
+         Of churn it is the first that draws for all. No number here \
          has a sampling error, but for those of [points](#slopes-from-points).\n\n\
          What has a law of its own has no data to be compared with. *To itself* is the difference of mean and covariance, or the \
          distance along the same paths, from the solver in twice as many steps: the k-th draw of a step is of the k-th path, over the \

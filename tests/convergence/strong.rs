@@ -258,6 +258,17 @@ pub fn along_path_apart(plan: &Plan, stages: usize) -> Plan {
     })
 }
 
+/// As [`along_path`], for a plan of which so many steps are a whole one, whose only draw is in the first: it has the noise of the
+/// whole way.
+pub fn along_path_whole(plan: &Plan, stages: usize) -> Plan {
+    let ends: Vec<f64> =
+        plan.rows().iter().filter(|row| row.step.is_some()).map(|row| clock(&row.after.level)).collect();
+    redrawn(plan, |place| {
+        assert_eq!(place.index % stages, 0, "a draw where a whole step begins");
+        (place.begin, ends[place.index + stages - 1])
+    })
+}
+
 /// The plan along Brownian paths over the share of steps taken: the k-th draw of a step is of the k-th path.
 pub fn along_shares(plan: &Plan) -> Plan {
     let steps = plan.rows().iter().filter(|row| row.step.is_some()).count() as f64;

@@ -180,7 +180,7 @@ const NEAR: f64 = 0.05;
 
 /// Solvers of order 1 whose error in 256 steps is still larger, from how many steps on their errors fall evenly, and why: the error
 /// in four times as many must be a quarter.
-const SLOW: [(&str, &str, usize, &str); 11] = [
+const SLOW: [(&str, &str, usize, &str); 15] = [
     ("DPM-Solver++ 2S SDE on the grid, as diffusers", "VP", 256, TWICE),
     ("DPM-Solver++ 2S SDE on the grid, as diffusers", "EDM", 256, TWICE),
     ("DPM-Solver++ 2S SDE on the grid, as diffusers", "flow", 256, TWICE),
@@ -192,10 +192,19 @@ const SLOW: [(&str, &str, usize, &str); 11] = [
     ("DPM-Solver++ 3S SDE on the grid, drawn anew", "VE", 256, THRICE),
     ("DPM-Solver++ 3S SDE on the grid, drawn anew", "EDM", 256, THRICE),
     ("DPM-Solver++ 3S SDE on the grid, drawn anew", "flow", 256, THRICE),
+    ("reverse diffusion, probability flow, churn", "VP", 256, LESS),
+    ("reverse diffusion, probability flow, churn", "VE", 256, LESS),
+    ("reverse diffusion, probability flow, churn", "EDM", 256, LESS),
+    ("reverse diffusion, probability flow, churn", "flow", 256, LESS),
 ];
 const TWICE: &str =
     "how the noise of a stage acts on the step is left out, which is an error of weak order 1 over steps twice as long";
 const THRICE: &str = "the same over steps three times as long";
+const LESS: &str = "of the noise half the difference of σ² over the larger σ is taken away, which is less than the difference of σ by an \
+                    error of weak order 1";
+
+/// Whose errors in 16 steps are less than those in 64: variances are too small there, and too large in more.
+const CROSSING: [(&str, &str); 1] = [("ER-SDE 3 without noise, churn", "VE")];
 
 /// Down to clean data; the order of the errors is measured on every process by `tests/convergence`.
 #[test]
@@ -207,11 +216,11 @@ fn predicted_moments_go_to_those_of_the_data() {
         ("EDM", Box::new(Edm::default())),
         ("flow", Box::new(RectifiedFlow::new().range(0.01, 0.99).expect("a range"))),
     ];
-    let (mut wrong, mut slow_seen) = (Vec::new(), 0);
+    let (mut wrong, mut slow_seen, mut crossing_seen) = (Vec::new(), 0, 0);
     for (on, process) in processes {
         for row in noisy().into_iter().filter(|row| row.own_law.is_none()) {
             let name = row.name;
-            let error = |n: usize| {
+            let off = |n: usize| {
                 let plan = row.solver.plan(&process, &Grid::uniform_lambda(n).ending(End::Range)).expect("a plan");
                 let found = predicted(&plan, &data);
                 let (mean, covariance) = match plan.rows().last().expect("rows").after.level {
@@ -219,10 +228,11 @@ fn predicted_moments_go_to_those_of_the_data() {
                     level if on == "flow" => (marginal(&data, &level).0, marginal_covariance(&data, &level)),
                     _ => (data.mean().to_vec(), data.covariance().to_vec()),
                 };
-                let mean = found.mean.iter().zip(&mean).map(|(a, b)| (a - b).abs());
-                let covariance = found.covariance.iter().zip(&covariance).map(|(a, b)| (a - b).abs());
-                mean.chain(covariance).fold(0.0, f64::max)
+                let mean = found.mean.iter().zip(&mean).map(|(a, b)| a - b);
+                let covariance = found.covariance.iter().zip(&covariance).map(|(a, b)| a - b);
+                mean.chain(covariance).collect::<Vec<f64>>()
             };
+            let error = |n| off(n).into_iter().fold(0.0, |most: f64, off| most.max(off.abs()));
             let errors = [16, 64, 256].map(error);
             println!("{name} on {on}: {errors:?}");
             let is_near = match SLOW.iter().find(|(slow, process, ..)| (*slow, *process) == (name, on)) {
@@ -235,12 +245,20 @@ fn predicted_moments_go_to_those_of_the_data() {
                 }
             };
             slow_seen += usize::from(SLOW.iter().any(|(slow, process, ..)| (*slow, *process) == (name, on)));
-            if !(errors[1] < errors[0] && errors[2] < errors[1] && is_near) {
+            // The variances are the first and the last of a covariance.
+            let crosses = || [2, 5].into_iter().all(|at| off(16)[at] < 0.0 && off(64)[at] > 0.0);
+            let falls_first = match CROSSING.contains(&(name, on)) {
+                false => errors[1] < errors[0],
+                true => errors[1] >= errors[0] && errors[1] < NEAR && crosses(),
+            };
+            crossing_seen += usize::from(CROSSING.contains(&(name, on)));
+            if !(falls_first && errors[2] < errors[1] && is_near) {
                 wrong.push(format!("{name} on {on}: {errors:?}, {:?}", error(1024)));
             }
         }
     }
     assert_eq!(slow_seen, SLOW.len(), "rows of SLOW are of no solver");
+    assert_eq!(crossing_seen, CROSSING.len(), "rows of CROSSING are of no solver");
     assert!(wrong.is_empty(), "moments that do not go to the data's:\n{}", wrong.join("\n"));
 }
 

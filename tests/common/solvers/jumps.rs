@@ -1,10 +1,10 @@
-//! Solvers around solvers: jumps, churn, and CFG++.
+//! Solvers around solvers: jumps and CFG++.
 
-use super::{Row, churn, most_churn, row};
-use langevin::schedulers::exponential::{SecondOrder, Singlestep, UniPc};
+use super::{Row, row};
+use langevin::schedulers::exponential::{SecondOrder, Singlestep};
 use langevin::schedulers::plus_plus::GuidedAt;
-use langevin::schedulers::sigma::{Churned, Heun};
-use langevin::schedulers::{Ddim, Ddpm, Deis, DpmSolver, PlusPlus, ProbabilityFlow, RePaint, Restart, flow};
+use langevin::schedulers::sigma::Heun;
+use langevin::schedulers::{Ddim, Ddpm, DpmSolver, PlusPlus, RePaint, Restart};
 
 pub fn rows() -> Vec<Row> {
     let multi = |order| DpmSolver::multistep(order).expect("an order");
@@ -29,50 +29,6 @@ pub fn rows() -> Vec<Row> {
             .in_lambda()
             .strong_itself(0.0, (32, 4))
             .in_lambda(),
-        row("DDIM, churn", Churned::new(Ddim::new(), churn())).weak(1.0, (64, 3)).strong_churn(2.0, 1.0, (64, 4)),
-        row("probability flow, Heun, churn", Churned::new(ProbabilityFlow::heun(), churn()))
-            .weak(2.0, (64, 3))
-            .strong_churn(2.0, 1.0, (64, 4))
-            .beyond_lambda("its steps are those of the process's own time"),
-        row("Heun in σ/(α+σ), churn", Churned::new(flow::Heun::new(), churn())).weak(2.0, (64, 3)).strong_churn(
-            2.0,
-            1.0,
-            (64, 4),
-        ),
-        row("DPM-Solver++ 2S, churn", Churned::new(Singlestep::new(2).expect("an order"), churn()))
-            .weak(2.0, (64, 3))
-            .strong_churn(2.0, 1.0, (64, 4)),
-        // On EDM its errors on the other grid are not in their asymptotic range.
-        row("DPM-Solver++ 3S, churn", Churned::new(Singlestep::new(3).expect("an order"), churn()))
-            .weak(3.0, (256, 3))
-            .strong_churn(2.0, 1.0, (64, 4)),
-        row(
-            "DPM-Solver++ 2S, churn up to its limit",
-            Churned::new(Singlestep::new(2).expect("an order"), most_churn()),
-        )
-        .weak(2.0, (64, 3))
-        .strong_churn(3.0, 1.0, (64, 4)),
-        // They extrapolate across the noise.
-        row("DPM-Solver++ 2M, churn", Churned::new(multi(2), churn())).weak(1.0, (64, 4)).strong_churn(
-            2.0,
-            1.0,
-            (64, 4),
-        ),
-        row("DEIS 2, churn", Churned::new(Deis::new(2).expect("an order"), churn())).weak(1.0, (64, 4)).strong_churn(
-            2.0,
-            1.0,
-            (64, 4),
-        ),
-        row("DEIS 3, churn", Churned::new(Deis::new(3).expect("an order"), churn())).weak(1.0, (64, 4)).strong_churn(
-            2.0,
-            1.0,
-            (64, 4),
-        ),
-        row("UniPC-2, churn", Churned::new(UniPc::new(2).expect("an order"), churn())).weak(1.0, (64, 4)).strong_churn(
-            2.0,
-            1.0,
-            (64, 4),
-        ),
         row("DPM-Solver++ 2M, CFG++", PlusPlus::around(multi(2)).guided_at(GuidedAt::Slope))
             .path(2.0, (32, 6))
             .of_two_answers(),

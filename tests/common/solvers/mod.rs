@@ -4,6 +4,7 @@
 //! the identities, the mutations and the bits. [`roster`](super::roster) says which public types there are, and each
 //! proof compares itself with that list.
 
+mod churned;
 mod distilled;
 mod exponential;
 mod jumps;
@@ -14,7 +15,6 @@ mod time;
 use super::problem::even_lambda;
 use langevin::core::Grid;
 use langevin::core::process::{Betas, DiscreteChain, VpSde};
-use langevin::schedulers::sigma::Churn;
 use langevin::schedulers::{Ddim, Plan, Solver};
 
 /// A solver with its settings.
@@ -111,6 +111,8 @@ pub enum Kind {
     /// The same where so many steps are a whole one, the last of which goes over all of them and draws anew: that draw is of the
     /// path, and those of the others are seen by stages alone.
     StrongApart { stages: usize },
+    /// The same where so many steps are a whole one, the first of which draws for all of them: that draw is of the path over all.
+    StrongWhole { stages: usize },
     /// Distance from the same solver in twice as many steps, along Brownian paths over the share of steps taken: the k-th draw of
     /// a step has that of the k-th path.
     StrongItself,
@@ -124,7 +126,10 @@ impl Kind {
     }
 
     pub const fn is_strong(self) -> bool {
-        matches!(self, Self::Strong | Self::StrongApart { .. } | Self::StrongItself | Self::StrongDraws)
+        matches!(
+            self,
+            Self::Strong | Self::StrongApart { .. } | Self::StrongWhole { .. } | Self::StrongItself | Self::StrongDraws
+        )
     }
 }
 
@@ -202,6 +207,11 @@ impl Row {
     }
     fn strong_apart(self, stages: usize, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::StrongApart { stages }, order, steps)
+    }
+    /// As [`strong_churn`](Self::strong_churn), where so many steps of the grid are raised once: each has so much less of it.
+    fn strong_churned_over(self, stages: usize, amount: f64, order: f64, steps: (usize, u32)) -> Self {
+        let churn = Strength::Churn(amount / stages as f64);
+        self.claim(Kind::StrongWhole { stages }, order, steps).of_sde(churn, 1.0)
     }
     fn weak_itself(self, order: f64, steps: (usize, u32)) -> Self {
         self.claim(Kind::WeakItself, order, steps)
@@ -298,6 +308,7 @@ pub fn rows() -> Vec<Row> {
         exponential::rows(),
         exponential::noisy(),
         jumps::rows(),
+        churned::rows(),
         distilled::rows(),
     ];
     let rows: Vec<Row> = families.into_iter().flatten().collect();
@@ -325,14 +336,4 @@ pub fn plans() -> Vec<(String, Plan)> {
 
 fn chain() -> DiscreteChain {
     DiscreteChain::new(Betas::Linear { start: 1e-4, end: 0.02 }, 1000).expect("a chain")
-}
-
-/// In six steps less than the most that a step takes, √2 − 1 of its level: what it says is what there is.
-fn churn() -> Churn {
-    Churn::new(2.0).expect("in range")
-}
-
-/// In six or seven steps more than that.
-fn most_churn() -> Churn {
-    Churn::new(3.0).expect("in range")
 }

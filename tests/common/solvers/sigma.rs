@@ -1,6 +1,7 @@
 //! Solvers in σ/α, or in σ/(α+σ).
 
-use super::{Row, churn, most_churn, row};
+use super::churned::{churn, most_churn};
+use super::{Row, row};
 use langevin::core::Prediction;
 use langevin::schedulers::flow;
 use langevin::schedulers::sigma::{

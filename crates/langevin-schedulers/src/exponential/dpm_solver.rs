@@ -168,7 +168,7 @@ impl DpmSolver {
     }
 
     /// Draws noise along one Brownian path per sample in the clock α²/σ², so that runs with different numbers of steps
-    /// converge to the same sample.
+    /// converge to the same sample. In ε̂ a step to no noise has noise, too: that is white, since the path goes on for ever there.
     pub fn path(mut self) -> Self {
         self.path = true;
         self
@@ -263,10 +263,11 @@ impl DpmSolver {
         if std == 0.0 {
             return None;
         }
-        if !self.path {
+        let (from, until) = (clock(&stop.from.level), clock(&stop.to.level));
+        // To no noise the path goes on for ever, and no other step sees that part of it.
+        if !self.path || until.is_infinite() {
             return Some((Draw::WHITE, Term::new(std, Src::Z(0))));
         }
-        let (from, until) = (clock(&stop.from.level), clock(&stop.to.level));
         Some((Draw::Path { to: 0, from, until }, Term::new(std / (until - from).sqrt(), Src::Z(0))))
     }
 }
@@ -363,6 +364,27 @@ mod tests {
         }
         let quiet = DpmSolver::multistep(2).unwrap().sde(1.0).unwrap().noise_scale(0.0).unwrap();
         assert!(!quiet.plan(&Edm::default(), &Grid::karras(4, 7.0).unwrap()).unwrap().is_stochastic());
+    }
+
+    /// In ε̂ a step to no noise has noise of its own, which is of no interval of the path that ends.
+    #[test]
+    fn the_last_noise_in_epsilon_is_white() {
+        for order in [1, 2, 3] {
+            let white = DpmSolver::multistep(order).unwrap().basis(Basis::Noise).sde(0.8).unwrap();
+            let (edm, grid) = (Edm::default(), Grid::karras(6, 7.0).unwrap());
+            let (along, white) = (white.clone().path().plan(&edm, &grid).unwrap(), white.plan(&edm, &grid).unwrap());
+            let is_white = |row: &Row| matches!(row.draws[..], [Draw::White { .. }]);
+            let found: Vec<bool> = along.rows().iter().map(is_white).collect();
+            assert_eq!(found, [false, false, false, false, false, true]);
+            // √0.8·σ of it, as without a path.
+            assert_eq!(along.rows()[5], white.rows()[5]);
+            let sigma = along.rows()[5].eval.unwrap().at.sigma;
+            assert!((numbers(&along, 5).pop().unwrap() - 0.8f64.sqrt() * sigma).abs() < 1e-12);
+        }
+        // In x̂_0 there is none.
+        let plan = DpmSolver::multistep(2).unwrap().sde(0.8).unwrap().path();
+        let plan = plan.plan(&Edm::default(), &Grid::karras(6, 7.0).unwrap()).unwrap();
+        assert!(plan.rows()[5].draws.is_empty());
     }
 
     /// A step of strength τ is one of an SDE of constant strength, with η = τ².
