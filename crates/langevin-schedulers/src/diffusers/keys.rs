@@ -3,6 +3,28 @@
 use super::ConfigError;
 use serde_json::{Map, Value};
 
+/// The words that Python writes for numbers of which JSON has none, and what they are read as. A minus goes first.
+const WORDS: [(&str, &str); 3] = [("-Infinity", "\"-inf\""), ("Infinity", "\"inf\""), ("NaN", "\"NaN\"")];
+
+/// A configuration as JSON: Python writes infinities into it as words, of which `lambda_min_clipped` is one in every file that
+/// diffusers saves.
+pub(super) fn value(json: &str) -> Result<Value, serde_json::Error> {
+    let mut text = String::with_capacity(json.len());
+    let (mut quoted, mut escaped, mut rest) = (false, false, json);
+    while let Some(next) = rest.chars().next() {
+        if !quoted && let Some((word, read)) = WORDS.iter().find(|(word, _)| rest.starts_with(word)) {
+            text.push_str(read);
+            rest = &rest[word.len()..];
+            continue;
+        }
+        quoted ^= next == '"' && !escaped;
+        escaped = quoted && next == '\\' && !escaped;
+        text.push(next);
+        rest = &rest[next.len_utf8()..];
+    }
+    serde_json::from_str(&text)
+}
+
 /// The keys of one configuration that have not been read yet.
 pub(super) struct Keys {
     class: String,
@@ -12,7 +34,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
-        let value: Value = serde_json::from_str(json).map_err(|error| {
+        let value = value(json).map_err(|error| {
             let message = if json.trim_start().starts_with('{') {
                 error.to_string()
             } else {
@@ -67,7 +89,7 @@ impl Keys {
         match self.take(key) {
             None => Ok(default),
             Some(Value::Number(number)) => number.as_f64().ok_or_else(|| self.bad(key, number, "a number")),
-            // JSON has no infinity; some published files write it as a string.
+            // Some published files write it as a string.
             Some(Value::String(text)) if text == "inf" => Ok(f64::INFINITY),
             Some(Value::String(text)) if text == "-inf" => Ok(f64::NEG_INFINITY),
             Some(other) => Err(self.bad(key, other, "a number")),
