@@ -148,3 +148,31 @@ fn words_of_python_are_numbers_outside_of_strings() {
     }
     assert!(read("\"solver_order\": Infinit").unwrap_err().to_string().contains("not readable"));
 }
+
+/// Options that the originals have `null` for may be that; others have defaults of their own, and `null` is not one.
+#[test]
+fn null_is_no_default() {
+    for (class, none) in [
+        ("DPMSolverMultistep", "variance_type"),
+        ("SASolver", "tau_func"),
+        ("UniPCMultistep", "solver_p"),
+        ("EulerDiscrete", "sigma_min"),
+        ("DDIM", "trained_betas"),
+        ("DPMSolverSDE", "noise_sampler_seed"),
+        ("FlowMatchEulerDiscrete", "shift_terminal"),
+        ("FlowMatchLCM", "scale_factors"),
+    ] {
+        assert!(from_config(&format!(r#"{{"_class_name": "{class}Scheduler", "{none}": null}}"#)).is_ok(), "{class}");
+    }
+    for (class, option, expected) in [
+        ("DDIM", "clip_sample", "true or false"),
+        ("DPMSolverMultistep", "lower_order_final", "true or false"),
+        ("DDPM", "beta_start", "a number"),
+        ("EulerDiscrete", "num_train_timesteps", "a whole number"),
+        ("PNDM", "timestep_spacing", "a string"),
+    ] {
+        let error = from_config(&format!(r#"{{"_class_name": "{class}Scheduler", "{option}": null}}"#)).unwrap_err();
+        let says = format!("option '{option}' of {class}Scheduler is null, expected {expected}");
+        assert!(error.to_string().starts_with(&says), "{error}");
+    }
+}

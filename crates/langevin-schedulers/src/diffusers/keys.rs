@@ -67,9 +67,15 @@ impl Keys {
         &self.class
     }
 
+    /// What a key has, `null` too: where the original has another default, that is not the default.
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
-        self.map.remove(key).filter(|value| !value.is_null())
+        self.map.remove(key)
+    }
+
+    /// As [`take`](Self::take), of an option that may be `null`, which is none.
+    fn take_given(&mut self, key: &'static str) -> Option<Value> {
+        self.take(key).filter(|value| !value.is_null())
     }
 
     pub fn bad(&self, key: &'static str, given: impl ToString, expected: &'static str) -> ConfigError {
@@ -98,7 +104,11 @@ impl Keys {
 
     /// A number that may be missing.
     pub fn optional(&mut self, key: &'static str) -> Result<Option<f64>, ConfigError> {
-        let missing = self.map.get(key).is_none_or(Value::is_null);
+        if self.is_null(key) {
+            self.take(key);
+            return Ok(None);
+        }
+        let missing = !self.map.contains_key(key);
         let number = self.number(key, 0.0)?;
         Ok((!missing).then_some(number))
     }
@@ -129,8 +139,16 @@ impl Keys {
         }
     }
 
+    /// A word that may be `null`, which is none and means the same as no word.
+    pub fn optional_word(&mut self, key: &'static str, default: &str) -> Result<String, ConfigError> {
+        if self.is_null(key) {
+            self.take(key);
+        }
+        self.word(key, default)
+    }
+
     pub fn numbers(&mut self, key: &'static str) -> Result<Option<Vec<f64>>, ConfigError> {
-        match self.take(key) {
+        match self.take_given(key) {
             None => Ok(None),
             Some(Value::Array(values)) => values
                 .iter()
@@ -155,7 +173,7 @@ impl Keys {
 
     /// An option that cannot be honoured unless it is left out.
     pub fn must_be_null(&mut self, key: &'static str, expected: &'static str) -> Result<(), ConfigError> {
-        match self.take(key) {
+        match self.take_given(key) {
             None => Ok(()),
             Some(given) => Err(self.bad(key, given, expected)),
         }
