@@ -298,3 +298,34 @@ fn every_solver_has_a_row() {
     ];
     roster::assert_complete(&public, rows.iter().map(|row| row.of), &known);
 }
+
+/// Three combinators around one another give samples, or an error that is one of a combination.
+#[test]
+fn three_combinators_deep() {
+    let all = combinators::combinators();
+    let counts = each(all.len(), |innermost| {
+        let (mut works, mut refusals) = (0, 0);
+        for middle in &all {
+            for outer in &all {
+                let innermost = &all[innermost];
+                let around = |made: Outcome<combinators::Answer>, outer: &combinators::Combinator| match made {
+                    Ok(inner) => outer.around(inner),
+                    refused => Some(refused),
+                };
+                let two = around(innermost.alone(Prediction::Velocity), middle);
+                let Some(three) = two.and_then(|two| around(two, outer)) else { continue };
+                let what = format!("{} around {} around {}", outer.name, middle.name, innermost.name);
+                let outcome = combinators::samples("VP", three);
+                works += usize::from(outcome.is_ok());
+                refusals += usize::from(outcome.is_err());
+                if let Ok(samples) = &outcome {
+                    assert!(samples.iter().all(|x| x.is_finite()), "{what}");
+                }
+                Cell::of(outcome).check(&what, &[""], &[""]);
+            }
+        }
+        (works, refusals)
+    });
+    let sum = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert_eq!(sum, (8370, 2214));
+}

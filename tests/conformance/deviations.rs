@@ -97,6 +97,10 @@ const DIFFERENCES: &[Difference] = &[
         MixedOutputs,
         &["tests/diffusers/compat.rs::pndm_of_velocities_has_its_order"],
     ),
+    by_tests(
+        "`PNDMScheduler` with its Runge-Kutta start",
+        &["tests/diffusers/compat.rs::middles_of_runge_kutta_steps_are_one_level"],
+    ),
     switched_by(
         "`IPNDMScheduler` takes",
         BlankStart,

@@ -19,15 +19,17 @@ pub fn error(name: &str, plan: &Plan, process: &dyn Process, grid: &Grid) -> f64
     let stops = grid.stops(process).expect("a grid");
     let flow = |x: &[f64], from: &Level, to: &Level| data.flow(x, from, to).expect("a plane");
     let to_data = |x: &[f64], at: &Level| with_eps(x, flow(x, at, &CLEAN), at);
-    // What LCM keeps of the state is made up for.
+    let clean = process.time_range().0;
+    // What LCM keeps of the state is made up for, at the time of the process where networks are told times below 0.
     let through_boundary = |x: &[f64], at: &Level| {
-        let norm = (10.0 * at.time).hypot(0.5);
-        let (skip, out) = ((0.5 / norm).powi(2), 10.0 * at.time / norm);
+        let told = process.network_time(clean) >= 0.0;
+        let time = if told { at.time } else { process.time_at_lambda(at.lambda()).expect("a time") };
+        let norm = (10.0 * time).hypot(0.5);
+        let (skip, out) = ((0.5 / norm).powi(2), 10.0 * time / norm);
         let jump = flow(x, at, &CLEAN);
         with_eps(x, jump.iter().zip(x).map(|(f, x)| (f - skip * x) / out).collect(), at)
     };
     // To the level that TCD goes to, at which its last step stays.
-    let clean = process.time_range().0;
     let beyond = |to: f64| process.level(clean + 0.7 * (to - clean));
     let along = |x: &[f64], at: &Level| {
         // A level that is changed is near its own.

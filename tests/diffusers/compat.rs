@@ -8,10 +8,11 @@ use crate::common::order::{Errors, rms};
 use crate::common::problem::{LAMBDA, gaussian, wide_gaussian};
 use langevin::core::exact::Gaussian;
 use langevin::core::grid::End;
+use langevin::core::noise::Injected;
 use langevin::core::{Grid, Level};
 use langevin::schedulers::Plan;
 use langevin::schedulers::diffusers::{Configured, from_config};
-use langevin::schedulers::plan::{Coef, Row, Src};
+use langevin::schedulers::plan::{Coef, HostAnswer, Row, Src};
 
 fn read(class: &str, options: &str) -> Configured {
     from_config(&format!(r#"{{"_class_name": "{class}"{options}}}"#)).expect("a configuration")
@@ -129,6 +130,33 @@ fn pndm_of_velocities_has_its_order() {
     let [right, published] = orders(&read("PNDMScheduler", options), 128, &gaussian(), |n| even(n, true));
     assert_near(right, 2.0, "as configured");
     assert_near(published, 1.0, "as published");
+}
+
+/// From noise that stays what it is, in strides of 125 steps, to data of two numbers. What diffusers 0.42.1 makes of them was computed in float64, with
+/// `alphas_cumprod` of float32.
+#[test]
+fn middles_of_runge_kutta_steps_are_one_level() {
+    let (data, noise) = ([0.7, -1.3], [0.3, -0.8]);
+    for (betas, published, within) in [
+        ("linear", [0.6990334192157366, -1.298248741282822], 1e-7),
+        ("squaredcos_cap_v2", [-1109034.487731089, 2020395.7063328428], 1e4),
+    ] {
+        let options = format!(r#", "beta_schedule": "{betas}", "steps_offset": 124, "set_alpha_to_one": true"#);
+        let [right, apart] = both(read("PNDMScheduler", &options)).map(|scheduler| {
+            let plan = scheduler.plan(8).expect("a plan");
+            let at = plan.start_node().level;
+            let x = data.iter().zip(noise).map(|(x0, eps)| at.alpha * x0 + at.sigma * eps).collect();
+            let answer = |x: &[f64], at: &Level| {
+                let eps = x.iter().zip(data).map(|(x, x0)| (x - at.alpha * x0) / at.sigma).collect();
+                HostAnswer { x0: data.to_vec(), eps, variance: None }
+            };
+            plan.run_host(x, 0, &Injected::new(), answer).expect("an end")
+        });
+        for (((right, apart), data), published) in right.iter().zip(&apart).zip(data).zip(published) {
+            assert!((right - data).abs() < 1e-6, "{betas}: {right}");
+            assert!((apart - published).abs() < within, "{betas}: {apart} and {published}");
+        }
+    }
 }
 
 #[test]

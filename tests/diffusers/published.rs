@@ -1,7 +1,7 @@
 //! Scheduler files of published checkpoints, which carry keys of the classes that they were converted from.
 
 use langevin::core::process::DiscreteChain;
-use langevin::schedulers::diffusers::{Configured, from_config};
+use langevin::schedulers::diffusers::{Configured, Scheduler, from_config, from_diffusers};
 use serde_json::Value;
 
 /// Stable Diffusion 1.5.
@@ -99,4 +99,80 @@ fn zero_terminal_snr_begins_beside_the_time_told() {
     assert!((asked.alpha - 2f64.powi(-12)).abs() < 1e-9, "{}", asked.alpha);
     let start = plan.start_node().t;
     assert!((start - 995.286).abs() < 1e-3, "{start}");
+}
+
+/// What diffusers saves for each class with nothing but defaults is that class with nothing said.
+#[test]
+fn files_that_diffusers_saves_are_read() {
+    let files = crate::read("saved.json")["files"].as_object().expect("files").clone();
+    let (mut infinite, mut others) = (0, Vec::new());
+    for (class, text) in &files {
+        let text = text.as_str().expect("text");
+        let scheduler = from_diffusers(text).unwrap_or_else(|error| panic!("{class}: {error}"));
+        assert_eq!(scheduler.class(), class);
+        infinite += usize::from(text.contains("-Infinity"));
+        if let Scheduler::Configured(saved) = scheduler {
+            assert!(saved.ignored().is_empty(), "{class}: {:?}", saved.ignored());
+            let plain = from_config(&format!(r#"{{"_class_name": "{class}"}}"#)).expect("defaults");
+            if format!("{saved:?}") != format!("{plain:?}") {
+                others.push(format!("{saved:?} and\n{plain:?}"));
+            }
+        }
+    }
+    assert!(others.is_empty(), "other defaults: {others:#?}");
+    // `lambda_min_clipped` of DPM-Solver's classes and of SA-Solver.
+    assert_eq!((files.len(), infinite), (51, 4));
+}
+
+#[test]
+fn words_of_python_are_numbers_outside_of_strings() {
+    let read = |options: &str| from_config(&format!(r#"{{"_class_name": "DPMSolverMultistepScheduler", {options}}}"#));
+    for same in [r#""lambda_min_clipped": -Infinity"#, r#""_note": "\\\"NaN", "lambda_min_clipped":-Infinity"#] {
+        assert_same(&read(same).expect("a scheduler"), &read(r#""solver_order": 2"#).expect("a scheduler"));
+    }
+    let clipped = read(r#""lambda_min_clipped": -4.0"#).expect("a scheduler");
+    assert_ne!(
+        clipped.plan(20).expect("a plan"),
+        read(r#""solver_order": 2"#).expect("defaults").plan(20).expect("a plan")
+    );
+    for (options, says) in [
+        (r#""beta_start": NaN"#, r#"option 'beta_start' of DPMSolverMultistepScheduler is "NaN", expected a number"#),
+        (r#""lambda_min_clipped": NaN"#, r#""NaN", expected a number"#),
+        (r#""flow_shift": Infinity"#, "'flow_shift'"),
+        (r#""solver_order": Infinity"#, "'solver_order'"),
+        (r#""solver_type": "Infinity""#, "'solver_type' of DPMSolverMultistepScheduler is Infinity"),
+        (r#""trained_betas": [NaN]"#, "'trained_betas'"),
+    ] {
+        let error = read(options).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    assert!(read("\"solver_order\": Infinit").unwrap_err().to_string().contains("not readable"));
+}
+
+/// Options that the originals have `null` for may be that; others have defaults of their own, and `null` is not one.
+#[test]
+fn null_is_no_default() {
+    for (class, none) in [
+        ("DPMSolverMultistep", "variance_type"),
+        ("SASolver", "tau_func"),
+        ("UniPCMultistep", "solver_p"),
+        ("EulerDiscrete", "sigma_min"),
+        ("DDIM", "trained_betas"),
+        ("DPMSolverSDE", "noise_sampler_seed"),
+        ("FlowMatchEulerDiscrete", "shift_terminal"),
+        ("FlowMatchLCM", "scale_factors"),
+    ] {
+        assert!(from_config(&format!(r#"{{"_class_name": "{class}Scheduler", "{none}": null}}"#)).is_ok(), "{class}");
+    }
+    for (class, option, expected) in [
+        ("DDIM", "clip_sample", "true or false"),
+        ("DPMSolverMultistep", "lower_order_final", "true or false"),
+        ("DDPM", "beta_start", "a number"),
+        ("EulerDiscrete", "num_train_timesteps", "a whole number"),
+        ("PNDM", "timestep_spacing", "a string"),
+    ] {
+        let error = from_config(&format!(r#"{{"_class_name": "{class}Scheduler", "{option}": null}}"#)).unwrap_err();
+        let says = format!("option '{option}' of {class}Scheduler is null, expected {expected}");
+        assert!(error.to_string().starts_with(&says), "{error}");
+    }
 }

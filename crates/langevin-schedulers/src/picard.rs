@@ -127,7 +127,8 @@ impl Picard {
             let (given, expected) = (vec![answers.len()], format!("one for each of {} states", states.len()));
             return Err(DenoiseError::Shape { what: "the list of answers".into(), given, expected }.into());
         }
-        answers.iter().try_for_each(|answer| state.accept(answer))?;
+        let asked = states.iter().map(|x| (x.dims(), x.dtype()));
+        answers.iter().zip(asked).try_for_each(|(answer, asked)| state.accept(answer, asked))?;
         state.evaluations += answers.len();
         state.numbers[ROUNDS] += 1.0;
         state.past.truncate(settled);

@@ -174,6 +174,7 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
                 ),
             });
         }
+        check_dtype("the network's output", &output, x)?;
         let levels: &Levels = levels;
         let estimate = |copy: usize| {
             let output = if copies == 1 { output.clone() } else { output.clone().narrow(0, copy * batch, batch) };
@@ -187,6 +188,11 @@ impl<N: Network<D>, const D: usize> Bound<N, D> {
         };
         Ok((0..copies).map(estimate).collect())
     }
+}
+
+fn check_dtype<const D: usize>(what: &'static str, given: &Tensor<D>, x: &Tensor<D>) -> Result<(), DenoiseError> {
+    let (given, states) = (given.dtype(), x.dtype());
+    if given == states { Ok(()) } else { Err(DenoiseError::DType { what, given, states }) }
 }
 
 pub(super) fn check_rows(levels: &Levels, batch: usize) -> Result<(), DenoiseError> {
@@ -252,6 +258,7 @@ where
                 expected: format!("{:?}, the shape of the states", query.x.dims()),
             });
         }
+        check_dtype("the denoiser's output", &output, &query.x)?;
         Ok(Estimate::new(query.x, output, query.levels.clone(), self.prediction))
     }
 }

@@ -253,18 +253,21 @@ fn zero_star<const D: usize>(
 
 /// The output with the deviation of the conditional one, mixed with what it was.
 fn rescale<const D: usize>(guided: Estimate<D>, with: &Estimate<D>, phi: f64) -> Result<Estimate<D>, DenoiseError> {
+    // With where it is 0: a root has no slope there, and gradients would be NaN.
     let deviation = |output: &Tensor<D>| {
         let dims = output.dims();
         let numel: usize = dims[1..].iter().product();
         let ones = output.ones_like();
         let mean = dot(output, &ones).div_scalar(numel as f64);
         let centered = in_f32(output.clone(), |output| output.sub(mean.clone()));
-        dot(&centered, &centered).sqrt()
+        let squares = dot(&centered, &centered);
+        let constant = squares.clone().equal_elem(0.0);
+        (squares.mask_fill(constant.clone(), 1.0).sqrt(), constant)
     };
     let output = guided.output();
-    let (of_with, of_guided) = (deviation(&with.output_as(guided.prediction())?), deviation(&output));
-    let constant = of_guided.clone().equal_elem(0.0);
-    let ratio = of_with.div(of_guided).mask_fill(constant, 1.0);
+    let (of_with, still) = deviation(&with.output_as(guided.prediction())?);
+    let (of_guided, constant) = deviation(&output);
+    let ratio = of_with.mask_fill(still, 0.0).div(of_guided).mask_fill(constant, 1.0);
     let factor = ratio.mul_scalar(phi).add_scalar(1.0 - phi);
     let rescaled = with_output(&guided, in_f32(output, |output| output.mul(factor)));
     Ok(guided

@@ -36,7 +36,7 @@ use crate::inverse::InverseError;
 use crate::level::{Level, Levels};
 use crate::noise::{NoiseError, NoiseSource};
 use crate::prediction::{Prediction, PredictionError};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// A question: what is clean and what is noise in `x`?
 pub struct Query<'a, const D: usize> {
@@ -360,6 +360,18 @@ pub enum DenoiseError {
         given: Vec<usize>,
         /// What was expected, in words.
         expected: String,
+    },
+    /// A tensor has another dtype than the states.
+    #[error(
+        "{what} is of {given:?}, and the states are of {states:?}: cast it, or start the run in its dtype (`Load::dtype`)"
+    )]
+    DType {
+        /// Which tensor.
+        what: &'static str,
+        /// Its dtype.
+        given: DType,
+        /// That of the states.
+        states: DType,
     },
     /// A condition for no samples.
     #[error("the condition has no rows: give one row, or one for each sample")]

@@ -3,7 +3,7 @@
 use super::{DenoiseError, Denoiser, Estimate, Query};
 use crate::level::Level;
 use crate::noise::NoiseSource;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// How x̂_0 is kept in range.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,14 +121,63 @@ fn dynamic<const D: usize>(x0: Tensor<D>, ratio: f64, max: f64) -> Tensor<D> {
     let position = ratio * (numel - 1) as f64;
     let below = position.floor() as usize;
     let above = (below + 1).min(numel - 1);
-    let sorted = x0.clone().abs().reshape([dims[0], numel]).sort(1);
-    let low = sorted.clone().narrow(1, below, 1);
-    let high = sorted.narrow(1, above, 1);
+    let magnitudes = x0.clone().abs().reshape([dims[0], numel]);
+    let low = at_position(&magnitudes, below);
+    let high = if above == below { low.clone() } else { behind(&magnitudes, &low, above) };
     let quantile = low.clone().add(high.sub(low).mul_scalar(position - below as f64));
     let mut column = [1; D];
     column[0] = dims[0];
     let s = quantile.clamp(1.0, max).reshape(column).expand(dims);
     x0.max_pair(s.clone().neg()).min_pair(s.clone()).div(s)
+}
+
+/// How often intervals are halved: until they are shorter than the digits of a dtype, for thresholds up to some hundreds.
+fn halvings(dtype: DType) -> usize {
+    match dtype {
+        DType::F64 => 62,
+        DType::F16 | DType::BF16 => 20,
+        _ => 33,
+    }
+}
+
+/// The element of each row that would be at a position of the sorted row, `[rows, 1]`, of numbers that are not negative.
+///
+/// It is searched for between two bounds by counting, since Burn sorts on the host: on a GPU each step would wait for the device, and in
+/// a browser it could not. The element is one of the row, and at the position but for others that lie within the last interval.
+fn at_position(rows: &Tensor<2>, position: usize) -> Tensor<2> {
+    let plain = rows.clone().detach();
+    let [count, numel] = rows.dims();
+    let finite = plain.clone().is_finite();
+    let mut high = plain.clone().mask_fill(finite.bool_not(), 0.0).max_dim(1);
+    let mut low = high.zeros_like().sub_scalar(1.0);
+    for _ in 0..halvings(rows.dtype()) {
+        // Not half of the sum, which f16 may not hold.
+        let middle = low.clone().mul_scalar(0.5).add(high.clone().mul_scalar(0.5));
+        let below = plain.clone().lower_equal(middle.clone().expand([count, numel])).int().sum_dim(1);
+        let reached = below.greater_elem(position as i64);
+        low = middle.clone().mask_where(reached.clone(), low);
+        high = high.mask_where(reached, middle);
+    }
+    least_above(rows, &low, &high)
+}
+
+/// The element at a position, of which `before`, `[rows, 1]`, is that at the position before.
+fn behind(rows: &Tensor<2>, before: &Tensor<2>, position: usize) -> Tensor<2> {
+    let bound = before.clone().detach();
+    let reached = rows.clone().detach().lower_equal(bound.clone().expand(rows.dims())).int().sum_dim(1);
+    // Equal numbers stand behind one another.
+    let same = reached.greater_elem(position as i64);
+    least_above(rows, &bound, &bound).mask_where(same, before.clone())
+}
+
+/// The least element of each row above a bound, `[rows, 1]`; another number where there is none. What is no number is not above
+/// anything.
+fn least_above(rows: &Tensor<2>, bound: &Tensor<2>, otherwise: &Tensor<2>) -> Tensor<2> {
+    let dims = rows.dims();
+    let above = rows.clone().greater(bound.clone().expand(dims));
+    let least = rows.clone().mask_fill(above.clone().bool_not(), f64::INFINITY).min_dim(1);
+    let none = above.int().sum_dim(1).equal_elem(0);
+    least.mask_where(none, otherwise.clone())
 }
 
 #[cfg(test)]
@@ -138,7 +187,7 @@ mod tests {
     use crate::level::Levels;
     use crate::noise::Seeded;
     use crate::prediction::Prediction;
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
 
     const LEVEL: Level = Level { alpha: 0.8, sigma: 0.6, time: 0.0 };
 
@@ -195,6 +244,52 @@ mod tests {
         close(estimate.x0().unwrap(), &[[-1.0, 0.75, 0.0, 0.25, -0.5], second].concat());
         let estimate = ask(x0, Threshold::Dynamic { ratio: 0.0, max: 100.0 }, false);
         close(estimate.x0().unwrap(), &[[-1.0, 1.0, 0.0, 1.0, -1.0], second].concat());
+    }
+
+    /// Whatever the numbers are: equal ones, zeros, and those of very different sizes.
+    #[test]
+    fn elements_are_those_of_the_sorted_row() {
+        let number = |i: usize| ((i * i) as f64 * 0.37).sin();
+        let rows: [Vec<f64>; 5] = [
+            (0..40).map(|i| 3.0 * number(i).abs()).collect(),
+            (0..40).map(|i| (4.0 * number(i).abs()).floor()).collect(),
+            vec![0.0; 40],
+            (0..40).map(|i| if i < 3 { 200.0 + i as f64 } else { 1.0 + number(i) }).collect(),
+            vec![1.25; 40],
+        ];
+        for (dtype, within) in [(DType::F64, 1e-14), (DType::F32, 1e-7), (DType::F16, 1e-3), (DType::BF16, 1e-2)] {
+            let x = Tensor::<2>::from_data(TensorData::new(rows.concat(), [5, 40]), (&Device::flex(), dtype));
+            for position in [0, 1, 17, 38, 39] {
+                let low = at_position(&x, position);
+                let next = (position < 39).then(|| behind(&x, &low, position + 1));
+                for (found, position) in std::iter::once(low).chain(next).zip(position..) {
+                    let found: Vec<f64> = found.into_data().iter::<f64>().collect();
+                    let sorted: Vec<f64> = x.clone().sort(1).narrow(1, position, 1).into_data().iter::<f64>().collect();
+                    for (found, sorted) in found.iter().zip(&sorted) {
+                        assert!((found - sorted).abs() <= within, "{dtype:?} at {position}: {found} and {sorted}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is no number stays none, and does not move the threshold of the others.
+    #[test]
+    fn numbers_beside_a_nan_have_their_threshold() {
+        let rows = x0([[f32::NAN, 4.0, -2.0, 1.0, 0.5], [0.1, -0.2, 0.3, 0.4, -0.5]]);
+        let found = ask(rows, Threshold::Dynamic { ratio: 0.75, max: 100.0 }, false).x0().unwrap();
+        let found: Vec<f64> = found.into_data().iter::<f64>().collect();
+        assert!(found[0].is_nan() && (found[1] - 1.0).abs() < 1e-6 && (found[2] + 0.5).abs() < 1e-6, "{found:?}");
+    }
+
+    #[test]
+    fn thresholds_have_gradients_of_the_elements_that_they_are() {
+        let x = x0([[-4.0, 3.0, 0.0, 1.0, -2.0], [0.1, -0.2, 0.3, 0.4, -0.5]]).autodiff().require_grad();
+        let sum = dynamic(x.clone(), 0.75, 100.0).sum();
+        let gradient = x.grad(&sum.backward()).expect("a gradient");
+        // s = 3 = x_1: the row is (−1, 1, 0, x_3/s, x_4/s), and the sum changes by −(x_3 + x_4)/s² = 1/9 with s.
+        let third = 1.0 / 3.0;
+        close(gradient, &[0.0, 1.0 / 9.0, third, third, third, 1.0, 1.0, 1.0, 1.0, 1.0]);
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub enum DiscreteError {
         /// Steps needed.
         needed: usize,
     },
+    /// A chain with more steps than it is computed for.
+    #[error("a chain of {given} steps was asked for, and has {most} at most: take fewer")]
+    TooManySteps {
+        /// Steps given.
+        given: usize,
+        /// The most that there are.
+        most: usize,
+    },
     /// Lists of different lengths.
     #[error("{keep} values of keeping and {mask} of masking were given: give one of each for every step")]
     Lengths {

@@ -115,13 +115,23 @@ impl From<MaskAndReplace> for Form {
     }
 }
 
+/// Steps of a chain at most: each has two numbers in memory, and a configuration may ask for any.
+const MOST_STEPS: usize = 1 << 20;
+
+/// Checks a number of steps before there is memory for them.
+fn check_steps(given: usize) -> Result<usize, DiscreteError> {
+    if given <= MOST_STEPS { Ok(given) } else { Err(DiscreteError::TooManySteps { given, most: MOST_STEPS }) }
+}
+
 impl MaskAndReplace {
     /// A chain of `steps` steps over `classes` classes (the mask not counted), with cumulative probabilities in straight
     /// lines.
     ///
     /// # Errors
-    /// As [`from_cumulative`](Self::from_cumulative), and [`DiscreteError::Steps`] for fewer than 2.
+    /// As [`from_cumulative`](Self::from_cumulative), [`DiscreteError::Steps`] for fewer than 2, and
+    /// [`DiscreteError::TooManySteps`] for more than 2^20.
     pub fn linear(classes: usize, steps: usize, schedule: Cumulative) -> Result<Self, DiscreteError> {
+        let steps = check_steps(steps)?;
         if steps < 2 {
             return Err(DiscreteError::Steps { given: steps, needed: 2 });
         }
@@ -134,8 +144,9 @@ impl MaskAndReplace {
     /// Masks only: at step t a token is masked with probability (t + 1)/T, and itself otherwise.
     ///
     /// # Errors
-    /// As [`from_cumulative`](Self::from_cumulative).
+    /// As [`from_cumulative`](Self::from_cumulative), and [`DiscreteError::TooManySteps`] for more than 2^20.
     pub fn absorbing(classes: usize, steps: usize) -> Result<Self, DiscreteError> {
+        let steps = check_steps(steps)?;
         let mask: Vec<f64> = (0..steps).map(|t| (t + 1) as f64 / steps as f64).collect();
         Self::from_cumulative(classes, mask.iter().map(|mask| 1.0 - mask).collect(), mask)
     }
@@ -144,11 +155,12 @@ impl MaskAndReplace {
     /// that say nothing of the clean ones.
     ///
     /// # Errors
-    /// As [`from_cumulative`](Self::from_cumulative).
+    /// As [`from_cumulative`](Self::from_cumulative), and [`DiscreteError::TooManySteps`] for more than 2^20.
     ///
     /// # References
     /// Austin et al. 2021, section 3.1 (uniform transitions).
     pub fn uniform(classes: usize, steps: usize) -> Result<Self, DiscreteError> {
+        let steps = check_steps(steps)?;
         let keep = (1..=steps).map(|t| (steps - t) as f64 / steps as f64).collect();
         Self::from_cumulative(classes, keep, vec![0.0; steps])
     }
@@ -308,6 +320,17 @@ mod tests {
         assert_eq!(MaskAndReplace::absorbing(3, 0).unwrap_err(), Error::Steps { given: 0, needed: 1 });
         let one = MaskAndReplace::linear(3, 1, Cumulative::default());
         assert_eq!(one.unwrap_err(), Error::Steps { given: 1, needed: 2 });
+        let most = MaskAndReplace::uniform(2, 1 << 20).expect("a chain");
+        assert_eq!(most.steps(), 1 << 20);
+        for given in [(1 << 20) + 1, usize::MAX] {
+            for made in [
+                MaskAndReplace::linear(3, given, Cumulative::default()),
+                MaskAndReplace::absorbing(3, given),
+                MaskAndReplace::uniform(3, given),
+            ] {
+                assert_eq!(made.unwrap_err(), Error::TooManySteps { given, most: 1 << 20 });
+            }
+        }
         assert_eq!(of(&[0.5], &[0.1, 0.2]).unwrap_err(), Error::Lengths { keep: 1, mask: 2 });
         for (keep, mask) in [(1.5, 0.0), (-0.1, 0.5), (0.5, -0.1), (0.7, 0.4), (f64::NAN, 0.1), (0.1, f64::NAN)] {
             assert!(matches!(of(&[keep], &[mask]), Err(Error::Cumulative { step: 0, .. })), "{keep}, {mask}");

@@ -3,6 +3,7 @@
 use crate::ddpm::check_direction;
 use crate::plan::{Draw, Eval, Plan, Row, Set, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
+use langevin_core::grid::Stop;
 use langevin_core::{Grid, Process};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ const NAME: &str = "LCM";
 ///
 /// A jump from x at network time t is `f = c_out·x̂_0 + c_skip·x` with `c_skip = σ_d²/(τ² + σ_d²)`,
 /// `c_out = τ/√(τ² + σ_d²)` and `τ = scale·t`, which is x itself at t = 0; the next state is `α·f + σ·z` at the next
-/// level, and f at the end.
+/// level, and f at the end. Where networks are told times below 0, as EDM's `¼·ln σ`, t is the time of the process: x̂_0 would
+/// be turned over.
 ///
 /// ```
 /// use langevin_core::{Grid, process::{Betas, DiscreteChain}};
@@ -69,8 +71,16 @@ impl Solver for Lcm {
         self.check()?;
         let stops = grid.stops(process)?;
         check_direction(NAME, &stops, true)?;
-        let row = |(index, stop): (usize, &langevin_core::grid::Stop)| {
-            let (time, data) = (self.scale * stop.ask.time, self.sigma_data);
+        let told = process.network_time(process.time_range().0) >= 0.0;
+        let time = |stop: &Stop| if told { stop.ask.time } else { stop.from.t };
+        if let Some(negative) = stops.iter().map(time).find(|time| *time < 0.0) {
+            let reason = "its jump is the state itself at time 0, and would turn samples over below; give the process, or the levels, \
+                          times from 0 on, or take `consistency::Multistep`";
+            let second = format!("a question at time {negative}");
+            return Err(PlanError::Combination { first: NAME.into(), second, reason });
+        }
+        let row = |(index, stop): (usize, &Stop)| {
+            let (time, data) = (self.scale * time(stop), self.sigma_data);
             let norm = time.hypot(data);
             let (skip, out) = ((data / norm).powi(2), time / norm);
             let jump = Set::new(1, [Term::new(out, Src::X0(0)), Term::new(skip, Src::X(0))]);
@@ -101,7 +111,27 @@ impl Solver for Lcm {
 mod tests {
     use super::*;
     use crate::plan::Coef;
-    use langevin_core::process::{Betas, DiscreteChain};
+    use langevin_core::Level;
+    use langevin_core::process::{Betas, DiscreteChain, Edm};
+
+    /// On every process x̂_0 has a weight above 0: EDM's networks are told times below 0.
+    #[test]
+    fn samples_are_not_turned_over() {
+        let edm = Edm::default();
+        let plan = Lcm::new().plan(&edm, &Grid::karras(8, 7.0).unwrap()).unwrap();
+        let asked: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval).map(|eval| eval.at.time).collect();
+        assert!(asked.last().is_some_and(|time| *time < 0.0), "{asked:?}");
+        for row in plan.rows() {
+            let sigma = 10.0 * row.eval.unwrap().at.sigma;
+            let Coef::C(out) = row.post[0].sum[0].c else { panic!("a number") };
+            assert!((out - sigma / sigma.hypot(0.5)).abs() < 1e-9, "{out} at {sigma}");
+        }
+        let level = |sigma: f64, time: f64| Level { alpha: 1.0, sigma, time };
+        let grid = Grid::levels(vec![level(1.0, 3.0), level(0.5, -2.0), level(0.1, -3.0)]).unwrap();
+        let chain = DiscreteChain::new(Betas::DDPM, 1000).unwrap();
+        let error = Lcm::new().plan(&chain, &grid).unwrap_err().to_string();
+        assert!(error.starts_with("LCM cannot be combined with a question at time -2"), "{error}");
+    }
 
     #[test]
     fn jumps_keep_what_is_clean_and_steps_are_noised_anew() {

@@ -2,7 +2,7 @@
 
 use super::configured::{Configured, Schedule};
 use super::method::Method;
-use super::options::{self, chain, check_zero_snr, clipping, ending, prediction, rescaled, spacing, thresholding};
+use super::options::{check_zero_snr, clipping, ending, prediction, rescaled, scaled_chain, spacing, thresholding};
 use super::{ConfigError, keys::Keys};
 use crate::consistency::{Lcm, Tcd};
 use langevin_core::grid::End;
@@ -55,7 +55,7 @@ pub(super) fn read(keys: &mut Keys, trajectory: bool) -> Result<Configured, Conf
     keys.count("steps_offset", 0)?;
     let clip = clipping(keys, false)?;
     let threshold = thresholding(keys)?.or(clip);
-    let chain = chain(keys, options::LATENT)?;
+    let chain = scaled_chain(keys)?;
     let chain = rescaled(keys, chain)?;
     let prediction = prediction(keys)?;
     check_zero_snr(keys, &chain, prediction)?;

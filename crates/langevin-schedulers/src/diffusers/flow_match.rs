@@ -224,7 +224,7 @@ pub(super) fn read_lcm(keys: &mut Keys) -> Result<Configured, ConfigError> {
         return Err(keys.bad("invert_sigmas", true, expected));
     }
     let no_mode = keys.is_null("upscale_mode");
-    let mode = keys.word("upscale_mode", Resize::default().name())?;
+    let mode = keys.optional_word("upscale_mode", Resize::default().name())?;
     // Without factors it is not used.
     let Some(resize) = Resize::from_name(&mode) else {
         return Err(keys.bad("upscale_mode", mode, "a mode of torch's interpolate, such as bicubic or nearest-exact"));

@@ -3,6 +3,28 @@
 use super::ConfigError;
 use serde_json::{Map, Value};
 
+/// The words that Python writes for numbers of which JSON has none, and what they are read as. A minus goes first.
+const WORDS: [(&str, &str); 3] = [("-Infinity", "\"-inf\""), ("Infinity", "\"inf\""), ("NaN", "\"NaN\"")];
+
+/// A configuration as JSON: Python writes infinities into it as words, of which `lambda_min_clipped` is one in every file that
+/// diffusers saves.
+pub(super) fn value(json: &str) -> Result<Value, serde_json::Error> {
+    let mut text = String::with_capacity(json.len());
+    let (mut quoted, mut escaped, mut rest) = (false, false, json);
+    while let Some(next) = rest.chars().next() {
+        if !quoted && let Some((word, read)) = WORDS.iter().find(|(word, _)| rest.starts_with(word)) {
+            text.push_str(read);
+            rest = &rest[word.len()..];
+            continue;
+        }
+        quoted ^= next == '"' && !escaped;
+        escaped = quoted && next == '\\' && !escaped;
+        text.push(next);
+        rest = &rest[next.len_utf8()..];
+    }
+    serde_json::from_str(&text)
+}
+
 /// The keys of one configuration that have not been read yet.
 pub(super) struct Keys {
     class: String,
@@ -12,7 +34,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
-        let value: Value = serde_json::from_str(json).map_err(|error| {
+        let value = value(json).map_err(|error| {
             let message = if json.trim_start().starts_with('{') {
                 error.to_string()
             } else {
@@ -45,9 +67,15 @@ impl Keys {
         &self.class
     }
 
+    /// What a key has, `null` too: where the original has another default, that is not the default.
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
-        self.map.remove(key).filter(|value| !value.is_null())
+        self.map.remove(key)
+    }
+
+    /// As [`take`](Self::take), of an option that may be `null`, which is none.
+    fn take_given(&mut self, key: &'static str) -> Option<Value> {
+        self.take(key).filter(|value| !value.is_null())
     }
 
     pub fn bad(&self, key: &'static str, given: impl ToString, expected: &'static str) -> ConfigError {
@@ -67,7 +95,7 @@ impl Keys {
         match self.take(key) {
             None => Ok(default),
             Some(Value::Number(number)) => number.as_f64().ok_or_else(|| self.bad(key, number, "a number")),
-            // JSON has no infinity; some published files write it as a string.
+            // Some published files write it as a string.
             Some(Value::String(text)) if text == "inf" => Ok(f64::INFINITY),
             Some(Value::String(text)) if text == "-inf" => Ok(f64::NEG_INFINITY),
             Some(other) => Err(self.bad(key, other, "a number")),
@@ -76,7 +104,11 @@ impl Keys {
 
     /// A number that may be missing.
     pub fn optional(&mut self, key: &'static str) -> Result<Option<f64>, ConfigError> {
-        let missing = self.map.get(key).is_none_or(Value::is_null);
+        if self.is_null(key) {
+            self.take(key);
+            return Ok(None);
+        }
+        let missing = !self.map.contains_key(key);
         let number = self.number(key, 0.0)?;
         Ok((!missing).then_some(number))
     }
@@ -107,8 +139,16 @@ impl Keys {
         }
     }
 
+    /// A word that may be `null`, which is none and means the same as no word.
+    pub fn optional_word(&mut self, key: &'static str, default: &str) -> Result<String, ConfigError> {
+        if self.is_null(key) {
+            self.take(key);
+        }
+        self.word(key, default)
+    }
+
     pub fn numbers(&mut self, key: &'static str) -> Result<Option<Vec<f64>>, ConfigError> {
-        match self.take(key) {
+        match self.take_given(key) {
             None => Ok(None),
             Some(Value::Array(values)) => values
                 .iter()
@@ -133,7 +173,7 @@ impl Keys {
 
     /// An option that cannot be honoured unless it is left out.
     pub fn must_be_null(&mut self, key: &'static str, expected: &'static str) -> Result<(), ConfigError> {
-        match self.take(key) {
+        match self.take_given(key) {
             None => Ok(()),
             Some(given) => Err(self.bad(key, given, expected)),
         }

@@ -62,7 +62,7 @@ impl Method {
     pub fn solver(&self, compat: bool, prediction: Prediction) -> Box<dyn Solver> {
         match self.clone() {
             Method::Ddpm(solver) => Box::new(solver.noise_at_end(compat)),
-            Method::Pndm(solver) if compat => Box::new(solver.combining_outputs(prediction)),
+            Method::Pndm(solver) if compat => Box::new(solver.combining_outputs(prediction).middles_apart()),
             Method::Ipndm(solver) if compat => Box::new(solver.blank_start()),
             Method::Multistep(solver) if compat => Box::new(solver.third_order(ThirdOrder::HalfLess)),
             Method::Singlestep(solver) if compat => Box::new(solver.compat_diffusers()),

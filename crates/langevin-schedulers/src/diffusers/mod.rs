@@ -112,7 +112,8 @@ pub const CLASSES: [&str; 40] = [
 ];
 
 /// Reads the text of a `scheduler_config.json`: process, prediction, grid and solver, with every option honoured or refused by
-/// name. [`from_diffusers`] reads files of all classes, those with functions of their own, too.
+/// name. [`from_diffusers`] reads files of all classes, those with functions of their own, too. Infinities may be written as Python
+/// writes them (`-Infinity`), which is no JSON; `null` is a value of options that have it for a default in diffusers.
 ///
 /// Published files carry options of the class that they were converted from. One that another class of [`CLASSES`] has, and
 /// the class of the file has not, is accepted where it asks for nothing, and listed by [`Configured::ignored`]:

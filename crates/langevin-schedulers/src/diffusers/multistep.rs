@@ -199,7 +199,7 @@ fn ending(keys: &mut Keys, basis: Basis) -> Result<Ending, ConfigError> {
 
 /// `variance_type`: whether the network has channels of a variance, which these solvers leave.
 fn drops_variance(keys: &mut Keys, prediction: Prediction) -> Result<bool, ConfigError> {
-    match keys.word("variance_type", "fixed_small")?.as_str() {
+    match keys.optional_word("variance_type", "fixed_small")?.as_str() {
         // Words of DDPM for what it adds; the originals look at the learned ones only.
         "fixed_small" | "fixed_small_log" | "fixed_large" | "fixed_large_log" => Ok(false),
         "learned" | "learned_range" if prediction == Prediction::Epsilon => Ok(true),

@@ -20,11 +20,20 @@ pub(super) const LATENT: (f64, f64) = (0.00085, 0.012);
 /// The chain of `beta_*`, `trained_betas` and `num_train_timesteps`, as torch computes it in `f32`: published networks
 /// were trained on those numbers.
 pub(super) fn chain(keys: &mut Keys, ends: (f64, f64)) -> Result<DiscreteChain, ConfigError> {
-    let (chain, options) = exact_chain(keys, ends, "linear")?;
+    rounded_chain(keys, ends, "linear")
+}
+
+/// As [`chain`], with betas whose roots are linear unless the configuration says otherwise.
+pub(super) fn scaled_chain(keys: &mut Keys) -> Result<DiscreteChain, ConfigError> {
+    rounded_chain(keys, LATENT, "scaled_linear")
+}
+
+fn rounded_chain(keys: &mut Keys, ends: (f64, f64), schedule: &str) -> Result<DiscreteChain, ConfigError> {
+    let (chain, options) = exact_chain(keys, ends, schedule)?;
     keys.made(&options, chain.compat_f32())
 }
 
-/// The chain of those options in `f64`, with betas whose roots are linear unless the configuration says otherwise.
+/// As [`scaled_chain`], in `f64`.
 pub(super) fn latent_chain(keys: &mut Keys) -> Result<DiscreteChain, ConfigError> {
     Ok(exact_chain(keys, LATENT, "scaled_linear")?.0)
 }

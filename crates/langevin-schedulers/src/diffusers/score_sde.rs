@@ -95,7 +95,7 @@ pub fn score_sde_from_config(json: &str) -> Result<ScoreSde, ConfigError> {
 
 /// What a configuration of score SDEs' own code says, if it is one.
 pub(super) fn code(json: &str) -> Option<Result<ScoreSde, ConfigError>> {
-    match serde_json::from_str(json) {
+    match super::keys::value(json) {
         Ok(Value::Object(file)) if score_sde_code::is_code(&file) => {
             Some(score_sde_code::read(&file).map(ScoreSde::Code))
         }

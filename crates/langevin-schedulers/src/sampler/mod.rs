@@ -32,11 +32,14 @@ impl<const D: usize> Context<'_, D> {
     /// Asks the denoiser, counts the evaluation and keeps the estimate if the denoiser remembers.
     ///
     /// # Errors
-    /// Whatever the denoiser returns, and [`SampleError::ZeroTerminalSnr`] for what the run does not take.
+    /// Whatever the denoiser returns, [`DenoiseError::Shape`](langevin_core::DenoiseError::Shape) and
+    /// [`DenoiseError::DType`](langevin_core::DenoiseError::DType) for an answer that is not like x, and
+    /// [`SampleError::ZeroTerminalSnr`] for what the run does not take.
     pub fn ask(&self, state: &mut RunState<D>, x: Tensor<D>, levels: &Levels) -> Result<Estimate<D>, SampleError> {
+        let asked = (x.dims(), x.dtype());
         let estimate = self.denoiser.denoise(Query { x, levels, past: &state.past, noise: self.noise });
         let estimate = estimate.map_err(|error| state.explain(error))?;
-        state.accept(&estimate)?;
+        state.accept(&estimate, asked)?;
         state.evaluations += 1;
         let memory = self.denoiser.memory();
         if memory > 0 {

@@ -1,9 +1,9 @@
 //! Runs: iterators of steps.
 
 use super::{Context, RunState, SampleError, Sampler, SavedRun, Step};
-use burn::tensor::Tensor;
-use langevin_core::Constraint;
+use burn::tensor::{DType, Tensor};
 use langevin_core::denoiser::After;
+use langevin_core::{Constraint, DenoiseError};
 
 /// A run: an iterator of steps. After an error or the end it yields nothing more.
 ///
@@ -50,7 +50,8 @@ impl<'a, const D: usize> Run<'a, D> {
         Self { sampler, cx, constraints: Vec::new(), state, check_every: None, progress: Progress::Going }
     }
 
-    /// Applies a constraint to the state after every step, after those given before.
+    /// Applies a constraint to the state after every step, after those given before. What it returns must have the shape and
+    /// dtype of the state; steps say so if not.
     pub fn constrained(mut self, constraint: &'a dyn Constraint<D>) -> Self {
         self.constraints.push(constraint);
         self
@@ -134,7 +135,9 @@ impl<'a, const D: usize> Run<'a, D> {
                 noise: self.cx.noise,
             };
             for constraint in &self.constraints {
+                let (dims, states) = (step.x.dims(), step.x.dtype());
                 step.x = constraint.apply(step.x, &after)?;
+                like_states("the constrained state", &step.x, (dims, states))?;
             }
             next.set_x(step.x.clone());
         }
@@ -164,6 +167,22 @@ impl<const D: usize> Iterator for Run<'_, D> {
 }
 
 impl<const D: usize> std::iter::FusedIterator for Run<'_, D> {}
+
+/// Refuses what is not of the shape and dtype of the states.
+pub(super) fn like_states<const D: usize>(
+    what: &'static str,
+    given: &Tensor<D>,
+    (dims, states): ([usize; D], DType),
+) -> Result<(), DenoiseError> {
+    if given.dims() != dims {
+        let (what, given) = (what.into(), given.dims().to_vec());
+        return Err(DenoiseError::Shape { what, given, expected: format!("{dims:?}, the shape of the states") });
+    }
+    if given.dtype() != states {
+        return Err(DenoiseError::DType { what, given: given.dtype(), states });
+    }
+    Ok(())
+}
 
 /// Refuses a state with a NaN or an infinity, after so many steps.
 pub(crate) fn check_finite<const D: usize>(x: &Tensor<D>, step: usize) -> Result<(), SampleError> {

@@ -1,8 +1,9 @@
 //! The state of a run.
 
 use super::SampleError;
+use super::run::like_states;
 use crate::plan::Memory;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use langevin_core::prediction::Quantity;
 use langevin_core::{DenoiseError, Estimate, Level, Levels, PredictionError};
 
@@ -102,14 +103,14 @@ impl<const D: usize> RunState<D> {
         self.replaced = false;
     }
 
-    /// Whether an answer is of a kind that the process allows.
-    pub(crate) fn accept(&self, estimate: &Estimate<D>) -> Result<(), SampleError> {
+    /// Whether an answer is of a kind that the process allows, and of the shape and dtype of what was asked about.
+    pub(crate) fn accept(&self, estimate: &Estimate<D>, asked: ([usize; D], DType)) -> Result<(), SampleError> {
         let prediction = estimate.prediction();
         let pure_noise = Level { alpha: 0.0, sigma: 1.0, time: 0.0 };
         if self.zero_terminal_snr && matches!(prediction.x0(&pure_noise), Err(PredictionError::Singular { .. })) {
             return Err(SampleError::ZeroTerminalSnr { prediction });
         }
-        Ok(())
+        Ok(like_states("the denoiser's output", estimate.parts().output, asked)?)
     }
 
     /// What an error of a denoiser is here: a combinator that asks a noise for x̂_0 in pure noise meets the contradiction before

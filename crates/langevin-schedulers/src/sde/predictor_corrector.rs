@@ -78,9 +78,16 @@ impl PredictorCorrector {
     /// from one level to the next.
     ///
     /// # Errors
-    /// As [`new`](Self::new); [`PlanError::Grid`] for a grid that cannot be laid on the process, [`PlanError::Direction`] if
+    /// As [`new`](Self::new); [`PlanError::Setting`] for no corrections, [`PlanError::Grid`] for a grid that cannot be laid on the process, [`PlanError::Direction`] if
     /// noise rises.
     pub fn alone(process: &dyn Process, grid: &Grid, ratio: f64, corrections: u32) -> Result<Self, PlanError> {
+        if corrections == 0 {
+            return Err(bad(
+                "number of corrections without a predictor",
+                0.0,
+                "1 or more: nothing else moves the state",
+            ));
+        }
         let stops = grid.stops(process)?;
         let prior = stops.first().map_or_else(|| process.prior_std(), |stop| prior_std(process, &stop.from));
         let mut alone = Self::at_stops(&stops, prior, ratio, corrections)?;
@@ -392,5 +399,8 @@ mod tests {
             let error = PredictorCorrector::new(corrector().predictor, ratio, 1).unwrap_err();
             assert!(matches!(error, PlanError::Setting { .. }));
         }
+        // The samples would be the noise that the run began with.
+        let error = PredictorCorrector::alone(&VeSde::default(), &Grid::uniform(4), 0.16, 0).unwrap_err().to_string();
+        assert!(error.contains("number of corrections without a predictor") && error.contains("1 or more"), "{error}");
     }
 }

@@ -51,6 +51,8 @@ pub struct Pndm {
     runge_kutta: bool,
     churn: Option<Churn>,
     raw: Option<Prediction>,
+    #[serde(default)]
+    apart: bool,
 }
 
 impl Pndm {
@@ -75,6 +77,14 @@ impl Pndm {
     /// The same for ε; for v, outputs of different levels are mixed.
     pub fn combining_outputs(mut self, prediction: Prediction) -> Self {
         self.raw = (prediction != Prediction::Epsilon).then_some(prediction);
+        self
+    }
+
+    /// Rounds the middle of a Runge-Kutta step twice, as diffusers does: from its start, where the state is, and from its end, which
+    /// the network is told. On a chain the two are a step apart unless its strides are even, and near pure noise samples run away:
+    /// with the squared cosine, from the last step on, to a million times the data.
+    pub fn middles_apart(mut self) -> Self {
+        self.apart = true;
         self
     }
 }
@@ -127,6 +137,7 @@ impl Step {
 struct Walk<'a> {
     process: &'a dyn Process,
     stops: &'a [Stop],
+    apart: bool,
     rows: Vec<Row>,
     /// Estimates, the latest first: slot and level.
     past: Vec<(Slot, Level)>,
@@ -171,11 +182,17 @@ impl Walk<'_> {
         let (stop, first) = (&self.stops[index], start.ask);
         // Fewer than four steps are refused, so there is a next one.
         let next = self.stops.get(index + 1).map_or((stop.to, stop.to.level), |next| (next.from, next.ask));
-        let h = stop.from.t - stop.to.t;
-        let whole = self.process.chain().is_some() && h.fract() == 0.0;
-        let half = if whole { (0.5 * h).floor() } else { 0.5 * h };
-        let early = self.process.node(start.t - half);
-        let late = self.process.node(next.0.t + half);
+        let half = |h: f64| {
+            let whole = self.process.chain().is_some() && h.fract() == 0.0;
+            if whole { (0.5 * h).floor() } else { 0.5 * h }
+        };
+        let (early, late) = if self.apart {
+            let half = half(stop.from.t - stop.to.t);
+            (self.process.node(start.t - half), self.process.node(next.0.t + half))
+        } else {
+            let middle = self.process.node(start.t - half(start.t - next.0.t));
+            (middle, middle)
+        };
         let [a, b, c]: [Slot; 3] = [4, 5, 6];
         self.rows.push(first_row(start, step.current, None));
         let sum = step.to(&early.level, &[(step.current, first, 1.0)])?;
@@ -219,7 +236,7 @@ impl Solver for Pndm {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         let (stops, steps) = walk(process, grid)?;
         self.check(&stops)?;
-        let mut walk = Walk { process, stops: &stops, rows: Vec::new(), past: Vec::new() };
+        let mut walk = Walk { process, stops: &stops, apart: self.apart, rows: Vec::new(), past: Vec::new() };
         for (index, stop) in stops.iter().enumerate() {
             let start = churn::start(self.churn.as_ref(), NAME, process, stop, steps)?;
             let slot = (index % HISTORY) as Slot;
@@ -304,6 +321,29 @@ mod tests {
         // Outputs that are noises are noises.
         let outputs = run(&Pndm::runge_kutta().combining_outputs(Prediction::Epsilon), &grid);
         assert_eq!(outputs, found);
+    }
+
+    /// A noise that stays what it is leads to the data it hides in, whatever the strides are.
+    #[test]
+    fn middles_are_where_the_network_is_asked() {
+        let (data, noise) = (0.7, -0.8);
+        let cosine = DiscreteChain::new(Betas::SquaredCosine, 1000).unwrap();
+        let model = |x: &[f64], at: &Level| {
+            let eps = vec![(x[0] - at.alpha * data) / at.sigma];
+            HostAnswer { x0: vec![data], eps, variance: None }
+        };
+        for grid in [Grid::trailing(7), Grid::linspace(8), Grid::times(vec![998.0, 875.0, 800.0, 501.0, 20.0]).unwrap()]
+        {
+            let run = |solver: Pndm| {
+                let plan = solver.plan(&cosine, &grid).unwrap();
+                let level = plan.start_node().level;
+                let x = vec![level.alpha * data + level.sigma * noise];
+                plan.run_host(x, 0, &Injected::new(), model).unwrap()[0]
+            };
+            let (found, apart) = (run(Pndm::runge_kutta()), run(Pndm::runge_kutta().middles_apart()));
+            assert!((found - data).abs() < 1e-6, "{found}");
+            assert!((apart - data).abs() > 1e-3, "{apart}");
+        }
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! Bad input, one by one.
 
 use super::{mixture, slope};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+use langevin_core::denoiser::After;
 use langevin_core::exact::Posterior;
 use langevin_core::grid::End;
 use langevin_core::noise::Seeded;
 use langevin_core::process::{Betas, DiscreteChain, RectifiedFlow, VeSde, VpSde};
 use langevin_core::{
-    DenoiseError, Denoiser, Estimate, Grid, GridError, Levels, Prediction, Process, ProcessError, Query, denoiser,
+    Constraint, DenoiseError, Denoiser, Estimate, Grid, GridError, Levels, Prediction, Process, ProcessError, Query,
+    denoiser,
 };
 use langevin_schedulers::ode::DormandPrince;
 use langevin_schedulers::plan::Coef;
 use langevin_schedulers::sde::{self, EulerMaruyama, ReverseDiffusion};
-use langevin_schedulers::{PlanError, ProbabilityFlow, SampleError, SamplerExt, Solver};
+use langevin_schedulers::{
+    Ddim, DpmSolver, Picard, PlanError, PredictorCorrector, ProbabilityFlow, SampleError, Sampler, SamplerExt, Solver,
+};
 
 fn setting<T: std::fmt::Debug>(result: Result<T, PlanError>) -> &'static str {
     match result {
@@ -155,6 +159,62 @@ fn states_and_slopes_that_are_not_finite() {
     let x = Tensor::<2>::ones([2, 2], &Device::flex());
     let error = flow.start_from(0, x, &broken, &noise).expect("starts").finish();
     assert_eq!(error.expect_err("is not finite"), SampleError::NotFinite { step: 0 });
+}
+
+/// A denoiser of one's own, that answers with something else than its state.
+struct Answering(fn(Tensor<2>) -> Tensor<2>);
+
+impl Denoiser<2> for Answering {
+    fn denoise(&self, query: Query<'_, 2>) -> Result<Estimate<2>, DenoiseError> {
+        let output = (self.0)(query.x.clone());
+        Ok(Estimate::new(query.x, output, query.levels.clone(), Prediction::Sample))
+    }
+}
+
+/// A constraint of one's own.
+struct Mapped(fn(Tensor<2>) -> Tensor<2>);
+
+impl Constraint<2> for Mapped {
+    fn apply(&self, x: Tensor<2>, _: &After<'_>) -> Result<Tensor<2>, DenoiseError> {
+        Ok((self.0)(x))
+    }
+}
+
+/// Burn would stretch a single row over the batch, and stop the program where dtypes differ.
+#[test]
+fn answers_and_constrained_states_are_like_the_states() {
+    let (vp, noise) = (VpSde::default(), Seeded::new(0));
+    let plan = |solver: &dyn Solver| solver.plan(&vp, &Grid::uniform(4)).expect("a plan");
+    let ddim = plan(&Ddim::new());
+    let adaptive = || DormandPrince::new(1e-3, 1e-3).expect("positive");
+    let samplers: [Box<dyn Sampler<2>>; 7] = [
+        Box::new(ddim.clone()),
+        Box::new(plan(&DpmSolver::multistep(2).expect("an order"))),
+        Box::new(Picard::over(ddim.clone(), 3).expect("a window")),
+        Box::new(PredictorCorrector::new(plan(&ReverseDiffusion::new()), 0.16, 1).expect("settings")),
+        Box::new(adaptive().over(VpSde::default()).expect("a run")),
+        Box::new(adaptive().batch_control().over(VpSde::default()).expect("a run")),
+        Box::new(sde::AdaptiveSde::new(1e-2, 1e-2).expect("tolerances").over(VpSde::default()).expect("a run")),
+    ];
+    let x = || Tensor::<2>::ones([3, 2], &Device::flex());
+    let fine = Answering(|x| x.mul_scalar(0.5));
+    for sampler in &samplers {
+        let end = |denoiser: &Answering| sampler.start_from(0, x(), denoiser, &noise).expect("starts").finish();
+        assert!(end(&fine).is_ok(), "{}", sampler.name());
+        let error = end(&Answering(|x| x.narrow(0, 0, 1))).expect_err("one row");
+        says(&error, &["the denoiser's output has shape [1, 2]", "[3, 2], the shape of the states"]);
+        let error = end(&Answering(|x| x.cast(DType::F64))).expect_err("another dtype");
+        let what = "the denoiser's output";
+        assert_eq!(error, DenoiseError::DType { what, given: DType::F64, states: DType::F32 }.into());
+        says(&error, &["is of F64", "the states are of F32", "cast it", "`Load::dtype`"]);
+    }
+    let end = |map: fn(Tensor<2>) -> Tensor<2>| {
+        ddim.start_from(0, x(), &fine, &noise).expect("starts").constrained(&Mapped(map)).finish().expect_err("refused")
+    };
+    says(end(|x| x.narrow(0, 0, 1)), &["the constrained state has shape [1, 2]", "[3, 2]"]);
+    says(end(|x| x.cast(DType::F64)), &["the constrained state is of F64", "F32"]);
+    let wide = denoiser::from_fn(Prediction::Sample, |x: Tensor<2>, _: &Levels| Ok(x.cast(DType::F64)));
+    says(ddim.start_from(0, x(), &wide, &noise).expect("starts").finish().expect_err("F64"), &["is of F64"]);
 }
 
 /// A denoiser that wants to see the past.

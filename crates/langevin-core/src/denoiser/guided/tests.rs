@@ -2,7 +2,8 @@ use super::*;
 use crate::denoiser::testing::{
     Always, Counting, Numbers, always, ask, ask_after, close, level, output, state, values,
 };
-use crate::denoiser::{Bound, DenoiserExt, Network, Several, Threshold};
+use crate::denoiser::{Bound, DenoiserExt, Network, Several, Threshold, from_fn, gradient};
+use crate::noise::Seeded;
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -425,5 +426,26 @@ fn answers_can_be_differentiated() {
         let slope = (sum(1e-5) - sum(-1e-5)) / 2e-5;
         let found = values(graded.gradient)[3];
         assert!((found - slope).abs() < 1e-6 * (1.0 + slope.abs()), "{found} and {slope}");
+    }
+}
+
+/// Outputs that are the same everywhere have no deviation, and a root has no slope there.
+#[test]
+fn rescaled_guidance_of_constants_has_gradients() {
+    for (with, without) in [(0.0, 0.0), (0.0, 0.5), (0.5, 0.0)] {
+        let answer =
+            |share: f64| from_fn(Prediction::Velocity, move |x: Tensor<2>, _: &Levels| Ok(x.mul_scalar(share)));
+        // `2·with − without`, with the deviation of `with`: 0 wherever one of them is.
+        let guided = answer(with).autoguided(answer(without), 2.0).and_then(|guided| guided.rescaled(1.0)).unwrap();
+        let levels = Levels::Shared(Level { alpha: 0.8, sigma: 0.6, time: 0.0 });
+        let query = Query { x: state(), levels: &levels, past: &[], noise: &Seeded::new(0) };
+        let graded = gradient(&guided, query, |estimate| Ok(estimate.x0()?.sum())).unwrap();
+        let of_output = if without == 0.0 { with } else { 0.0 };
+        for (got, x) in values(graded.estimate.x0().unwrap()).iter().zip(values(state())) {
+            assert!((got - (0.8 - 0.6 * of_output) * x).abs() < 1e-12, "{with}, {without}: {got}");
+        }
+        for got in values(graded.gradient) {
+            assert!((got - (0.8 - 0.6 * of_output)).abs() < 1e-12, "{with}, {without}: {got}");
+        }
     }
 }
