@@ -113,7 +113,8 @@ impl DpmSolver {
         self
     }
 
-    /// Solves the reverse SDE with noise of strength η: 1 is the reverse of the forward SDE, 0 the probability flow.
+    /// Solves the reverse SDE with noise of strength η: 1 is the reverse of the forward SDE, 0 the probability flow. In ε̂ a step to no
+    /// noise leaves noise of size √η·σ in the samples: end such grids where little is left, or take x̂_0.
     ///
     /// # Errors
     /// [`PlanError::Setting`] unless `eta` is 0 or more and finite.
