@@ -232,7 +232,10 @@ fn predicted_moments_go_to_those_of_the_data() {
                 let covariance = found.covariance.iter().zip(&covariance).map(|(a, b)| a - b);
                 mean.chain(covariance).collect::<Vec<f64>>()
             };
-            let error = |n| off(n).into_iter().fold(0.0, |most: f64, off| most.max(off.abs()));
+            // NaN if one of them is: `max` alone would pass over it.
+            let largest =
+                |most: f64, off: f64| if most.is_nan() || off.is_nan() { f64::NAN } else { most.max(off.abs()) };
+            let error = |n| off(n).into_iter().fold(0.0, largest);
             let errors = [16, 64, 256].map(error);
             println!("{name} on {on}: {errors:?}");
             let is_near = match SLOW.iter().find(|(slow, process, ..)| (*slow, *process) == (name, on)) {
