@@ -532,7 +532,11 @@ impl Configured {
                 let steps = grid.clone().starting_at(0).stops(&*self.process)?.len();
                 euler.clone().churn_over(steps + 1).plan(&*self.process, grid)?
             }
-            (method, _) => method.solver(self.compat, self.prediction).plan(&*self.process, grid)?,
+            (method, _) => {
+                let steps = |grid: &Grid| Ok::<_, PlanError>(grid.stops(&*self.process)?.len());
+                let before = steps(&grid.clone().starting_at(0))? - steps(grid)?;
+                method.solver(self.compat, self.prediction, before).plan(&*self.process, grid)?
+            }
         };
         let level = plan.start_node().level;
         let std = match &self.schedule {
