@@ -3,11 +3,11 @@
     python tests/conformance/record.py SEED PER_CLASS OUT [--class NAME] [--float64] [--check]
     LANGEVIN_FIXTURES=OUT cargo test --test conformance conformance -- --nocapture
 
-Needs torch, diffusers and safetensors (recorded with torch 2.15, diffusers 0.42.1). SEED is any whole number: the same one gives the same
+Needs torch, diffusers, safetensors and NumPy 2, which subtracts in float64 where NumPy 1 did in float32: timesteps that are cut off differ
+by one (torch 2.15, diffusers 0.42.1 and numpy 2.4.6 were used). SEED is any whole number: the same one gives the same
 cases, with `--class` too. OUT becomes a folder with schedulers/CLASS.json and .safetensors; what an original refuses, or computes as
 something that is not finite, is in `skipped` with the reason. `--float64` computes the same cases with every float32 in the source of
-the originals read as float64: what agrees then was rounding. Levels that a chain has in float32 are rounded there, too, so that such
-fixtures are no others to pass, but tell where a difference is from. `--check` records every case of the fixtures in OUT
+the originals read as float64, but for the betas of a chain: what agrees then, and did not before, was rounding. `--check` records every case of the fixtures in OUT
 anew, from their own noise, and prints what differs: nothing, unless the formulas here or the versions are others.
 """
 
@@ -24,6 +24,7 @@ import types
 import diffusers
 import numpy
 import record_options
+import record_special
 import scipy
 import torch
 from safetensors.torch import load_file, save_file
@@ -120,8 +121,22 @@ def drawing_from(module, noise):
         module.randn_tensor = before
 
 
+def on_the_chain_of(scheduler, narrow):
+    """Gives a scheduler of float64 the betas of one of float32, so that both are on one chain."""
+    for key in ("betas", "alphas", "alphas_cumprod", "final_alpha_cumprod", "initial_alpha_cumprod"):
+        if isinstance(getattr(narrow, key, None), torch.Tensor):
+            setattr(scheduler, key, getattr(narrow, key).double())
+    if hasattr(scheduler, "lambda_t"):
+        scheduler.alpha_t, scheduler.sigma_t = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
+        scheduler.lambda_t = scheduler.alpha_t.log() - scheduler.sigma_t.log()
+
+
 def prepared(case, cls):
     scheduler = cls(**case["options"])
+    if hasattr(cls, "of_module") and not case["class"].startswith("IPNDM"):
+        torch.set_default_dtype(torch.float32)
+        on_the_chain_of(scheduler, getattr(diffusers, case["class"])(**case["options"]))
+        torch.set_default_dtype(torch.float64)
     given = dict(case["set_timesteps"])
     if isinstance(given.get("timesteps"), list) and case["class"].startswith("FlowMatch"):
         given["num_inference_steps"] = len(given["timesteps"])
@@ -343,10 +358,12 @@ def main():
     parser.add_argument("seed", type=int)
     parser.add_argument("per_class", type=int)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--class", dest="only", choices=list(record_options.CLASSES))
+    parser.add_argument("--class", dest="only", choices=[*record_options.CLASSES, *record_special.OPTIONS])
     parser.add_argument("--float64", action="store_true")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
+    if int(numpy.__version__.split(".")[0]) < 2:
+        parser.error(f"NumPy {numpy.__version__} is older than 2")
     torch.set_num_threads(1)
     if given.check:
         return check(given.out)
@@ -354,16 +371,20 @@ def main():
         torch.set_default_dtype(torch.float64)
     folder = given.out / "schedulers"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in [given.only] if given.only else record_options.CLASSES:
-        cls = getattr(diffusers, name)
-        cls = in_float64(cls) if given.float64 else cls
+    # Those with loops of their own have no wide source.
+    others = [] if given.float64 else record_special.OPTIONS
+    for name in [given.only] if given.only else [*record_options.CLASSES, *others]:
+        special, cls = name in record_special.OPTIONS, getattr(diffusers.schedulers, name)
+        cls = in_float64(cls) if given.float64 and not special else cls
         said = manifest(name, given.seed) | {"skipped": [], "cases": []}
         stored = {}
         for k in range(given.per_class):
             rng = random.Random(f"{given.seed}/{name}/{k}")
-            case = record_options.draw(name, rng) | {"name": f"{name}_{k}", "class": name}
+            case = (record_special if special else record_options).draw(name, rng) | {"name": f"{name}_{k}", "class": name}
+            generator = torch.Generator().manual_seed(rng.getrandbits(60))
             try:
-                entry, tensors = record(case, cls, torch.Generator().manual_seed(rng.getrandbits(60)))
+                recorded = record_special.record(case, generator, sys.modules[__name__]) if special else record(case, cls, generator)
+                entry, tensors = recorded
             except Exception as error:  # noqa: BLE001
                 said["skipped"].append({"name": case["name"], "why": repr(error), "options": repr(case["options"])})
                 continue
