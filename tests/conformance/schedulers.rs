@@ -56,7 +56,7 @@ const VARIANCE: [f64; 4] = [0.9, 1.3, 0.7, 0.0];
 impl Model {
     /// A recorded output, as the network says it.
     fn off(&self, call: usize, output: &[f64]) -> Vec<f64> {
-        let scale = (1.0 + if call % 2 == 0 { self.off } else { -self.off }) / self.data;
+        let scale = (1.0 + if call.is_multiple_of(2) { self.off } else { -self.off }) / self.data;
         output.iter().map(|output| scale * output).collect()
     }
 
