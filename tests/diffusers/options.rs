@@ -202,3 +202,16 @@ fn one_exponential_step_begins_at_its_own_level() {
         assert!((deviation(2) - 8101f64.sqrt()).abs() < 1e-4, "{class}: {}", deviation(2));
     }
 }
+
+/// A list over the whole chain has one sigma more with `log_linear`, among which churn is shared; a given one has not.
+#[test]
+fn given_sigmas_share_churn_among_themselves() {
+    let plan = |interpolation: &str| {
+        let options =
+            format!(r#"{{"_class_name": "EulerDiscreteScheduler", "interpolation_type": "{interpolation}"}}"#);
+        let scheduler = from_config(&options).expect("a configuration");
+        let scheduler = scheduler.churn(0.5, (0.0, f64::INFINITY), 1.0).expect("churn");
+        scheduler.plan_on(&scheduler.grid_of_sigmas(&[9.0, 4.0, 1.0, 0.3, 0.0]).expect("a grid")).expect("a plan")
+    };
+    assert_eq!(plan("log_linear"), plan("linear"));
+}
