@@ -33,9 +33,11 @@ fn listed_sigmas(case: &Case<'_>, plan: &Plan) -> Vec<f64> {
 }
 
 pub fn compare_sigmas(case: &Case<'_>, plan: &Plan) {
-    // The power of Karras's schedule takes what float32 loses of its root ρ times; the known ones have no such root.
-    let relative =
-        if !case.fixture.is_known() && case.value["config"]["sigma_schedule"].is_string() { 1e-5 } else { 1e-6 };
+    // The power of Karras's schedule takes what float32 loses of its root ρ times, and a stretched end is a difference from 1; the known
+    // ones have no such root or end.
+    let config = &case.value["config"];
+    let loses = config["sigma_schedule"].is_string() || config["shift_terminal"].is_number();
+    let relative = if loses && !case.fixture.is_known() { 1e-5 } else { 1e-6 };
     if let Some(expected) = case.tensor("sigmas") {
         let mut found = listed_sigmas(case, plan);
         // Logarithmic sigmas have one more than there are steps to take.
