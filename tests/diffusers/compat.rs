@@ -174,6 +174,23 @@ fn ipndm_starts_with_what_the_network_says() {
     assert!(30.0 * right.errors[3] < published.errors[1], "of 64 steps: {right:?}, {published:?}");
 }
 
+/// Begun in the middle, as image-to-image is.
+#[test]
+fn lms_that_begins_later_has_its_order() {
+    let data = gaussian();
+    let errors = both(read("LMSDiscreteScheduler", "")).map(|scheduler| {
+        Errors::measure(32, 3, |n| {
+            let grid = even(n, true).starting_at(n / 2);
+            error(&scheduler.plan_on(&grid).expect("a plan"), &data)
+        })
+    });
+    let [right, published] = errors;
+    println!("LMSDiscreteScheduler: {:?}, as published {:?}", right.errors, published.errors);
+    assert!(right.slope() > 1.9, "{:?}", right.errors);
+    assert_near(published.slope(), 1.0, "as published");
+    assert!(10.0 * right.errors[2] < published.errors[2], "{right:?}, {published:?}");
+}
+
 /// A network that answers with one number whatever it is asked.
 fn constant(x: &[f64], level: &Level) -> [Vec<f64>; 2] {
     let x0 = vec![0.7; x.len()];

@@ -1,5 +1,5 @@
 """Writes reference_options.json: runs of diffusers 0.42.1, of the options of classes that integrate in λ: dynamic shifts, ends of
-sigmas, their stretching, and outputs with a variance. Needs torch and diffusers.
+sigmas, their stretching, outputs with a variance, and later starts. Needs torch and diffusers.
 
 Samples, noise and network are the formulas of make.py. Every case has the configuration, the shape that the run begins with, what
 `set_timesteps` was given, the timesteps, and the states after each step. A network with a variance has it behind its own channels.
@@ -52,17 +52,23 @@ CASES = [
     ("SASolverScheduler", {"variance_type": "learned"}, 6, None),
     # Betas of a chain whose first state is not so close to pure noise that float32 loses x̂_0.
     ("SASolverScheduler", {"variance_type": "learned_range", "algorithm_type": "noise_prediction", "beta_end": 0.01}, 5, None),
+    # Later starts: steps without a corrector and lists of orders are those of the whole schedule.
+    ("UniPCMultistepScheduler", {"disable_corrector": [0, 4, 5], "solver_order": 3}, 9, None, 4),
+    ("UniPCMultistepScheduler", {"disable_corrector": [1, 3], "predict_x0": False, "final_sigmas_type": "sigma_min"}, 8, None, 3),
+    ("DPMSolverSinglestepScheduler", {"solver_order": 3, "lower_order_final": True, "final_sigmas_type": "sigma_min"}, 8, None, 5),
+    ("DPMSolverSinglestepScheduler", {"solver_order": 2, "lower_order_final": True}, 7, None, 2),
+    ("DPMSolverSinglestepScheduler", {"solver_order": 3, "lower_order_final": True, "use_karras_sigmas": True}, 9, None, 4),
 ]
 
 
-def run(name, config, count, mu):
+def run(name, config, count, mu, begin=0):
     scheduler = getattr(diffusers, name)(**config)
     given = {"num_inference_steps": count, **({} if mu is None else {"mu": mu})}
     scheduler.set_timesteps(**given)
     # Else it looks for the first timestep, and takes the second of two that are the same.
-    scheduler.set_begin_index(0)
+    scheduler.set_begin_index(begin)
     x, states = wave(SHAPE, 0.71, 0.0), []
-    for step, timestep in enumerate(scheduler.timesteps):
+    for step, timestep in enumerate(scheduler.timesteps[begin:]):
         for module in [scheduling_dpmsolver_multistep, scheduling_dpmsolver_singlestep, scheduling_sasolver]:
             # SA-Solver asks for noise of the output's shape, and fails where that has a variance.
             module.randn_tensor = lambda *_, **__: wave(SHAPE, 0.37, float(step + 1))
@@ -72,8 +78,8 @@ def run(name, config, count, mu):
         x = scheduler.step(output, timestep, x, return_dict=False)[0]
         states.append(state(x))
     config = {"_class_name": name, **config}
-    timesteps = scheduler.timesteps.tolist()
-    return {"config": config, "shape": SHAPE, "given": given, "timesteps": timesteps, "states": states}
+    timesteps = scheduler.timesteps[begin:].tolist()
+    return {"config": config, "shape": SHAPE, "given": given, "begin": begin, "timesteps": timesteps, "states": states}
 
 
 def main():

@@ -40,11 +40,13 @@ fn configured(case: &Value) -> Configured {
 #[test]
 fn runs_with_every_option_are_those_of_diffusers() {
     let cases = read("reference_options.json")["runs"].as_array().expect("cases").clone();
-    let (mut shifted, mut learned) = (0, 0);
+    let (mut shifted, mut learned, mut later) = (0, 0, 0);
     for case in &cases {
         let scheduler = configured(case);
         let steps = case["given"]["num_inference_steps"].as_u64().expect("a number") as usize;
-        let plan = scheduler.plan(steps).expect("a plan");
+        let begin = case["begin"].as_u64().expect("an index") as usize;
+        let grid = scheduler.grid(steps).expect("a grid").starting_at(begin);
+        let plan = scheduler.plan_on(&grid).expect("a plan");
         let times: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval.as_ref()).map(|eval| eval.at.time).collect();
         let distinct = |mut times: Vec<f64>| {
             times.dedup();
@@ -62,9 +64,10 @@ fn runs_with_every_option_are_those_of_diffusers() {
         };
         assert_run(case, &plan, 1.0, &*denoiser);
         shifted += usize::from(case["given"]["mu"].is_number());
+        later += usize::from(begin > 0);
         learned += usize::from(scheduler.learns_variance());
     }
-    assert_eq!((cases.len(), shifted, learned), (27, 6, 6));
+    assert_eq!((cases.len(), shifted, learned, later), (32, 6, 6, 5));
 }
 
 fn refused(class: &str, options: &str) -> ConfigError {
@@ -176,4 +179,39 @@ fn the_nearest_class_and_option_are_named() {
         let error = refused("DEISMultistep", &format!(r#""{key}": 1"#)).to_string();
         assert!(error.contains(&format!("no option '{key}': the nearest is '{nearest}'; its options are")), "{error}");
     }
+}
+
+/// The original does not look at the thresholds of a UniPC that predicts noise.
+#[test]
+fn unipc_thresholds_samples_alone() {
+    let threshold = |options: &str| {
+        let options = format!(r#"{{"_class_name": "UniPCMultistepScheduler", "thresholding": true{options}}}"#);
+        from_config(&options).expect("a configuration").threshold()
+    };
+    assert!(threshold("").is_some());
+    assert!(threshold(r#", "predict_x0": false"#).is_none());
+}
+
+#[test]
+fn one_exponential_step_begins_at_its_own_level() {
+    for class in ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CosineDPMSolverMultistepScheduler"] {
+        let options = r#""sigma_schedule": "exponential", "sigma_min": 0.25, "sigma_max": 90.0"#;
+        let scheduler = from_config(&format!(r#"{{"_class_name": "{class}", {options}}}"#)).expect("a configuration");
+        let deviation = |steps| scheduler.plan(steps).expect("a plan").prior_deviation();
+        assert!((deviation(1) - 1.0625f64.sqrt()).abs() < 1e-6, "{class}: {}", deviation(1));
+        assert!((deviation(2) - 8101f64.sqrt()).abs() < 1e-4, "{class}: {}", deviation(2));
+    }
+}
+
+/// A list over the whole chain has one sigma more with `log_linear`, among which churn is shared; a given one has not.
+#[test]
+fn given_sigmas_share_churn_among_themselves() {
+    let plan = |interpolation: &str| {
+        let options =
+            format!(r#"{{"_class_name": "EulerDiscreteScheduler", "interpolation_type": "{interpolation}"}}"#);
+        let scheduler = from_config(&options).expect("a configuration");
+        let scheduler = scheduler.churn(0.5, (0.0, f64::INFINITY), 1.0).expect("churn");
+        scheduler.plan_on(&scheduler.grid_of_sigmas(&[9.0, 4.0, 1.0, 0.3, 0.0]).expect("a grid")).expect("a plan")
+    };
+    assert_eq!(plan("log_linear"), plan("linear"));
 }

@@ -61,8 +61,12 @@ impl Tcd {
 
     fn row(&self, process: &dyn Process, index: usize, stop: &Stop, last: bool) -> Row {
         let clean = process.time_range().0;
-        let time = clean + (1.0 - self.gamma) * (stop.to.t - clean);
-        let time = if process.chain().is_some() { time.floor() } else { time };
+        let share = 1.0 - self.gamma;
+        let time = match process.chain() {
+            // A product that should be whole can fall below it: as in the published code, which multiplies in float32.
+            Some(_) => clean + f64::from((share as f32 * (stop.to.t - clean) as f32).floor()),
+            None => clean + share * (stop.to.t - clean),
+        };
         // Beyond the range there is only the end of the grid itself.
         let jump = if stop.to.t < clean { stop.to.level } else { process.level(time) };
         let noisy = self.gamma > 0.0 && !last;
@@ -133,6 +137,25 @@ mod tests {
                 assert!((variance - level.sigma * level.sigma).abs() < 1e-12);
             }
             assert!(plan.rows()[2].draws.is_empty());
+        }
+    }
+
+    /// `torch.floor((1 - eta) * prev_timestep)` of diffusers 0.42.1, where float64 says the one before or after.
+    #[test]
+    fn steps_of_a_chain_are_cut_off_as_published() {
+        let chain = DiscreteChain::new(Betas::DDPM, 1000).unwrap();
+        let jump = |t: f64, gamma: f64| {
+            let grid = Grid::times(vec![999.0, t, 0.0]).unwrap().ending(End::Range);
+            let plan = Tcd::new(gamma).unwrap().plan(&chain, &grid).unwrap();
+            let eps = |row: &Row| row.post[0].sum.iter().find(|term| term.of == Src::Eps(0)).map(|term| term.c);
+            let at = |time: f64| {
+                let (jump, level) = (chain.level(time), chain.level(t));
+                Some(Coef::C(Transition::between(&jump, &level).scale * jump.sigma))
+            };
+            (0..1000).find(|time| eps(&plan.rows()[0]) == at(f64::from(*time)))
+        };
+        for (t, gamma, expected) in [(170.0, 0.3, 119), (660.0, 0.3, 462), (730.0, 0.3, 511)] {
+            assert_eq!(jump(t, gamma), Some(expected), "{gamma} of {t}");
         }
     }
 

@@ -529,10 +529,15 @@ impl Configured {
         let plan = match (&self.method, &self.schedule) {
             // Logarithmic sigmas have one that no step uses, but that counts.
             (Method::Euler(euler), Schedule::Sigmas(sigmas)) if sigmas.has_spare() => {
-                let steps = grid.clone().starting_at(0).stops(&*self.process)?.len();
-                euler.clone().churn_over(steps + 1).plan(&*self.process, grid)?
+                let stops = grid.clone().starting_at(0).stops(&*self.process)?;
+                let spare = stops.last().is_some_and(|stop| sigmas.ends_before_spare(&stop.to.level));
+                euler.clone().churn_over(stops.len() + usize::from(spare)).plan(&*self.process, grid)?
             }
-            (method, _) => method.solver(self.compat, self.prediction).plan(&*self.process, grid)?,
+            (method, _) => {
+                let steps = |grid: &Grid| Ok::<_, PlanError>(grid.stops(&*self.process)?.len());
+                let before = steps(&grid.clone().starting_at(0))? - steps(grid)?;
+                method.solver(self.compat, self.prediction, before).plan(&*self.process, grid)?
+            }
         };
         let level = plan.start_node().level;
         let std = match &self.schedule {

@@ -58,21 +58,23 @@ impl Method {
     /// The solver, for networks that predict this.
     ///
     /// With `compat` it is the original's, wherever that loses an order or the law of the data; without, the one of its
-    /// paper. Where the original is another method and no worse it is the original's either way.
-    pub fn solver(&self, compat: bool, prediction: Prediction) -> Box<dyn Solver> {
+    /// paper. Where the original is another method and no worse it is the original's either way. Steps are counted with those `before`
+    /// a later start.
+    pub fn solver(&self, compat: bool, prediction: Prediction, before: usize) -> Box<dyn Solver> {
         match self.clone() {
             Method::Ddpm(solver) => Box::new(solver.noise_at_end(compat)),
             Method::Pndm(solver) if compat => Box::new(solver.combining_outputs(prediction).middles_apart()),
             Method::Ipndm(solver) if compat => Box::new(solver.blank_start()),
             Method::Multistep(solver) if compat => Box::new(solver.third_order(ThirdOrder::HalfLess)),
-            Method::Singlestep(solver) if compat => Box::new(solver.compat_diffusers()),
+            Method::Singlestep(solver) if compat => Box::new(solver.compat_diffusers().counted_from(before)),
+            Method::Lms(solver) if compat => Box::new(solver.compat_diffusers()),
             Method::UnClip { learned } if compat => Box::new(UnClip { learned }),
             Method::RePaint(solver) if compat => Box::new(solver.compat_diffusers()),
             Method::FlowHeun(Some(churn)) if compat => Box::new(churn.published()),
             Method::Pndm(solver) => Box::new(solver),
             Method::Ipndm(solver) => Box::new(solver),
             Method::Multistep(solver) => Box::new(solver),
-            Method::Singlestep(solver) => Box::new(solver),
+            Method::Singlestep(solver) => Box::new(solver.counted_from(before)),
             Method::UnClip { learned: true } => Box::new(Ddpm::new().variance(Variance::LearnedRange)),
             Method::UnClip { learned: false } => Box::new(Ddpm::new()),
             Method::RePaint(solver) => Box::new(solver),
@@ -87,7 +89,7 @@ impl Method {
             Method::Dpm2Ancestral(solver) => Box::new(solver),
             Method::DpmSde(solver, _) => Box::new(solver),
             Method::Deis(solver) => Box::new(solver),
-            Method::UniPc(solver) => Box::new(solver),
+            Method::UniPc(solver) => Box::new(solver.counted_from(before)),
             Method::Sa(solver) => Box::new(solver),
             Method::Lcm(solver) => Box::new(solver),
             Method::Tcd(solver) => Box::new(solver),

@@ -134,7 +134,12 @@ pub(super) fn read_unipc(keys: &mut Keys) -> Result<Configured, ConfigError> {
         "sigma_min" => Ending::Repeated,
         other => return Err(keys.bad("final_sigmas_type", other, "zero or sigma_min")),
     };
-    configured(keys, basis, ending, true, Method::UniPc(solver))
+    let mut configured = configured(keys, basis, ending, true, Method::UniPc(solver))?;
+    if basis == Basis::Noise {
+        // The original looks at its thresholds where it predicts the sample alone.
+        configured.threshold = None;
+    }
+    Ok(configured)
 }
 
 pub(super) fn read_sa(keys: &mut Keys) -> Result<Configured, ConfigError> {

@@ -177,6 +177,11 @@ impl Sigmas {
         self.log_linear && self.conversion == Conversion::None
     }
 
+    /// Whether a grid that arrives at this level was spread over the chain: given sigmas have no spare one.
+    pub fn ends_before_spare(&self, last: &Level) -> bool {
+        (last.sigma / last.alpha / f64::from(self.table[0]) - 1.0).abs() < 1e-5
+    }
+
     /// The timestep of a sigma.
     pub fn time_of(&self, sigma: f64) -> f64 {
         time_of(&self.table, sigma)

@@ -202,6 +202,12 @@ fn noise_register(index: usize) -> Reg {
 }
 
 impl<S> UniC<S> {
+    /// Counts the steps that are left out on a grid that has `before` more in front.
+    pub(super) fn counted_from(mut self, before: usize) -> Self {
+        self.skipped = self.skipped.into_iter().filter_map(|step| step.checked_sub(before)).collect();
+        self
+    }
+
     /// Whether step `index` begins with a correction of the one before.
     fn corrects(&self, index: usize) -> bool {
         index > 0 && !self.skipped.contains(&(index - 1))

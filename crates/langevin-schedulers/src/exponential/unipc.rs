@@ -98,6 +98,12 @@ impl UniPc {
         self
     }
 
+    /// Counts the steps that are left uncorrected on a grid that has `before` more in front.
+    pub(crate) fn counted_from(mut self, before: usize) -> Self {
+        self.corrector = self.corrector.counted_from(before);
+        self
+    }
+
     /// The predictor alone, UniP: order p once started.
     pub fn without_corrector(mut self) -> Self {
         self.uncorrected = true;

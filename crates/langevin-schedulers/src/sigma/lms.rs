@@ -4,9 +4,9 @@ use super::churn::{self, Churn};
 use super::frame::{first_row, landing, walk};
 use crate::ddpm::{check_direction, falls, ratio};
 use crate::ode::check_joined;
-use crate::plan::{Plan, Slot};
+use crate::plan::{Plan, Slot, Src, Term};
 use crate::solver::{PlanError, Solver, prior_std};
-use langevin_core::{Grid, Process};
+use langevin_core::{Grid, Level, Process};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "LMS";
@@ -39,6 +39,9 @@ const HIGHEST: usize = 4;
 pub struct Lms {
     order: usize,
     churn: Option<Churn>,
+    /// Keeps weights for slopes that a later start has not.
+    #[serde(default)]
+    compat: bool,
 }
 
 impl Lms {
@@ -47,7 +50,7 @@ impl Lms {
     /// # Errors
     /// [`PlanError::Setting`] unless the order is 1, 2, 3 or 4.
     pub fn new(order: usize) -> Result<Self, PlanError> {
-        let lms = Self { order, churn: None };
+        let lms = Self { order, churn: None, compat: false };
         lms.check()?;
         Ok(lms)
     }
@@ -55,6 +58,14 @@ impl Lms {
     /// Adds noise before each step.
     pub fn churn(mut self, churn: Churn) -> Self {
         self.churn = Some(churn);
+        self
+    }
+
+    /// On a grid that begins later, takes the weights of all slopes that the whole grid would have, and leaves out those that are not
+    /// there, as diffusers' `LMSDiscreteScheduler` does with `set_begin_index`: the first `order − 1` steps end elsewhere than they should,
+    /// whatever the slope is, and the whole has order 1.
+    pub fn compat_diffusers(mut self) -> Self {
+        self.compat = true;
         self
     }
 
@@ -93,6 +104,24 @@ fn weights(nodes: &[f64], to: f64) -> Vec<f64> {
     (0..nodes.len()).map(weight).collect()
 }
 
+/// Finite levels of the steps before a later start, the latest first.
+fn missing(process: &dyn Process, grid: &Grid, steps: usize) -> Result<Vec<f64>, PlanError> {
+    let mut stops = grid.clone().starting_at(0).stops(process)?;
+    stops.truncate(stops.len() - steps);
+    Ok(stops.iter().rev().map(|stop| ratio(&stop.from.level)).take_while(|s| s.is_finite()).collect())
+}
+
+/// The state at `to` from σ/α = `s` by the slopes that there are, with weights that were made for more.
+fn lacking(to: &Level, s: f64, past: &[(Slot, f64)], weights: &[f64]) -> Vec<Term> {
+    let current = past[0].0;
+    let mut sum = vec![Term::new(to.alpha, Src::X0(current))];
+    for (i, ((slot, _), weight)) in past.iter().zip(weights).enumerate() {
+        let weight = if i == 0 { s + weight } else { *weight };
+        sum.push(Term::new(to.alpha * weight, Src::Eps(*slot)));
+    }
+    sum
+}
+
 impl Solver for Lms {
     fn plan(&self, process: &dyn Process, grid: &Grid) -> Result<Plan, PlanError> {
         self.check()?;
@@ -102,12 +131,20 @@ impl Solver for Lms {
         let mut rows = Vec::with_capacity(stops.len());
         // Slots and levels of the last slopes, the latest first.
         let mut past: Vec<(Slot, f64)> = Vec::new();
+        let mut missing = if self.compat { missing(process, grid, stops.len())? } else { Vec::new() };
         for (index, stop) in stops.iter().enumerate() {
             let start = churn::start(self.churn.as_ref(), NAME, process, stop, steps)?;
             let (slot, s, to) = ((index % self.order) as Slot, ratio(&start.level), &stop.to.level);
             past.retain(|(_, before)| before.is_finite() && *before != s);
             past.insert(0, (slot, s));
             past.truncate(self.order);
+            missing.truncate(self.order - past.len());
+            if !missing.is_empty() {
+                let nodes: Vec<f64> = past.iter().map(|(_, s)| *s).chain(missing.iter().copied()).collect();
+                let sum = lacking(&stop.to.level, s, &past, &weights(&nodes, ratio(&stop.to.level)));
+                rows.push(first_row(start, slot, Some((index, stop.to, sum))));
+                continue;
+            }
             let others: Vec<(Slot, f64)> = if past.len() > 1 && ratio(to) != s {
                 let nodes: Vec<f64> = past.iter().map(|(_, s)| *s).collect();
                 let weights = weights(&nodes, ratio(to));
@@ -129,6 +166,9 @@ impl Solver for Lms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Coef;
+    use langevin_core::grid::End;
+    use langevin_core::process::Edm;
 
     /// Even steps: the coefficients of Adams and Bashforth.
     #[test]
@@ -145,6 +185,37 @@ mod tests {
                 assert!((found + 0.3 * expected).abs() < 1e-14, "{found} and {expected}");
             }
         }
+    }
+
+    /// `get_lms_coefficient` of diffusers 0.42.1 for these sigmas, of which its `step` takes as many as it has slopes.
+    #[test]
+    fn a_later_start_in_diffusers_lacks_slopes() {
+        let sigmas = [9.0, 5.0, 2.0, 1.0, 0.4, 0.1];
+        let levels = sigmas.map(|sigma| Level { alpha: 1.0, sigma, time: sigma });
+        let grid = Grid::levels(levels.to_vec()).unwrap().ending(End::Range).starting_at(2);
+        let solver = Lms::new(3).unwrap().compat_diffusers();
+        let plan = solver.plan(&Edm::default(), &grid).unwrap();
+        let recorded: [&[f64]; 3] = [&[-1.253_968], &[-0.843, 0.264], &[-0.412_5, 0.135, -0.022_5]];
+        for (row, (expected, sigma)) in plan.rows().iter().zip(recorded.iter().zip(&sigmas[2..])) {
+            let mut found = vec![0.0; 3];
+            for term in &row.post[0].sum {
+                let Coef::C(c) = term.c else { panic!("{term:?}") };
+                match term.of {
+                    Src::Eps(slot) => found[usize::from(slot)] += c,
+                    other => assert_eq!((other, c), (Src::X0(row.eval.unwrap().into), 1.0)),
+                }
+            }
+            let current = usize::from(row.eval.unwrap().into);
+            found[current] -= sigma;
+            for (j, expected) in expected.iter().enumerate() {
+                let slot = (current + 3 - j) % 3;
+                assert!((found[slot] - expected).abs() < 1e-5, "{found:?} and {expected} at {sigma}");
+            }
+        }
+        // The whole grid lacks nothing.
+        let whole = grid.starting_at(0);
+        let same = |solver: &Lms| solver.plan(&Edm::default(), &whole).unwrap();
+        assert_eq!(same(&solver), same(&Lms::new(3).unwrap()));
     }
 
     /// Polynomials of lower degree are integrated exactly, whatever the grid.

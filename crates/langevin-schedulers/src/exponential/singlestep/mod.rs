@@ -66,6 +66,9 @@ pub struct Singlestep {
     /// Where the inner stage of order 2 lies, as a share of the step in λ.
     #[serde(default = "half")]
     middle: f64,
+    /// Steps of the grid before its beginning, which orders on the grid are counted from.
+    #[serde(default)]
+    before: usize,
 }
 
 fn half() -> f64 {
@@ -99,6 +102,7 @@ impl Singlestep {
             capped: false,
             compat: false,
             middle: half(),
+            before: 0,
         }
     }
 
@@ -141,6 +145,13 @@ impl Singlestep {
     /// Takes the levels of the grid for stages.
     pub fn on_grid(mut self) -> Self {
         self.stages = Stages::OnGrid;
+        self
+    }
+
+    /// Counts orders on a grid that has `before` more steps in front; a step that is begun in its middle has the orders of the
+    /// stages that there are.
+    pub(crate) fn counted_from(mut self, before: usize) -> Self {
+        self.before = before;
         self
     }
 
@@ -291,8 +302,8 @@ impl Singlestep {
 
     /// The order of each of `n` stages on the grid: within a step they count up.
     fn orders_on_grid(&self, n: usize, clean_end: bool) -> Vec<usize> {
-        let mut orders: Vec<usize> = (0..n).map(|i| i % self.order + 1).collect();
-        if self.lower_final && self.order > 1 && n.is_multiple_of(self.order) {
+        let mut orders: Vec<usize> = (0..n).map(|i| ((self.before + i) % self.order + 1).min(i + 1)).collect();
+        if self.lower_final && self.order > 1 && (self.before + n).is_multiple_of(self.order) {
             // Whole steps only: the last gives up its last stage for a step of order 1.
             orders[n - 1] = 1;
         }

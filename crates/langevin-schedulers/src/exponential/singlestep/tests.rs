@@ -23,6 +23,21 @@ fn stages_on_the_grid_count_as_published() {
     assert_eq!(orders(1, 3, true, true), [1, 1, 1]);
 }
 
+/// `DPMSolverSinglestepScheduler` with `set_begin_index`: its list of orders is that of all steps, and a step begun in its middle has the
+/// stages that there are.
+#[test]
+fn orders_of_a_later_start_are_those_of_the_whole_grid() {
+    let orders = |order, before, n| {
+        let solver = Singlestep::new(order).unwrap().on_grid().lower_order_final(true).counted_from(before);
+        solver.orders_on_grid(n, false)
+    };
+    assert_eq!(orders(3, 5, 3), [1, 1, 2]);
+    assert_eq!(orders(3, 4, 4), [1, 2, 1, 2]);
+    assert_eq!(orders(3, 3, 3), [1, 2, 1]);
+    assert_eq!(orders(2, 1, 4), [1, 1, 2, 1]);
+    assert_eq!(orders(2, 1, 3), [1, 1, 1]);
+}
+
 #[test]
 fn fast_spends_every_evaluation() {
     for evaluations in 1..12 {
