@@ -58,12 +58,17 @@ CASES = [
     ("DPMSolverSinglestepScheduler", {"solver_order": 3, "lower_order_final": True, "final_sigmas_type": "sigma_min"}, 8, None, 5),
     ("DPMSolverSinglestepScheduler", {"solver_order": 2, "lower_order_final": True}, 7, None, 2),
     ("DPMSolverSinglestepScheduler", {"solver_order": 3, "lower_order_final": True, "use_karras_sigmas": True}, 9, None, 4),
+    # Timesteps of one's own: those of Align Your Steps for Stable Diffusion 1.5, and some that no spacing has.
+    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "lambda_min_clipped": -4.0}, [999, 850, 736, 645, 545, 455, 343, 233, 124, 24], None),
+    ("DPMSolverMultistepScheduler", {"solver_order": 3, "beta_schedule": "squaredcos_cap_v2", "final_sigmas_type": "sigma_min"}, [900, 899, 400, 77, 3], None, 1),
+    ("DPMSolverSinglestepScheduler", {"solver_order": 3, "lower_order_final": True}, [950, 700, 420, 360, 100, 20, 1], None),
 ]
 
 
 def run(name, config, count, mu, begin=0):
     scheduler = getattr(diffusers, name)(**config)
-    given = {"num_inference_steps": count, **({} if mu is None else {"mu": mu})}
+    steps = {"num_inference_steps": count} if isinstance(count, int) else {"timesteps": count}
+    given = {**steps, **({} if mu is None else {"mu": mu})}
     scheduler.set_timesteps(**given)
     # Else it looks for the first timestep, and takes the second of two that are the same.
     scheduler.set_begin_index(begin)

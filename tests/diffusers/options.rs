@@ -43,9 +43,12 @@ fn runs_with_every_option_are_those_of_diffusers() {
     let (mut shifted, mut learned, mut later) = (0, 0, 0);
     for case in &cases {
         let scheduler = configured(case);
-        let steps = case["given"]["num_inference_steps"].as_u64().expect("a number") as usize;
         let begin = case["begin"].as_u64().expect("an index") as usize;
-        let grid = scheduler.grid(steps).expect("a grid").starting_at(begin);
+        let grid = match case["given"]["num_inference_steps"].as_u64() {
+            Some(steps) => scheduler.grid(steps as usize),
+            None => scheduler.grid_at(&numbers(&case["given"]["timesteps"])),
+        };
+        let grid = grid.expect("a grid").starting_at(begin);
         let plan = scheduler.plan_on(&grid).expect("a plan");
         let times: Vec<f64> = plan.rows().iter().filter_map(|row| row.eval.as_ref()).map(|eval| eval.at.time).collect();
         let distinct = |mut times: Vec<f64>| {
@@ -67,7 +70,36 @@ fn runs_with_every_option_are_those_of_diffusers() {
         later += usize::from(begin > 0);
         learned += usize::from(scheduler.learns_variance());
     }
-    assert_eq!((cases.len(), shifted, learned, later), (32, 6, 6, 5));
+    assert_eq!((cases.len(), shifted, learned, later), (35, 6, 6, 6));
+}
+
+#[test]
+fn timesteps_that_a_class_cannot_take_are_refused() {
+    let times = [900.0, 500.0, 100.0];
+    let asked = |class: &str, options: &str, times: &[f64]| {
+        let json = format!(r#"{{"_class_name": "{class}Scheduler"{options}}}"#);
+        from_config(&json).expect("a configuration").grid_at(times).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for class in ["DPMSolverMultistep", "DPMSolverSinglestep"] {
+        assert_eq!(asked(class, "", &times), Ok(()));
+        // Cut off to whole ones, as by the original.
+        assert_eq!(asked(class, "", &[999.9, 0.0]), Ok(()));
+        for option in ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas"] {
+            let error = asked(class, &format!(r#", "{option}": true"#), &times).unwrap_err();
+            assert!(error.contains("timesteps") && error.contains(option), "{error}");
+        }
+        for wrong in [&[1000.0, 3.0][..], &[3.0, -1.0], &[f64::NAN]] {
+            let error = asked(class, "", wrong).unwrap_err();
+            assert!(error.contains("timesteps") && error.contains("below its number of steps"), "{error}");
+        }
+        assert!(asked(class, "", &[]).is_err() && asked(class, "", &[3.0, 800.0]).is_err());
+    }
+    let error = asked("DPMSolverMultistep", r#", "use_lu_lambdas": true"#, &times).unwrap_err();
+    assert!(error.contains("timesteps") && error.contains("use_lu_lambdas"), "{error}");
+    for class in ["DEISMultistep", "UniPCMultistep", "SASolver"] {
+        let error = asked(class, "", &times).unwrap_err();
+        assert!(error.contains("chooses them itself"), "{error}");
+    }
 }
 
 fn refused(class: &str, options: &str) -> ConfigError {

@@ -420,6 +420,7 @@ impl Configured {
         match &self.schedule {
             Schedule::Steps { walk: Walk::Joined, .. } => Ok(Grid::times(times.to_vec())?),
             Schedule::Sigmas(sigmas) => sigmas.grid_at(times),
+            Schedule::Lambdas(lambdas) => lambdas.grid_at(times),
             Schedule::Distilled(distilled) => distilled.grid_at(times),
             Schedule::Flow(sigmas) => sigmas.grid_at(times),
             Schedule::Trained(sigmas) => sigmas.grid_at(times),

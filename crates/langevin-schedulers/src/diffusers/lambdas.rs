@@ -230,6 +230,45 @@ impl Lambdas {
                 self.told(ratios.iter().map(|ratio| ratio / (ratio + 1.0)).collect())
             }
         };
+        self.laid(&sigmas, &times)
+    }
+
+    /// The grid of given timesteps, cut off to whole ones, with the sigmas of the chain there.
+    pub fn grid_at(&self, times: &[f64]) -> Result<Grid, ConfigError> {
+        let takes = ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"].contains(&self.class.as_str());
+        let class = || self.class.clone();
+        if !takes {
+            let expected = "nothing: this class chooses them itself";
+            return Err(ConfigError::Value { class: class(), key: "timesteps", given: "a list".to_owned(), expected });
+        }
+        let second = match self.kind {
+            Kind::Steps => None,
+            Kind::Converted(Conversion::Exponential) => Some("use_exponential_sigmas"),
+            Kind::Converted(Conversion::Beta) => Some("use_beta_sigmas"),
+            Kind::Converted(_) | Kind::KarrasFlow => Some("use_karras_sigmas"),
+            Kind::Lu => Some("use_lu_lambdas"),
+            Kind::Flow { .. } => Some("use_flow_sigmas"),
+        };
+        if let Some(second) = second {
+            let reason = "the option chooses the timesteps itself";
+            return Err(ConfigError::Contradiction { class: class(), first: "timesteps", second, reason });
+        }
+        if times.is_empty() {
+            return Err(GridError::ZeroSteps.into());
+        }
+        let last = self.table.len() - 1;
+        if let Some(given) = times.iter().find(|t| !(0.0..(last + 1) as f64).contains(*t)) {
+            let expected = "times of the chain, from 0 on and below its number of steps";
+            return Err(ConfigError::Value { class: class(), key: "timesteps", given: given.to_string(), expected });
+        }
+        let steps: Vec<f64> = times.iter().map(|t| t.trunc()).collect();
+        let sigmas: Vec<f64> = steps.iter().map(|t| f64::from(self.table[*t as usize])).collect();
+        self.laid(&sigmas, &steps)
+    }
+
+    /// The grid through sigmas, asked at these times, to the end.
+    fn laid(&self, sigmas: &[f64], times: &[f64]) -> Result<Grid, ConfigError> {
+        let smallest = f64::from(self.table[0]);
         let end = match (self.ending, self.kind) {
             (Ending::Zero, _) => 0.0,
             (Ending::Repeated, Kind::Steps) | (Ending::Smallest, _) => smallest,
@@ -239,7 +278,7 @@ impl Lambdas {
             let sigma = f64::from(sigma as f32);
             if self.is_flow() { Level { alpha: 1.0 - sigma, sigma, time } } else { level(sigma, time) }
         };
-        let mut levels: Vec<Level> = sigmas.iter().zip(&times).map(|(sigma, time)| of(*sigma, *time)).collect();
+        let mut levels: Vec<Level> = sigmas.iter().zip(times).map(|(sigma, time)| of(*sigma, *time)).collect();
         // Ends that float32 could tell apart by their last digit only are one and the same.
         let last = sigmas[sigmas.len() - 1];
         levels.push(of(if (last - end).abs() <= 1e-6 * last { last } else { end }, -1.0));
