@@ -102,7 +102,10 @@ def main():
     parser.add_argument("names", nargs="*", help="solvers of solvers.json, or noise (all by default)")
     arguments = parser.parse_args()
     solvers = json.loads((HERE.parent / "solvers.json").read_text())
-    names = arguments.names or [*solvers, "noise"]
+    known = [*solvers, "noise"]
+    names = arguments.names or known
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"there is no {', '.join(unknown)}: take some of {', '.join(known)}")
     here, there = Here(), There(solvers, arguments.threads)
     sides = {"here": here, "there": there}
     times = {(name, side): [] for name in names for side in sides}
