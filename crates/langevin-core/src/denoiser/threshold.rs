@@ -3,7 +3,7 @@
 use super::{DenoiseError, Denoiser, Estimate, Query};
 use crate::level::Level;
 use crate::noise::NoiseSource;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{Bool, DType, Tensor};
 
 /// How x̂_0 is kept in range.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,27 +146,30 @@ fn halvings(dtype: DType) -> usize {
 /// a browser it could not. The element is one of the row, and at the position but for others that lie within the last interval.
 fn at_position(rows: &Tensor<2>, position: usize) -> Tensor<2> {
     let plain = rows.clone().detach();
-    let [count, numel] = rows.dims();
     let finite = plain.clone().is_finite();
     let mut high = plain.clone().mask_fill(finite.bool_not(), 0.0).max_dim(1);
     let mut low = high.zeros_like().sub_scalar(1.0);
     for _ in 0..halvings(rows.dtype()) {
         // Not half of the sum, which f16 may not hold.
         let middle = low.clone().mul_scalar(0.5).add(high.clone().mul_scalar(0.5));
-        let below = plain.clone().lower_equal(middle.clone().expand([count, numel])).int().sum_dim(1);
-        let reached = below.greater_elem(position as i64);
+        let reached = reaches(&plain, &middle, position);
         low = middle.clone().mask_where(reached.clone(), low);
         high = high.mask_where(reached, middle);
     }
     least_above(rows, &low, &high)
 }
 
+/// Whether the element of each row at a position of the sorted row is no more than a bound: `[rows, 1]`, as the bound.
+fn reaches(rows: &Tensor<2>, bound: &Tensor<2>, position: usize) -> Tensor<2, Bool> {
+    let up_to = rows.clone().lower_equal(bound.clone().expand(rows.dims()));
+    up_to.int().sum_dim(1).greater_elem(position as i64)
+}
+
 /// The element at a position, of which `before`, `[rows, 1]`, is that at the position before.
 fn behind(rows: &Tensor<2>, before: &Tensor<2>, position: usize) -> Tensor<2> {
     let bound = before.clone().detach();
-    let reached = rows.clone().detach().lower_equal(bound.clone().expand(rows.dims())).int().sum_dim(1);
     // Equal numbers stand behind one another.
-    let same = reached.greater_elem(position as i64);
+    let same = reaches(&rows.clone().detach(), &bound, position);
     least_above(rows, &bound, &bound).mask_where(same, before.clone())
 }
 
