@@ -1,8 +1,10 @@
 //! Devices by name, for command lines and configuration files.
 
+use burn::BurnConfig;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
 use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Tensor};
+use burn_std::config::RuntimeConfig;
 
 /// The names that [`device`] knows, each with the feature that compiles it in.
 pub const DEVICES: [(&str, &str); 9] = [
@@ -63,6 +65,8 @@ pub enum DeviceError {
 /// [`DeviceError::Unknown`] for other names, [`DeviceError::NotCompiled`] naming the missing feature,
 /// [`DeviceError::Index`] for a bad number, [`DeviceError::Unavailable`] if the machine has no such device.
 ///
+/// A GPU is asked for after [`fuse_in_short_runs`].
+///
 /// ```
 /// use langevin::device::{device, DeviceError};
 /// assert!(device("cpu").is_ok());
@@ -88,8 +92,49 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
         }
         None => None,
     };
+    if !matches!(*feature, "flex" | "ndarray") {
+        fuse_in_short_runs();
+    }
     let device = construct(kind, number).ok_or_else(|| DeviceError::NotCompiled { name: name.to_owned(), feature })?;
     probe(name, device)
+}
+
+/// Lets Burn's queue of operations on GPUs fuse what follows directly on each other, and look no further; returns whether it does.
+///
+/// By default Burn looks for up to five groups of operations that can be fused apart from each other (`fusion.beam_search.max_blocks`), and holds back all
+/// operations while it looks. On the way back through a network, followed by updates, that is hundreds, and each of its plans goes over all that
+/// wait behind it: training steps take two to four times as long on an H200. Kernels of this library are operations of their own, between which
+/// there is little to fuse.
+///
+/// This is configuration of Burn's for the whole process, which can be given once, before the first tensor on a GPU. A number of groups in a `burn.toml`, another than five, stays, and so does
+/// all else in it; what was given before, or has been read by then, stays altogether. Programs that make a `Device` by Burn's functions call this first;
+/// [`device`] does it for GPUs.
+///
+/// ```
+/// assert!(langevin::device::fuse_in_short_runs());
+/// assert!(langevin::device::fuse_in_short_runs()); // It is so already.
+/// ```
+pub fn fuse_in_short_runs() -> bool {
+    BurnConfig::try_set(with_short_runs(configured()));
+    burn::runtime_config().fusion().beam_search.max_blocks == 1
+}
+
+/// What Burn would read: `burn.toml` and the environment, where there are files.
+fn configured() -> BurnConfig {
+    #[cfg(any(target_os = "windows", target_os = "linux", target_os = "macos", target_os = "android"))]
+    return BurnConfig::from_current_dir().override_from_env();
+    #[cfg(not(any(target_os = "windows", target_os = "linux", target_os = "macos", target_os = "android")))]
+    BurnConfig::default()
+}
+
+/// A configuration with one group in place of Burn's default. Its fields are private to Burn, and go through JSON.
+fn with_short_runs(config: BurnConfig) -> BurnConfig {
+    if config.fusion().beam_search.max_blocks != BurnConfig::default().fusion().beam_search.max_blocks {
+        return config;
+    }
+    let mut fields = serde_json::to_value(&config).expect("plain fields");
+    fields["fusion"]["beam_search"]["max_blocks"] = 1.into();
+    serde_json::from_value(fields).expect("the same fields")
 }
 
 /// The device, if its backend is compiled in.
@@ -167,6 +212,18 @@ mod tests {
         let error = device("rocm").unwrap_err();
         assert_eq!(error, DeviceError::NotCompiled { name: "rocm".into(), feature: "rocm" });
         assert!(error.to_string().contains("--features rocm"));
+    }
+
+    #[test]
+    fn short_runs_change_burns_default_alone() {
+        let given = |json: &str| serde_json::from_str::<BurnConfig>(json).expect("a configuration");
+        let blocks = |config: BurnConfig| with_short_runs(config).fusion().beam_search.max_blocks;
+        assert_eq!(blocks(BurnConfig::default()), 1);
+        assert_eq!(blocks(given(r#"{"fusion": {"beam_search": {"max_blocks": 3}}}"#)), 3);
+        let other =
+            with_short_runs(given(r#"{"fusion": {"growth_patience": 7, "beam_search": {"max_explorations": 9}}}"#));
+        assert_eq!((other.fusion().growth_patience, other.fusion().beam_search.max_explorations), (7, Some(9)));
+        assert_eq!(other.fusion().beam_search.max_blocks, 1);
     }
 
     #[test]
