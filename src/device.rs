@@ -108,7 +108,7 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
 ///
 /// This is configuration of Burn's for the whole process, which can be given once, before the first tensor on a GPU. A number of groups in a `burn.toml`, another than five, stays, and so does
 /// all else in it; what was given before, or has been read by then, stays altogether. Programs that make a `Device` by Burn's functions call this first;
-/// [`device`] does it for GPUs.
+/// [`device`] does it for GPUs. Nothing changes on the CPU. Where it returns false, look for a `burn.toml` with another number, or for tensors on a GPU before this call.
 ///
 /// ```
 /// assert!(langevin::device::fuse_in_short_runs());

@@ -100,7 +100,14 @@ pub(super) fn map_adding<const D: usize>(
     if let Some(y) = mapped(&x, &weight, bias.as_ref(), added.as_ref()) {
         return y;
     }
-    let y = module::linear(x, swapped(weight, 0), bias);
+    let mut shape = x.dims();
+    let y = if shape.contains(&0) {
+        // Burn's product of nothing, of more than two dimensions, reads beyond its memory on the CPU. No rows have no results.
+        shape[D - 1] = weight.dims()[0];
+        Tensor::zeros(shape, (&x.device(), x.dtype()))
+    } else {
+        module::linear(x, swapped(weight, 0), bias)
+    };
     match added {
         Some(added) => y + added,
         None => y,
@@ -130,6 +137,7 @@ pub(super) fn mapped<const D: usize>(
 mod tests {
     use super::*;
     use crate::testing::{assert_close, flex, values};
+    use burn::tensor::DType;
 
     #[test]
     fn multiplies_by_the_transposed_weight() {
@@ -143,6 +151,20 @@ mod tests {
         let tokens = layer.forward(x.reshape([1, 2, 3]));
         assert_eq!(tokens.dims(), [1, 2, 2]);
         assert_close(&tokens, &[16.0, 19.5, 20.0, 17.0], 1e-6);
+    }
+
+    #[test]
+    fn nothing_is_mapped_to_nothing() {
+        let weight = LinearConfig::new(8, 5).init(&flex()).unwrap().weight.val();
+        for device in [flex(), flex().autodiff()] {
+            for dtype in [DType::F32, DType::F16] {
+                for (batch, tokens) in [(0, 64), (3, 0)] {
+                    let x = Tensor::<3>::zeros([batch, tokens, 8], (&device, dtype));
+                    let y = map_last(x, weight.clone().cast(dtype), None);
+                    assert_eq!((y.dims(), y.dtype()), ([batch, tokens, 5], dtype));
+                }
+            }
+        }
     }
 
     #[test]
