@@ -101,7 +101,7 @@ pub(super) fn map_adding<const D: usize>(
         return y;
     }
     let mut shape = x.dims();
-    let y = if shape.contains(&0) {
+    let y = if D > 2 && shape.contains(&0) {
         // Burn's product of nothing, of more than two dimensions, reads beyond its memory on the CPU. No rows have no results.
         shape[D - 1] = weight.dims()[0];
         Tensor::zeros(shape, (&x.device(), x.dtype()))
