@@ -103,7 +103,8 @@ pub fn device(name: &str) -> Result<Device, DeviceError> {
 ///
 /// By default Burn looks for up to five groups of operations that can be fused apart from each other (`fusion.beam_search.max_blocks`), and holds back all
 /// operations while it looks. On the way back through a network, followed by updates, that is hundreds, and each of its plans goes over all that
-/// wait behind it: training steps take two to four times as long on an H200. Kernels of this library are operations of their own, between which
+/// wait behind it: on an H200 `Trainer` takes 2.6 times as long for a small network in `f32`, four times for DDPM's
+/// in mixed precision, and no longer for DDPM's in `f32`. Kernels of this library are operations of their own, between which
 /// there is little to fuse.
 ///
 /// This is configuration of Burn's for the whole process, which can be given once, before the first tensor on a GPU. A number of groups in a `burn.toml`, another than five, stays, and so does
