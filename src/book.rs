@@ -36,6 +36,9 @@ struct Likelihood;
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;
 
+#[doc = include_str!("../docs/own-networks.md")]
+struct OwnNetworks;
+
 #[doc = include_str!("../docs/errors.md")]
 struct Errors;
 

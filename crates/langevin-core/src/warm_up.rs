@@ -22,7 +22,7 @@ pub struct Warmed {
 /// where kernels are kept on disk, start at once. `progress` is called after each shape.
 ///
 /// # Errors
-/// [`DenoiseError`] if the network cannot take a shape or the condition.
+/// [`DenoiseError`] if the network cannot take a shape or the condition, or a shape has a zero.
 ///
 /// ```
 /// # use burn::tensor::{Device, Tensor};
@@ -52,6 +52,10 @@ pub fn warm_up<N: Network<D>, const D: usize>(
     let total = inputs.len();
     for (done, (shape, cond)) in inputs.enumerate() {
         let start = Instant::now();
+        if shape.contains(&0) {
+            let expected = "at least one in every dimension".into();
+            return Err(DenoiseError::Shape { what: "a shape to warm up for".into(), given: shape.to_vec(), expected });
+        }
         network.check_shape(&shape[1..]).map_err(|error| error.of_batch(&shape))?;
         network.check_condition(&cond)?;
         // Any time above zero is a noise level and, near enough, a step.
@@ -62,4 +66,33 @@ pub fn warm_up<N: Network<D>, const D: usize>(
         progress(Warmed { done: done + 1, total, took: start.elapsed() });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[derive(Clone)]
+    struct Identity;
+
+    impl Network<2> for Identity {
+        type Cond = ();
+        fn forward(&self, x: Tensor<2>, _: Tensor<1>, _: &()) -> Result<Tensor<2>, DenoiseError> {
+            Ok(x)
+        }
+        fn for_sampling(&self) -> Self {
+            Self
+        }
+    }
+
+    #[test]
+    fn nothing_is_no_shape_to_warm_up_for() {
+        for shape in [[0, 3], [2, 0]] {
+            let mut seen = 0;
+            let error = warm_up(&Identity, [([2, 3], ()), (shape, ())], &Load::on(&Device::flex()), |_| seen += 1);
+            assert!(matches!(error, Err(DenoiseError::Shape { ref given, .. }) if given == &shape), "{error:?}");
+            assert_eq!(seen, 1);
+        }
+    }
 }

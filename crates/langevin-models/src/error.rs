@@ -95,7 +95,10 @@ pub enum ModelError {
     },
 
     /// The condition does not have one row for each sample of the batch.
-    #[error("the condition has {given} rows for a batch of {batch}: give one row for each sample")]
+    #[error(
+        "the condition has {given} rows for a batch of {batch}: {}",
+        if *.batch == 0 { "give at least one sample" } else { "give one row for each sample" }
+    )]
     Rows {
         /// Rows of the condition.
         given: usize,

@@ -2,6 +2,7 @@
 
 use crate::CheckpointError;
 use crate::weighting::Weighting;
+use crate::{Origin, Precision};
 use burn::tensor::TensorReadError;
 use langevin_core::{DenoiseError, Level, NoiseError, PredictionError, ProcessError};
 use langevin_data::DataError;
@@ -114,27 +115,30 @@ pub enum TrainError {
         count: usize,
     },
     /// The loss is NaN or infinite.
-    #[error(
-        "the loss of step {step} is {loss}: {}; try a lower learning rate, a longer warm-up or gradient clipping",
-        kept(.checkpoint)
-    )]
+    #[error("the loss of step {step} is {loss}: {origin}; {}{}", kept(.checkpoint), .precision.advice(*.step))]
     NonFiniteLoss {
         /// The step, from 0.
         step: u64,
         /// NaN or an infinity.
         loss: f32,
+        /// Where it came from.
+        origin: Origin,
+        /// What the network computed in.
+        precision: Precision,
         /// Steps in the last good checkpoint, which stays, if there is one.
         checkpoint: Option<u64>,
     },
     /// A parameter became NaN or infinite although the losses were finite.
     #[error(
-        "after {step} steps a parameter of the network is NaN or infinite: {}; try a lower learning rate, a longer \
-         warm-up or gradient clipping",
+        "after {step} steps the parameter `{parameter}` is NaN or infinite: {}; try a lower learning rate, a longer \
+         warm-up or gradient clipping, and `.check_numbers()` to see where it begins",
         kept(.checkpoint)
     )]
     NonFiniteParameters {
         /// Steps done.
         step: u64,
+        /// Path of the first such parameter.
+        parameter: String,
         /// Steps in the last good checkpoint, which stays, if there is one.
         checkpoint: Option<u64>,
     },
@@ -152,17 +156,41 @@ pub enum TrainError {
         /// Its type.
         dtype: burn::tensor::DType,
     },
-    /// Gradients are NaN or infinite in half precision, however little the loss is scaled.
+    /// The network does not bring its input to the type of its parameters.
     #[error(
-        "the gradient of `{parameter}` in step {step} is NaN or infinite even where the loss is not scaled: {}; try \
-         `Precision::Bf16`, or a network whose numbers stay below 65,504",
-        kept(.checkpoint)
+        "`precision` gives the network parameters in half precision and states in F32, and the network does not say that it brings the one to \
+         the other: cast what `forward` is given to the type of the parameters and the output back to that of the state, and let \
+         `Network::casts_input` return true"
+    )]
+    CastsNothing,
+    /// AdamW's ε is zero in the type of a parameter.
+    #[error(
+        "`{parameter}` is {dtype:?}, in which AdamW's epsilon of {epsilon:e} is zero, so that the first step would be NaN: keep the parameters in \
+         F32 and train with `.precision(Precision::F16)`, or give an epsilon such as 1e-4"
+    )]
+    EpsilonVanishes {
+        /// Path of the first such parameter.
+        parameter: String,
+        /// Its type.
+        dtype: burn::tensor::DType,
+        /// The ε that was asked for.
+        epsilon: f32,
+    },
+    /// A gradient is NaN or infinite although the loss is finite; in `f16`, however little the loss is scaled.
+    #[error(
+        "the gradient of `{parameter}` in step {step} is NaN or infinite{}: {}{}",
+        if *.precision == Precision::F16 { " even where the loss is not scaled" } else { "" },
+        kept(.checkpoint),
+        .precision.advice(*.step)
     )]
     NonFiniteGradient {
         /// The step, from 0.
         step: u64,
-        /// Path of the first parameter with such a gradient.
+        /// Path of the last parameter, in order of declaration, with such a gradient: gradients run from the loss to the input, and spoil
+        /// all that lies before.
         parameter: String,
+        /// What the network computed in.
+        precision: Precision,
         /// Steps in the last good checkpoint, which stays, if there is one.
         checkpoint: Option<u64>,
     },
@@ -172,6 +200,18 @@ pub enum TrainError {
     /// A checkpoint could not be written or cannot be resumed from.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+impl Precision {
+    /// What to try against numbers that are not finite.
+    fn advice(self, step: u64) -> &'static str {
+        match (self, step) {
+            (Self::F16, _) => "; try `Precision::Bf16`, or a network whose numbers stay below 65,504",
+            // Nothing has been learned yet that could be too much.
+            (_, 0) => "",
+            _ => "; try a lower learning rate, a longer warm-up or gradient clipping",
+        }
+    }
 }
 
 fn kept(checkpoint: &Option<u64>) -> String {

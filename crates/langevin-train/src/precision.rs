@@ -1,16 +1,16 @@
 //! Training in half precision.
 
 use crate::TrainError;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
-use burn::tensor::{DType, Tensor, TensorReadError};
-use langevin_models::layers::arrange_weights;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor};
+use langevin_models::layers::cast_parameters;
 use serde::{Deserialize, Serialize};
 
 /// The element type that a network computes in while it trains. Parameters that are trained, their moments and their average stay
 /// in `f32`, and so do the loss and, in this library's networks, normalization and softmax.
 ///
-/// The network has to bring its input to the type of its parameters and its output back, as this library's do.
+/// The network has to bring its input to the type of its parameters and its output back, as this library's do, and to say so by
+/// [`Network::casts_input`](langevin_core::Network::casts_input).
 ///
 /// # References
 ///
@@ -76,35 +76,19 @@ impl LossScale {
     }
 }
 
-/// A network in training with the parameters of `network`, under their ids, in another type. Tables of Fourier features stay as they
-/// are: rounded, they would be other features than those that the network is asked with later.
+/// A network in training with the parameters of `network`, under their ids, in another type.
 pub(crate) fn in_precision<M: Module>(network: &M, dtype: DType) -> M {
-    struct Cast {
-        dtype: DType,
-        /// Modules around, by what they are.
-        inside: Vec<bool>,
-    }
-    impl ModuleMapper for Cast {
-        fn enter_module(&mut self, _: &str, container: &str) {
-            self.inside.push(container.ends_with("Fourier"));
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.inside.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if self.inside.contains(&true) { param } else { param.map(|tensor| tensor.cast(self.dtype)) }
-        }
-    }
-    arrange_weights(network.valid().map(&mut Cast { dtype, inside: Vec::new() })).train()
+    cast_parameters(network.valid(), dtype).train()
 }
 
-/// Refuses parameters that are narrower than `f32`: what is trained has to keep small steps.
-pub(crate) fn require_full<M: Module>(network: &M) -> Result<(), TrainError> {
-    struct Narrow {
+/// The path and the type of the first parameter for whose type something is true.
+fn first_of_type<M: Module>(network: &M, is_it: impl Fn(DType) -> bool) -> Option<(String, DType)> {
+    struct First<F> {
         path: Vec<String>,
-        first: Option<(String, DType)>,
+        is_it: F,
+        found: Option<(String, DType)>,
     }
-    impl ModuleVisitor for Narrow {
+    impl<F: Fn(DType) -> bool> ModuleVisitor for First<F> {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.into());
         }
@@ -113,61 +97,42 @@ pub(crate) fn require_full<M: Module>(network: &M) -> Result<(), TrainError> {
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let dtype = param.val().dtype();
-            if self.first.is_none() && !matches!(dtype, DType::F32 | DType::F64) {
-                self.first = Some((self.path.join("."), dtype));
+            if self.found.is_none() && (self.is_it)(dtype) {
+                self.found = Some((self.path.join("."), dtype));
             }
         }
     }
-    let mut narrow = Narrow { path: Vec::new(), first: None };
-    network.visit(&mut narrow);
-    match narrow.first {
+    let mut first = First { path: Vec::new(), is_it, found: None };
+    network.visit(&mut first);
+    first.found
+}
+
+/// Refuses parameters that are narrower than `f32`: what is trained has to keep small steps.
+pub(crate) fn require_full<M: Module>(network: &M) -> Result<(), TrainError> {
+    match first_of_type(network, |dtype| !matches!(dtype, DType::F32 | DType::F64)) {
         Some((parameter, dtype)) => Err(TrainError::NarrowParameter { parameter, dtype }),
         None => Ok(()),
     }
 }
 
-/// The path of the first parameter of `network` whose gradient has a NaN or an infinity. Reads one number from the device, and more
-/// only if there is one.
-pub(crate) fn first_not_finite<M: Module>(
-    gradients: &GradientsParams,
-    network: &M,
-) -> Result<Option<String>, TensorReadError> {
-    struct Zeros<'a> {
-        gradients: &'a GradientsParams,
-        path: Vec<String>,
-        /// Zero times each gradient, summed up: zero, or NaN.
-        list: Vec<(String, Tensor<1>)>,
+/// Refuses an ε of AdamW that is zero in the type of a parameter: where a gradient is zero, the step would be 0/0.
+pub(crate) fn require_epsilon<M: Module>(network: &M, epsilon: f32) -> Result<(), TrainError> {
+    /// Half of the smallest number above zero: what is not above it is rounded to zero.
+    const F16_VANISHES: f32 = 1.0 / 33_554_432.0;
+    if epsilon > F16_VANISHES {
+        return Ok(());
     }
-    impl ModuleVisitor for Zeros<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.list.push((self.path.join("."), gradient.mul_scalar(0.0).sum().cast(DType::F32)));
-            }
-        }
+    match first_of_type(network, |dtype| dtype == DType::F16) {
+        Some((parameter, dtype)) => Err(TrainError::EpsilonVanishes { parameter, dtype, epsilon }),
+        None => Ok(()),
     }
-    let mut zeros = Zeros { gradients, path: Vec::new(), list: Vec::new() };
-    network.visit(&mut zeros);
-    let Some(all) = zeros.list.iter().map(|(_, zero)| zero.clone()).reduce(Tensor::add) else { return Ok(None) };
-    if all.try_into_scalar::<f32>()? == 0.0 {
-        return Ok(None);
-    }
-    for (path, zero) in zeros.list {
-        if zero.try_into_scalar::<f32>()? != 0.0 {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finite::last_gradient_not_finite;
+    use burn::optim::GradientsParams;
     use burn::tensor::Device;
 
     #[derive(Module, Debug)]
@@ -217,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn an_epsilon_that_is_zero_is_refused() {
+        let half = in_precision(&network(), DType::F16);
+        let error = require_epsilon(&half, 1e-8).unwrap_err();
+        assert!(
+            matches!(error, TrainError::EpsilonVanishes { ref parameter, dtype: DType::F16, .. } if parameter == "a")
+        );
+        // The bound is where rounding ends at zero.
+        let rounded = |x: f32| Tensor::<1>::from_data([x], &Device::flex()).cast(DType::F16).into_scalar::<f32>();
+        for (epsilon, fine) in [(2.98e-8, false), (2.99e-8, true), (1e-4, true)] {
+            assert_eq!((rounded(epsilon) > 0.0, require_epsilon(&half, epsilon).is_ok()), (fine, fine));
+        }
+        assert!(require_epsilon(&network(), 1e-8).is_ok());
+        assert!(require_epsilon(&in_precision(&network(), DType::BF16), 1e-8).is_ok());
+    }
+
+    #[test]
     fn a_network_in_another_type_has_the_same_parameters() {
         let network = network();
         let half = in_precision(&network, DType::F16);
@@ -226,21 +207,6 @@ mod tests {
         let a = gradients.get::<1>(network.a.id).unwrap();
         assert_eq!((a.dtype(), a.try_into_vec_as::<f32>().unwrap()), (DType::F16, vec![3072.0, 3072.0]));
         assert_eq!(gradients.get::<1>(network.b.id).unwrap().try_into_vec_as::<f32>().unwrap(), [5120.0]);
-        assert_eq!(first_not_finite(&gradients, &network).unwrap(), None);
-    }
-
-    #[test]
-    fn the_first_gradient_that_is_not_finite_is_named() {
-        let (network, device) = (network(), Device::flex());
-        for (a, b, name) in [
-            ([f32::NAN, 0.0], [1.0], "a"),
-            ([1.0, 0.0], [f32::INFINITY], "b"),
-            ([f32::INFINITY, 0.0], [f32::NEG_INFINITY], "a"),
-        ] {
-            let mut gradients = GradientsParams::new();
-            gradients.register(network.a.id, Tensor::<1>::from_data(a, &device));
-            gradients.register(network.b.id, Tensor::<1>::from_data(b, &device));
-            assert_eq!(first_not_finite(&gradients, &network).unwrap().as_deref(), Some(name));
-        }
+        assert_eq!(last_gradient_not_finite(&gradients, &network).unwrap(), None);
     }
 }

@@ -44,12 +44,15 @@ impl Progress {
         Self { display, first, steps, started, losses: VecDeque::new() }
     }
 
-    /// After `done` steps in all, with the losses read since the last call.
-    pub(crate) fn advance(&mut self, done: u64, losses: &[f32]) {
+    /// After `done` steps in all, `left_out` of which changed nothing, with the losses read since the last call.
+    pub(crate) fn advance(&mut self, done: u64, losses: &[f32], left_out: u64) {
         self.losses.extend(losses);
         self.losses.drain(..self.losses.len().saturating_sub(WINDOW));
         let mean = self.losses.iter().sum::<f32>() / self.losses.len() as f32;
-        let line = line(self.first, done, self.steps, mean, self.started.elapsed());
+        let mut line = line(self.first, done, self.steps, mean, self.started.elapsed());
+        if left_out > 0 {
+            line.push_str(&format!("  {left_out} left out"));
+        }
         match &mut self.display {
             Display::Quiet => {}
             Display::Bar(bar) => {
@@ -109,8 +112,8 @@ mod tests {
     #[test]
     fn the_loss_shown_is_a_mean_of_the_last_hundred() {
         let mut progress = Progress::new(0, 400, true);
-        progress.advance(200, &[1000.0; 200]);
-        progress.advance(300, &[2.0; 100]);
+        progress.advance(200, &[1000.0; 200], 0);
+        progress.advance(300, &[2.0; 100], 1);
         assert_eq!(progress.losses.len(), 100);
         assert_eq!(progress.losses.iter().sum::<f32>(), 200.0);
     }

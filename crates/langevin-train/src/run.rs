@@ -3,14 +3,15 @@
 use crate::batches::{Prepared, Source};
 use crate::checkpoint::{self, Checkpoint, Records, parameters};
 use crate::conditioning::drop_labels;
+use crate::finite::{first_parameter_not_finite, is_finite, last_gradient_not_finite};
 use crate::norm::{Scaled, factor, sum_of_squares};
 use crate::optimizer::{Optimizer, OptimizerState};
-use crate::precision::{LossScale, Precision, first_not_finite, in_precision, require_full};
+use crate::precision::{LossScale, Precision, in_precision, require_epsilon, require_full};
 use crate::progress::Progress;
 use crate::random::{Purpose, Stream};
 use crate::trainer::{Settings, Trained, Trainer};
 use crate::watch::{Watch, Watcher};
-use crate::{CheckpointError, Ema, TrainError};
+use crate::{CheckpointError, Ema, Origin, TrainError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, Device, Int, Tensor};
@@ -43,7 +44,11 @@ where
     network.visit(&mut Touch);
     if working_type.is_some() {
         require_full(&network)?;
+        if !network.casts_input() {
+            return Err(TrainError::CastsNothing);
+        }
     }
+    require_epsilon(&network, settings.optimizer.epsilon)?;
 
     let fingerprint = settings.fingerprint(network.describe(), &objective, data.len());
     let mut state = State::new(network.valid().train(), &settings)?;
@@ -73,9 +78,23 @@ where
             let cond = condition(&labels)?;
             device.seed(device_seed(seed, step));
             let working = working_type.map(|dtype| in_precision(&state.network, dtype));
-            let loss = objective.loss(working.as_ref().unwrap_or(&state.network), x, noise, &levels, &cond)?;
-            pending.push(loss.clone().inner());
-            if let Some(scaled) = state.gradients(loss, working, &settings, step)? {
+            let asked = working.as_ref().unwrap_or(&state.network);
+            let loss = objective.loss(asked, x.clone(), noise.clone(), &levels, &cond)?;
+            let number = loss.clone().inner();
+            pending.push(number.clone());
+            let (precision, checkpoint) = (settings.precision, state.saved);
+            let check_loss = |network: &N| {
+                if is_finite(number.clone())? {
+                    return Ok(());
+                }
+                let loss = number.clone().try_into_scalar()?;
+                let origin = objective.origin(network, x.clone(), noise.clone(), &levels, &cond)?;
+                Err(TrainError::NonFiniteLoss { step, loss, origin, precision, checkpoint })
+            };
+            if step == start || settings.check_numbers {
+                check_loss(asked)?;
+            }
+            if let Some(scaled) = state.gradients(loss, working, &settings, step, check_loss)? {
                 state = state.update(settings.learning_rate.at(step), scaled);
             }
 
@@ -86,8 +105,8 @@ where
             let folder = folder.filter(|_| last || done % settings.checkpoint_every == 0);
             let watched = watcher.as_ref().is_some_and(|watcher| done % watcher.every == 0);
             if pending.len() == READ_EVERY || folder.is_some() || last || watched {
-                let fresh = state.read(std::mem::take(&mut pending))?;
-                progress.advance(done, &state.losses[state.losses.len() - fresh..]);
+                let fresh = state.read(std::mem::take(&mut pending), precision)?;
+                progress.advance(done, &state.losses[state.losses.len() - fresh..], state.loss_scale.left_out);
             }
             if folder.is_some() || last {
                 state.check_parameters(done)?;
@@ -164,35 +183,41 @@ impl<N: Module> State<N> {
     }
 
     /// The gradients of the loss of `working`, the network in another precision, or of the network itself. `None` for a step to be
-    /// left out, whose gradients overflowed.
+    /// left out, whose gradients overflowed although the loss was found finite by `check_loss`.
     fn gradients(
         &mut self,
         loss: Tensor<1>,
         working: Option<N>,
         settings: &Settings,
         step: u64,
+        check_loss: impl Fn(&N) -> Result<(), TrainError>,
     ) -> Result<Option<Scaled>, TrainError> {
-        let half = settings.precision == Precision::F16;
+        let precision = settings.precision;
+        let half = precision == Precision::F16;
         let scale = if half { self.loss_scale.factor } else { 1.0 };
         let loss = if half { loss.mul_scalar(scale) } else { loss };
-        let gradients = GradientsParams::from_grads(loss.backward(), working.as_ref().unwrap_or(&self.network));
+        let asked = working.as_ref().unwrap_or(&self.network);
+        let gradients = GradientsParams::from_grads(loss.backward(), asked);
         let squares =
             (half || settings.clip_norm.is_some()).then(|| sum_of_squares(&gradients, &self.network)).flatten();
-        let Some(squares) = squares else { return Ok(Some(Scaled { gradients, factor: None })) };
         // One number is read; the rest is asked only where it says that something is wrong.
+        let suspected = match &squares {
+            Some(squares) if half => !squares.clone().try_into_scalar::<f32>()?.is_finite(),
+            _ => settings.check_numbers,
+        };
+        let wrong = if suspected { last_gradient_not_finite(&gradients, &self.network)? } else { None };
         if half {
-            let finite = squares.clone().try_into_scalar::<f32>()?.is_finite();
-            let overflowed = if finite { None } else { first_not_finite(&gradients, &self.network)? };
-            self.loss_scale = self.loss_scale.after(overflowed.is_none());
-            match overflowed {
-                Some(parameter) if self.loss_scale.factor < LossScale::LEAST => {
-                    return Err(TrainError::NonFiniteGradient { step, parameter, checkpoint: self.saved });
-                }
-                Some(_) => return Ok(None),
-                None => {}
-            }
+            self.loss_scale = self.loss_scale.after(wrong.is_none());
         }
-        Ok(Some(Scaled { gradients, factor: factor(squares, scale, settings.clip_norm) }))
+        if let Some(parameter) = wrong {
+            check_loss(asked)?;
+            if half && self.loss_scale.factor >= LossScale::LEAST {
+                return Ok(None);
+            }
+            return Err(TrainError::NonFiniteGradient { step, parameter, precision, checkpoint: self.saved });
+        }
+        let factor = squares.and_then(|squares| factor(squares, scale, settings.clip_norm));
+        Ok(Some(Scaled { gradients, factor }))
     }
 
     fn update(mut self, learning_rate: f64, scaled: Scaled) -> Self {
@@ -204,11 +229,12 @@ impl<N: Module> State<N> {
     }
 
     /// Reads losses from the device, checks them, and returns how many there were.
-    fn read(&mut self, pending: Vec<Tensor<1>>) -> Result<usize, TrainError> {
+    fn read(&mut self, pending: Vec<Tensor<1>>, precision: Precision) -> Result<usize, TrainError> {
         let losses = Tensor::cat(pending, 0).try_into_vec_as::<f32>()?;
         for (step, &loss) in (self.losses.len() as u64..).zip(&losses) {
             if !loss.is_finite() {
-                return Err(TrainError::NonFiniteLoss { step, loss, checkpoint: self.saved });
+                let (origin, checkpoint) = (Origin::Unknown, self.saved);
+                return Err(TrainError::NonFiniteLoss { step, loss, origin, precision, checkpoint });
             }
         }
         self.losses.extend(&losses);
@@ -217,21 +243,10 @@ impl<N: Module> State<N> {
 
     /// The last update can spoil parameters without a loss that shows it.
     fn check_parameters(&self, step: u64) -> Result<(), TrainError> {
-        /// Zero times every parameter, summed up: zero, or NaN.
-        struct Zero(Option<Tensor<1>>);
-        impl ModuleVisitor for Zero {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let zero = param.val().inner().mul_scalar(0.0).sum().cast(burn::tensor::DType::F32);
-                self.0 = Some(match self.0.take() {
-                    Some(sum) => sum.add(zero),
-                    None => zero,
-                });
-            }
+        match first_parameter_not_finite(&self.network)? {
+            Some(parameter) => Err(TrainError::NonFiniteParameters { step, parameter, checkpoint: self.saved }),
+            None => Ok(()),
         }
-        let mut zero = Zero(None);
-        self.network.visit(&mut zero);
-        let sum = zero.0.map_or(Ok(0.0), |sum| sum.try_into_scalar::<f32>())?;
-        if sum == 0.0 { Ok(()) } else { Err(TrainError::NonFiniteParameters { step, checkpoint: self.saved }) }
     }
 
     fn save(&mut self, folder: &Path, fingerprint: &BTreeMap<String, String>) -> Result<(), CheckpointError> {

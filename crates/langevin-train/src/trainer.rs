@@ -32,6 +32,7 @@ pub(crate) type MakeCondition<C> = Box<dyn Fn(&[Option<usize>]) -> Result<C, Den
 /// | [`clip_norm`](Self::clip_norm) | 1 |
 /// | [`ema`](Self::ema) | decay 0.9999 with the default warm-up |
 /// | [`condition_dropout`](Self::condition_dropout) | 0 |
+/// | [`precision`](Self::precision), [`check_numbers`](Self::check_numbers) | the parameters'; the first step of each call |
 /// | [`resume`](Self::resume), [`checkpoint_every`](Self::checkpoint_every) | no checkpoints; 1000 |
 /// | [`workers`](Self::workers) | 0: batches are made between the steps |
 /// | [`stop_when`](Self::stop_when) | never |
@@ -93,6 +94,7 @@ pub(crate) struct Settings {
     pub(crate) ema: Option<EmaDecay>,
     pub(crate) condition_dropout: f64,
     pub(crate) precision: Precision,
+    pub(crate) check_numbers: bool,
     pub(crate) checkpoint_every: u64,
     pub(crate) folder: Option<PathBuf>,
     pub(crate) workers: usize,
@@ -113,6 +115,7 @@ impl Default for Settings {
             ema: Some(EmaDecay::from(0.9999)),
             condition_dropout: 0.0,
             precision: Precision::Full,
+            check_numbers: false,
             checkpoint_every: 1000,
             folder: None,
             workers: 0,
@@ -236,6 +239,16 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
         self.set(|s| s.precision = precision)
     }
 
+    /// Looks at the loss and at the gradients of each step before it changes the network, and ends the run by an error that names where
+    /// numbers stopped being finite: the layer, the parameter, the data. Each step waits for the device twice. The result is the same with it as without.
+    ///
+    /// Without it the first step of each call is looked at in this way, and in [`Precision::F16`] every one whose gradients overflow; other
+    /// losses are read some steps later, when the network that made them is gone.
+    #[must_use]
+    pub fn check_numbers(self) -> Self {
+        self.set(|s| s.check_numbers = true)
+    }
+
     /// Writes checkpoints into `folder`, the last one after the last step, and goes on from the one that is there, if
     /// there is one.
     ///
@@ -316,10 +329,10 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     ///
     /// # Errors
     /// Settings: [`TrainError::Setting`], [`TrainError::BatchSize`]. The network: [`TrainError::NoParameters`],
-    /// [`TrainError::Devices`], [`TrainError::Denoise`]; [`TrainError::Precision`] and
-    /// [`TrainError::NarrowParameter`] with a precision. Along the way: [`TrainError::Data`],
-    /// [`TrainError::NonFiniteLoss`] and [`TrainError::NonFiniteGradient`]; the last checkpoint stays then. [`TrainError::Checkpoint`] for one that cannot be
-    /// written, is damaged, or belongs to another configuration.
+    /// [`TrainError::Devices`], [`TrainError::Denoise`], [`TrainError::EpsilonVanishes`]; [`TrainError::Precision`],
+    /// [`TrainError::NarrowParameter`] and [`TrainError::CastsNothing`] with a precision. Along the way: [`TrainError::Data`],
+    /// [`TrainError::NonFiniteLoss`], [`TrainError::NonFiniteGradient`] and [`TrainError::NonFiniteParameters`]; the last checkpoint stays then.
+    /// [`TrainError::Checkpoint`] for one that cannot be written, is damaged, or belongs to another configuration.
     pub fn fit<S: DataSet<D> + ?Sized>(mut self, data: &S) -> Result<Trained<N>, TrainError> {
         self.settings.resolve(data.len())?;
         run::run(self, data, None)
@@ -390,7 +403,8 @@ pub struct Trained<N> {
     pub history: Vec<(u64, f32)>,
     /// Steps that were done before this call: those of the checkpoint it went on from, or 0.
     pub resumed_at: u64,
-    /// Steps that changed nothing because gradients overflowed in `f16` ([`Trainer::precision`]).
+    /// Steps that changed nothing because gradients overflowed in `f16` ([`Trainer::precision`]). The first few of a run often do: one
+    /// of a few steps may have changed nothing at all.
     pub left_out: u64,
     /// Whether all steps were done; false after [`Trainer::stop_when`].
     pub finished: bool,

@@ -270,6 +270,29 @@ pub trait Network<const D: usize>: Clone + Send + Sync {
     /// The network as sampling wants it: no dropout, no gradients. For a Burn module this is `self.valid()`.
     fn for_sampling(&self) -> Self;
 
+    /// Whether [`forward`](Self::forward) brings state and condition to the type of the parameters, and its output back to that of the state:
+    /// `let y = layers(x.clone().cast(weight.dtype()), ..); y.cast(x.dtype())`. Times come in the type of the states and are best kept in `f32`
+    /// until their features are made. Training in half precision asks: a network that does not, as is taken for granted, would end in a
+    /// panic of Burn there.
+    fn casts_input(&self) -> bool {
+        false
+    }
+
+    /// The name of the first sub-module, in the order in which they run, whose output has a NaN or an infinity; none if all are finite,
+    /// or if the network does not know the names of its parts. What a trainer says of a loss that is not finite.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    fn first_not_finite(
+        &self,
+        x: Tensor<D>,
+        time: Tensor<1>,
+        cond: &Self::Cond,
+    ) -> Result<Option<String>, DenoiseError> {
+        let _ = (x, time, cond);
+        Ok(None)
+    }
+
     /// What the shapes of the parameters do not show (dropout, heads, activations), as text: checkpoints of a network
     /// that says otherwise are refused.
     fn describe(&self) -> String {

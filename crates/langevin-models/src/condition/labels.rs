@@ -146,13 +146,21 @@ impl Labels {
         Ok(joined)
     }
 
-    /// The rows of an embedding table: class indices, with "no class" as row `classes` if the table has it.
-    pub(crate) fn indices(&self, classes: usize, null: bool, device: &Device) -> Result<Tensor<1, Int>, ModelError> {
+    /// The rows of an embedding table, `[rows]`: class indices, with "no class" as row `classes` if the table has it (`null`).
+    ///
+    /// # Errors
+    ///
+    /// As [`rows_of`](Self::rows_of).
+    pub fn indices(&self, classes: usize, null: bool, device: &Device) -> Result<Tensor<1, Int>, ModelError> {
         Ok(Tensor::from_data(self.rows_of(classes, null)?.as_slice(), device))
     }
 
     /// Those rows on the host: what can be checked without a device.
-    pub(crate) fn rows_of(&self, classes: usize, null: bool) -> Result<Vec<i64>, ModelError> {
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`] for a class that is out of range, "no class" where the table lacks it, and labels that are no classes.
+    pub fn rows_of(&self, classes: usize, null: bool) -> Result<Vec<i64>, ModelError> {
         let Kind::Classes(labels) = &self.0 else {
             return Err(self.wrong_kind("classes"));
         };
@@ -170,8 +178,12 @@ impl Labels {
         Ok(rows)
     }
 
-    /// The numbers, for networks that embed them as a time.
-    pub(crate) fn numbers(&self, device: &Device) -> Result<Tensor<1>, ModelError> {
+    /// The numbers, `[rows]`, for networks that embed them as a time.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`] for labels that are no numbers, and numbers that are not finite.
+    pub fn numbers(&self, device: &Device) -> Result<Tensor<1>, ModelError> {
         Ok(Tensor::from_data(self.checked_values()?, (device, DType::F32)))
     }
 
@@ -186,8 +198,12 @@ impl Labels {
         Ok(values)
     }
 
-    /// The vectors, for networks that add them as they are.
-    pub(crate) fn vectors(&self, width: usize) -> Result<Tensor<2>, ModelError> {
+    /// The vectors, `[rows, width]`, for networks that add them as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`] for labels that are no vectors, or of another width.
+    pub fn vectors(&self, width: usize) -> Result<Tensor<2>, ModelError> {
         let Kind::Embeddings(tensor) = &self.0 else {
             return Err(self.wrong_kind("embeddings: `Labels::embeddings`"));
         };

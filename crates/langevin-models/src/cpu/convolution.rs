@@ -9,7 +9,7 @@ use langevin_kernels::sums::of_channels;
 
 use super::halves::widen;
 use super::weighted::{Weighted, apply};
-use super::{Value, numbers, sizes, tensor};
+use super::{Value, computes, numbers, sizes, tensor};
 use crate::layers::{Kept, Transform};
 
 #[derive(Debug, Clone)]
@@ -69,15 +69,25 @@ pub(crate) fn convolve(
     padding: [usize; 2],
     kept: Option<&Kept>,
 ) -> Option<Tensor<4>> {
+    let sizes = sizes_of(x, weight, stride, padding)?;
+    let kernels = kept.and_then(|kept| transformed(kept, weight, sizes));
+    apply(Convolution(sizes, kernels), x, weight, bias)
+}
+
+/// What has no pixels, or a kernel beyond the border, is left to Burn and its messages.
+fn sizes_of(x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Option<ConvolutionSizes> {
     let ([batch, input, height, width], [output, _, k, l]) = (x.dims(), weight.dims());
-    // What has no pixels, or a kernel beyond the border, is left to Burn and its messages.
     let fits = height + 2 * padding[0] >= k && width + 2 * padding[1] >= l;
     if !fits || [batch, input, height, width, output, k, l].contains(&0) || weight.dims()[1] != input {
         return None;
     }
-    let sizes = ConvolutionSizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding };
-    let kernels = kept.and_then(|kept| transformed(kept, weight, sizes));
-    apply(Convolution(sizes, kernels), x, weight, bias)
+    Some(ConvolutionSizes { batch, input, output, image: [height, width], kernel: [k, l], stride, padding })
+}
+
+/// Whether [`convolve`] computes it.
+pub(crate) fn convolves(x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> bool {
+    let readable = x.dtype() == weight.dtype() && computes(x) && computes(weight);
+    readable && sizes_of(x, weight, stride, padding).is_some()
 }
 
 /// The kernels of a weight that has no gradients, transformed, where the convolution goes by tiles.

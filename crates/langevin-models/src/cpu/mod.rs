@@ -17,7 +17,7 @@ mod weighted;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::attend;
-pub(crate) use convolution::convolve;
+pub(crate) use convolution::{convolve, convolves};
 pub(crate) use linear::map_last;
 pub(crate) use normalization::normalize_groups;
 pub(crate) use resampling::{double, halve};

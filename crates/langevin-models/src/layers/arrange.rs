@@ -1,6 +1,7 @@
 //! Weights as a device's kernels read them: in their order of memory, and transformed.
 
 use burn::module::{Flag, Module, ModuleMapper, Param};
+use burn::tensor::{DType, Tensor};
 
 /// Puts the weights of convolutions in memory in the order in which the device's kernels read them. Shapes and numbers stay; where a
 /// device has no such kernels, nothing happens.
@@ -26,6 +27,50 @@ pub fn arrange_weights<M: Module>(network: M) -> M {
     return network.map(&mut on_gpu::Arrange);
     #[cfg(not(feature = "vulkan"))]
     network
+}
+
+/// A network with its floating-point parameters in another type, to compute in, and its weights in order for the device
+/// ([`arrange_weights`]). Tables of Fourier features stay as they are: rounded, they would be other features. Parameters keep their ids.
+///
+/// A network in training has to stay in `f32`: half precision beside it is the trainer's.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{DType, Device, Tensor};
+/// use langevin_models::layers::{Conv2dConfig, cast_parameters};
+///
+/// # fn main() -> Result<(), langevin_models::ModelError> {
+/// let device = Device::flex();
+/// let layer = cast_parameters(Conv2dConfig::new(32, 32, 3).padding(1).init(&device)?, DType::F16);
+/// let x = Tensor::<4>::ones([1, 32, 8, 8], &device);
+/// // Layers take what is of their type; networks bring it there.
+/// assert_eq!(layer.forward(x.cast(DType::F16)).dtype(), DType::F16);
+/// # Ok(()) }
+/// ```
+#[must_use]
+pub fn cast_parameters<M: Module>(network: M, dtype: DType) -> M {
+    arrange_weights(network.map(&mut Cast { dtype, inside: Vec::new() }))
+}
+
+struct Cast {
+    dtype: DType,
+    /// Whether each of the modules around has Fourier features.
+    inside: Vec<bool>,
+}
+
+impl ModuleMapper for Cast {
+    fn enter_module(&mut self, _: &str, container: &str) {
+        self.inside.push(container.ends_with("Fourier"));
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.inside.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.inside.contains(&true) { param } else { param.map(|tensor| tensor.cast(self.dtype)) }
+    }
 }
 
 /// Lets the convolutions of a network keep the transforms of their weights: those of 3 x 3 kernels that are applied by Winograd's

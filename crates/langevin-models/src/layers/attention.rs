@@ -396,7 +396,11 @@ impl Attention {
         bias: Option<Tensor<4>>,
         tap: &mut Tap<'_>,
     ) -> Tensor<3> {
-        let [rows, _, _] = tokens.dims();
+        let [rows, count, _] = tokens.dims();
+        if count == 0 {
+            // Burn takes a zero in a shape for what is there.
+            return self.to_out.iter().fold(self.to_q.forward(tokens), |y, layer| layer.forward(y));
+        }
         // Flattened once: the projections of pixels then share one copy.
         let flat = |x: Tensor<3>| {
             let [batch, count, channels] = x.dims();

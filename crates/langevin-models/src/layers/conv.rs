@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::convolution::{Kept, convolve_adding};
+use super::convolution::{Algorithm, Kept, convolve_adding};
 #[cfg(feature = "vulkan")]
 use super::convolution::{by_nine_products, normalized_nine_products};
 use super::initial::fan_in_uniform;
@@ -113,6 +113,28 @@ impl Conv2d {
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_adding(x, None)
+    }
+
+    /// Distance between the windows.
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Zeros added on each side.
+    #[must_use]
+    pub fn padding(&self) -> usize {
+        self.padding
+    }
+
+    /// How an image of this device, dtype and size is convolved.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, input, height, width]`
+    #[must_use]
+    pub fn algorithm(&self, x: &Tensor<4>) -> Algorithm {
+        Algorithm::of(x, &self.weight.val(), [self.stride; 2], [self.padding; 2])
     }
 
     /// Convolves the image and adds another, of the output's shape or `[batch, output, 1, 1]`.

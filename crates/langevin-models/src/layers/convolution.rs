@@ -105,6 +105,9 @@ impl Convolved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Algorithm {
+    /// Kernels of this library for CPUs: Winograd's F(4 x 4, 3 x 3) or F(2 x 2, 3 x 3), or a product with a table of patches, as
+    /// `langevin_kernels::convolution` says. Elsewhere it is what the layers take there.
+    Packed,
     /// Burn's own kernel.
     Direct,
     /// One matrix product of a table of patches with the weights.
@@ -122,11 +125,12 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The fastest for this input.
+    /// The one that layers take: the fastest for this input, from what was measured.
     ///
     /// | device | dtype | convolution | algorithm | why |
     /// |---|---|---|---|---|
-    /// | CPU | `f64` | all | direct | blocked im2col of its own; the other types have kernels of this library, and a table in `langevin_kernels::convolution` |
+    /// | CPU (`flex`) | all but `f64` | all | packed | 0.47 of PyTorch's time for [1, 320, 64, 64] |
+    /// | CPU (`flex`) | `f64` | all | direct | blocked im2col of its own |
     /// | GPU with matrices of a workgroup | `f16` | 3 x 3, stride 1 or 2, a border of 1, 32 channels and more on a side | nine products | 0.15 ms where the direct kernel took 0.22; a UNet 12.0 where it took 16.7 |
     /// | GPU with tensor cores | `f16`, `bf16` | others, from 2²⁶ multiplications on | direct | a kernel for them: 0.79 ms where Winograd took 0.6 to 2.2, 0.42 where it took 0.70 |
     /// | GPU with tensor cores | `f16`, `bf16` | smaller | product | the tuner may find the plain kernel faster, which adds up in the type of its inputs: 2e-3 off where the product is 6e-4 off |
@@ -139,8 +143,34 @@ impl Algorithm {
     /// The times are those of an H100: [8, 320, 64, 64] and [64, 256, 16, 16]; that of the nine products is for [64, 256, 16, 16] alone,
     /// without what lies around it.
     ///
-    /// A kernel of one pixel with stride 1 is an affine map, as linear layers are, and goes the same way as they.
-    fn of(device: &Device, dtype: DType, shape: &Convolved) -> Self {
+    /// A kernel of one pixel with stride 1 is an affine map, as linear layers are, and goes the same way as they on a GPU.
+    ///
+    /// # Shapes
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use langevin_models::layers::algorithm::Convolution;
+    /// use burn::tensor::{Device, Tensor};
+    ///
+    /// let device = Device::flex();
+    /// let (x, weight) = (Tensor::ones([1, 8, 16, 16], &device), Tensor::ones([8, 8, 3, 3], &device));
+    /// # #[cfg(feature = "flex")]
+    /// assert_eq!(Convolution::of(&x, &weight, [1, 1], [1, 1]), Convolution::Packed);
+    /// ```
+    #[must_use]
+    pub fn of(x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> Self {
+        #[cfg(feature = "flex")]
+        if crate::cpu::convolves(x, weight, stride, padding) {
+            return Self::Packed;
+        }
+        Self::by_operations(&x.device(), x.dtype(), &Convolved::new(x, weight, stride, padding))
+    }
+
+    /// The rows of the table after the first.
+    fn by_operations(device: &Device, dtype: DType, shape: &Convolved) -> Self {
         if shape.by_nine_products(device, dtype) {
             return Self::NineProducts;
         }
@@ -173,7 +203,7 @@ impl Algorithm {
     #[must_use]
     pub fn fits(self, kernel: [usize; 2], stride: [usize; 2]) -> bool {
         match self {
-            Self::Direct | Self::Product | Self::Windows => true,
+            Self::Packed | Self::Direct | Self::Product | Self::Windows => true,
             Self::Winograd2 | Self::Winograd4 => kernel == [3, 3] && stride == [1, 1],
             Self::NineProducts => kernel == [3, 3] && matches!(stride, [1, 1] | [2, 2]),
         }
@@ -185,6 +215,10 @@ impl Algorithm {
     pub fn computes(self, x: &Tensor<4>, weight: &Tensor<4>, stride: [usize; 2], padding: [usize; 2]) -> bool {
         let shape = Convolved::new(x, weight, stride, padding);
         match self {
+            #[cfg(feature = "flex")]
+            Self::Packed => crate::cpu::convolves(x, weight, stride, padding),
+            #[cfg(not(feature = "flex"))]
+            Self::Packed => false,
             Self::NineProducts => shape.by_nine_products(&x.device(), x.dtype()),
             Self::Windows => shape.by_windows(&x.device(), x.dtype()),
             Self::Winograd2 | Self::Winograd4 => shape.in_tiles(&x.device(), x.dtype()),
@@ -208,6 +242,8 @@ impl Algorithm {
         let [_, _, k, l] = weight.dims();
         assert!(self.fits([k, l], stride), "{self:?} is not for kernels of {k} x {l} and stride {stride:?}");
         match self {
+            #[cfg(feature = "flex")]
+            Self::Packed if let Some(y) = crate::cpu::convolve(&x, &weight, None, stride, padding, None) => y,
             #[cfg(feature = "vulkan")]
             Self::NineProducts if self.computes(&x, &weight, stride, padding) => {
                 nine_products(x, weight, None, None, stride[0])
@@ -224,9 +260,8 @@ impl Algorithm {
             Self::Winograd4 if self.computes(&x, &weight, stride, padding) => {
                 in_tiles(Tile::Four, x, weight, None, None, padding, None)
             }
-            Self::NineProducts | Self::Windows | Self::Winograd2 | Self::Winograd4 => {
-                let shape = Convolved::new(&x, &weight, stride, padding);
-                Self::of(&x.device(), x.dtype(), &shape).run(x, weight, stride, padding)
+            Self::Packed | Self::NineProducts | Self::Windows | Self::Winograd2 | Self::Winograd4 => {
+                Self::of(&x, &weight, stride, padding).run(x, weight, stride, padding)
             }
             Self::Direct => {
                 let (device, dtype) = (x.device(), x.dtype());
@@ -265,7 +300,7 @@ fn has_tensor_cores(device: &Device, dtype: DType) -> bool {
 }
 
 /// Convolves `[batch, input, height, width]` with `[output, input, rows, columns]` by the fastest algorithm for this input, and
-/// adds the bias `[output]`: on the CPU the kernels of this library, else [`Algorithm::of`].
+/// adds the bias `[output]`.
 pub(crate) fn convolve(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -287,13 +322,17 @@ pub(crate) fn convolve_adding(
     padding: [usize; 2],
     kept: Option<&Kept>,
 ) -> Tensor<4> {
+    let ([_, input, height, width], [_, of, k, l]) = (x.dims(), weight.dims());
+    assert!(input == of, "a convolution of {of} channels was given {:?}", x.dims());
+    let fits = height + 2 * padding[0] >= k && width + 2 * padding[1] >= l;
+    assert!(fits, "a kernel of {k} x {l} with a border of {padding:?} does not fit an image of {height} x {width}");
     #[cfg(feature = "flex")]
     if let Some(y) = crate::cpu::convolve(&x, &weight, bias.as_ref(), stride, padding, kept) {
         return plus(y, added);
     }
     let output = weight.dims()[0];
     let shape = Convolved::new(&x, &weight, stride, padding);
-    let algorithm = Algorithm::of(&x.device(), x.dtype(), &shape);
+    let algorithm = Algorithm::by_operations(&x.device(), x.dtype(), &shape);
     #[cfg(feature = "vulkan")]
     if algorithm == Algorithm::NineProducts {
         return nine_products(x, weight, bias, added, stride[0]);
@@ -505,8 +544,8 @@ mod tests {
             alike: true,
         };
         for dtype in [DType::F32, DType::F16] {
-            assert_eq!(Algorithm::of(&flex(), dtype, &shape), Algorithm::Direct);
-            assert_eq!(Algorithm::of(&flex().autodiff(), dtype, &shape), Algorithm::Direct);
+            assert_eq!(Algorithm::by_operations(&flex(), dtype, &shape), Algorithm::Direct);
+            assert_eq!(Algorithm::by_operations(&flex().autodiff(), dtype, &shape), Algorithm::Direct);
         }
     }
 }

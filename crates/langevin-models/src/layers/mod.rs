@@ -49,7 +49,7 @@ pub use ada_norm::{
 };
 pub use added_attention::{AddedAttention, AddedAttentionConfig, ContextNorm, ContextNormalization};
 pub(crate) use angle::sin_cos;
-pub use arrange::{arrange_weights, forget_transforms, keep_transforms};
+pub use arrange::{arrange_weights, cast_parameters, forget_transforms, keep_transforms};
 pub use attention::{Attention, AttentionConfig, attention_with, mask_bias, scaled_dot_product_attention};
 pub(crate) use attention::{join_heads, split_heads};
 pub use combined::{

@@ -98,7 +98,12 @@ impl GroupNorm {
     /// # Shapes
     ///
     /// - input and output: `[batch, channels, ..]`
+    ///
+    /// # Panics
+    ///
+    /// If the input has other channels.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.check(&x);
         if x.shape().num_elements() == 0 {
             return x;
         }
@@ -115,7 +120,16 @@ impl GroupNorm {
 
     /// [`forward`](Self::forward) and then the activation: as one operation, on the CPU and where the device compiles
     /// kernels, if that is SiLU.
-    pub(crate) fn forward_activated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    ///
+    /// # Shapes
+    ///
+    /// - input and output: `[batch, channels, ..]`
+    ///
+    /// # Panics
+    ///
+    /// If the input has other channels.
+    pub fn forward_activated<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+        self.check(&x);
         #[cfg(feature = "flex")]
         if activation == Activation::Silu
             && let Some(y) = self.on_cpu(&x, true)
@@ -129,6 +143,11 @@ impl GroupNorm {
             return y;
         }
         activation.forward(self.forward(x))
+    }
+
+    fn check<const D: usize>(&self, x: &Tensor<D>) {
+        let [channels] = self.weight.dims();
+        assert!(D > 1 && x.dims()[1] == channels, "a normalization of {channels} channels was given {:?}", x.dims());
     }
 
     #[cfg(feature = "cube")]

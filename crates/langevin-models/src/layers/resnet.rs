@@ -112,12 +112,62 @@ impl ResnetBlock2dConfig {
         self
     }
 
+    /// Sets the epsilon of the normalizations.
+    #[must_use]
+    pub fn epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    /// Sets the probability of dropout.
+    #[must_use]
+    pub fn dropout(mut self, dropout: f64) -> Self {
+        self.dropout = dropout;
+        self
+    }
+
+    /// Sets the activation.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// Sets whether the time scales and shifts features instead of being added.
+    #[must_use]
+    pub fn scale_shift(mut self, scale_shift: bool) -> Self {
+        self.scale_shift = scale_shift;
+        self
+    }
+
+    /// Sets what the output is divided by.
+    #[must_use]
+    pub fn output_scale(mut self, output_scale: f64) -> Self {
+        self.output_scale = output_scale;
+        self
+    }
+
+    /// Sets the resampling inside the block.
+    #[must_use]
+    pub fn resample(mut self, resample: Resample) -> Self {
+        self.resample = resample;
+        self
+    }
+
+    /// Sets whether the input is projected before it is added.
+    #[must_use]
+    pub fn shortcut(mut self, shortcut: bool) -> Self {
+        self.shortcut = shortcut;
+        self
+    }
+
     /// Makes the block.
     ///
     /// # Errors
     ///
     /// [`ModelError::Config`] if a size is zero, groups do not divide their channels, the dropout is no
-    /// probability, the output scale is not above zero, or a time is to scale and shift that is not told.
+    /// probability, the output scale is not above zero, a time is to scale and shift that is not told, or the channels change without a
+    /// shortcut.
     pub fn init(&self, device: &Device) -> Result<ResnetBlock2d, ModelError> {
         positive("output_scale", self.output_scale)?;
         let norm = |groups, channels| GroupNormConfig::new(groups, channels).epsilon(self.epsilon).init(device);
@@ -127,6 +177,13 @@ impl ResnetBlock2dConfig {
                 field: "scale_shift",
                 given: "true".into(),
                 expected: "false where `time_width` is none".into(),
+            });
+        }
+        if !self.shortcut && self.input != self.output {
+            return Err(ModelError::Config {
+                field: "shortcut",
+                given: "false".into(),
+                expected: format!("true where {} channels become {}", self.input, self.output),
             });
         }
         let time_outputs = if self.scale_shift { 2 * self.output } else { self.output };
@@ -229,9 +286,14 @@ impl ResnetBlock2d {
     fn unseen(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
         let time = self.time_emb_proj.as_ref().map(|projection| {
             let time = projection.forward(time.expect(TIME).clone());
-            let features = time.dims()[1];
-            // One time for all images, too.
-            time.expand([x.dims()[0], features]).reshape([x.dims()[0], features, 1, 1])
+            let ([rows, features], batch) = (time.dims(), x.dims()[0]);
+            // One time for all images, too; and Burn takes a zero in a shape for what is there.
+            let time = match batch {
+                _ if rows == batch => time,
+                0 => time.slice([0..0, 0..features]),
+                _ => time.expand([batch, features]),
+            };
+            time.reshape([batch, features, 1, 1])
         });
         let h = match self.resample {
             Resample::Keep => self.conv1.forward_normalized(&self.norm1, self.activation, x.clone(), time),

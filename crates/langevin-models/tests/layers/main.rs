@@ -9,3 +9,4 @@ mod compare;
 mod convolution;
 mod normalization;
 mod others;
+mod refused;

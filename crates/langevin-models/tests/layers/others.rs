@@ -3,10 +3,11 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Tensor, activation, module};
+use langevin_models::Tap;
 use langevin_models::layers::{
-    Activation, Conv1dConfig, Conv2dConfig, Conv3dConfig, GroupNormConfig, LayerNormConfig, LinearConfig,
-    RmsNormConfig, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, scaled_dot_product_attention, upsample_nearest,
-    upsample_nearest_2x,
+    Activation, AttentionConfig, Conv1dConfig, Conv2dConfig, Conv3dConfig, GroupNormConfig, LayerNormConfig,
+    LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, avg_pool_2x, fir_downsample_2x, fir_upsample_2x,
+    scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use proptest::prelude::*;
 
@@ -197,6 +198,21 @@ fn of_nothing() {
         assert_eq!(shape_of([0, 4], dtype, |x| norm.forward(x)), [0, 4]);
         let attend = |x: Tensor<4>| scaled_dot_product_attention(x.clone(), x.clone(), x);
         assert_eq!(shape_of([0, 2, 5, 4], dtype, attend), [0, 2, 5, 4]);
+        let attention = cast(AttentionConfig::new(4, 2, 3).init(&device).unwrap(), dtype);
+        for shape in [[0, 5, 4], [2, 0, 4]] {
+            // Added to its input, as in every block: by itself it has no gradient there.
+            let attend = |x: Tensor<3>| x.clone() + attention.forward(x, None, None, &mut Tap::none());
+            assert_eq!(shape_of(shape, dtype, attend), shape);
+        }
+        for (resample, side) in [(Resample::Keep, 6), (Resample::Double, 12)] {
+            let block = ResnetBlock2dConfig::new(4, 6, 5).groups(2).resample(resample).init(&device).unwrap();
+            let block = cast(block, dtype);
+            for rows in [0, 1] {
+                let time = Tensor::ones([rows, 5], (&device, dtype));
+                let shape = shape_of([0, 4, 6, 6], dtype, |x| block.forward(x, Some(&time), &mut Tap::none()));
+                assert_eq!(shape, [0, 6, side, side]);
+            }
+        }
         for kind in [Activation::Silu, Activation::Gelu, Activation::Relu] {
             assert_eq!(shape_of([0, 4], dtype, |x| kind.forward(x)), [0, 4]);
         }

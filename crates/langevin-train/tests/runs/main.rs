@@ -1,5 +1,6 @@
 //! Whole training runs on small networks.
 
+mod finite;
 mod network;
 mod precision;
 mod resume;

@@ -11,7 +11,7 @@ use langevin_train::{AdamW, CheckpointError, Precision, TrainError, Trainer};
 
 /// Adds `size·√p` to its input: its gradient is as large as one likes, and infinite at p = 0.
 #[derive(Module, Debug)]
-struct Root {
+pub struct Root {
     p: Param<Tensor<1>>,
     size: f64,
 }
@@ -25,12 +25,16 @@ impl Network<2> for Root {
         Ok(y.cast(x.dtype()))
     }
 
+    fn casts_input(&self) -> bool {
+        true
+    }
+
     fn for_sampling(&self) -> Self {
         self.valid()
     }
 }
 
-fn root(p: f32, size: f64, steps: u64) -> Trainer<Root, 2> {
+pub fn root(p: f32, size: f64, steps: u64) -> Trainer<Root, 2> {
     let network = Root { p: Param::from_data([p], &Device::flex()), size };
     Trainer::conditioned(network, objective(), |_| Ok(())).steps(steps).batch_size(4).learning_rate(1e-2).quiet()
 }
@@ -63,18 +67,19 @@ fn half_precision_learns_what_full_precision_learns() {
 #[test]
 fn steps_that_overflow_change_nothing_and_a_resumed_run_remembers_them() {
     let _turn = alone();
-    let fit = |steps| root(1.0, 20.0, steps).precision(Precision::F16).fit(&points(13)).unwrap();
+    let trainer = |steps| root(1.0, 20.0, steps).precision(Precision::F16);
     // Gradients of more than one do not bear a factor of 65,536.
-    let one = fit(1);
-    assert_eq!(bits(&one.network), [1.0f32.to_bits()]);
-    assert_eq!(bits(one.ema.as_ref().unwrap()), [1.0f32.to_bits()]);
-    assert_eq!((one.history.len(), one.left_out), (1, 1));
-    let whole = fit(24);
+    let mut first = Vec::new();
+    let whole = trainer(24).fit_watched(&points(13), 1, |watch| {
+        first.extend(bits(&watch.network).into_iter().filter(|_| watch.step == 1));
+        Ok(())
+    });
+    let whole = whole.unwrap();
+    assert_eq!(first, [1.0f32.to_bits()]);
     assert_ne!(bits(&whole.network), [1.0f32.to_bits()]);
     let folder = tempfile::tempdir().unwrap();
     for steps in [2, 9, 24] {
-        let trainer = root(1.0, 20.0, steps).precision(Precision::F16).resume(folder.path());
-        let trained = trainer.fit(&points(13)).unwrap();
+        let trained = trainer(steps).resume(folder.path()).fit(&points(13)).unwrap();
         assert_eq!(trained.history, whole.history[..steps as usize]);
         assert_eq!(trained.left_out.min(2), 2);
         if steps == 24 {
@@ -129,7 +134,9 @@ fn gradients_that_are_never_finite_are_named() {
     let error = root(0.0, 1.0, 40).precision(Precision::F16).resume(folder.path()).checkpoint_every(4).fit(&points(13));
     let error = error.unwrap_err();
     assert!(error.to_string().contains("; try `Precision::Bf16`"), "{error}");
-    let TrainError::NonFiniteGradient { step, parameter, checkpoint } = error else { panic!() };
+    let TrainError::NonFiniteGradient { step, parameter, precision: Precision::F16, checkpoint } = error else {
+        panic!()
+    };
     // 65,536 is halved 17 times.
     assert_eq!((step, parameter.as_str(), checkpoint), (16, "p", Some(16)));
 }
@@ -142,6 +149,28 @@ fn parameters_in_half_precision_are_refused() {
     let error = Trainer::new(network, objective()).steps(1).batch_size(4).precision(Precision::F16).quiet();
     let error = error.fit(&points(13)).unwrap_err();
     assert!(matches!(error, TrainError::NarrowParameter { dtype: DType::F16, .. }), "{error}");
+}
+
+#[test]
+fn an_epsilon_that_half_precision_does_not_hold_is_refused() {
+    let _turn = alone();
+    let fit = |epsilon| {
+        let network = MlpConfig::new(2).hidden(8).classes(3).init(&Device::flex()).unwrap().map(&mut ToHalf);
+        let optimizer = AdamW { epsilon, ..AdamW::default() };
+        Trainer::new(network, objective()).steps(20).batch_size(4).optimizer(optimizer).quiet().fit(&points(13))
+    };
+    let error = fit(1e-8).unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("`linear_in.weight` is F16") && told.contains("epsilon of 1e-8"), "{told}");
+    // What the message advises.
+    assert_eq!(fit(1e-4).unwrap().history.len(), 20);
+}
+
+#[test]
+fn a_network_that_does_not_cast_is_refused() {
+    let _turn = alone();
+    let error = crate::network::trainer(2).precision(Precision::Bf16).fit(&points(13)).unwrap_err();
+    assert!(matches!(error, TrainError::CastsNothing) && error.to_string().contains("Network::casts_input"), "{error}");
 }
 
 struct ToHalf;

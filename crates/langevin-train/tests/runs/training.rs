@@ -5,10 +5,9 @@ use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor, TensorData};
 use langevin_core::process::{RectifiedFlow, VpSde};
 use langevin_core::{DenoiseError, Network, Prediction, Process};
-use langevin_data::{Batch, DataError, DataSet, VectorSet};
+use langevin_data::VectorSet;
 use langevin_models::{Labels, MlpConfig};
 use langevin_train::{CheckpointError, Decay, Objective, TrainError, Trainer};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Quantiles of N(1, 0.5²), a sample without sampling error.
 fn gaussian(n: usize) -> VectorSet {
@@ -186,53 +185,6 @@ fn parts(network: &Net) -> Vec<Vec<f32>> {
     let mut parts = Parts(Vec::new());
     network.visit(&mut parts);
     parts.0
-}
-
-/// Points, and NaN from the n-th batch on.
-struct Poisoned {
-    points: VectorSet,
-    good: AtomicUsize,
-}
-
-impl DataSet<2> for Poisoned {
-    fn len(&self) -> usize {
-        self.points.len()
-    }
-    fn batch(&self, indices: &[usize], device: &Device) -> Result<Batch<2>, DataError> {
-        let mut batch = self.points.batch(indices, device)?;
-        if self.good.fetch_sub(1, Ordering::Relaxed) == 0 {
-            batch.x = batch.x.mul_scalar(f32::NAN);
-        }
-        Ok(batch)
-    }
-}
-
-#[test]
-fn a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint() {
-    let _turn = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let data = Poisoned { points: points(13), good: AtomicUsize::new(7) };
-    let every = || trainer(20).checkpoint_every(5).resume(folder.path());
-    let error = every().fit(&data).unwrap_err();
-    assert!(
-        matches!(error, TrainError::NonFiniteLoss { step: 7, checkpoint: Some(5), loss } if loss.is_nan()),
-        "{error}"
-    );
-    assert!(error.to_string().contains("the checkpoint of step 5 is kept"), "{error}");
-    // And it is good to go on from.
-    assert_eq!(every().fit(&points(13)).unwrap().history, trainer(20).fit(&points(13)).unwrap().history);
-    let data = Poisoned { points: points(13), good: AtomicUsize::new(0) };
-    let error = trainer(20).fit(&data).unwrap_err();
-    assert!(matches!(error, TrainError::NonFiniteLoss { step: 0, checkpoint: None, .. }), "{error}");
-}
-
-#[test]
-fn parameters_that_overflow_in_the_last_step_are_noticed() {
-    let _turn = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let error = trainer(1).warmup(0).learning_rate(1e39).resume(folder.path()).fit(&points(13)).unwrap_err();
-    assert!(matches!(error, TrainError::NonFiniteParameters { step: 1, checkpoint: None }), "{error}");
-    assert!(!folder.path().join("checkpoint.langevin").exists());
 }
 
 /// The setting that a trainer's error names.

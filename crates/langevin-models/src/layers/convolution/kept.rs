@@ -87,8 +87,9 @@ impl Module for Kept {
     fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
         let is_on = mapper.map_flag(Param::from_bool(self.is_on)).is_enabled();
         // Who keeps nothing more lets go of what was kept.
-        let kept = if is_on { self } else { Self::default() };
-        Self { is_on, ..kept }
+        let mut kept = if is_on { self } else { Self::default() };
+        kept.is_on = is_on;
+        kept
     }
 
     fn visit<V: ModuleVisitor>(&self, _: &mut V) {}

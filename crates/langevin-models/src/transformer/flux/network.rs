@@ -94,6 +94,19 @@ impl Network<4> for Flux {
         self.valid()
     }
 
+    fn casts_input(&self) -> bool {
+        true
+    }
+
+    fn first_not_finite(
+        &self,
+        x: Tensor<4>,
+        time: Tensor<1>,
+        cond: &TextCondition,
+    ) -> Result<Option<String>, DenoiseError> {
+        Ok(Tap::first_not_finite(|tap| self.forward_latents(x, time, cond, tap))?.1)
+    }
+
     fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
         Ok(self.check_latent(sample, sample)?)
     }

@@ -253,6 +253,14 @@ impl Network<3> for UNet1d {
         self.valid()
     }
 
+    fn casts_input(&self) -> bool {
+        true
+    }
+
+    fn first_not_finite(&self, x: Tensor<3>, time: Tensor<1>, cond: &Labels) -> Result<Option<String>, DenoiseError> {
+        Ok(Tap::first_not_finite(|tap| self.forward_with(x, time, cond, tap))?.1)
+    }
+
     fn check_shape(&self, sample: &[usize]) -> Result<(), DenoiseError> {
         self.check_sample(sample, sample)?;
         let length = sample[1];
