@@ -191,7 +191,9 @@ fn main() -> Result<(), Report> {
     let images = plan.start([12 * CLASSES, 1, 8, 8], &guided, &Seeded::new(0), Load::on(&device))?.finish()?;
     let path = options.out.join("samples.png");
     ImageGrid::new(12)?.upscale(4)?.padding(2).save(&images, &path)?;
-    let steps = (trained.left_out > 0).then(|| format!(", {} steps left out", trained.left_out)).unwrap_or_default();
-    println!("{:.0} seconds{steps}; samples are in {}", started.elapsed().as_secs_f64(), path.display());
+    if trained.left_out > 0 {
+        println!("{} steps were left out, whose gradients overflowed", trained.left_out);
+    }
+    println!("{:.0} seconds; samples are in {}", started.elapsed().as_secs_f64(), path.display());
     Ok(())
 }
