@@ -1,9 +1,9 @@
 //! What can be timed: a name, and what builds the work. A value of every result is read: what a kernel did wrong shows only when a
 //! result is read.
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use langevin::models::layers::{arrange_weights, keep_transforms};
+use langevin::models::layers::{cast_parameters, keep_transforms};
 
 /// Where and how cases run.
 #[derive(Clone)]
@@ -36,16 +36,8 @@ pub fn random<const D: usize>(shape: [usize; D], setting: &Setting) -> Tensor<D>
 
 /// A module with parameters of the element type that is timed, in the order of memory that is fastest.
 pub fn cast<M: Module>(module: M, setting: &Setting) -> M {
-    let module = arrange_weights(module.map(&mut Cast(setting.dtype)));
+    let module = cast_parameters(module, setting.dtype);
     if setting.keep { keep_transforms(module) } else { module }
-}
-
-struct Cast(DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
 }
 
 /// One round of a case: what is timed. Returns one value of the result, on the device.

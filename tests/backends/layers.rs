@@ -1,7 +1,7 @@
 //! One table of the public layers and blocks, each with the settings that choose another path through it.
 
 use crate::Case;
-use crate::probe::{Cast, Measured, filled, function, module, module_in, tensor, value};
+use crate::probe::{Measured, filled, function, module, module_in, tensor, value};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 use langevin::models::layers::algorithm::Convolution;
@@ -11,8 +11,8 @@ use langevin::models::layers::{
     GroupNormConfig, LayerNormConfig, LinearConfig, Resample, ResnetBlock2dConfig, RmsNormConfig, SinusoidalEmbedding,
     SinusoidalPositions, SpatialNormConfig, SpatioTemporalResnetConfig, TemporalConv, TemporalResnetConfig,
     TimestepEmbeddingConfig, Transformer2dConfig, TransformerSpatioTemporalConfig, TransformerTemporalConfig,
-    arrange_weights, attention_with, avg_pool_2x, fir_downsample_2x, fir_upsample_2x, forget_transforms,
-    keep_transforms, mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
+    arrange_weights, attention_with, avg_pool_2x, cast_parameters, fir_downsample_2x, fir_upsample_2x,
+    forget_transforms, keep_transforms, mask_bias, scaled_dot_product_attention, upsample_nearest, upsample_nearest_2x,
 };
 use langevin::models::{MlpConfig, Tap};
 
@@ -332,6 +332,11 @@ pub fn table() -> Vec<Case> {
             let layer = arrange_weights(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
             value(layer.forward(tensor([2, 32, 9, 8], 1, d)))
         }),
+        // Half precision has limits of its own: `half_precision_stays_near_single_precision`.
+        case("cast_parameters", "a convolution in single precision", |d| {
+            let layer = cast_parameters(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)), DType::F32);
+            value(layer.forward(tensor([2, 32, 9, 8], 1, d)))
+        }),
         case("forget_transforms", "a convolution", |d| {
             let layer = keep_transforms(filled(Conv2dConfig::new(32, 64, 3).padding(1).init(d).expect(OK)));
             value(forget_transforms(layer).forward(tensor([2, 32, 9, 8], 1, d)))
@@ -426,7 +431,7 @@ pub fn maps(device: &Device, dtype: DType) -> Vec<(String, Measured)> {
     let gradients = layer.weight.val().sum().backward();
     assert!(layer.weight.val().grad(&gradients).is_some(), "an arranged weight has no gradient");
     let layer = Conv2dConfig::new(32, 64, 3).padding(1).init(device).expect(OK);
-    let layer = arrange_weights(filled(layer).map(&mut Cast(dtype)));
+    let layer = cast_parameters(filled(layer), dtype);
     let x = tensor([2, 32, 9, 8], 1, device).cast(dtype);
     found.push(("arrange_weights: 32 to 64 channels".into(), value(layer.forward(x).cast(DType::F32))));
     for ([input, output], size, stride) in

@@ -1,7 +1,7 @@
 //! Whole networks of each published kind, and training steps.
 
 use crate::Case;
-use crate::probe::{Cast, Measured, filled, module, tensor, value};
+use crate::probe::{Measured, filled, module, tensor, value};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin::core::Prediction;
@@ -9,6 +9,7 @@ use langevin::core::process::{Betas, DiscreteChain};
 use langevin::data::digits;
 use langevin::models::autoencoder::AutoencoderKlTemporalDecoderConfig;
 use langevin::models::control::ControlOptions;
+use langevin::models::layers::cast_parameters;
 use langevin::models::text::{BertConfig, ByteTextConfig, ClipTextConfig, ClipVisionConfig, T5EncoderConfig, Tokens};
 use langevin::models::unet::video::{UNet3dConditionalConfig, UNetMotionConfig, UNetSpatioTemporalConfig};
 use langevin::models::{
@@ -302,7 +303,7 @@ pub fn half(device: &Device) -> Option<(Measured, Measured)> {
     let config = UNet2dConfig::images(3, 16).channels(&[32, 64]).layers(1);
     let run = |dtype| {
         let network = filled(config.init(device).expect("a valid configuration")).valid();
-        let network = network.map(&mut Cast(dtype));
+        let network = cast_parameters(network, dtype);
         let x = tensor([2, 3, 16, 16], 4, device).cast(dtype);
         let time = Tensor::from_data([10.0, 900.0], device);
         value(network.forward_with(x, time, &Labels::none(2), &mut Tap::none()).expect("a valid input"))

@@ -2,7 +2,7 @@
 
 use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
-use langevin::models::layers::Linear;
+use langevin::models::layers::{Linear, cast_parameters};
 use std::fmt::Write;
 
 /// Numbers that look random, in `[-1, 1]`, the same on every device.
@@ -63,15 +63,6 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_to_vec().expect("f32")
 }
 
-/// Parameters in another type.
-pub struct Cast(pub DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
-}
-
 /// No two devices drop the same numbers.
 struct WithoutDropout;
 
@@ -126,7 +117,7 @@ pub fn module_in<M: Module, const I: usize, const O: usize>(
     device: &Device,
     forward: impl Fn(&M, Tensor<I>) -> Tensor<O>,
 ) -> Measured {
-    let module = filled(module).map(&mut Cast(dtype)).train().map(&mut WithoutDropout);
+    let module = cast_parameters(filled(module), dtype).train().map(&mut WithoutDropout);
     let x = Tensor::from_inner(tensor(input, 1, device).mul_scalar(2.0)).require_grad();
     let y = forward(&module, x.clone());
     let weights = Tensor::from_inner(tensor(y.dims(), 2, device));

@@ -146,7 +146,7 @@ pub enum ModelError {
     /// "No class" was asked of a network that has no embedding for it.
     #[error(
         "row {row} asks for no class, but the network was built without a \"no class\" row: \
-         give a class, or build it with `UNet2dConfig::classes` or `MlpConfig::classes`"
+         give a class, or build it with such a row (`UNet2dConfig::classes` and `MlpConfig::classes` do)"
     )]
     NoNullClass {
         /// Row of the condition.

@@ -258,8 +258,9 @@ impl Checkpoint {
         given: &[Parameter],
         path: &Path,
     ) -> Result<(), CheckpointError> {
-        let nothing = || "not there".to_string();
         for setting in settings.keys().chain(self.settings.keys()) {
+            // Full precision is not written down.
+            let nothing = || if setting == "precision" { "Full" } else { "not there" }.to_string();
             let (old, new) = (self.settings.get(setting), settings.get(setting));
             if old != new {
                 return Err(CheckpointError::Setting {

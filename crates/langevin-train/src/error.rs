@@ -30,6 +30,17 @@ pub enum TrainError {
         /// Classes that the network knows.
         classes: usize,
     },
+    /// More classes in the data than the network has.
+    #[error(
+        "the data has {given} classes and the network knows {known}: make the network with more, or say that it is trained without them by \
+         `.condition_dropout(1.0)`"
+    )]
+    Classes {
+        /// Classes that the network knows.
+        known: usize,
+        /// Classes of the data.
+        given: usize,
+    },
     /// A batch larger than the data set.
     #[error(
         "batch_size is {batch_size}, the data set has {len} samples: give a batch size of at most {len}, or more data"
@@ -115,7 +126,11 @@ pub enum TrainError {
         count: usize,
     },
     /// The loss is NaN or infinite.
-    #[error("the loss of step {step} is {loss}: {origin}; {}{}", kept(.checkpoint), .precision.advice(*.step))]
+    #[error(
+        "the loss of step {step} is {loss}: {origin}; {}{}",
+        kept(.checkpoint),
+        advice(Some(.origin), *.precision, *.step, .checkpoint)
+    )]
     NonFiniteLoss {
         /// The step, from 0.
         step: u64,
@@ -130,9 +145,9 @@ pub enum TrainError {
     },
     /// A parameter became NaN or infinite although the losses were finite.
     #[error(
-        "after {step} steps the parameter `{parameter}` is NaN or infinite: {}; try a lower learning rate, a longer \
-         warm-up or gradient clipping, and `.check_numbers()` to see where it begins",
-        kept(.checkpoint)
+        "after {step} steps the parameter `{parameter}` is NaN or infinite: {}{}",
+        kept(.checkpoint),
+        advice(None, Precision::Full, *.step, .checkpoint)
     )]
     NonFiniteParameters {
         /// Steps done.
@@ -162,7 +177,7 @@ pub enum TrainError {
          the other: cast what `forward` is given to the type of the parameters and the output back to that of the state, and let \
          `Network::casts_input` return true"
     )]
-    CastsNothing,
+    InputNotCast,
     /// AdamW's ε is zero in the type of a parameter.
     #[error(
         "`{parameter}` is {dtype:?}, in which AdamW's epsilon of {epsilon:e} is zero, so that the first step would be NaN: keep the parameters in \
@@ -178,10 +193,11 @@ pub enum TrainError {
     },
     /// A gradient is NaN or infinite although the loss is finite; in `f16`, however little the loss is scaled.
     #[error(
-        "the gradient of `{parameter}` in step {step} is NaN or infinite{}: {}{}",
+        "the gradient of `{parameter}` in step {step} is NaN or infinite{}, and of no parameter declared after it: {}; look for a root, a \
+         logarithm or a quotient of zero{}",
         if *.precision == Precision::F16 { " even where the loss is not scaled" } else { "" },
         kept(.checkpoint),
-        .precision.advice(*.step)
+        advice(None, *.precision, *.step, .checkpoint)
     )]
     NonFiniteGradient {
         /// The step, from 0.
@@ -202,15 +218,29 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
 }
 
-impl Precision {
-    /// What to try against numbers that are not finite.
-    fn advice(self, step: u64) -> &'static str {
-        match (self, step) {
-            (Self::F16, _) => "; try `Precision::Bf16`, or a network whose numbers stay below 65,504",
-            // Nothing has been learned yet that could be too much.
-            (_, 0) => "",
-            _ => "; try a lower learning rate, a longer warm-up or gradient clipping",
+/// What to try against numbers that are not finite.
+fn advice(origin: Option<&Origin>, precision: Precision, step: u64, checkpoint: &Option<u64>) -> String {
+    let rate = "try a lower learning rate, a longer warm-up or gradient clipping";
+    let range = "try `Precision::Bf16`, or a network whose numbers stay below 65,504";
+    let advice = match (origin, precision, step) {
+        (Some(Origin::Data), _, _) => return "; look at the samples, and at what prepares them".into(),
+        (Some(Origin::Parameter(_)), Precision::F16, 0) => {
+            "look at the weights that the network was given, which have to stay below 65,504".into()
         }
+        (Some(Origin::Parameter(_)), _, 0) => "look at the weights that the network was given".into(),
+        (_, Precision::F16, 0) => range.to_string(),
+        // Nothing has been learned yet that could be too much.
+        (Some(_), _, 0) => "look at what the network was given, and at its weights".into(),
+        (None, _, 0) => return String::new(),
+        (_, Precision::F16, _) => format!("{rate}, or {}", &range["try ".len()..]),
+        _ => rate.to_string(),
+    };
+    match checkpoint {
+        // With other settings it is another run.
+        Some(_) if step > 0 => {
+            format!("; {advice} (`load_network` reads the checkpoint's weights for a run with other settings)")
+        }
+        _ => format!("; {advice}"),
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 pub enum Origin {
     /// The batch that the data set gave.
     Data,
-    /// A parameter, before the step: its path.
+    /// A parameter before the step, in the type that the network computes in: its path.
     Parameter(String),
     /// What a sub-module returned: its name, as in `Tap`.
     Layer(String),
@@ -27,7 +27,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data => f.write_str("the batch of data is so already"),
-            Self::Parameter(path) => write!(f, "the parameter `{path}` was so before the step"),
+            Self::Parameter(path) => {
+                write!(f, "the parameter `{path}`, in the type that the network computes in, was so before the step")
+            }
             Self::Layer(name) => write!(f, "the output of `{name}` is the first that is so"),
             Self::Output => f.write_str("the network's output is so"),
             Self::Loss => f.write_str("the network's output is finite, and its squared error is not"),

@@ -24,6 +24,7 @@ mod objective;
 mod optimizer;
 mod precision;
 mod progress;
+mod question;
 mod random;
 mod run;
 mod schedule;

@@ -1,9 +1,7 @@
 //! What a network is trained for.
 
-use crate::finite::{first_parameter_not_finite, is_finite};
 use crate::times::steps;
-use crate::{Origin, Times, TrainError, Weighting};
-use burn::module::Module;
+use crate::{Times, TrainError, Weighting};
 use burn::tensor::Tensor;
 use langevin_core::{DenoiseError, Level, Levels, Network, Prediction, Process};
 use std::sync::Arc;
@@ -151,7 +149,7 @@ impl Objective {
         let batch = x0.dims()[0];
         check_shapes(network, &x0, &noise, levels)?;
         let prediction = self.prediction;
-        let x = self.question(x0.clone(), noise.clone(), levels)?;
+        let x = self.noised(x0.clone(), noise.clone(), levels)?;
         let target_x0 = levels.try_map(|level| Ok::<_, TrainError>(prediction.target(level)?.x0))?;
         let target_eps = levels.try_map(|level| Ok::<_, TrainError>(prediction.target(level)?.eps))?;
         let weights = levels.try_map(|level| self.weight(level))?;
@@ -164,12 +162,16 @@ impl Objective {
             let given = output.dims().to_vec();
             return Err(DenoiseError::Shape { what: "the network's output".into(), given, expected }.into());
         }
+        let (given, states) = (output.dtype(), target.dtype());
+        if given != states {
+            return Err(DenoiseError::DType { what: "the network's output", given, states }.into());
+        }
         let squares = output.sub(target).square().reshape([batch as i32, -1]);
         Ok(weights.times(squares.mean_dim(1)).mean())
     }
 
     /// What the network is asked about: the data, noised and scaled.
-    fn question<const D: usize>(
+    pub(crate) fn noised<const D: usize>(
         &self,
         x0: Tensor<D>,
         noise: Tensor<D>,
@@ -178,29 +180,6 @@ impl Objective {
         let scale = levels.try_map(|level| Ok::<_, TrainError>(self.prediction.input_scale(level)?))?;
         let x = levels.map(|level| level.alpha).times(x0);
         Ok(scale.times(x.add(levels.map(|level| level.sigma).times(noise))))
-    }
-
-    /// Where a loss of these arguments that is not finite came from. The network runs again, once or twice.
-    pub(crate) fn origin<N: Network<D> + Module, const D: usize>(
-        &self,
-        network: &N,
-        x0: Tensor<D>,
-        noise: Tensor<D>,
-        levels: &Levels,
-        cond: &N::Cond,
-    ) -> Result<Origin, TrainError> {
-        if !is_finite(x0.clone())? {
-            return Ok(Origin::Data);
-        }
-        if let Some(path) = first_parameter_not_finite(network)? {
-            return Ok(Origin::Parameter(path));
-        }
-        let x = Tensor::from_inner(self.question(x0, noise, levels)?);
-        let time = levels.times(&x);
-        if let Some(name) = network.first_not_finite(x.clone(), time.clone(), cond)? {
-            return Ok(Origin::Layer(name));
-        }
-        Ok(if is_finite(network.forward(x, time, cond)?.inner())? { Origin::Loss } else { Origin::Output })
     }
 
     /// Asks every coefficient on a chain, or on a fine grid of a continuous process, whether it is finite.

@@ -49,10 +49,7 @@ impl Progress {
         self.losses.extend(losses);
         self.losses.drain(..self.losses.len().saturating_sub(WINDOW));
         let mean = self.losses.iter().sum::<f32>() / self.losses.len() as f32;
-        let mut line = line(self.first, done, self.steps, mean, self.started.elapsed());
-        if left_out > 0 {
-            line.push_str(&format!("  {left_out} left out"));
-        }
+        let line = line(self.first, done, self.steps, mean, self.started.elapsed(), left_out);
         match &mut self.display {
             Display::Quiet => {}
             Display::Bar(bar) => {
@@ -84,8 +81,8 @@ impl Progress {
     }
 }
 
-/// "1200/20000  loss 0.0312  8.1 steps/s  38 min left"
-fn line(first: u64, done: u64, steps: u64, loss: f32, elapsed: Duration) -> String {
+/// "1200/20000  loss 0.0312  8.1 steps/s  38 min left", and "  3 steps left out" if there are any.
+fn line(first: u64, done: u64, steps: u64, loss: f32, elapsed: Duration, left_out: u64) -> String {
     let rate = (done - first) as f64 / elapsed.as_secs_f64().max(1e-9);
     let left = (steps - done) as f64 / rate.max(1e-9);
     let left = match left {
@@ -93,7 +90,8 @@ fn line(first: u64, done: u64, steps: u64, loss: f32, elapsed: Duration) -> Stri
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
     };
-    format!("{done}/{steps}  loss {loss:.4}  {rate:.1} steps/s  {left} left")
+    let out = if left_out > 0 { format!("  {left_out} steps left out") } else { String::new() };
+    format!("{done}/{steps}  loss {loss:.4}  {rate:.1} steps/s  {left} left{out}")
 }
 
 #[cfg(test)]
@@ -103,17 +101,20 @@ mod tests {
     #[test]
     fn a_line_has_loss_rate_and_time_left() {
         let seconds = Duration::from_secs;
-        assert_eq!(line(0, 100, 300, 0.03125, seconds(50)), "100/300  loss 0.0312  2.0 steps/s  100 s left");
+        assert_eq!(line(0, 100, 300, 0.03125, seconds(50), 0), "100/300  loss 0.0312  2.0 steps/s  100 s left");
         // A resumed run counts its own steps only.
-        assert_eq!(line(1000, 1100, 21_000, 1.0, seconds(50)), "1100/21000  loss 1.0000  2.0 steps/s  2.8 h left");
-        assert_eq!(line(0, 10, 610, 1.0, seconds(10)), "10/610  loss 1.0000  1.0 steps/s  10 min left");
+        assert_eq!(line(1000, 1100, 21_000, 1.0, seconds(50), 0), "1100/21000  loss 1.0000  2.0 steps/s  2.8 h left");
+        assert_eq!(
+            line(0, 10, 610, 1.0, seconds(10), 3),
+            "10/610  loss 1.0000  1.0 steps/s  10 min left  3 steps left out"
+        );
     }
 
     #[test]
     fn the_loss_shown_is_a_mean_of_the_last_hundred() {
         let mut progress = Progress::new(0, 400, true);
         progress.advance(200, &[1000.0; 200], 0);
-        progress.advance(300, &[2.0; 100], 1);
+        progress.advance(300, &[2.0; 100], 0);
         assert_eq!(progress.losses.len(), 100);
         assert_eq!(progress.losses.iter().sum::<f32>(), 200.0);
     }

@@ -3,11 +3,12 @@
 use crate::batches::{Prepared, Source};
 use crate::checkpoint::{self, Checkpoint, Records, parameters};
 use crate::conditioning::drop_labels;
-use crate::finite::{first_parameter_not_finite, is_finite, last_gradient_not_finite};
+use crate::finite::{first_parameter_not_finite, last_gradient_not_finite};
 use crate::norm::{Scaled, factor, sum_of_squares};
 use crate::optimizer::{Optimizer, OptimizerState};
 use crate::precision::{LossScale, Precision, in_precision, require_epsilon, require_full};
 use crate::progress::Progress;
+use crate::question::Question;
 use crate::random::{Purpose, Stream};
 use crate::trainer::{Settings, Trained, Trainer};
 use crate::watch::{Watch, Watcher};
@@ -45,11 +46,17 @@ where
     if working_type.is_some() {
         require_full(&network)?;
         if !network.casts_input() {
-            return Err(TrainError::CastsNothing);
+            return Err(TrainError::InputNotCast);
         }
     }
     require_epsilon(&network, settings.optimizer.epsilon)?;
 
+    if let (Some(known), Some(given)) = (classes, data.classes())
+        && given > known
+        && settings.condition_dropout < 1.0
+    {
+        return Err(TrainError::Classes { known, given });
+    }
     let fingerprint = settings.fingerprint(network.describe(), &objective, data.len());
     let mut state = State::new(network.valid().train(), &settings)?;
     if let Some(folder) = &settings.folder {
@@ -76,25 +83,28 @@ where
             }
             let labels = drop_labels(labels, rows, settings.condition_dropout, seed, step);
             let cond = condition(&labels)?;
-            device.seed(device_seed(seed, step));
             let working = working_type.map(|dtype| in_precision(&state.network, dtype));
-            let asked = working.as_ref().unwrap_or(&state.network);
-            let loss = objective.loss(asked, x.clone(), noise.clone(), &levels, &cond)?;
-            let number = loss.clone().inner();
-            pending.push(number.clone());
-            let (precision, checkpoint) = (settings.precision, state.saved);
-            let check_loss = |network: &N| {
-                if is_finite(number.clone())? {
-                    return Ok(());
-                }
-                let loss = number.clone().try_into_scalar()?;
-                let origin = objective.origin(network, x.clone(), noise.clone(), &levels, &cond)?;
-                Err(TrainError::NonFiniteLoss { step, loss, origin, precision, checkpoint })
+            let question = Question {
+                objective: &objective,
+                x0: x,
+                noise,
+                levels,
+                cond,
+                device: &device,
+                seed: device_seed(seed, step),
+                step,
+                precision: settings.precision,
+                checkpoint: state.saved,
+                // Nothing is known of a network yet that somebody has just brought.
+                checked: step == start || settings.check_numbers,
             };
-            if step == start || settings.check_numbers {
-                check_loss(asked)?;
+            let asked = working.as_ref().unwrap_or(&state.network);
+            let loss = question.loss(asked)?;
+            pending.push(loss.clone().inner());
+            if question.checked {
+                question.check(asked, &loss)?;
             }
-            if let Some(scaled) = state.gradients(loss, working, &settings, step, check_loss)? {
+            if let Some(scaled) = state.gradients(loss, working, &settings, &question)? {
                 state = state.update(settings.learning_rate.at(step), scaled);
             }
 
@@ -105,7 +115,7 @@ where
             let folder = folder.filter(|_| last || done % settings.checkpoint_every == 0);
             let watched = watcher.as_ref().is_some_and(|watcher| done % watcher.every == 0);
             if pending.len() == READ_EVERY || folder.is_some() || last || watched {
-                let fresh = state.read(std::mem::take(&mut pending), precision)?;
+                let fresh = state.read(std::mem::take(&mut pending), settings.precision)?;
                 progress.advance(done, &state.losses[state.losses.len() - fresh..], state.loss_scale.left_out);
             }
             if folder.is_some() || last {
@@ -183,38 +193,45 @@ impl<N: Module> State<N> {
     }
 
     /// The gradients of the loss of `working`, the network in another precision, or of the network itself. `None` for a step to be
-    /// left out, whose gradients overflowed although the loss was found finite by `check_loss`.
-    fn gradients(
+    /// left out, whose gradients overflowed although the loss is finite.
+    fn gradients<const D: usize>(
         &mut self,
         loss: Tensor<1>,
         working: Option<N>,
         settings: &Settings,
-        step: u64,
-        check_loss: impl Fn(&N) -> Result<(), TrainError>,
-    ) -> Result<Option<Scaled>, TrainError> {
-        let precision = settings.precision;
-        let half = precision == Precision::F16;
+        question: &Question<'_, N::Cond, D>,
+    ) -> Result<Option<Scaled>, TrainError>
+    where
+        N: Network<D>,
+    {
+        let half = question.precision == Precision::F16;
         let scale = if half { self.loss_scale.factor } else { 1.0 };
-        let loss = if half { loss.mul_scalar(scale) } else { loss };
         let asked = working.as_ref().unwrap_or(&self.network);
-        let gradients = GradientsParams::from_grads(loss.backward(), asked);
+        let of = |loss: Tensor<1>| GradientsParams::from_grads(loss.backward(), asked);
+        let gradients = of(if half { loss.clone().mul_scalar(scale) } else { loss.clone() });
         let squares =
             (half || settings.clip_norm.is_some()).then(|| sum_of_squares(&gradients, &self.network)).flatten();
         // One number is read; the rest is asked only where it says that something is wrong.
         let suspected = match &squares {
             Some(squares) if half => !squares.clone().try_into_scalar::<f32>()?.is_finite(),
-            _ => settings.check_numbers,
+            _ => question.checked,
         };
         let wrong = if suspected { last_gradient_not_finite(&gradients, &self.network)? } else { None };
         if half {
             self.loss_scale = self.loss_scale.after(wrong.is_none());
         }
         if let Some(parameter) = wrong {
-            check_loss(asked)?;
-            if half && self.loss_scale.factor >= LossScale::LEAST {
-                return Ok(None);
-            }
-            return Err(TrainError::NonFiniteGradient { step, parameter, precision, checkpoint: self.saved });
+            question.check(asked, &loss)?;
+            let scaled = half && self.loss_scale.factor >= LossScale::LEAST;
+            let parameter = match scaled {
+                // What has no scale that would be small enough is told at once, and not after sixteen steps.
+                true if question.checked => last_gradient_not_finite(&of(question.loss(asked)?), &self.network)?,
+                true => None,
+                false => Some(parameter),
+            };
+            let Some(parameter) = parameter else { return Ok(None) };
+            let Question { step, precision, checkpoint, .. } = *question;
+            return Err(TrainError::NonFiniteGradient { step, parameter, precision, checkpoint });
         }
         let factor = squares.and_then(|squares| factor(squares, scale, settings.clip_norm));
         Ok(Some(Scaled { gradients, factor }))

@@ -240,9 +240,10 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     }
 
     /// Looks at the loss and at the gradients of each step before it changes the network, and ends the run by an error that names where
-    /// numbers stopped being finite: the layer, the parameter, the data. Each step waits for the device twice. The result is the same with it as without.
+    /// numbers stopped being finite: the layer, the parameter, the data. In [`Precision::F16`] gradients that overflow are no error as long as they do
+    /// not without a scale, for which such a step is done twice. Each step waits for the device twice. The result is the same with it as without.
     ///
-    /// Without it the first step of each call is looked at in this way, and in [`Precision::F16`] every one whose gradients overflow; other
+    /// Without it the first step of each call is looked at in this way, and in `F16` the loss of every one whose gradients overflow; other
     /// losses are read some steps later, when the network that made them is gone.
     #[must_use]
     pub fn check_numbers(self) -> Self {
@@ -329,8 +330,8 @@ impl<N: Network<D> + Module, const D: usize> Trainer<N, D> {
     ///
     /// # Errors
     /// Settings: [`TrainError::Setting`], [`TrainError::BatchSize`]. The network: [`TrainError::NoParameters`],
-    /// [`TrainError::Devices`], [`TrainError::Denoise`], [`TrainError::EpsilonVanishes`]; [`TrainError::Precision`],
-    /// [`TrainError::NarrowParameter`] and [`TrainError::CastsNothing`] with a precision. Along the way: [`TrainError::Data`],
+    /// [`TrainError::Devices`], [`TrainError::NoLabels`], [`TrainError::Classes`], [`TrainError::Denoise`], [`TrainError::EpsilonVanishes`]; [`TrainError::Precision`],
+    /// [`TrainError::NarrowParameter`] and [`TrainError::InputNotCast`] with a precision. Along the way: [`TrainError::Data`],
     /// [`TrainError::NonFiniteLoss`], [`TrainError::NonFiniteGradient`] and [`TrainError::NonFiniteParameters`]; the last checkpoint stays then.
     /// [`TrainError::Checkpoint`] for one that cannot be written, is damaged, or belongs to another configuration.
     pub fn fit<S: DataSet<D> + ?Sized>(mut self, data: &S) -> Result<Trained<N>, TrainError> {

@@ -400,7 +400,10 @@ pub enum DenoiseError {
     #[error("the condition has no rows: give one row, or one for each sample")]
     EmptyCondition,
     /// The condition's rows do not match the batch.
-    #[error("the condition has {condition} rows, the batch has {batch}: give one row, or one for each sample")]
+    #[error(
+        "the condition has {condition} rows, the batch has {batch}: {}",
+        if *.batch == 0 { "give at least one sample" } else { "give one row, or one for each sample" }
+    )]
     ConditionRows {
         /// Rows of the condition.
         condition: usize,

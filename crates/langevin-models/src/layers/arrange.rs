@@ -30,9 +30,14 @@ pub fn arrange_weights<M: Module>(network: M) -> M {
 }
 
 /// A network with its floating-point parameters in another type, to compute in, and its weights in order for the device
-/// ([`arrange_weights`]). Tables of Fourier features stay as they are: rounded, they would be other features. Parameters keep their ids.
+/// ([`arrange_weights`]). Tables of Fourier features stay as they are: rounded, they would be other features (loading
+/// in half precision rounds them, as the reference does). Parameters keep their ids.
 ///
 /// A network in training has to stay in `f32`: half precision beside it is the trainer's.
+///
+/// # Panics
+///
+/// If the type is not of floating point.
 ///
 /// # Example
 ///

@@ -111,6 +111,10 @@ impl Conv2d {
     ///
     /// - input: `[batch, input, height, width]`
     /// - output: `[batch, output, (height + 2·padding - kernel) / stride + 1, …]`
+    ///
+    /// # Panics
+    ///
+    /// If the image has other channels or another type, or is smaller than the kernel.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_adding(x, None)
     }

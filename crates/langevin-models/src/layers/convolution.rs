@@ -323,7 +323,8 @@ pub(crate) fn convolve_adding(
     kept: Option<&Kept>,
 ) -> Tensor<4> {
     let ([_, input, height, width], [_, of, k, l]) = (x.dims(), weight.dims());
-    assert!(input == of, "a convolution of {of} channels was given {:?}", x.dims());
+    let fits = input == of && x.dtype() == weight.dtype();
+    assert!(fits, "a convolution of {of} channels in {:?} was given {:?} in {:?}", weight.dtype(), x.dims(), x.dtype());
     let fits = height + 2 * padding[0] >= k && width + 2 * padding[1] >= l;
     assert!(fits, "a kernel of {k} x {l} with a border of {padding:?} does not fit an image of {height} x {width}");
     #[cfg(feature = "flex")]
@@ -534,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_takes_the_direct_way() {
+    fn operations_on_the_cpu_take_the_direct_way() {
         let shape = Convolved {
             image: [1, 32, 4, 4],
             output: 32,

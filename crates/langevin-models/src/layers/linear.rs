@@ -75,7 +75,14 @@ impl Linear {
     ///
     /// - input: `[.., input]`
     /// - output: `[.., output]`
+    ///
+    /// # Panics
+    ///
+    /// If the input is of another width or type.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let ([output, input], dtype) = (self.weight.dims(), self.weight.val().dtype());
+        let fits = x.dims()[D - 1] == input && x.dtype() == dtype;
+        assert!(fits, "a map of {input} numbers to {output} in {dtype:?} was given {:?} in {:?}", x.dims(), x.dtype());
         map_last(x, self.weight.val(), self.bias.as_ref().map(Param::val))
     }
 }

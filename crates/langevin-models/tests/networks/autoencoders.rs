@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
 use crate::formula::{self, assert_agrees, filled, input};
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 use langevin_models::autoencoder::{
     AutoencoderKl, AutoencoderKlConfig, Block, CoderConfig, Tiling, TinyAutoencoder, TinyAutoencoderConfig, VqModel,
     VqModelConfig,
 };
+use langevin_models::layers::cast_parameters;
 use langevin_models::weights::parameters;
 use langevin_models::{Load, ModelError, Tap, Tapped};
 
@@ -190,14 +191,6 @@ fn gradients_agree_with_differences() {
     });
 }
 
-struct Cast(DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
-}
-
 #[test]
 fn half_precision_is_close_to_single() {
     let device = flex();
@@ -211,16 +204,16 @@ fn half_precision_is_close_to_single() {
         assert!(off > 0.0 && off < 2e-2, "{off}");
     };
     let single = filled(kl().init(&device).unwrap(), &load);
-    let half = single.clone().map(&mut Cast(DType::F16));
+    let half = cast_parameters(single.clone(), DType::F16);
     close(half.encode(x.clone()).unwrap().mean(), single.encode(x.clone()).unwrap().mean());
     close(half.decode(z.clone()).unwrap(), single.decode(z.clone()).unwrap());
     let single = filled(movq().init(&device).unwrap(), &load);
-    let half = single.clone().map(&mut Cast(DType::F16));
+    let half = cast_parameters(single.clone(), DType::F16);
     close(half.encode(x.clone()).unwrap(), single.encode(x.clone()).unwrap());
     let raw = |net: &VqModel| net.decode_unquantized(z.clone(), &mut Tap::none()).unwrap();
     close(raw(&half), raw(&single));
     let single = filled(tiny().init(&device).unwrap(), &load);
-    let half = single.clone().map(&mut Cast(DType::F16));
+    let half = cast_parameters(single.clone(), DType::F16);
     close(half.encode(x.clone()).unwrap(), single.encode(x).unwrap());
     close(half.decode(z.clone()).unwrap(), single.decode(z).unwrap());
 }

@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::Seeded;
 use langevin_core::{Condition, DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::control::{AdapterKind, ChannelOrder, ControlOptions};
+use langevin_models::layers::cast_parameters;
 use langevin_models::unet::conditional::{Addition, LevelBlock, Middle, Residuals};
 use langevin_models::weights::parameters;
 use langevin_models::{
@@ -258,14 +259,6 @@ fn folders_round_trip() {
     }
 }
 
-struct Cast(DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
-}
-
 #[test]
 fn half_precision_is_close_to_single() {
     let device = flex();
@@ -282,15 +275,15 @@ fn half_precision_is_close_to_single() {
         let options = ControlOptions::default();
         net.forward_with(x, times(&[30.0], &device), &text(1, &device), image(), &options, &mut Tap::none()).unwrap()
     };
-    close(&ask(&net).mid, &ask(&net.clone().map(&mut Cast(DType::F16))).mid);
-    let half = adapter.clone().map(&mut Cast(DType::F16)).features(image(), 1.0).unwrap();
+    close(&ask(&net).mid, &ask(&cast_parameters(net.clone(), DType::F16)).mid);
+    let half = cast_parameters(adapter.clone(), DType::F16).features(image(), 1.0).unwrap();
     close(&adapter.features(image(), 1.0).unwrap()[1], &half[1]);
     // A half-precision ControlNet beside a single-precision UNet.
     let controlled = |net: ControlNet| {
         let unet: UNet2dConditional = Module::map(unet().init(&device).unwrap(), &mut Trained);
         Controlled::new(unet).with(net, 1.0)
     };
-    let mixed = controlled(net.map(&mut Cast(DType::F16)));
+    let mixed = controlled(cast_parameters(net, DType::F16));
     let y = mixed.forward(tensor([1, 4, 8, 8], 0.3, &device), times(&[30.0], &device), &told(0.7, &device)).unwrap();
     assert_eq!(y.dtype(), DType::F32);
 }

@@ -6,6 +6,7 @@ use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::{Key, Seeded, like};
 use langevin_core::process::Edm;
 use langevin_core::{Denoiser, Levels, Network, Prediction, Process, Query};
+use langevin_models::layers::cast_parameters;
 use langevin_models::unet::{Edm2UNet, Edm2UNetConfig};
 use langevin_models::weights::parameters;
 use langevin_models::{Labels, Load, ModelError, Tap, Tapped};
@@ -158,19 +159,11 @@ fn gradients_agree_with_differences() {
     });
 }
 
-struct Cast(DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
-}
-
 #[test]
 fn half_precision_is_close_to_single() {
     let device = flex();
     let single = gained(small().classes(3).init(&device).unwrap());
-    let half = single.clone().map(&mut Cast(DType::F16));
+    let half = cast_parameters(single.clone(), DType::F16);
     let x = normal([2, 2, 8, 8], 1, &device);
     let ask = |net: &Edm2UNet| net.forward(x.clone(), times(&[-1.0, 0.5], &device), &Labels::of([0, 2])).unwrap();
     let (half, single) = (ask(&half), ask(&single));

@@ -1,11 +1,11 @@
 //! The text-conditional UNet as users meet it: gradients, conditions, files, and errors.
 
 use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
-use burn::module::{Module, ModuleMapper, Param};
+
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::Seeded;
 use langevin_core::{DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
-use langevin_models::layers::{Activation, ContextNorm};
+use langevin_models::layers::{Activation, ContextNorm, cast_parameters};
 use langevin_models::unet::conditional::{
     Addition, ClassInput, ContextInput, ControlResiduals, LevelBlock, Middle, Residuals, TimeInput, UpLevel,
 };
@@ -118,21 +118,13 @@ fn the_gradient_agrees_with_differences() {
     });
 }
 
-struct Cast(DType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.cast(self.0))
-    }
-}
-
 #[test]
 fn half_precision_is_close_to_single() {
     let device = flex();
     for config in [told(), added(), with(small(), |c| c.encoder.upcast = true)] {
         let net = config.init(&device).unwrap();
         let single = example(&net, &device);
-        let half = example(&net.map(&mut Cast(DType::F16)), &device);
+        let half = example(&cast_parameters(net, DType::F16), &device);
         assert_eq!(half.dtype(), DType::F32, "the output has the type of the input");
         let scale = values(&single).iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let difference = largest_difference(&single, &half);

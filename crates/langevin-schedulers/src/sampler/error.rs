@@ -21,7 +21,7 @@ pub enum SampleError {
     /// The state has a NaN or an infinity.
     #[error(
         "the state after {step} steps has a NaN or an infinity: `check_finite_every(1)` names the step where that began. Look at \
-         what the network answers there (in networks of `langevin-models`, `Tap::first_not_finite` names the module) and at \
+         what the network answers there (`Tap::first_not_finite` names the module) and at \
          the guidance scale"
     )]
     NotFinite {

@@ -1,6 +1,7 @@
 //! Training in half precision.
 
-use crate::network::{alone, bits, objective, points};
+use crate::finite::Poisoned;
+use crate::network::{alone, bits, objective, points, trainer};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Network};
@@ -8,6 +9,7 @@ use langevin_data::ImageSet;
 use langevin_models::unet::TimeFeatures;
 use langevin_models::{MlpConfig, UNet2d, UNet2dConfig};
 use langevin_train::{AdamW, CheckpointError, Precision, TrainError, Trainer};
+use std::sync::atomic::AtomicUsize;
 
 /// Adds `size·√p` to its input: its gradient is as large as one likes, and infinite at p = 0.
 #[derive(Module, Debug)]
@@ -130,15 +132,29 @@ fn networks_of_images_take_steps_in_half_precision() {
 #[test]
 fn gradients_that_are_never_finite_are_named() {
     let _turn = alone();
+    // Slopes of 2e5, from the second step on.
+    let data = || Poisoned { points: points(13), good: AtomicUsize::new(1), factor: 1e4 };
     let folder = tempfile::tempdir().unwrap();
-    let error = root(0.0, 1.0, 40).precision(Precision::F16).resume(folder.path()).checkpoint_every(4).fit(&points(13));
-    let error = error.unwrap_err();
-    assert!(error.to_string().contains("; try `Precision::Bf16`"), "{error}");
+    let trainer = || root(1.0, 20.0, 40).precision(Precision::F16);
+    let error = trainer().resume(folder.path()).checkpoint_every(4).fit(&data()).unwrap_err();
+    let told = error.to_string();
     let TrainError::NonFiniteGradient { step, parameter, precision: Precision::F16, checkpoint } = error else {
-        panic!()
+        panic!("{told}")
     };
-    // 65,536 is halved 17 times.
+    // 65,536 is halved 17 times, the first time in the first step.
     assert_eq!((step, parameter.as_str(), checkpoint), (16, "p", Some(16)));
+    for hint in [
+        "`p` in step 16",
+        "`Precision::Bf16`",
+        "a lower learning rate",
+        "the checkpoint of step 16 is kept",
+        "`load_network`",
+    ] {
+        assert!(told.contains(hint), "{hint} in {told}");
+    }
+    // Who has numbers checked hears of it in the step where it begins.
+    let error = trainer().check_numbers().fit(&data()).unwrap_err();
+    assert!(matches!(error, TrainError::NonFiniteGradient { step: 1, .. }), "{error}");
 }
 
 #[test]
@@ -169,8 +185,8 @@ fn an_epsilon_that_half_precision_does_not_hold_is_refused() {
 #[test]
 fn a_network_that_does_not_cast_is_refused() {
     let _turn = alone();
-    let error = crate::network::trainer(2).precision(Precision::Bf16).fit(&points(13)).unwrap_err();
-    assert!(matches!(error, TrainError::CastsNothing) && error.to_string().contains("Network::casts_input"), "{error}");
+    let error = trainer(2).precision(Precision::Bf16).fit(&points(13)).unwrap_err();
+    assert!(matches!(error, TrainError::InputNotCast) && error.to_string().contains("Network::casts_input"), "{error}");
 }
 
 struct ToHalf;
@@ -187,6 +203,41 @@ fn another_precision_is_another_run() {
     let folder = tempfile::tempdir().unwrap();
     root(1.0, 1.0, 2).precision(Precision::Bf16).resume(folder.path()).fit(&points(13)).unwrap();
     let error = root(1.0, 1.0, 4).resume(folder.path()).fit(&points(13)).unwrap_err();
-    let TrainError::Checkpoint(CheckpointError::Setting { setting, .. }) = error else { panic!("{error}") };
-    assert_eq!(setting, "precision");
+    let TrainError::Checkpoint(CheckpointError::Setting { setting, checkpoint, given, .. }) = error else {
+        panic!("{error}")
+    };
+    assert_eq!((setting.as_str(), checkpoint.as_str(), given.as_str()), ("precision", "Bf16", "Full"));
+}
+
+/// Brings its input to its parameters' type, and its output not back.
+#[derive(Module, Debug)]
+struct HalfWay {
+    p: Param<Tensor<1>>,
+}
+
+impl Network<2> for HalfWay {
+    type Cond = ();
+
+    fn forward(&self, x: Tensor<2>, _: Tensor<1>, _: &()) -> Result<Tensor<2>, DenoiseError> {
+        let p = self.p.val();
+        Ok(x.cast(p.dtype()) * p.reshape([1, 1]))
+    }
+
+    fn for_sampling(&self) -> Self {
+        self.valid()
+    }
+
+    fn casts_input(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn an_output_in_half_precision_is_refused() {
+    let _turn = alone();
+    let network = HalfWay { p: Param::from_data([1.0], &Device::flex()) };
+    let trainer = Trainer::new(network, objective()).steps(1).batch_size(4).precision(Precision::Bf16).quiet();
+    let error = trainer.fit(&points(13)).unwrap_err();
+    let TrainError::Denoise(DenoiseError::DType { what, given: DType::BF16, .. }) = error else { panic!("{error}") };
+    assert_eq!(what, "the network's output");
 }

@@ -91,7 +91,7 @@ fn networks_of_the_library_train_with_and_without_classes() {
     assert_eq!(fit(&config, 1.0).unwrap().history.len(), 3);
     // Labels that the network cannot take are an error of the first step.
     assert!(matches!(fit(&config, 0.0), Err(TrainError::Denoise(_))));
-    assert!(matches!(fit(&config.classes(2), 0.0), Err(TrainError::Denoise(DenoiseError::Class { .. }))));
+    assert!(matches!(fit(&config.classes(2), 0.0), Err(TrainError::Classes { known: 2, given: 3 })));
 }
 
 /// A network with classes learns of none from data without labels: that is an error of the first step, unless it is meant.

@@ -56,8 +56,13 @@ fn assert_half_precision<M: Module, const D: usize>(
     limits: [f64; 2],
 ) {
     let run = |dtype| {
-        let y = ask(&filled(init(), dtype), x.clone().cast(dtype));
+        let network = filled(init(), dtype);
+        let y = ask(&network, x.clone().cast(dtype));
         assert_eq!(y.dtype(), dtype);
+        // States in single precision are brought to the parameters' type, and answered in theirs.
+        let single = ask(&network, x.clone());
+        assert_eq!(single.dtype(), DType::F32);
+        assert_near(&single, &y.clone().cast(DType::F32), 1e-6);
         y.cast(DType::F32)
     };
     let single = run(DType::F32);
