@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
+use langevin_core::Network;
 
 pub fn flex() -> Device {
     Device::flex()
@@ -94,4 +95,19 @@ where
     let given: f64 = values(&gradient).iter().zip(values(&numbers(2.3, &device))).map(|(g, v)| g * v).sum();
     assert!(expected.abs() > 1e-3, "{expected}: the output does not depend on the input");
     assert!((given - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{given}, by differences {expected}");
+}
+
+/// Checks that a network says that it casts its input, and names the part that first returns what is not finite: none for this state, one for a
+/// state of NaN.
+#[track_caller]
+pub fn assert_names_what_is_not_finite<N: Network<D>, const D: usize>(
+    net: &N,
+    x: Tensor<D>,
+    time: Tensor<1>,
+    cond: &N::Cond,
+) {
+    assert!(net.casts_input());
+    assert_eq!(net.first_not_finite(x.clone(), time.clone(), cond).unwrap(), None);
+    let name = net.first_not_finite(x * f64::NAN, time, cond).unwrap();
+    assert!(name.is_some_and(|name| !name.is_empty()));
 }

@@ -1,6 +1,9 @@
 //! ControlNets and adapters as users meet them: training, steering, files, and errors.
 
-use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor,
+    values,
+};
 use crate::formula::filled;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -284,8 +287,10 @@ fn half_precision_is_close_to_single() {
         Controlled::new(unet).with(net, 1.0)
     };
     let mixed = controlled(cast_parameters(net, DType::F16));
-    let y = mixed.forward(tensor([1, 4, 8, 8], 0.3, &device), times(&[30.0], &device), &told(0.7, &device)).unwrap();
+    let (x, time) = (tensor([1, 4, 8, 8], 0.3, &device), times(&[30.0], &device));
+    let y = mixed.forward(x.clone(), time.clone(), &told(0.7, &device)).unwrap();
     assert_eq!(y.dtype(), DType::F32);
+    assert_names_what_is_not_finite(&mixed, x, time, &told(0.7, &device));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The UNet of EDM2 as users meet it: magnitudes, gradients, weights, preconditioning and errors.
 
-use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor,
+    values,
+};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::{Key, Seeded, like};
@@ -170,6 +173,8 @@ fn half_precision_is_close_to_single() {
     assert_eq!(half.dtype(), DType::F32);
     let off = largest_difference(&half, &single);
     assert!(off > 0.0 && off < 0.05, "{off}");
+    let net = small().classes(3).init(&device).unwrap();
+    assert_names_what_is_not_finite(&net, x.clone(), times(&[-1.0, 0.5], &device), &Labels::of([0, 2]));
 }
 
 #[test]

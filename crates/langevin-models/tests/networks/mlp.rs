@@ -1,6 +1,6 @@
 //! The network for vectors.
 
-use crate::common::{assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor, values};
 use burn::tensor::{DType, Tensor};
 use langevin_core::{DenoiseError, Denoiser, Network, Prediction};
 use langevin_models::{Labels, Load, Mlp, MlpConfig, ModelError, Tap};
@@ -72,6 +72,7 @@ fn a_saved_network_is_the_same_network() {
     let outputs = [&net, &again].map(|n| values(&n.forward(x.clone(), times(&[7.0]), &Labels::of([3])).unwrap()));
     assert_eq!(outputs[0], outputs[1]);
     let half = Mlp::load(folder.path(), Load::on(&device).dtype(DType::F16)).unwrap();
+    assert_names_what_is_not_finite(&net, x.clone(), times(&[7.0]), &Labels::of([3]));
     let y = half.forward(x, times(&[7.0]), &Labels::of([3])).unwrap();
     assert_eq!(y.dtype(), DType::F32);
     for (h, f) in values(&y).iter().zip(&outputs[0]) {

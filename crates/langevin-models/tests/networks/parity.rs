@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::common::assert_names_what_is_not_finite;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use langevin_core::Network;
 use langevin_models::unet::Classes;
@@ -167,6 +168,7 @@ fn half_precision_is_close_to_single() {
         let labels = fitting(&single, &[1], &device);
         let x = Tensor::<4>::ones([1, c.in_channels, 8, 8], &device) * 0.3;
         let time = Tensor::<1>::from_data([2.0], &device);
+        assert_names_what_is_not_finite(&single, x.clone(), time.clone(), &labels);
         let expected = single.forward(x.clone(), time.clone(), &labels).unwrap();
         for (dtype, bound) in [(DType::F16, 0.01), (DType::BF16, 0.06)] {
             let half = UNet2d::load(&folder, Load::on(&device).dtype(dtype)).unwrap();

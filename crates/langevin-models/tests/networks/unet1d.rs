@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor,
+    values,
+};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::unet::one_dimensional::{DownKind, MidKind, OutKind, UpKind};
@@ -88,7 +91,9 @@ fn half_precision_is_close_to_single() {
         let inputs: Vec<_> =
             (0..60).map(|at| tensor([2, channels, length], 0.1 + 0.037 * f64::from(at), &flex())).collect();
         let every = |net: &UNet1d| -> Vec<f64> { inputs.iter().flat_map(|x| values(&ask(net, x.clone()))).collect() };
-        let expected = every(&UNet1d::load(fixture(name), Load::on(&flex())).unwrap());
+        let single = UNet1d::load(fixture(name), Load::on(&flex())).unwrap();
+        assert_names_what_is_not_finite(&single, inputs[0].clone(), times(2, &flex()), &Labels::none(2));
+        let expected = every(&single);
         let bf16 = if name == "unet1d_value" { 0.12 } else { 0.04 };
         for (dtype, bound) in [(DType::F16, 0.005), (DType::BF16, bf16)] {
             let half = UNet1d::load(fixture(name), Load::on(&flex()).dtype(dtype)).unwrap();

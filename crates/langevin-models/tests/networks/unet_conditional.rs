@@ -1,6 +1,9 @@
 //! The text-conditional UNet as users meet it: gradients, conditions, files, and errors.
 
-use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor,
+    values,
+};
 
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::noise::Seeded;
@@ -124,6 +127,9 @@ fn half_precision_is_close_to_single() {
     for config in [told(), added(), with(small(), |c| c.encoder.upcast = true)] {
         let net = config.init(&device).unwrap();
         let single = example(&net, &device);
+        let (x, cond) =
+            (tensor([2, net.config().encoder.in_channels, 8, 8], 0.3, &device), condition(net.config(), 2, &device));
+        assert_names_what_is_not_finite(&net, x, times(&[3.0, 400.0], &device), &cond);
         let half = example(&cast_parameters(net, DType::F16), &device);
         assert_eq!(half.dtype(), DType::F32, "the output has the type of the input");
         let scale = values(&single).iter().fold(0.0f64, |m, v| m.max(v.abs()));

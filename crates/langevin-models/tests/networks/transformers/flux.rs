@@ -1,7 +1,10 @@
 //! FLUX.1.
 
 use super::{assert_half_precision, assert_refused, assert_shows_every_module, filled, slopes};
-use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor,
+    values,
+};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Network};
 use langevin_models::layers::{PatchOrder, patchify, unpatchify};
@@ -70,6 +73,7 @@ fn every_module_is_shown() {
         let x = tensor([2, 2, 4, 6], 0.3, &device);
         net.forward_latents(x, time(&device), &text(&device), tap).unwrap();
     });
+    assert_names_what_is_not_finite(&net, tensor([2, 2, 4, 6], 0.3, &device), time(&device), &text(&device));
 }
 
 #[test]

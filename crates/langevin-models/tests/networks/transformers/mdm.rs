@@ -1,7 +1,10 @@
 //! The motion diffusion model, against torch's own encoder.
 
 use super::{assert_half_precision, assert_refused, assert_shows_every_module, filled, slopes};
-use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor,
+    values,
+};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Denoiser, Level, Levels, Network, Prediction, Query};
 use langevin_models::transformer::mdm::MotionCondition;
@@ -86,6 +89,7 @@ fn gradients_are_those_of_the_function_and_reach_every_parameter() {
 fn half_precision_is_close() {
     let device = flex();
     let x = tensor([2, 3, 2, 5], 0.3, &device);
+    assert_names_what_is_not_finite(&small().init(&device).unwrap(), x.clone(), time(&device), &text(&device));
     assert_half_precision(|| small().init(&device).unwrap(), &x, ask, [0.01, 0.08]);
 }
 

@@ -1,7 +1,10 @@
 //! The prior of unCLIP.
 
 use super::{assert_half_precision, assert_refused, assert_shows_every_module, assert_unsupported, filled, slopes};
-use crate::common::{assert_gradient_agrees, assert_gradients_flow, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_gradients_flow, assert_names_what_is_not_finite, flex, largest_difference, tensor,
+    values,
+};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::{DenoiseError, Network};
 use langevin_models::layers::Activation;
@@ -87,6 +90,7 @@ fn every_module_is_shown() {
     assert_shows_every_module(&net, |tap| {
         net.forward_with(tensor([2, 5], 0.3, &device), time(&device), &text(&large(), &device), tap).unwrap();
     });
+    assert_names_what_is_not_finite(&net, tensor([2, 5], 0.3, &device), time(&device), &text(&large(), &device));
 }
 
 #[test]

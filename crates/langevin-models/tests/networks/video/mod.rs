@@ -5,7 +5,9 @@ mod told;
 
 use std::path::PathBuf;
 
-use crate::common::{assert_gradient_agrees, flex, largest_difference, tensor, values};
+use crate::common::{
+    assert_gradient_agrees, assert_names_what_is_not_finite, flex, largest_difference, tensor, values,
+};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use langevin_core::Network;
@@ -276,6 +278,12 @@ fn half_precision_is_close_to_single() {
         // precision the original is 2 to 8 % off there.
         let net = Net::load(name, Load::on(&device)).halved();
         let x = tensor(net.shape(1), 0.3, &device);
+        let (time, cond) = (Tensor::from_data([30.0], &device), net.told(1, &device));
+        match &net {
+            Net::Conditional(net) => assert_names_what_is_not_finite(net, x.clone(), time, &cond),
+            Net::Motion(net) => assert_names_what_is_not_finite(net, x.clone(), time, &cond),
+            Net::SpatioTemporal(net) => assert_names_what_is_not_finite(net, x.clone(), time, &cond),
+        }
         let expected = values(&net.ask(x.clone(), &net.told(1, &device)).unwrap());
         for (dtype, bound) in [(DType::F16, 0.01), (DType::BF16, 0.06)] {
             let half = Net::load(name, Load::on(&device).dtype(dtype)).halved();
